@@ -1,0 +1,205 @@
+"""Latency per prompt length: the engine's precisions beside each other and beside PyTorch, in one run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from edgetune.contenders import Contender, EngineSetup, Rows, TorchSetup
+from edgetune_runtime import contract
+from edgetune_runtime.bundle import Bundle, Manifest
+from edgetune_runtime.session import available_threads, cpu_name, has_int8_dot_product
+from edgetune_runtime.task import Task
+
+TORCH = "torch"
+_TURN_RUNS = 5  # runs a turn, of which the first, with cold caches, does not count
+_TURN_PAUSE_S = 0.01  # lets the other contenders' threads go to sleep
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the table: what is run."""
+
+    method: str
+    prompt_length: int
+    sequence_length: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times of one contender in one cell, in milliseconds; `ratio` is the baseline's median over this one's."""
+
+    median_ms: float
+    p95_ms: float
+    runs: int
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """All timings of a run and where they were taken."""
+
+    environment: Mapping[str, Any]
+    baseline: str
+    cells: Sequence[tuple[Cell, Mapping[str, Timing]]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As one JSON object."""
+        cells = [
+            {**asdict(cell), "contenders": {name: asdict(timing) for name, timing in timings.items()}}
+            for cell, timings in self.cells
+        ]
+        return {"environment": dict(self.environment), "baseline": self.baseline, "cells": cells}
+
+
+def grid(
+    methods: Sequence[str], prompts: Sequence[int], sequences: Sequence[int], batches: Sequence[int]
+) -> list[Cell]:
+    """All cells; length 0 is the same for every method, so it stands once, under the first."""
+    return [
+        Cell(method, prompt, sequence, batch)
+        for batch, sequence, method, prompt in product(batches, sequences, methods, prompts)
+        if prompt > 0 or method == methods[0]
+    ]
+
+
+def measure(
+    bundle: Bundle,
+    cells: Sequence[Cell],
+    *,
+    precisions: Sequence[str],
+    torch_model: str | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    seconds_per_cell: float = 4.0,
+    progress: Callable[[Sequence[Cell]], Iterator[Cell]] = iter,
+) -> Report:
+    """Time every cell, the contenders taking turns.
+
+    Args:
+        bundle: the bundle.
+        cells: what to run.
+        precisions: precisions of the bundle to compare.
+        torch_model: the backbone, as `load_backbone` takes it, to compare with the PyTorch path.
+        device: "cpu" or "cuda", for all contenders.
+        threads: threads of each contender; all that the process may use.
+        seconds_per_cell: about how long to measure each cell.
+        progress: goes through the cells, and may show how far it is.
+
+    Raises:
+        BackboneError: `torch_model` is not the bundle's backbone.
+    """
+    threads = threads or available_threads()
+    manifest = bundle.manifest
+    setups: dict[str, EngineSetup | TorchSetup] = {}
+    if torch_model is not None:
+        setups[TORCH] = TorchSetup(torch_model, manifest.pooling, manifest.backbone_sha256, device, threads)
+    for precision in precisions:
+        setups[precision] = EngineSetup(str(bundle.path), precision, device, threads)
+    measured = []
+    with ExitStack() as stack:
+        processes = {name: Contender(setup) for name, setup in setups.items()}
+        contenders = {name: stack.enter_context(process) for name, process in processes.items()}
+        for cell in progress(cells):
+            task, rows = random_task(manifest, cell), random_rows(bundle, cell)
+            for contender in contenders.values():
+                contender.prepare(task, rows)
+            measured.append((cell, _timings(contenders, seconds_per_cell)))
+    return Report(environment(threads, device, manifest), next(iter(setups)), measured)
+
+
+def environment(threads: int, device: str, manifest: Manifest) -> dict[str, Any]:
+    """The machine and the versions that figures belong to."""
+    packages = ["edgetune", "onnxruntime", "numpy"]
+    return {
+        "cpu": cpu_name(),
+        "int8_dot_product": has_int8_dot_product(),
+        "threads": threads,
+        "device": device,
+        "base_model": manifest.base_model,
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": {package: version(package) for package in packages},
+    }
+
+
+def random_task(manifest: Manifest, cell: Cell) -> Task:
+    """A task of random numbers with the cell's prompt."""
+    random = np.random.default_rng(0)
+    names = {
+        "prefix": [contract.PREFIX_KEYS, contract.PREFIX_VALUES],
+        "prompt": [contract.PROMPT_EMBEDDINGS],
+    }[cell.method]
+    lengths = {"tasks": 1, "prompt": cell.prompt_length, "prefix": cell.prompt_length, "labels": 2}
+    tensors = {
+        name: random.normal(0, 0.1, manifest.sizes.shape(name, **lengths)[1:]).astype(np.float32)
+        for name in [*names, contract.HEAD_WEIGHT, contract.HEAD_BIAS]
+    }
+    return Task(
+        name="bench",
+        labels=("a", "b"),
+        backbone_sha256=manifest.backbone_sha256,
+        tensors=tensors,
+        method=cell.method,
+        base_model=manifest.base_model,
+        pooling=manifest.pooling,
+    )
+
+
+def random_rows(bundle: Bundle, cell: Cell) -> Rows:
+    """Token ids of the cell's size."""
+    vocabulary = bundle.vocabulary_size()
+    ids = np.random.default_rng(1).integers(0, vocabulary, (cell.batch_size, cell.sequence_length))
+    rows: Rows = ids.tolist()
+    return rows
+
+
+def _timings(contenders: Mapping[str, Contender], seconds: float) -> dict[str, Timing]:
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    began = time.monotonic()
+    turns = 0
+    while turns < 2 or time.monotonic() - began < seconds:
+        for name, contender in contenders.items():
+            times[name] += contender.run(_TURN_RUNS)[1:]
+            time.sleep(_TURN_PAUSE_S)
+        turns += 1
+    medians = {name: float(np.median(values)) for name, values in times.items()}
+    baseline = next(iter(medians.values()))
+    return {
+        name: Timing(
+            median_ms=round(medians[name], 3),
+            p95_ms=round(float(np.percentile(values, 95)), 3),
+            runs=len(values),
+            ratio=round(baseline / medians[name], 3),
+        )
+        for name, values in times.items()
+    }
+
+
+def table(report: Report) -> str:
+    """The report for people."""
+    names = list(report.cells[0][1])
+    header = f"{'batch':>5}{'tokens':>7}  {'method':<7}{'length':>6}"
+    header += "".join(f"{f'{name} ms':>12}{'p95':>9}{'ratio':>8}" for name in names)
+    lines = [header]
+    for cell, timings in report.cells:
+        line = f"{cell.batch_size:>5}{cell.sequence_length:>7}  {cell.method:<7}{cell.prompt_length:>6}"
+        for name in names:
+            timing = timings[name]
+            line += f"{timing.median_ms:>12.2f}{timing.p95_ms:>9.2f}{f'{timing.ratio:.2f}×':>8}"
+        lines.append(line)
+    where = report.environment
+    lines.append(
+        f"ratio: {report.baseline}'s median over the contender's. {where['base_model']}, {where['cpu']}, "
+        f"{where['threads']} threads, {where['device']}"
+    )
+    if where["int8_dot_product"] is False:
+        lines.append("This CPU has no int8 dot product (VNNI): int8 gains less here than on one that has it.")
+    return "\n".join(lines)

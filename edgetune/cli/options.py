@@ -1,0 +1,73 @@
+"""What several commands share: options, extras, output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edgetune_runtime.errors import MissingPackageError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FILE = click.Path(path_type=Path)
+
+
+def note(message: str) -> None:
+    """Tell people something, on stderr: stdout is for results."""
+    click.echo(message, err=True)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object on one line."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Around imports that an extra brings: says which to install where one is missing."""
+    try:
+        yield
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        if not package or package.startswith("edgetune"):
+            raise
+        raise MissingPackageError(package, extra) from error
+
+
+def json_option(command: Command) -> Command:
+    """`--json`: results as one JSON object."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON object.")(
+        command
+    )
+
+
+def engine_options(command: Command) -> Command:
+    """How the engine runs: `--precision`, `--device`, `--threads`."""
+    options = [
+        click.option(
+            "--precision", help="Precision to run: one that the bundle has. [default: int8 where it is]"
+        ),
+        click.option(
+            "--device", default="cpu", show_default=True, help="cpu, or cuda with 'edgetune[gpu]' installed."
+        ),
+        click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: all]"),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def column_options(command: Command) -> Command:
+    """What the columns of labelled data are called."""
+    options = [
+        click.option("--text-column", default="text", show_default=True, help="Column with the texts."),
+        click.option("--label-column", default="label", show_default=True, help="Column with the labels."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command

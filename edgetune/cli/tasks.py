@@ -1,0 +1,132 @@
+"""`edgetune tasks`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgetune.cli.options import FILE, json_option, note, print_json
+
+if TYPE_CHECKING:
+    from edgetune_runtime.task import Task
+
+
+@click.group()
+def tasks() -> None:
+    """See and change which tasks a bundle holds."""
+
+
+@tasks.command("list")
+@click.argument("bundle", type=FILE)
+@json_option
+def list_tasks(bundle: Path, as_json: bool) -> None:
+    """List the tasks of BUNDLE.
+
+    \b
+    Example:
+      edgetune tasks list bundle
+    """
+    from edgetune_runtime.bundle import Bundle
+
+    opened = Bundle(bundle)
+    found = [_summary(opened.load_task(name)) for name in opened.task_names()]
+    if as_json:
+        print_json({"bundle": str(bundle), "tasks": found})
+        return
+    if not found:
+        note(f"no tasks in {bundle}: add one with 'edgetune tasks add {bundle} FILE'")
+        return
+    click.echo(f"{'task':<24}{'method':<10}{'length':>7}{'labels':>8}{'kB':>8}")
+    for task in found:
+        length = task["prompt_length"] + task["prefix_length"]
+        click.echo(
+            f"{task['task']:<24}{task['method']:<10}{length:>7}{len(task['labels']):>8}{task['bytes'] / 1000:>8.0f}"
+        )
+
+
+@tasks.command()
+@click.argument("bundle", type=FILE)
+@click.argument("name")
+@json_option
+def show(bundle: Path, name: str, as_json: bool) -> None:
+    """Show all that the task NAME of BUNDLE says of itself.
+
+    \b
+    Example:
+      edgetune tasks show bundle sentiment
+    """
+    from edgetune_runtime.bundle import Bundle
+
+    summary = _summary(Bundle(bundle).load_task(name))
+    if as_json:
+        print_json(summary)
+        return
+    for key, value in summary.items():
+        shown = ", ".join(value) if key == "labels" else value
+        click.echo(f"{key:<18}{shown}")
+
+
+@tasks.command()
+@click.argument("bundle", type=FILE)
+@click.argument("file", type=FILE)
+@click.option("--name", help="What to call it. [default: its own name]")
+@json_option
+def add(bundle: Path, file: Path, name: str | None, as_json: bool) -> None:
+    """Put the task FILE into BUNDLE, or in the place of the task of the same name.
+
+    \b
+    Example:
+      edgetune tasks add bundle sentiment.safetensors
+    """
+    from edgetune_runtime.bundle import Bundle
+    from edgetune_runtime.task import Task
+
+    task = Task.load(file)
+    if name:
+        task = task.renamed(name)
+    path = Bundle(bundle).add_task(task)
+    if as_json:
+        print_json({"task": task.name, "file": str(path)})
+    else:
+        click.echo(f"{path}: task '{task.name}'")
+
+
+@tasks.command()
+@click.argument("bundle", type=FILE)
+@click.argument("name")
+@json_option
+def remove(bundle: Path, name: str, as_json: bool) -> None:
+    """Take the task NAME out of BUNDLE.
+
+    \b
+    Example:
+      edgetune tasks remove bundle sentiment
+    """
+    from edgetune_runtime.bundle import Bundle
+
+    Bundle(bundle).remove_task(name)
+    if as_json:
+        print_json({"removed": name})
+    else:
+        click.echo(f"removed task '{name}' from {bundle}")
+
+
+def _summary(task: Task) -> dict[str, Any]:
+    return {
+        "task": task.name,
+        "labels": list(task.labels),
+        "method": task.method,
+        "prompt_length": task.prompt_length,
+        "prefix_length": task.prefix_length,
+        "pooling": task.pooling,
+        "position_offset": task.position_offset,
+        "template": task.template,
+        "max_length": task.max_length,
+        "temperature": task.temperature,
+        "base_model": task.base_model,
+        "backbone_sha256": task.backbone_sha256,
+        "bytes": len(task.to_bytes()),
+        "metrics": dict(task.metrics),
+    }

@@ -1,0 +1,159 @@
+"""The ways of running a task that `edgetune bench` compares, each in a process of its own.
+
+A process per contender keeps their thread pools apart. A contender is told what to run, and then to run it so
+many times; it gives back the milliseconds of each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from edgetune_runtime.errors import BackboneError, EdgetuneError
+
+if TYPE_CHECKING:
+    from edgetune_runtime.task import Task
+
+Rows = Sequence[Sequence[int]]
+Prepare = Callable[["Task", Rows], Callable[[], Any]]
+
+
+@dataclass(frozen=True)
+class EngineSetup:
+    """The engine, with one precision of a bundle."""
+
+    bundle: str
+    precision: str
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class TorchSetup:
+    """The PyTorch path: the same backbone, eager, fp32."""
+
+    model: str
+    pooling: str
+    backbone_sha256: str
+    device: str
+    threads: int
+
+
+class Contender:
+    """A process that runs what it is told to; usable as a context manager."""
+
+    def __init__(self, setup: EngineSetup | TorchSetup) -> None:
+        context = get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, setup), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def __enter__(self) -> Contender:
+        self._answer()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+        self._process.join(5)
+        if self._process.is_alive():
+            self._process.terminate()
+
+    def prepare(self, task: Task, rows: Rows) -> None:
+        """Make ready to run these rows of token ids, all with this task."""
+        self._connection.send((task.to_bytes(), rows))
+        self._answer()
+
+    def run(self, times: int) -> list[float]:
+        """Run what was prepared; milliseconds of each run."""
+        self._connection.send(times)
+        return self._answer()
+
+    def _answer(self) -> Any:
+        try:
+            answer = self._connection.recv()
+        except EOFError as error:
+            raise EdgetuneError("a process of the benchmark ended early: is there enough memory?") from error
+        if isinstance(answer, EdgetuneError):
+            raise answer
+        return answer
+
+
+def _serve(connection: Connection, setup: EngineSetup | TorchSetup) -> None:
+    from edgetune_runtime.task import Task
+
+    try:
+        prepare = _engine(setup) if isinstance(setup, EngineSetup) else _torch(setup)
+    except EdgetuneError as error:
+        connection.send(error)
+        return
+    connection.send("ready")
+    run: Callable[[], Any] = int
+    while True:
+        try:
+            message = connection.recv()
+        except EOFError:
+            return
+        if isinstance(message, int):
+            connection.send([_milliseconds(run) for _ in range(message)])
+        else:
+            task, rows = message
+            run = prepare(Task.from_bytes(task, "the benchmark's task"), rows)
+            run()
+            connection.send("ready")
+
+
+def _milliseconds(run: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    run()
+    return (time.perf_counter() - began) * 1000
+
+
+def _engine(setup: EngineSetup) -> Prepare:
+    from edgetune_runtime.engine import Engine
+
+    engine = Engine(setup.bundle, setup.precision, setup.device, setup.threads)
+
+    def prepare(task: Task, rows: Rows) -> Callable[[], Any]:
+        loaded = engine.add_task(task)
+        pairs = [(ids, loaded) for ids in rows]
+        return lambda: engine.run(pairs)
+
+    return prepare
+
+
+def _torch(setup: TorchSetup) -> Prepare:
+    import torch
+
+    from edgetune_export.backbone import load_backbone, pad
+    from edgetune_runtime import bank
+
+    torch.set_num_threads(setup.threads)
+    backbone = load_backbone(setup.model, setup.pooling)
+    if backbone.fingerprint() != setup.backbone_sha256:
+        raise BackboneError(
+            f"{setup.model} is not the backbone that the bundle was exported from: its fingerprint is "
+            f"{backbone.fingerprint()[:12]}…, the bundle's {setup.backbone_sha256[:12]}…"
+        )
+    backbone.to(setup.device)
+
+    def prepare(task: Task, rows: Rows) -> Callable[[], Any]:
+        stacked = bank.stack([task], backbone.sizes)
+        tensors = {name: torch.from_numpy(array).to(setup.device) for name, array in stacked.items()}
+        input_ids, mask = (tensor.to(setup.device) for tensor in pad(rows))
+        index = torch.zeros(len(rows), dtype=torch.int64, device=setup.device)
+
+        def run() -> Any:
+            with torch.inference_mode():
+                return backbone(input_ids, mask, index, **tensors)[0].cpu()
+
+        return run
+
+    return prepare

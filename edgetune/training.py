@@ -1,0 +1,388 @@
+"""Training a prompt and a head on a frozen backbone, with `transformers.Trainer`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import (
+    EvalPrediction,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from edgetune.data import label_set
+from edgetune.prompts import METHODS
+from edgetune_export.backbone import Backbone, pad
+from edgetune_runtime import contract, files
+from edgetune_runtime.errors import DataError, EdgetuneError
+from edgetune_runtime.rows import LabelledText
+from edgetune_runtime.task import Task
+from edgetune_runtime.text import TextEncoder
+
+_OPTIONS_FILE = "options.json"
+_EVAL_BATCH_SIZE = 64
+MIXED_PRECISIONS = ("no", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train.
+
+    Attributes:
+        task: name of the task.
+        method: one of `prompts.METHODS`.
+        prompt_length: tokens of the prompt or prefix; 0 trains the head alone.
+        epochs: passes over the training data; the one best on development data is kept.
+        batch_size: texts a step.
+        learning_rate: of the prompt; the method's own where `None`.
+        head_learning_rate: of the head.
+        max_length: tokens of a text that are read, special tokens included.
+        seed: of everything random.
+        mixed_precision: one of `MIXED_PRECISIONS`.
+    """
+
+    task: str
+    method: str = "prefix"
+    prompt_length: int = 20
+    epochs: int = 10
+    batch_size: int = 32
+    learning_rate: float | None = None
+    head_learning_rate: float = 1e-3
+    max_length: int = contract.DEFAULT_MAX_LENGTH
+    seed: int = 0
+    mixed_precision: str = "no"
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What came of a training.
+
+    Attributes:
+        task: the task, of the best epoch.
+        trained_parameters: numbers that were trained.
+        backbone_parameters: numbers of the backbone, none of which changed.
+        dev_accuracy: accuracy on development data, by epoch.
+        seconds: time that training took.
+    """
+
+    task: Task
+    trained_parameters: int
+    backbone_parameters: int
+    dev_accuracy: list[float]
+    seconds: float
+
+
+class PromptTuner(nn.Module):
+    """A frozen backbone with one task's trainable prompt and head.
+
+    Its state, and so a checkpoint, is the prompt and the head alone; the backbone stays in evaluation mode.
+    """
+
+    def __init__(self, backbone: Backbone, prompt: nn.Module, num_labels: int, position_offset: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.prompt = prompt
+        self.head = nn.Linear(backbone.sizes.hidden, num_labels)
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+        self.position_offset = position_offset
+        # Trainer asks for it when it saves.
+        self._keys_to_ignore_on_save: list[str] | None = None
+
+    def train(self, mode: bool = True) -> PromptTuner:
+        """Set training mode for all but the frozen backbone: dropout in it only adds noise."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The trainable state."""
+        state = super().state_dict(*args, **kwargs)
+        return {name: tensor for name, tensor in state.items() if not name.startswith("backbone.")}
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load a trainable state; the backbone stays as it is."""
+        backbone = {f"backbone.{name}": tensor for name, tensor in self.backbone.state_dict().items()}
+        return super().load_state_dict({**backbone, **state_dict}, strict=strict, assign=assign)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The task tensors, without the tasks dimension."""
+        return {
+            **self.prompt.tensors(),
+            contract.HEAD_WEIGHT: self.head.weight,
+            contract.HEAD_BIAS: self.head.bias,
+        }
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Loss and logits of a batch.
+
+        Shape:
+            input_ids, attention_mask: [batch, sequence]
+            labels: [batch]
+            logits: [batch, labels]
+        """
+        logits, _ = self.backbone(
+            input_ids, attention_mask, torch.zeros_like(labels), **self._bank(input_ids.device)
+        )
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+    def _bank(self, device: torch.device) -> dict[str, Tensor]:
+        tensors = self.tensors()
+        lengths = {
+            "tasks": 1,
+            "prompt": _length(tensors, contract.PROMPT_EMBEDDINGS, axis=0),
+            "prefix": _length(tensors, contract.PREFIX_KEYS, axis=2),
+            "labels": self.head.out_features,
+        }
+        bank = {}
+        for name, spec in contract.BANK_INPUTS.items():
+            if name in tensors:
+                bank[name] = tensors[name][None]
+            else:
+                shape = self.backbone.sizes.shape(name, **lengths)
+                bank[name] = torch.ones(shape, dtype=getattr(torch, spec.dtype), device=device)
+        bank[contract.POSITION_OFFSET] *= self.position_offset
+        return bank
+
+
+def train(
+    backbone: Backbone,
+    train_rows: Sequence[LabelledText],
+    dev_rows: Sequence[LabelledText],
+    options: TrainingOptions,
+    checkpoints: Path,
+    resume: bool = False,
+) -> TrainingReport:
+    """Train a task. The same arguments give the same task, also when broken off and resumed.
+
+    Args:
+        backbone: the frozen backbone; none of its weights change.
+        train_rows: texts to learn from.
+        dev_rows: texts that choose the best epoch.
+        options: how to train.
+        checkpoints: folder for an unfinished training; removed when it is finished.
+        resume: go on with the unfinished training in `checkpoints`, if there is one.
+
+    Raises:
+        DataError: fewer than two labels, or labels in the development data that training has not.
+        EdgetuneError: an unfinished training is to be resumed with other options or data.
+    """
+    files.check_task_name(options.task)
+    if not dev_rows:
+        raise DataError("the development data is empty: expected at least one labelled text")
+    labels = label_set(train_rows, dev_rows)
+    began = time.monotonic()
+    set_seed(options.seed)
+    encoded_train = _encoded(backbone, train_rows, labels, options)
+    encoded_dev = _encoded(backbone, dev_rows, labels, options)
+    prompt_class = METHODS[options.method]
+    prompt = prompt_class(backbone, options.prompt_length, [row["input_ids"] for row in encoded_train])
+    position_offset = backbone.position_offset(options.prompt_length)
+    tuner = PromptTuner(backbone, prompt, len(labels), position_offset)
+    learning_rate = options.learning_rate or prompt_class.learning_rate
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": list(prompt.parameters()), "lr": learning_rate},
+            {"params": list(tuner.head.parameters()), "lr": options.head_learning_rate},
+        ],
+        weight_decay=0.0,
+    )
+    last = _prepare_checkpoints(checkpoints, options, [*train_rows, *dev_rows], resume)
+    progress = _Progress(options.epochs)
+    trainer = Trainer(
+        model=tuner,
+        args=_arguments(checkpoints, options),
+        train_dataset=encoded_train,  # type: ignore[arg-type]  # any sequence of rows will do
+        eval_dataset=encoded_dev,  # type: ignore[arg-type]
+        data_collator=_collate,
+        compute_metrics=_accuracy,
+        optimizers=(optimizer, None),
+        callbacks=[progress],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.train(resume_from_checkpoint=last)
+    dev_accuracy = [entry["eval_accuracy"] for entry in trainer.state.log_history if "eval_accuracy" in entry]
+    best = float(trainer.state.best_metric or 0.0)
+    task = Task(
+        name=options.task,
+        labels=labels,
+        backbone_sha256=backbone.fingerprint(),
+        tensors={name: tensor.detach().cpu().float().numpy() for name, tensor in tuner.tensors().items()},
+        method=options.method,
+        base_model=backbone.name,
+        pooling=backbone.pooling,
+        position_offset=position_offset,
+        max_length=options.max_length,
+        metrics={"dev_accuracy": best, "dev_rows": len(dev_rows), "best_epoch": dev_accuracy.index(best) + 1},
+    )
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return TrainingReport(
+        task=task,
+        trained_parameters=sum(
+            parameter.numel() for parameter in tuner.parameters() if parameter.requires_grad
+        ),
+        backbone_parameters=sum(parameter.numel() for parameter in backbone.parameters()),
+        dev_accuracy=dev_accuracy,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _length(tensors: dict[str, Tensor], name: str, axis: int) -> int:
+    return tensors[name].shape[axis] if name in tensors else 0
+
+
+def _encoded(
+    backbone: Backbone, rows: Sequence[LabelledText], labels: tuple[str, ...], options: TrainingOptions
+) -> list[dict[str, Any]]:
+    encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions)
+    reading = Task(
+        name=options.task,
+        labels=labels,
+        backbone_sha256="",
+        tensors={},
+        method=options.method,
+        base_model=backbone.name,
+        pooling=backbone.pooling,
+        position_offset=options.prompt_length,
+        max_length=options.max_length,
+    )
+    tokens = encoder.encode([row.text for row in rows], [reading] * len(rows))
+    cut = sum(row.truncated for row in tokens)
+    if cut:
+        print(
+            f"{cut} of {len(rows)} texts are longer than {encoder.max_length(reading)} tokens: their ends are not read",
+            file=sys.stderr,
+        )
+    index = {label: place for place, label in enumerate(labels)}
+    return [
+        {"input_ids": token.ids, "labels": index[row.label]} for token, row in zip(tokens, rows, strict=True)
+    ]
+
+
+def _collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+    input_ids, attention_mask = pad([row["input_ids"] for row in rows])
+    labels = torch.tensor([row["labels"] for row in rows])
+    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+
+
+def _accuracy(prediction: EvalPrediction) -> dict[str, float]:
+    answers = np.asarray(prediction.predictions).argmax(axis=-1)
+    return {"accuracy": float((answers == prediction.label_ids).mean())}
+
+
+def _arguments(checkpoints: Path, options: TrainingOptions) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        num_train_epochs=options.epochs,
+        per_device_train_batch_size=options.batch_size,
+        per_device_eval_batch_size=_EVAL_BATCH_SIZE,
+        lr_scheduler_type="linear",
+        warmup_steps=0.06,
+        max_grad_norm=1.0,
+        train_sampling_strategy="group_by_length",
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="accuracy",
+        logging_strategy="epoch",
+        report_to="none",
+        seed=options.seed,
+        data_seed=options.seed,
+        bf16=options.mixed_precision == "bf16",
+        fp16=options.mixed_precision == "fp16",
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _prepare_checkpoints(
+    folder: Path, options: TrainingOptions, rows: Sequence[LabelledText], resume: bool
+) -> str | None:
+    """Make the folder ready; gives the checkpoint to go on from, if any."""
+    data = "\n".join(json.dumps(asdict(row)) for row in rows).encode()
+    stamp = json.dumps({**asdict(options), "data_sha256": files.sha256(data)}, sort_keys=True)
+    stamp_file = folder / _OPTIONS_FILE
+    if resume and stamp_file.is_file():
+        if stamp_file.read_text() != stamp:
+            raise EdgetuneError(
+                f"the unfinished training in {folder} had other options or data: repeat them, or leave out "
+                f"--resume to begin again"
+            )
+        return get_last_checkpoint(str(folder))
+    shutil.rmtree(folder, ignore_errors=True)
+    files.write_atomic(stamp_file, stamp.encode())
+    return None
+
+
+class _Progress(TrainerCallback):
+    """One bar for the training, and a line an epoch, on stderr."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+        self._bar: tqdm[Any] | None = None
+        self._loss = float("nan")
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._bar = tqdm(
+            total=state.max_steps, initial=state.global_step, file=sys.stderr, unit="step", leave=False
+        )
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if self._bar is not None:
+            self._bar.update(state.global_step - self._bar.n)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        self._loss = (logs or {}).get("loss", self._loss)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        if self._bar is not None and metrics:
+            self._bar.write(
+                f"epoch {round(state.epoch or 0)}/{self._epochs}  loss {self._loss:.3f}  "
+                f"dev accuracy {metrics['eval_accuracy']:.3f}",
+                file=sys.stderr,
+            )
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()

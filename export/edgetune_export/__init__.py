@@ -1,0 +1,6 @@
+"""From a frozen PyTorch backbone to an ONNX bundle."""
+
+from edgetune_export.backbone import Backbone, load_backbone
+from edgetune_export.export import CheckTexts, export_bundle
+
+__all__ = ["Backbone", "CheckTexts", "export_bundle", "load_backbone"]

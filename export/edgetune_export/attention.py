@@ -1,0 +1,147 @@
+"""The one place where prefixes enter attention, and where attention leaves for the exported graph.
+
+transformers lets one function serve as the attention of every model that uses its attention interface. The
+function here puts each layer's prefix before the text's keys and values (prefix tuning, Li & Liang 2021;
+P-tuning v2, Liu et al. 2022) and, while a graph is exported, emits onnxruntime's fused operator, so that
+attention is fused by construction. Layers are numbered by the order in which attention is called in a
+forward: some models call one module for every layer, some modules do not know their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
+
+from edgetune_runtime.errors import BackboneError
+
+IMPLEMENTATION = "edgetune"
+"""Name to load a model with: `from_pretrained(…, attn_implementation=IMPLEMENTATION)`."""
+
+FUSED_OPERATOR = "com.microsoft::MultiHeadAttention"
+
+
+@dataclass
+class _Prefixes:
+    keys: Tensor
+    values: Tensor
+    bias: Tensor
+    calls: int = 0
+    widened: dict[int, Tensor] = field(default_factory=dict)  # by identity: most layers share one mask
+
+
+_current: ContextVar[_Prefixes | None] = ContextVar("prefixes", default=None)
+_recorded: ContextVar[list[tuple[Tensor, Tensor]] | None] = ContextVar("recorded", default=None)
+
+
+@contextmanager
+def recording() -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Collect the keys and values of each attention of the forward that runs inside, in order."""
+    calls: list[tuple[Tensor, Tensor]] = []
+    token = _recorded.set(calls)
+    try:
+        yield calls
+    finally:
+        _recorded.reset(token)
+
+
+@contextmanager
+def prefixes(keys: Tensor, values: Tensor, mask: Tensor) -> Iterator[None]:
+    """Put these prefixes before the keys and values of every attention of the forward that runs inside.
+
+    Shape:
+        keys, values: [batch, layers, kv_heads, prefix, head_dim]
+        mask: [batch, prefix], 1 where the prefix is there
+
+    Raises:
+        BackboneError: the forward did not call attention once for each layer.
+    """
+    bias = torch.where(mask.bool(), 0.0, torch.finfo(keys.dtype).min).to(keys.dtype)
+    state = _Prefixes(keys, values, bias[:, None, None, :])
+    token = _current.set(state)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+    if state.calls != keys.shape[1]:
+        raise BackboneError(
+            f"the model called the attention interface {state.calls} times for {keys.shape[1]} layers: it does "
+            f"not use transformers' attention interface throughout, which edgetune needs"
+        )
+
+
+def attend(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention with this layer's prefix, in the signature of transformers' attention interface.
+
+    Shape:
+        query: [batch, heads, sequence, head_dim]
+        key, value: [batch, kv_heads, sequence, head_dim]
+        attention_mask: [batch or 1, 1, sequence, sequence], added to the scores
+        output: [batch, sequence, heads, head_dim]
+    """
+    recorded, state = _recorded.get(), _current.get()
+    if recorded is not None:
+        recorded.append((key, value))
+    if state is not None:
+        layer, state.calls = state.calls, state.calls + 1
+        key = torch.cat([state.keys[:, layer], key], dim=2)
+        value = torch.cat([state.values[:, layer], value], dim=2)
+        if id(attention_mask) not in state.widened:
+            state.widened[id(attention_mask)] = _widened(attention_mask, state.bias, query)
+        attention_mask = state.widened[id(attention_mask)]
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    scale = float(query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if torch.compiler.is_exporting():
+        return _fused(query, key, value, attention_mask, scale), None
+    output = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scale
+    )
+    return output.transpose(1, 2).contiguous(), None
+
+
+def _widened(mask: Tensor | None, bias: Tensor, query: Tensor) -> Tensor:
+    batch, _, length, _ = query.shape
+    if mask is None:
+        mask = query.new_zeros(1, 1, 1, length)
+    return torch.cat(
+        [bias.expand(batch, 1, length, bias.shape[-1]), mask.expand(batch, 1, length, mask.shape[-1])], dim=-1
+    )
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    batch, heads, length, head_dim = query.shape
+
+    def flat(states: Tensor) -> Tensor:
+        return states.transpose(1, 2).reshape(batch, -1, heads * head_dim)
+
+    output = torch.onnx.ops.symbolic(
+        FUSED_OPERATOR,
+        [flat(query), flat(key), flat(value), None, None, mask],
+        {"num_heads": heads, "scale": scale},
+        dtype=query.dtype,
+        shape=(batch, length, heads * head_dim),
+        version=1,
+    )
+    return output.reshape(batch, length, heads, head_dim)
+
+
+AttentionInterface.register(IMPLEMENTATION, attend)
+AttentionMaskInterface.register(IMPLEMENTATION, eager_mask)

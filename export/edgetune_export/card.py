@@ -1,0 +1,49 @@
+"""The bundle's model card: what it is, how to run it, what was measured."""
+
+from __future__ import annotations
+
+from edgetune_runtime.bundle import Manifest, TaskParity
+
+
+def card(manifest: Manifest) -> str:
+    """The card as Markdown."""
+    rows = [
+        f"| {precision} | {task} | {parity.rows} | {parity.max_logit_difference:.1e} | "
+        f"{parity.label_agreement:.1%} | {_accuracy(parity)} |"
+        for precision, graph in manifest.graphs.items()
+        for task, parity in graph.parity.items()
+    ]
+    graphs = "\n".join(f"- `{graph.file}`: {precision}" for precision, graph in manifest.graphs.items())
+    return f"""---
+library_name: edgetune
+base_model: {manifest.base_model}
+pipeline_tag: text-classification
+tags: [onnx, soft-prompt, text-classification]
+---
+
+# {manifest.base_model}: an edgetune bundle
+
+The frozen backbone {manifest.base_model} ({manifest.architecture}), exported once. Tasks are small files beside
+it, given to the graph as inputs. Features are read by pooling `{manifest.pooling}`.
+
+{graphs}
+
+```
+pip install edgetune
+echo "some text" | edgetune classify . --task NAME
+```
+
+## Measured against PyTorch at export
+
+| precision | task | texts | largest logit difference | same label | accuracy (PyTorch) |
+|---|---|---|---|---|---|
+{chr(10).join(rows)}
+
+Backbone SHA-256 `{manifest.backbone_sha256}`; written by edgetune {manifest.edgetune_version}.
+"""
+
+
+def _accuracy(parity: TaskParity) -> str:
+    if parity.accuracy is None or parity.accuracy_torch is None:
+        return "no labels"
+    return f"{parity.accuracy:.1%} ({parity.accuracy_torch:.1%})"

@@ -1,0 +1,189 @@
+"""From a frozen backbone to a bundle: graph, precisions, measured parity, all or nothing."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+
+from edgetune_export import passes
+from edgetune_export.backbone import Backbone
+from edgetune_export.card import card
+from edgetune_export.graph import to_onnx, with_default_bank
+from edgetune_export.parity import PROBE, CheckTexts, compare, default_texts, probe_task, torch_logits
+from edgetune_export.quantize import PRECISIONS
+from edgetune_runtime import files
+from edgetune_runtime.bundle import Bundle, Graph, Manifest, TaskParity
+from edgetune_runtime.engine import Engine
+from edgetune_runtime.errors import AccuracyDropError, BundleError, DataError
+from edgetune_runtime.task import Task, check_fits
+
+
+def export_bundle(
+    backbone: Backbone,
+    destination: Path,
+    *,
+    precisions: Sequence[str] = ("fp32", "int8"),
+    tasks: Sequence[Task] = (),
+    checks: Mapping[str, CheckTexts] | None = None,
+    max_drop: float = 0.01,
+    overwrite: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Manifest:
+    """Export a backbone, and measure every precision against PyTorch.
+
+    Args:
+        backbone: the frozen backbone.
+        destination: folder of the bundle; it appears when all is done and checked.
+        precisions: some of `PRECISIONS`.
+        tasks: tasks to put into the bundle, and to measure with.
+        checks: task name → texts to measure it on; sentences that come with the package for the others.
+        max_drop: most accuracy that a precision may lose on a task's labelled texts.
+        overwrite: whether a bundle that is there may be replaced.
+        progress: told of each step.
+
+    Raises:
+        AccuracyDropError: a precision lost more than `max_drop`.
+        BackboneError: the backbone cannot be exported.
+        BundleError: the destination is taken.
+        DataError: a task is checked with labels that it does not have.
+        TaskError: a task was made for another backbone.
+    """
+    checks = checks or {}
+    _check_destination(destination, overwrite)
+    fingerprint = backbone.fingerprint()
+    for task in tasks:
+        check_fits(task, fingerprint, backbone.name, backbone.sizes, backbone.pooling)
+        _check_labels(task, checks.get(task.name))
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(
+        tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".partial", dir=destination.parent)
+    )
+    try:
+        progress("tracing the backbone")
+        model = passes.fuse(to_onnx(backbone), backbone.sizes)
+        contents = {
+            files.CONFIG: backbone.config.to_json_string().encode(),
+            files.TOKENIZER: backbone.tokenizer_json,
+        }
+        graphs = {}
+        for name in precisions:
+            progress(f"writing {name}")
+            precision = PRECISIONS[name]
+            graph = with_default_bank(precision.convert(copy.deepcopy(model)), backbone)
+            contents[files.graph_file(name)] = _serialized(graph, backbone)
+            graphs[name] = Graph(file=files.graph_file(name), batch_invariant=precision.batch_invariant)
+        manifest = Manifest(
+            base_model=backbone.name,
+            architecture=backbone.architecture,
+            backbone_sha256=fingerprint,
+            sizes=backbone.sizes,
+            max_positions=backbone.max_positions,
+            pooling=backbone.pooling,
+            graphs=graphs,
+            files={name: files.sha256(data) for name, data in contents.items()},
+            edgetune_version=version("edgetune"),
+        )
+        for name, data in {**contents, files.MANIFEST: manifest.to_json()}.items():
+            files.write_atomic(staging / name, data)
+        staged = Bundle(staging)
+        for task in tasks:
+            staged.add_task(task)
+        manifest = _measured(backbone, staged, tasks or [probe_task(backbone)], checks, progress)
+        _check_drops(manifest, max_drop)
+        text = card(manifest).encode()
+        manifest = dataclasses.replace(manifest, files={**manifest.files, files.CARD: files.sha256(text)})
+        files.write_atomic(staging / files.CARD, text)
+        files.write_atomic(staging / files.MANIFEST, manifest.to_json())
+        staging.chmod(0o755)
+        _put(staging, destination)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return manifest
+
+
+def _measured(
+    backbone: Backbone,
+    staged: Bundle,
+    tasks: Sequence[Task],
+    checks: Mapping[str, CheckTexts],
+    progress: Callable[[str], None],
+) -> Manifest:
+    manifest = staged.manifest
+    parity: dict[str, dict[str, TaskParity]] = {precision: {} for precision in manifest.graphs}
+    fallback = default_texts()
+    for task in tasks:
+        check = checks.get(task.name, fallback)
+        progress(f"comparing with PyTorch: {task.name}, {len(check.texts)} texts")
+        expected = torch_logits(backbone, task, check.texts)
+        for precision in manifest.graphs:
+            with Engine(staged, precision=precision) as engine:
+                parity[precision][task.name] = compare(expected, engine, task, check)
+    return dataclasses.replace(
+        manifest,
+        graphs={
+            name: dataclasses.replace(graph, parity=parity[name]) for name, graph in manifest.graphs.items()
+        },
+    )
+
+
+def _check_drops(manifest: Manifest, max_drop: float) -> None:
+    for precision, graph in manifest.graphs.items():
+        for name, parity in graph.parity.items():
+            drop = parity.accuracy_drop
+            if drop is not None and drop > max_drop:
+                raise AccuracyDropError(
+                    f"{precision} loses {drop:.1%} accuracy on task '{name}' ({parity.accuracy_torch:.1%} to "
+                    f"{parity.accuracy:.1%} on {parity.rows} texts), more than --max-drop {max_drop:g} allows: "
+                    f"leave out --precision {precision}, or raise --max-drop"
+                )
+
+
+def _check_labels(task: Task, check: CheckTexts | None) -> None:
+    unknown = sorted(set(check.labels or ()) - set(task.labels)) if check else []
+    if unknown:
+        raise DataError(
+            f"the check data of task '{task.name}' has labels that the task does not: {', '.join(unknown)}; "
+            f"it has {', '.join(task.labels)}"
+        )
+
+
+def _check_destination(destination: Path, overwrite: bool) -> None:
+    if not destination.exists():
+        return
+    if not overwrite:
+        raise BundleError(f"{destination} is there already: name another folder, or pass --overwrite")
+    if not (destination / files.MANIFEST).is_file():
+        raise BundleError(
+            f"{destination} is not a bundle (it has no {files.MANIFEST}), so it is not overwritten: "
+            f"name another folder"
+        )
+
+
+def _serialized(model: onnx.ModelProto, backbone: Backbone) -> bytes:
+    if model.ByteSize() >= onnx.checker.MAXIMUM_PROTOBUF:
+        raise BundleError(
+            f"the graph of {backbone.name} is {model.ByteSize() / 1e9:.1f} GB: one ONNX file holds at most 2 GB"
+        )
+    return model.SerializeToString()
+
+
+def _put(staging: Path, destination: Path) -> None:
+    if destination.exists():
+        old = staging.with_suffix(".old")
+        destination.replace(old)
+        staging.replace(destination)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.replace(staging, destination)
+    files.sync_folder(destination.parent)
+
+
+__all__ = ["PROBE", "CheckTexts", "export_bundle"]

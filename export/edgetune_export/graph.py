@@ -1,0 +1,84 @@
+"""The backbone as an ONNX graph that follows `edgetune_runtime.contract`."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import torch
+
+from edgetune_export.backbone import Backbone
+from edgetune_export.quiet import quiet
+from edgetune_runtime import contract
+from edgetune_runtime.errors import BackboneError
+
+OPSET_VERSION = 20
+
+_EXAMPLE_LENGTHS = {"batch": 2, "sequence": 9, "tasks": 4, "prompt": 5, "prefix": 6, "labels": 3}
+
+
+def to_onnx(backbone: Backbone) -> onnx.ModelProto:
+    """Export a backbone with PyTorch's dynamo exporter, all lengths of the contract dynamic.
+
+    Raises:
+        BackboneError: the exporter cannot trace the model.
+    """
+    example = _example_inputs(backbone)
+    axes = {
+        name: {
+            axis: torch.export.Dim(dim) if dim == "labels" else dim
+            for axis, dim in enumerate(spec.dims)
+            if dim in contract.DYNAMIC_DIMS
+        }
+        for name, spec in contract.INPUTS.items()
+    }
+    with quiet():  # the exporter warns of names that two inputs share, which is meant
+        try:
+            program = torch.onnx.export(
+                backbone,
+                kwargs=example,
+                dynamo=True,
+                input_names=list(example),
+                output_names=list(contract.OUTPUTS),
+                dynamic_shapes=axes,
+                opset_version=OPSET_VERSION,
+                external_data=False,
+                verbose=False,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            raise BackboneError(
+                f"{backbone.name} ({backbone.architecture}) could not be exported to ONNX: {reason}"
+            ) from error
+    if program is None:
+        raise BackboneError(f"{backbone.name} ({backbone.architecture}) gave no ONNX program")
+    model: onnx.ModelProto = program.model_proto
+    return model
+
+
+def with_default_bank(model: onnx.ModelProto, backbone: Backbone) -> onnx.ModelProto:
+    """Give each bank input a default of one task with nothing in it.
+
+    So the graph runs on text alone (its `features` are the bare backbone's), and onnxruntime's native
+    adapters, which bind to initializers, can give any of them.
+    """
+    empty = {"tasks": 1, "prompt": 0, "prefix": 0, "labels": 0}
+    for name, spec in contract.BANK_INPUTS.items():
+        array = np.zeros(backbone.sizes.shape(name, **empty), spec.dtype)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    return model
+
+
+def count_operators(model: onnx.ModelProto, operator: str) -> int:
+    """How many nodes of the graph are this operator, such as "MultiHeadAttention"."""
+    return sum(node.op_type == operator for node in model.graph.node)
+
+
+def _example_inputs(backbone: Backbone) -> dict[str, torch.Tensor]:
+    sizes = {**vars(backbone.sizes), **_EXAMPLE_LENGTHS}
+    example = {}
+    for name, spec in contract.INPUTS.items():
+        shape = tuple(sizes[dim] for dim in spec.dims)
+        example[name] = torch.ones(shape, dtype=getattr(torch, spec.dtype))
+    example[contract.TASK_INDEX] = torch.arange(sizes["batch"])
+    return example

@@ -1,0 +1,100 @@
+"""What an exported precision answers beside PyTorch, on real text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files as package_files
+
+import numpy as np
+import torch
+
+from edgetune_export.backbone import Backbone, pad
+from edgetune_runtime import bank, contract
+from edgetune_runtime.bundle import TaskParity
+from edgetune_runtime.engine import Engine
+from edgetune_runtime.task import Array, Task
+from edgetune_runtime.text import TextEncoder
+
+_TORCH_BATCH_SIZE = 32
+_PROBE_PREFIX_LENGTH = 20
+PROBE = "probe"
+"""Name of the random task that stands in where a bundle is exported without tasks."""
+
+
+@dataclass(frozen=True)
+class CheckTexts:
+    """Texts to compare on, and their labels where they are known."""
+
+    texts: Sequence[str]
+    labels: Sequence[str] | None = None
+
+
+def default_texts() -> CheckTexts:
+    """Everyday sentences of many lengths that come with the package, without labels."""
+    lines = package_files("edgetune_export").joinpath("check_texts.txt").read_text(encoding="utf-8")
+    return CheckTexts(lines.splitlines())
+
+
+def probe_task(backbone: Backbone) -> Task:
+    """A task of random numbers, the same each time."""
+    random = np.random.default_rng(0)
+    shapes = {
+        name: backbone.sizes.shape(name, tasks=1, prefix=_PROBE_PREFIX_LENGTH, labels=2)[1:]
+        for name in (contract.PREFIX_KEYS, contract.PREFIX_VALUES, contract.HEAD_WEIGHT, contract.HEAD_BIAS)
+    }
+    return Task(
+        name=PROBE,
+        labels=("a", "b"),
+        backbone_sha256=backbone.fingerprint(),
+        tensors={name: random.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()},
+        method="random",
+        base_model=backbone.name,
+        pooling=backbone.pooling,
+        position_offset=backbone.position_offset(_PROBE_PREFIX_LENGTH),
+    )
+
+
+def torch_logits(backbone: Backbone, task: Task, texts: Sequence[str]) -> Array:
+    """Logits of the PyTorch path, in padded batches.
+
+    Shape:
+        output: [texts, labels]
+    """
+    encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions)
+    tokens = encoder.encode(texts, [task] * len(texts))
+    arrays = bank.stack([task], backbone.sizes)
+    stacked = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    order = sorted(range(len(texts)), key=lambda place: len(tokens[place].ids))
+    logits = np.zeros((len(texts), len(task.labels)), np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(order), _TORCH_BATCH_SIZE):
+            places = order[start : start + _TORCH_BATCH_SIZE]
+            input_ids, mask = pad([tokens[place].ids for place in places])
+            index = torch.zeros(len(places), dtype=torch.int64)
+            logits[places] = backbone(input_ids, mask, index, **stacked)[0].numpy()
+    return logits
+
+
+def compare(expected: Array, engine: Engine, task: Task, check: CheckTexts) -> TaskParity:
+    """Compare an engine's answers with PyTorch's logits for the same texts.
+
+    Shape:
+        expected: [texts, labels]
+    """
+    engine.add_task(task)
+    tokens = engine.encode(check.texts, [task] * len(check.texts))
+    got = np.stack(engine.run([(row.ids, task) for row in tokens]))
+    accuracies: dict[str, float] = {}
+    if check.labels is not None:
+        right = np.array([task.labels.index(label) for label in check.labels])
+        accuracies = {
+            "accuracy_torch": float((expected.argmax(axis=1) == right).mean()),
+            "accuracy": float((got.argmax(axis=1) == right).mean()),
+        }
+    return TaskParity(
+        rows=len(check.texts),
+        max_logit_difference=float(np.abs(got - expected).max()),
+        label_agreement=float((got.argmax(axis=1) == expected.argmax(axis=1)).mean()),
+        **accuracies,
+    )

@@ -1,0 +1,35 @@
+"""Classify text with many small tasks on one exported backbone, without PyTorch.
+
+from edgetune_runtime import Engine
+
+engine = Engine("bundle", precision="int8")
+engine.classify(["it broke again"], task="sentiment")[0].label
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgetune_runtime.bundle import Bundle
+    from edgetune_runtime.engine import Engine, Result
+    from edgetune_runtime.errors import EdgetuneError
+    from edgetune_runtime.task import Task
+
+__all__ = ["Bundle", "EdgetuneError", "Engine", "Result", "Task"]
+
+_HOME = {
+    "Bundle": "bundle",
+    "EdgetuneError": "errors",
+    "Engine": "engine",
+    "Result": "engine",
+    "Task": "task",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when asked for: onnxruntime takes a fifth of a second, and --help needs none of it.
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

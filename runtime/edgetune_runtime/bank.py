@@ -1,0 +1,46 @@
+"""The bank: the prompts and heads of a few tasks, stacked into the tensors that the graph takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgetune_runtime import contract
+from edgetune_runtime.contract import BackboneSizes
+from edgetune_runtime.task import Array, Task
+
+_MASK_OF = {
+    contract.PROMPT_EMBEDDINGS: contract.PROMPT_MASK,
+    contract.PREFIX_KEYS: contract.PREFIX_MASK,
+}
+
+
+def stack(tasks: Sequence[Task], sizes: BackboneSizes) -> dict[str, Array]:
+    """Stack tasks of unequal lengths and label counts; what is padding is masked, or zero in the head.
+
+    Args:
+        tasks: the tasks, one a row of the bank. None gives one row with nothing in it.
+        sizes: sizes of the backbone.
+
+    Returns:
+        One array for each of `contract.BANK_INPUTS`, shaped as it says.
+    """
+    lengths = {
+        "tasks": max(1, len(tasks)),
+        "prompt": max((task.prompt_length for task in tasks), default=0),
+        "prefix": max((task.prefix_length for task in tasks), default=0),
+        "labels": max((len(task.labels) for task in tasks), default=0),
+    }
+    bank = {
+        name: np.zeros(sizes.shape(name, **lengths), spec.dtype)
+        for name, spec in contract.BANK_INPUTS.items()
+    }
+    for row, task in enumerate(tasks):
+        bank[contract.POSITION_OFFSET][row] = task.position_offset
+        for name, tensor in task.tensors.items():
+            bank[name][(row, *(slice(0, size) for size in tensor.shape))] = tensor
+            if name in _MASK_OF:
+                length = task.prompt_length if name == contract.PROMPT_EMBEDDINGS else task.prefix_length
+                bank[_MASK_OF[name]][row, :length] = 1
+    return bank

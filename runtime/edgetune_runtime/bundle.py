@@ -1,0 +1,240 @@
+"""A bundle: one exported backbone in one or more precisions, its tokenizer, and tasks beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgetune_runtime import contract, files
+from edgetune_runtime.contract import BackboneSizes
+from edgetune_runtime.errors import BundleError, TaskError
+from edgetune_runtime.task import Task, check_fits
+
+
+@dataclass(frozen=True)
+class TaskParity:
+    """What a precision answers beside PyTorch, for one task on real text.
+
+    Attributes:
+        rows: texts compared.
+        max_logit_difference: the largest, over all texts and labels.
+        label_agreement: share of texts with the same label.
+        accuracy_torch: accuracy of the PyTorch path; `None` where the texts had no labels.
+        accuracy: accuracy of this precision; `None` where the texts had no labels.
+    """
+
+    rows: int
+    max_logit_difference: float
+    label_agreement: float
+    accuracy_torch: float | None = None
+    accuracy: float | None = None
+
+    @property
+    def accuracy_drop(self) -> float | None:
+        """Accuracy lost against PyTorch (negative where it was won)."""
+        if self.accuracy is None or self.accuracy_torch is None:
+            return None
+        return self.accuracy_torch - self.accuracy
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One precision of the backbone.
+
+    Attributes:
+        file: path of the graph inside the bundle.
+        batch_invariant: whether a row's answer is the same whatever rows it is batched with. Where it is
+            not (dynamic int8: the activation scale is taken over the whole batch), rows run one by one.
+        parity: task name → what was measured at export.
+    """
+
+    file: str
+    batch_invariant: bool
+    parity: Mapping[str, TaskParity] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The contents of `edgetune.json`.
+
+    Attributes:
+        base_model: name of the backbone, for people.
+        architecture: its `model_type`.
+        backbone_sha256: fingerprint of its weights; a task must carry the same.
+        sizes: sizes that fix the shapes of prompts and heads.
+        max_positions: positions that the backbone has.
+        pooling: where features are read, one of `contract.POOLINGS`.
+        graphs: precision → its graph.
+        files: path inside the bundle → SHA-256, of every file but the tasks (which carry their own).
+        edgetune_version: the version that wrote the bundle.
+    """
+
+    base_model: str
+    architecture: str
+    backbone_sha256: str
+    sizes: BackboneSizes
+    max_positions: int
+    pooling: str
+    graphs: Mapping[str, Graph]
+    files: Mapping[str, str]
+    edgetune_version: str
+    format_version: int = contract.FORMAT_VERSION
+
+    def to_json(self) -> bytes:
+        """The manifest as the bytes of `edgetune.json`, the graph's inputs and outputs spelled out in it."""
+        record = asdict(self)
+        record["inputs"] = {name: asdict(spec) for name, spec in contract.INPUTS.items()}
+        record["outputs"] = {
+            name: {"dtype": "float32", "dims": dims} for name, dims in contract.OUTPUTS.items()
+        }
+        return (json.dumps(record, indent=2, sort_keys=True) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, origin: str) -> Manifest:
+        """Read a manifest.
+
+        Raises:
+            BundleError: it is not JSON, of another format version, or lacks a field.
+        """
+        try:
+            record: dict[str, Any] = json.loads(data)
+            if record["format_version"] != contract.FORMAT_VERSION:
+                raise BundleError(
+                    f"{origin} has bundle format version {record['format_version']}, expected "
+                    f"{contract.FORMAT_VERSION}: export it again, or install the edgetune that wrote it"
+                )
+            graphs = {
+                precision: Graph(
+                    file=str(graph["file"]),
+                    batch_invariant=bool(graph["batch_invariant"]),
+                    parity={name: TaskParity(**parity) for name, parity in graph["parity"].items()},
+                )
+                for precision, graph in record["graphs"].items()
+            }
+            return cls(
+                base_model=str(record["base_model"]),
+                architecture=str(record["architecture"]),
+                backbone_sha256=str(record["backbone_sha256"]),
+                sizes=BackboneSizes(**record["sizes"]),
+                max_positions=int(record["max_positions"]),
+                pooling=str(record["pooling"]),
+                graphs=graphs,
+                files={str(name): str(digest) for name, digest in record["files"].items()},
+                edgetune_version=str(record["edgetune_version"]),
+            )
+        except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise BundleError(
+                f"{origin} is not a sound edgetune manifest ({type(error).__name__}: {error}): export the bundle again"
+            ) from error
+
+
+class Bundle:
+    """A bundle on disk: its manifest, its files (checked as they are read), and its tasks.
+
+    Args:
+        path: the bundle's folder.
+
+    Raises:
+        BundleError: the folder is no bundle, or its manifest is damaged or of another format version.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        manifest = self.path / files.MANIFEST
+        try:
+            data = manifest.read_bytes()
+        except OSError as error:
+            raise BundleError(
+                f"{self.path} is not a bundle ({files.MANIFEST}: {error.strerror}): expected a folder that "
+                f"'edgetune export' wrote"
+            ) from error
+        self.manifest = Manifest.from_json(data, str(manifest))
+
+    def read(self, name: str) -> bytes:
+        """Bytes of a file of the manifest, checked against its SHA-256.
+
+        Raises:
+            BundleError: it is missing, or not the file that was exported.
+        """
+        expected = self.manifest.files.get(name)
+        try:
+            data = (self.path / name).read_bytes()
+        except OSError as error:
+            raise BundleError(
+                f"{self.path} is incomplete ({name}: {error.strerror}): copy or export it again"
+            ) from error
+        if files.sha256(data) != expected:
+            raise BundleError(
+                f"{self.path / name} is damaged: its SHA-256 is {files.sha256(data)[:12]}…, the manifest says "
+                f"{str(expected)[:12]}…; copy or export the bundle again"
+            )
+        return data
+
+    def precision(self, wanted: str | None) -> str:
+        """The precision to use: `wanted`, or int8 where the bundle has it.
+
+        Raises:
+            BundleError: the bundle does not have `wanted`.
+        """
+        have = self.manifest.graphs
+        if wanted is None:
+            return "int8" if "int8" in have else next(iter(have))
+        if wanted not in have:
+            raise BundleError(
+                f"{self.path} has no precision {wanted!r}: it has {', '.join(sorted(have))}; "
+                f"export it again with --precision {wanted}"
+            )
+        return wanted
+
+    def vocabulary_size(self) -> int:
+        """Token ids that the backbone knows."""
+        return int(json.loads(self.read(files.CONFIG))["vocab_size"])
+
+    def task_names(self) -> list[str]:
+        """Names of the tasks in the bundle, sorted."""
+        found = (self.path / files.TASKS).glob(f"*{files.TASK_SUFFIX}")
+        return sorted(path.name.removesuffix(files.TASK_SUFFIX) for path in found if path.name[0] != ".")
+
+    def load_task(self, name: str) -> Task:
+        """Read one of the bundle's tasks.
+
+        Raises:
+            TaskError: there is no such task, or it is damaged or made for another backbone.
+        """
+        path = self._task_path(name)
+        task = Task.load(path)
+        self.check_task(task)
+        return task.renamed(name)
+
+    def check_task(self, task: Task) -> None:
+        """Raise `TaskError` unless the task was made for this bundle's backbone and pooling."""
+        manifest = self.manifest
+        check_fits(task, manifest.backbone_sha256, manifest.base_model, manifest.sizes, manifest.pooling)
+
+    def add_task(self, task: Task) -> Path:
+        """Put a task into the bundle, or in the place of the one of the same name, in one rename."""
+        self.check_task(task)
+        path = self.path / files.task_file(task.name)
+        task.save(path)
+        return path
+
+    def remove_task(self, name: str) -> None:
+        """Take a task out of the bundle.
+
+        Raises:
+            TaskError: there is no such task.
+        """
+        self._task_path(name).unlink()
+
+    def _task_path(self, name: str) -> Path:
+        path = self.path / files.task_file(name)
+        if not path.is_file():
+            have = ", ".join(self.task_names()) or "none"
+            raise TaskError(
+                f"no task '{name}' in {self.path}: it has {have}; add one with "
+                f"'edgetune tasks add {self.path} {name}.safetensors'"
+            )
+        return path

@@ -1,0 +1,89 @@
+"""The contract between the exported graph, the task files and the engine: names, shapes and values allowed.
+
+A graph takes the text (`TEXT_INPUTS`), a *bank* of tasks (`BANK_INPUTS`) and, for each text, the row of the
+bank that it uses (`task_index`). Every bank input has a default of one task with nothing in it, so a graph
+runs bare, and onnxruntime's native adapters can bind to each name.
+
+Shape letters: batch, sequence = texts and their tokens; tasks = rows of the bank; prompt, prefix = lengths
+(0 allowed); embedding, hidden, layers, kv_heads, head_dim = sizes of the backbone; labels = most labels of any task.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FORMAT_VERSION = 1
+"""Version of the bundle and task file formats; any other is refused."""
+
+INPUT_IDS = "input_ids"
+ATTENTION_MASK = "attention_mask"
+TASK_INDEX = "task_index"
+PROMPT_EMBEDDINGS = "prompt_embeddings"
+PROMPT_MASK = "prompt_mask"
+PREFIX_KEYS = "prefix_keys"
+PREFIX_VALUES = "prefix_values"
+PREFIX_MASK = "prefix_mask"
+POSITION_OFFSET = "position_offset"
+HEAD_WEIGHT = "head_weight"
+HEAD_BIAS = "head_bias"
+
+LOGITS = "logits"
+FEATURES = "features"
+
+
+@dataclass(frozen=True)
+class GraphInput:
+    """One input of the graph: its element type and its dimensions by name."""
+
+    dtype: str
+    dims: tuple[str, ...]
+
+
+TEXT_INPUTS: dict[str, GraphInput] = {
+    INPUT_IDS: GraphInput("int64", ("batch", "sequence")),
+    ATTENTION_MASK: GraphInput("int64", ("batch", "sequence")),
+    TASK_INDEX: GraphInput("int64", ("batch",)),
+}
+
+BANK_INPUTS: dict[str, GraphInput] = {
+    PROMPT_EMBEDDINGS: GraphInput("float32", ("tasks", "prompt", "embedding")),
+    PROMPT_MASK: GraphInput("int64", ("tasks", "prompt")),
+    PREFIX_KEYS: GraphInput("float32", ("tasks", "layers", "kv_heads", "prefix", "head_dim")),
+    PREFIX_VALUES: GraphInput("float32", ("tasks", "layers", "kv_heads", "prefix", "head_dim")),
+    PREFIX_MASK: GraphInput("int64", ("tasks", "prefix")),
+    POSITION_OFFSET: GraphInput("int64", ("tasks",)),
+    HEAD_WEIGHT: GraphInput("float32", ("tasks", "labels", "hidden")),
+    HEAD_BIAS: GraphInput("float32", ("tasks", "labels")),
+}
+
+INPUTS: dict[str, GraphInput] = {**TEXT_INPUTS, **BANK_INPUTS}
+
+OUTPUTS: dict[str, tuple[str, ...]] = {LOGITS: ("batch", "labels"), FEATURES: ("batch", "hidden")}
+
+DYNAMIC_DIMS = ("batch", "sequence", "tasks", "prompt", "prefix", "labels")
+"""Dimensions that a run may choose; the others are fixed by the backbone."""
+
+POOLINGS = ("cls", "mean", "last")
+"""Where a text's features are read: at its first token, as the mean over its tokens, at its last token."""
+
+PRECISIONS = ("fp32", "int8")
+"""Precisions a backbone can be exported to."""
+
+DEFAULT_MAX_LENGTH = 256
+"""Tokens of a text (special tokens included) that are read when a task does not say otherwise."""
+
+
+@dataclass(frozen=True)
+class BackboneSizes:
+    """Sizes of a backbone that fix the shapes of prompts and heads."""
+
+    embedding: int
+    hidden: int
+    layers: int
+    kv_heads: int
+    head_dim: int
+
+    def shape(self, name: str, **lengths: int) -> tuple[int, ...]:
+        """Shape of the bank input `name`, the dynamic dimensions taken from `lengths`."""
+        sizes = {**vars(self), **lengths}
+        return tuple(sizes[dim] for dim in BANK_INPUTS[name].dims)

@@ -1,0 +1,315 @@
+"""The engine: many classification tasks on one exported backbone, without PyTorch.
+
+On a CPU each text is a run of its own, at its exact length: nothing is padded, no text has neighbours, and
+an answer depends on the text and the task alone, in every precision. One text uses all threads; many texts
+run side by side, one thread each. On a GPU texts of like length share a run.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import onnxruntime as ort
+
+from edgetune_runtime import bank, contract, files
+from edgetune_runtime.bundle import Bundle
+from edgetune_runtime.errors import BundleError, DataError, TaskError
+from edgetune_runtime.session import available_threads, check_device, open_session
+from edgetune_runtime.task import Array, Task
+from edgetune_runtime.text import TextEncoder, Tokens
+
+_GPU_BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Result:
+    """The answer for one text.
+
+    Attributes:
+        task: the task that answered.
+        label: the most probable label.
+        scores: label → probability; they sum to 1.
+        truncated: whether the end of the text was not read, because it was longer than the task allows.
+    """
+
+    task: str
+    label: str
+    scores: Mapping[str, float]
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class _Row:
+    ids: list[int]
+    task: Task
+
+
+class Engine:
+    """Classifies texts with the tasks of a bundle. Safe to call from several threads.
+
+    A call looks its tasks up once, when it begins: a task that is swapped or removed meanwhile still
+    answers that call whole.
+
+    Args:
+        bundle: a bundle, or its folder.
+        precision: a precision of the bundle; int8 where it has one.
+        device: "cpu" or "cuda".
+        threads: CPU threads; all that the process may use.
+        batch_size: most texts in one run; 1 on a CPU, 32 on a GPU. Above 1 only for precisions whose
+            answers do not depend on the batch.
+
+    Raises:
+        BundleError: the bundle is damaged or has no such precision, or the precision cannot be batched.
+        DeviceError: the device is not there.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle | str | Path,
+        precision: str | None = None,
+        device: str = "cpu",
+        threads: int | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        check_device(device)
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
+        if precision is None and device != "cpu":
+            precision = "fp32"
+        self.precision = self.bundle.precision(precision)
+        self.device = device
+        self.threads = threads or available_threads()
+        self.batch_size = batch_size or (1 if device == "cpu" else _GPU_BATCH_SIZE)
+        manifest = self.bundle.manifest
+        graph = manifest.graphs[self.precision]
+        if self.batch_size > 1 and not graph.batch_invariant:
+            raise BundleError(
+                f"precision {self.precision} cannot run {self.batch_size} texts at once on '{device}': their "
+                f"answers would depend on each other; use batch size 1 on the CPU, or --precision fp32"
+            )
+        self._graph_file = graph.file
+        self._encoder = TextEncoder(self.bundle.read(files.TOKENIZER), manifest.max_positions)
+        self._lock = threading.Lock()
+        self._sessions: dict[int, ort.InferenceSession] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._banks: dict[tuple[int, ...], tuple[tuple[Task, ...], dict[str, ort.OrtValue]]] = {}
+        self._in_bundle = set(self.bundle.task_names())
+        self._tasks: dict[str, Task] = {}
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the engine's threads. Using it again starts them again."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown()
+
+    @property
+    def task_names(self) -> list[str]:
+        """Names of the tasks that can be asked for, sorted."""
+        with self._lock:
+            return sorted(self._in_bundle | set(self._tasks))
+
+    def task(self, name: str) -> Task:
+        """The task of that name, read from the bundle when first asked for.
+
+        Raises:
+            TaskError: there is no such task, or its file is damaged or made for another backbone.
+        """
+        with self._lock:
+            if name in self._tasks:
+                return self._tasks[name]
+            if name not in self._in_bundle:
+                have = ", ".join(sorted(self._in_bundle | set(self._tasks))) or "none"
+                raise TaskError(
+                    f"no task '{name}' here: the engine has {have}; add one with "
+                    f"'edgetune tasks add {self.bundle.path} FILE'"
+                )
+        loaded = self.bundle.load_task(name)
+        with self._lock:
+            # Another thread may have put a newer one there meanwhile: that one stands.
+            return self._tasks.setdefault(name, loaded)
+
+    def add_task(self, task: Task | str | Path, name: str | None = None) -> Task:
+        """Add a task, or swap the one of the same name, for the calls that begin from now on.
+
+        Args:
+            task: a task or its file. The bundle on disk stays as it is.
+            name: what to call it; its own name otherwise.
+
+        Raises:
+            TaskError: the file is damaged or the task was made for another backbone.
+        """
+        loaded = task if isinstance(task, Task) else Task.load(Path(task))
+        if name is not None:
+            loaded = loaded.renamed(name)
+        self.bundle.check_task(loaded)
+        with self._lock:
+            self._tasks[loaded.name] = loaded
+            self._drop_stale_banks()
+        return loaded
+
+    def remove_task(self, name: str) -> None:
+        """Remove a task for the calls that begin from now on. The bundle on disk stays as it is.
+
+        Raises:
+            TaskError: there is no such task.
+        """
+        with self._lock:
+            known = name in self._tasks or name in self._in_bundle
+            self._tasks.pop(name, None)
+            self._in_bundle.discard(name)
+            self._drop_stale_banks()
+        if not known:
+            raise TaskError(
+                f"no task '{name}' to remove: the engine has {', '.join(self.task_names) or 'none'}"
+            )
+
+    def classify(
+        self, texts: Sequence[str] | Sequence[tuple[str, str]], task: str | None = None
+    ) -> list[Result]:
+        """Classify texts.
+
+        Args:
+            texts: texts, or (text, task name) pairs, which may mix tasks.
+            task: the task of the texts that name none.
+
+        Returns:
+            One result a text, in the same order.
+
+        Raises:
+            TaskError: there is no such task.
+            DataError: a text is not a string, or has no task.
+        """
+        pairs = [self._pair(index, item, task) for index, item in enumerate(_sequence(texts))]
+        tasks_by_name = {name: self.task(name) for name in dict.fromkeys(name for _, name in pairs)}
+        tasks = [tasks_by_name[name] for _, name in pairs]
+        tokens = self.encode([text for text, _ in pairs], tasks)
+        logits = self.run([(row.ids, row_task) for row, row_task in zip(tokens, tasks, strict=True)])
+        return [
+            Result(row_task.name, *_scores(row_logits, row_task), truncated=row.truncated)
+            for row_logits, row_task, row in zip(logits, tasks, tokens, strict=True)
+        ]
+
+    def encode(self, texts: Sequence[str], tasks: Sequence[Task]) -> list[Tokens]:
+        """Token ids of texts, each as its own task reads it."""
+        return self._encoder.encode(texts, tasks)
+
+    def run(self, rows: Sequence[tuple[Sequence[int], Task]]) -> list[Array]:
+        """Logits for rows of token ids, each with its task.
+
+        Args:
+            rows: (token ids with special tokens, task) pairs.
+
+        Returns:
+            For each row, float32 logits of shape [labels of its task].
+        """
+        batches = list(_batches([_Row(list(ids), task) for ids, task in rows], self.batch_size))
+        if len(batches) > 1 and self.threads > 1 and self.device == "cpu":
+            session = self._session(threads=1)
+            outputs: Iterable[Array] = self._threads().map(
+                lambda batch: self._run_batch(session, [row for _, row in batch]), batches
+            )
+        else:
+            session = self._session(self.threads)
+            outputs = (self._run_batch(session, [row for _, row in batch]) for batch in batches)
+        logits: list[Array] = [np.empty(0)] * len(rows)
+        for batch, output in zip(batches, outputs, strict=True):
+            for (index, row), values in zip(batch, output, strict=True):
+                logits[index] = values[: len(row.task.labels)]
+        return logits
+
+    def _run_batch(self, session: ort.InferenceSession, rows: Sequence[_Row]) -> Array:
+        tasks = tuple({id(row.task): row.task for row in rows}.values())
+        index = {id(task): position for position, task in enumerate(tasks)}
+        input_ids = np.zeros((len(rows), max(len(row.ids) for row in rows)), np.int64)
+        attention_mask = np.zeros_like(input_ids)
+        for position, row in enumerate(rows):
+            input_ids[position, : len(row.ids)] = row.ids
+            attention_mask[position, : len(row.ids)] = 1
+        text = {
+            contract.INPUT_IDS: input_ids,
+            contract.ATTENTION_MASK: attention_mask,
+            contract.TASK_INDEX: np.array([index[id(row.task)] for row in rows], np.int64),
+        }
+        feed = {name: ort.OrtValue.ortvalue_from_numpy(array, self.device, 0) for name, array in text.items()}
+        (output,) = session.run_with_ort_values([contract.LOGITS], {**feed, **self._bank(tasks)})
+        return output.numpy()
+
+    def _bank(self, tasks: tuple[Task, ...]) -> dict[str, ort.OrtValue]:
+        # Kept while single tasks come again, on the device; mixed banks are as many as the mixtures.
+        key = tuple(id(task) for task in tasks)
+        cached = self._banks.get(key)
+        if cached is not None:
+            return cached[1]
+        arrays = bank.stack(tasks, self.bundle.manifest.sizes)
+        values = {
+            name: ort.OrtValue.ortvalue_from_numpy(array, self.device, 0) for name, array in arrays.items()
+        }
+        if len(tasks) == 1:
+            with self._lock:
+                if self._tasks.get(tasks[0].name) is tasks[0]:
+                    self._banks[key] = (tasks, values)
+        return values
+
+    def _drop_stale_banks(self) -> None:
+        live = {id(task) for task in self._tasks.values()}
+        self._banks = {key: kept for key, kept in self._banks.items() if live.issuperset(key)}
+
+    def _session(self, threads: int) -> ort.InferenceSession:
+        with self._lock:
+            if threads not in self._sessions:
+                graph = self.bundle.read(self._graph_file)
+                self._sessions[threads] = open_session(graph, self.device, threads)
+            return self._sessions[threads]
+
+    def _threads(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="edgetune")
+            return self._pool
+
+    @staticmethod
+    def _pair(index: int, item: object, task: str | None) -> tuple[str, str]:
+        text, name = item if isinstance(item, tuple) and len(item) == 2 else (item, task)
+        if not isinstance(text, str):
+            raise DataError(
+                f"text {index} is a {type(text).__name__}: expected a string, or a (text, task) pair"
+            )
+        if not isinstance(name, str):
+            raise DataError(f"text {index} has no task: pass task=NAME, or a (text, task) pair")
+        return text, name
+
+
+def _sequence(texts: Sequence[object]) -> Sequence[object]:
+    if isinstance(texts, str):
+        raise DataError("one string came where a list of texts was expected: write [text]")
+    return texts
+
+
+def _batches(rows: Sequence[_Row], size: int) -> Iterator[list[tuple[int, _Row]]]:
+    """Rows with their places, at most `size` at once, those of like length together."""
+    order = list(enumerate(rows))
+    if size > 1:
+        order.sort(key=lambda place_and_row: len(place_and_row[1].ids))
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def _scores(logits: Array, task: Task) -> tuple[str, dict[str, float]]:
+    scaled = logits.astype(np.float64) / task.temperature
+    weights = np.exp(scaled - scaled.max())
+    weights /= weights.sum()
+    return task.labels[int(logits.argmax())], dict(zip(task.labels, map(float, weights), strict=True))

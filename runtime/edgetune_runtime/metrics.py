@@ -1,0 +1,40 @@
+"""How good answers are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgetune_runtime.task import Array
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Quality of a classifier on labelled texts.
+
+    Attributes:
+        accuracy: share of right answers.
+        macro_f1: mean over the labels of the harmonic mean of precision and recall; labels that neither
+            occur nor are answered are left out.
+        confusion: how often each label (row) was answered as each (column). Shape: [labels, labels].
+    """
+
+    accuracy: float
+    macro_f1: float
+    confusion: Array
+
+
+def quality(expected: Sequence[str], answered: Sequence[str], labels: Sequence[str]) -> Quality:
+    """Compare the answers with the labels that were expected; both must be among `labels`."""
+    index = {label: place for place, label in enumerate(labels)}
+    confusion = np.zeros((len(labels), len(labels)), np.int64)
+    for right, answer in zip(expected, answered, strict=True):
+        confusion[index[right], index[answer]] += 1
+    hits = confusion.diagonal()
+    seen = confusion.sum(axis=0) + confusion.sum(axis=1)
+    f1 = 2 * hits[seen > 0] / seen[seen > 0]
+    return Quality(
+        float(hits.sum() / max(1, confusion.sum())), float(f1.mean()) if len(f1) else 0.0, confusion
+    )

@@ -1,0 +1,87 @@
+"""onnxruntime sessions: which execution provider, how many threads."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import onnxruntime as ort
+
+from edgetune_runtime.errors import BundleError, DeviceError
+
+_PROVIDER_OF = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+DEVICES = tuple(_PROVIDER_OF)
+
+_INT8_DOT_PRODUCT_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
+
+
+def check_device(device: str) -> None:
+    """Raise `DeviceError` where the installed onnxruntime has no execution provider for `device`."""
+    if device not in _PROVIDER_OF:
+        raise DeviceError(f"device {device!r} is not known: expected one of {', '.join(DEVICES)}")
+    available = ort.get_available_providers()
+    if _PROVIDER_OF[device] not in available:
+        raise DeviceError(
+            f"device '{device}' needs {_PROVIDER_OF[device]}, and this onnxruntime {ort.__version__} offers "
+            f"{', '.join(available)}: pip uninstall onnxruntime && pip install 'edgetune[gpu]'"
+        )
+
+
+def open_session(graph: bytes, device: str, threads: int) -> ort.InferenceSession:
+    """Make a session of a graph.
+
+    Args:
+        graph: the bytes of the ONNX file.
+        device: one of `DEVICES`.
+        threads: threads inside one run.
+
+    Raises:
+        BundleError: onnxruntime cannot load the graph.
+        DeviceError: the device is not there.
+    """
+    check_device(device)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = ort.InferenceSession(graph, options, providers=[_PROVIDER_OF[device]])
+    except Exception as error:
+        raise BundleError(
+            f"onnxruntime {ort.__version__} cannot load the graph ({error}): export the bundle again"
+        ) from error
+    if _PROVIDER_OF[device] not in session.get_providers():
+        # onnxruntime falls back to the CPU with a warning where a driver or library is missing.
+        raise DeviceError(
+            f"device '{device}' could not be used: {_PROVIDER_OF[device]} did not start; check the driver and "
+            f"the CUDA and cuDNN libraries, or use --device cpu"
+        )
+    return session
+
+
+def available_threads() -> int:
+    """CPUs that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """The processor's own name for itself, where the system tells."""
+    for line in _cpuinfo():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def has_int8_dot_product() -> bool | None:
+    """Whether the CPU has the int8 instructions (VNNI and its kin) that int8 is fast with; `None`: unknown."""
+    for line in _cpuinfo():
+        if line.lower().startswith(("flags", "features")):
+            return not _INT8_DOT_PRODUCT_FLAGS.isdisjoint(line.partition(":")[2].split())
+    return None
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(errors="replace").splitlines() if path.exists() else []
