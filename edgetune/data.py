@@ -14,9 +14,7 @@ from edgetune_runtime.rows import LABEL_COLUMN, TEXT_COLUMN, LabelledText, label
 DEV_SHARE = 0.1
 
 
-def read_data(
-    source: str, text_column: str = TEXT_COLUMN, label_column: str = LABEL_COLUMN
-) -> list[LabelledText]:
+def read_data(source: str, text_column: str = TEXT_COLUMN, label_column: str = LABEL_COLUMN) -> list[LabelledText]:
     """Read labelled texts.
 
     Args:
@@ -67,9 +65,7 @@ def label_set(train: Sequence[LabelledText], dev: Sequence[LabelledText]) -> tup
     """
     labels = sorted({row.label for row in train})
     if len(labels) < 2:
-        raise DataError(
-            f"the training data has only the label '{labels[0]}': expected at least two different labels"
-        )
+        raise DataError(f"the training data has only the label '{labels[0]}': expected at least two different labels")
     unknown = sorted({row.label for row in dev} - set(labels))
     if unknown:
         raise DataError(
@@ -105,8 +101,7 @@ def _read_data_set(source: str, text_column: str, label_column: str) -> list[Lab
         return {**row, label_column: names[label]} if names and isinstance(label, int) else row
 
     rows = [
-        labelled(record(row), f"{source}, row {place}", text_column, label_column)
-        for place, row in enumerate(loaded)
+        labelled(record(row), f"{source}, row {place}", text_column, label_column) for place, row in enumerate(loaded)
     ]
     if not rows:
         raise DataError(f"{source} has no rows: expected one labelled text a row")

@@ -28,7 +28,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from edgetune.data import label_set
-from edgetune.prompts import METHODS
+from edgetune.prompts import METHODS, Prefix, SoftPrompt
 from edgetune_export.backbone import Backbone, pad
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import DataError, EdgetuneError
@@ -95,10 +95,10 @@ class PromptTuner(nn.Module):
     Its state, and so a checkpoint, is the prompt and the head alone; the backbone stays in evaluation mode.
     """
 
-    def __init__(self, backbone: Backbone, prompt: nn.Module, num_labels: int, position_offset: int) -> None:
+    def __init__(self, backbone: Backbone, prompt: SoftPrompt | Prefix, num_labels: int, position_offset: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.prompt = prompt
+        self.prompt: SoftPrompt | Prefix = prompt
         self.head = nn.Linear(backbone.sizes.hidden, num_labels)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
@@ -112,14 +112,12 @@ class PromptTuner(nn.Module):
         self.backbone.eval()
         return self
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """The trainable state."""
         state = super().state_dict(*args, **kwargs)
         return {name: tensor for name, tensor in state.items() if not name.startswith("backbone.")}
 
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load a trainable state; the backbone stays as it is."""
         backbone = {f"backbone.{name}": tensor for name, tensor in self.backbone.state_dict().items()}
         return super().load_state_dict({**backbone, **state_dict}, strict=strict, assign=assign)
@@ -140,9 +138,7 @@ class PromptTuner(nn.Module):
             labels: [batch]
             logits: [batch, labels]
         """
-        logits, _ = self.backbone(
-            input_ids, attention_mask, torch.zeros_like(labels), **self._bank(input_ids.device)
-        )
+        logits, _ = self.backbone(input_ids, attention_mask, torch.zeros_like(labels), **self._bank(input_ids.device))
         return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
 
     def _bank(self, device: torch.device) -> dict[str, Tensor]:
@@ -211,8 +207,8 @@ def train(
     trainer = Trainer(
         model=tuner,
         args=_arguments(checkpoints, options),
-        train_dataset=encoded_train,  # type: ignore[arg-type]  # any sequence of rows will do
-        eval_dataset=encoded_dev,  # type: ignore[arg-type]
+        train_dataset=encoded_train,
+        eval_dataset=encoded_dev,
         data_collator=_collate,
         compute_metrics=_accuracy,
         optimizers=(optimizer, None),
@@ -238,9 +234,7 @@ def train(
     shutil.rmtree(checkpoints, ignore_errors=True)
     return TrainingReport(
         task=task,
-        trained_parameters=sum(
-            parameter.numel() for parameter in tuner.parameters() if parameter.requires_grad
-        ),
+        trained_parameters=sum(parameter.numel() for parameter in tuner.parameters() if parameter.requires_grad),
         backbone_parameters=sum(parameter.numel() for parameter in backbone.parameters()),
         dev_accuracy=dev_accuracy,
         seconds=time.monotonic() - began,
@@ -274,9 +268,7 @@ def _encoded(
             file=sys.stderr,
         )
     index = {label: place for place, label in enumerate(labels)}
-    return [
-        {"input_ids": token.ids, "labels": index[row.label]} for token, row in zip(tokens, rows, strict=True)
-    ]
+    return [{"input_ids": token.ids, "labels": index[row.label]} for token, row in zip(tokens, rows, strict=True)]
 
 
 def _collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -335,7 +327,7 @@ def _prepare_checkpoints(
     return None
 
 
-class _Progress(TrainerCallback):
+class _Progress(TrainerCallback):  # type: ignore[misc]
     """One bar for the training, and a line an epoch, on stderr."""
 
     def __init__(self, epochs: int) -> None:
@@ -343,16 +335,10 @@ class _Progress(TrainerCallback):
         self._bar: tqdm[Any] | None = None
         self._loss = float("nan")
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        self._bar = tqdm(
-            total=state.max_steps, initial=state.global_step, file=sys.stderr, unit="step", leave=False
-        )
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._bar = tqdm(total=state.max_steps, initial=state.global_step, file=sys.stderr, unit="step", leave=False)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self._bar is not None:
             self._bar.update(state.global_step - self._bar.n)
 
@@ -381,8 +367,6 @@ class _Progress(TrainerCallback):
                 file=sys.stderr,
             )
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self._bar is not None:
             self._bar.close()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from edgetune.benchmark import Cell
 
 
-class _Numbers(click.ParamType):
+class _Numbers(click.ParamType[list[int]]):
     """Whole numbers with commas between them."""
 
     name = "N,N,…"
@@ -44,9 +44,7 @@ class _Numbers(click.ParamType):
     show_default=True,
     help="Lengths of prompts.",
 )
-@click.option(
-    "--sequence-lengths", type=_Numbers(1), default="32,128", show_default=True, help="Tokens of a text."
-)
+@click.option("--sequence-lengths", type=_Numbers(1), default="32,128", show_default=True, help="Tokens of a text.")
 @click.option("--batch-sizes", type=_Numbers(1), default="1,16", show_default=True, help="Texts at once.")
 @click.option(
     "--method",
@@ -57,19 +55,11 @@ class _Numbers(click.ParamType):
     show_default=True,
     help="Kind of prompt; may be repeated.",
 )
-@click.option(
-    "--precision", "precisions", multiple=True, help="May be repeated. [default: all of the bundle]"
-)
-@click.option(
-    "--against-torch", metavar="MODEL", help="Compare with PyTorch running the bundle's backbone MODEL."
-)
-@click.option(
-    "--device", default="cpu", show_default=True, help="cpu, or cuda with 'edgetune[gpu]' installed."
-)
+@click.option("--precision", "precisions", multiple=True, help="May be repeated. [default: all of the bundle]")
+@click.option("--against-torch", metavar="MODEL", help="Compare with PyTorch running the bundle's backbone MODEL.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda with 'edgetune[gpu]' installed.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of each contender. [default: all]")
-@click.option(
-    "--seconds-per-cell", type=click.FloatRange(0), default=4.0, show_default=True, help="Time for each row."
-)
+@click.option("--seconds-per-cell", type=click.FloatRange(0), default=4.0, show_default=True, help="Time for each row.")
 @click.option("--plot", type=FILE, help="Draw the latencies to this PNG file.")
 @json_option
 def bench(

@@ -70,9 +70,7 @@ def classify(
     seconds = time.monotonic() - began
     if counts.total() > 1:
         summary = ", ".join(f"{count:,} {status}" for status, count in sorted(counts.items()))
-        note(
-            f"\r{counts.total():,} rows in {seconds:.1f} s ({counts.total() / seconds:,.0f} rows/s): {summary}"
-        )
+        note(f"\r{counts.total():,} rows in {seconds:.1f} s ({counts.total() / seconds:,.0f} rows/s): {summary}")
 
 
 def _default_task(engine: Engine, task: str | None) -> str | None:

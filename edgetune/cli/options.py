@@ -41,20 +41,14 @@ def needs(extra: str) -> Iterator[None]:
 
 def json_option(command: Command) -> Command:
     """`--json`: results as one JSON object."""
-    return click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON object.")(
-        command
-    )
+    return click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON object.")(command)
 
 
 def engine_options(command: Command) -> Command:
     """How the engine runs: `--precision`, `--device`, `--threads`."""
     options = [
-        click.option(
-            "--precision", help="Precision to run: one that the bundle has. [default: int8 where it is]"
-        ),
-        click.option(
-            "--device", default="cpu", show_default=True, help="cpu, or cuda with 'edgetune[gpu]' installed."
-        ),
+        click.option("--precision", help="Precision to run: one that the bundle has. [default: int8 where it is]"),
+        click.option("--device", default="cpu", show_default=True, help="cpu, or cuda with 'edgetune[gpu]' installed."),
         click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: all]"),
     ]
     for option in reversed(options):

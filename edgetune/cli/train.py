@@ -31,9 +31,7 @@ from edgetune.cli.options import FILE, column_options, json_option, needs, note,
 )
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True, help="Passes over the data.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Texts a step.")
-@click.option(
-    "--lr", type=click.FloatRange(0, min_open=True), help="Learning rate of the prompt. [default: by method]"
-)
+@click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate of the prompt. [default: by method]")
 @click.option(
     "--pooling",
     type=click.Choice(["cls", "mean", "last"]),
@@ -96,9 +94,7 @@ def train(
         dev = read_data(eval_data, text_column, label_column)
     else:
         rows, dev = split_dev(rows, seed)
-        note(
-            f"no --eval-data: {len(dev)} of {len(rows) + len(dev)} rows are held out to choose the best epoch"
-        )
+        note(f"no --eval-data: {len(dev)} of {len(rows) + len(dev)} rows are held out to choose the best epoch")
     report = run_training(
         load_backbone(model, pooling),
         rows,

@@ -63,9 +63,7 @@ def run_demo(
     say("\n== export: the backbone, once ==")
     checks = [_as_check_data(data / "test.csv", task, out) for task in TASKS]
     options = [item for task in TASKS for item in ("--task", out / f"{task}.safetensors")]
-    options += [
-        item for task, path in zip(TASKS, checks, strict=True) for item in ("--check-data", f"{task}={path}")
-    ]
+    options += [item for task, path in zip(TASKS, checks, strict=True) for item in ("--check-data", f"{task}={path}")]
     exported = _edgetune("export", backbone, bundle, *options, "--max-drop", 0.05, "--overwrite", "--json")
     accuracy = _accuracies(exported)
     say(f"{'test accuracy':<16}{'PyTorch':>9}{'fp32':>9}{'int8':>9}")
@@ -81,10 +79,7 @@ def run_demo(
     answers = classify_without_torch(bundle, rows)
     for text in _MESSAGES:
         labels = [answer for row, answer in zip(rows, answers, strict=True) if row["text"] == text]
-        say(
-            f"{text}\n    "
-            + ", ".join(f"{a['task']}: {a['label']} ({a['scores'][a['label']]:.2f})" for a in labels)
-        )
+        say(f"{text}\n    " + ", ".join(f"{a['task']}: {a['label']} ({a['scores'][a['label']]:.2f})" for a in labels))
 
     say("\n== bench: latency per prompt length ==")
     plot = out / "latency.png"
@@ -110,8 +105,7 @@ def run_demo(
 def classify_without_torch(bundle: Path, rows: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
     """Classify in a new process that cannot import torch or transformers."""
     program = (
-        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; "
-        "from edgetune.cli import main; main()"
+        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; from edgetune.cli import main; main()"
     )
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     printed = _output([sys.executable, "-c", program, "classify", str(bundle)], lines)
@@ -162,7 +156,5 @@ def _output(command: list[str], text: str = "") -> str:
     """What a command prints; its progress goes straight to our stderr."""
     done = subprocess.run(command, input=text, stdout=subprocess.PIPE, text=True, env=os.environ, check=False)
     if done.returncode != 0:
-        raise EdgetuneError(
-            f"the step '{' '.join(command[2:4])}' failed with exit status {done.returncode}: see above"
-        )
+        raise EdgetuneError(f"the step '{' '.join(command[2:4])}' failed with exit status {done.returncode}: see above")
     return done.stdout

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from optimum.utils import NormalizedConfigManager
+from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 from edgetune_export import attention
 from edgetune_export.quiet import quiet
@@ -58,11 +59,9 @@ class Backbone(nn.Module):
         pooling: where features are read, one of `contract.POOLINGS`; the family's default where `None`.
     """
 
-    def __init__(
-        self, model: nn.Module, name: str, tokenizer_json: bytes, pooling: str | None = None
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, name: str, tokenizer_json: bytes, pooling: str | None = None) -> None:
         super().__init__()
-        self.model = model.requires_grad_(False).eval()
+        self.model: PreTrainedModel = model.requires_grad_(False).eval()
         self.name = name
         self.tokenizer_json = tokenizer_json
         self.config: PreTrainedConfig = model.config
@@ -179,9 +178,7 @@ def load_backbone(model: str, pooling: str | None = None, revision: str | None =
     else:
         source = {"pretrained_model_name_or_path": model, "revision": revision}
     if pooling not in (None, *contract.POOLINGS):
-        raise BackboneError(
-            f"pooling {pooling!r} is not known: expected one of {', '.join(contract.POOLINGS)}"
-        )
+        raise BackboneError(f"pooling {pooling!r} is not known: expected one of {', '.join(contract.POOLINGS)}")
     with quiet():
         config = _or_backbone_error(model, AutoConfig.from_pretrained, source)
         if config.model_type not in FAMILIES:
@@ -227,7 +224,7 @@ def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 def _or_backbone_error(model: str, load: Any, source: dict[str, Any]) -> Any:
     try:
         return load(**source)
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BackboneError(
             f"the model {model} cannot be loaded ({reason}): expected a folder with config.json, weights and "
@@ -235,7 +232,7 @@ def _or_backbone_error(model: str, load: Any, source: dict[str, Any]) -> Any:
         ) from error
 
 
-def _sizes(config: PreTrainedConfig, model: nn.Module) -> BackboneSizes:
+def _sizes(config: PreTrainedConfig, model: PreTrainedModel) -> BackboneSizes:
     normalized = NormalizedConfigManager.get_normalized_config_class(config.model_type)(config)
     heads = int(normalized.num_attention_heads)
     return BackboneSizes(

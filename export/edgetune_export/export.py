@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -63,9 +62,7 @@ def export_bundle(
         check_fits(task, fingerprint, backbone.name, backbone.sizes, backbone.pooling)
         _check_labels(task, checks.get(task.name))
     destination.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(
-        tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".partial", dir=destination.parent)
-    )
+    staging = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".partial", dir=destination.parent))
     try:
         progress("tracing the backbone")
         model = passes.fuse(to_onnx(backbone), backbone.sizes)
@@ -128,9 +125,7 @@ def _measured(
                 parity[precision][task.name] = compare(expected, engine, task, check)
     return dataclasses.replace(
         manifest,
-        graphs={
-            name: dataclasses.replace(graph, parity=parity[name]) for name, graph in manifest.graphs.items()
-        },
+        graphs={name: dataclasses.replace(graph, parity=parity[name]) for name, graph in manifest.graphs.items()},
     )
 
 
@@ -162,8 +157,7 @@ def _check_destination(destination: Path, overwrite: bool) -> None:
         raise BundleError(f"{destination} is there already: name another folder, or pass --overwrite")
     if not (destination / files.MANIFEST).is_file():
         raise BundleError(
-            f"{destination} is not a bundle (it has no {files.MANIFEST}), so it is not overwritten: "
-            f"name another folder"
+            f"{destination} is not a bundle (it has no {files.MANIFEST}), so it is not overwritten: name another folder"
         )
 
 
@@ -182,7 +176,7 @@ def _put(staging: Path, destination: Path) -> None:
         staging.replace(destination)
         shutil.rmtree(old, ignore_errors=True)
     else:
-        os.replace(staging, destination)
+        staging.replace(destination)
     files.sync_folder(destination.parent)
 
 

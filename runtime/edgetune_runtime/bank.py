@@ -32,14 +32,12 @@ def stack(tasks: Sequence[Task], sizes: BackboneSizes) -> dict[str, Array]:
         "prefix": max((task.prefix_length for task in tasks), default=0),
         "labels": max((len(task.labels) for task in tasks), default=0),
     }
-    bank = {
-        name: np.zeros(sizes.shape(name, **lengths), spec.dtype)
-        for name, spec in contract.BANK_INPUTS.items()
-    }
+    bank = {name: np.zeros(sizes.shape(name, **lengths), spec.dtype) for name, spec in contract.BANK_INPUTS.items()}
     for row, task in enumerate(tasks):
         bank[contract.POSITION_OFFSET][row] = task.position_offset
         for name, tensor in task.tensors.items():
-            bank[name][(row, *(slice(0, size) for size in tensor.shape))] = tensor
+            place: tuple[int | slice, ...] = (row, *(slice(0, size) for size in tensor.shape))
+            bank[name][place] = tensor
             if name in _MASK_OF:
                 length = task.prompt_length if name == contract.PROMPT_EMBEDDINGS else task.prefix_length
                 bank[_MASK_OF[name]][row, :length] = 1

@@ -87,9 +87,7 @@ class Manifest:
         """The manifest as the bytes of `edgetune.json`, the graph's inputs and outputs spelled out in it."""
         record = asdict(self)
         record["inputs"] = {name: asdict(spec) for name, spec in contract.INPUTS.items()}
-        record["outputs"] = {
-            name: {"dtype": "float32", "dims": dims} for name, dims in contract.OUTPUTS.items()
-        }
+        record["outputs"] = {name: {"dtype": "float32", "dims": dims} for name, dims in contract.OUTPUTS.items()}
         return (json.dumps(record, indent=2, sort_keys=True) + "\n").encode()
 
     @classmethod

@@ -173,13 +173,9 @@ class Engine:
             self._in_bundle.discard(name)
             self._drop_stale_banks()
         if not known:
-            raise TaskError(
-                f"no task '{name}' to remove: the engine has {', '.join(self.task_names) or 'none'}"
-            )
+            raise TaskError(f"no task '{name}' to remove: the engine has {', '.join(self.task_names) or 'none'}")
 
-    def classify(
-        self, texts: Sequence[str] | Sequence[tuple[str, str]], task: str | None = None
-    ) -> list[Result]:
+    def classify(self, texts: Sequence[str] | Sequence[tuple[str, str]], task: str | None = None) -> list[Result]:
         """Classify texts.
 
         Args:
@@ -255,9 +251,7 @@ class Engine:
         if cached is not None:
             return cached[1]
         arrays = bank.stack(tasks, self.bundle.manifest.sizes)
-        values = {
-            name: ort.OrtValue.ortvalue_from_numpy(array, self.device, 0) for name, array in arrays.items()
-        }
+        values = {name: ort.OrtValue.ortvalue_from_numpy(array, self.device, 0) for name, array in arrays.items()}
         if len(tasks) == 1:
             with self._lock:
                 if self._tasks.get(tasks[0].name) is tasks[0]:
@@ -285,9 +279,7 @@ class Engine:
     def _pair(index: int, item: object, task: str | None) -> tuple[str, str]:
         text, name = item if isinstance(item, tuple) and len(item) == 2 else (item, task)
         if not isinstance(text, str):
-            raise DataError(
-                f"text {index} is a {type(text).__name__}: expected a string, or a (text, task) pair"
-            )
+            raise DataError(f"text {index} is a {type(text).__name__}: expected a string, or a (text, task) pair")
         if not isinstance(name, str):
             raise DataError(f"text {index} has no task: pass task=NAME, or a (text, task) pair")
         return text, name

@@ -42,6 +42,5 @@ class MissingPackageError(EdgetuneError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
-            f"the package '{package}' is not installed and this command needs it: "
-            f"pip install 'edgetune[{extra}]'"
+            f"the package '{package}' is not installed and this command needs it: pip install 'edgetune[{extra}]'"
         )

@@ -35,6 +35,4 @@ def quality(expected: Sequence[str], answered: Sequence[str], labels: Sequence[s
     hits = confusion.diagonal()
     seen = confusion.sum(axis=0) + confusion.sum(axis=1)
     f1 = 2 * hits[seen > 0] / seen[seen > 0]
-    return Quality(
-        float(hits.sum() / max(1, confusion.sum())), float(f1.mean()) if len(f1) else 0.0, confusion
-    )
+    return Quality(float(hits.sum() / max(1, confusion.sum())), float(f1.mean()) if len(f1) else 0.0, confusion)

@@ -26,9 +26,7 @@ class LabelledText:
     label: str
 
 
-def read_labelled(
-    path: Path, text_column: str = TEXT_COLUMN, label_column: str = LABEL_COLUMN
-) -> list[LabelledText]:
+def read_labelled(path: Path, text_column: str = TEXT_COLUMN, label_column: str = LABEL_COLUMN) -> list[LabelledText]:
     """Read labelled texts from a `.jsonl` or `.csv` file.
 
     Args:
@@ -42,9 +40,7 @@ def read_labelled(
     try:
         content = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise DataError(
-            f"{path} cannot be read ({error.strerror}): expected a .jsonl or .csv file"
-        ) from error
+        raise DataError(f"{path} cannot be read ({error.strerror}): expected a .jsonl or .csv file") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start}): convert it to UTF-8") from error
     if path.suffix == ".csv":
@@ -59,9 +55,7 @@ def read_labelled(
     return rows
 
 
-def labelled(
-    record: Any, place: str, text_column: str = TEXT_COLUMN, label_column: str = LABEL_COLUMN
-) -> LabelledText:
+def labelled(record: Any, place: str, text_column: str = TEXT_COLUMN, label_column: str = LABEL_COLUMN) -> LabelledText:
     """Make a labelled text of a record, which `place` names in errors."""
     if not isinstance(record, dict):
         raise DataError(f"{place}: {type(record).__name__} came where an object with columns was expected")
@@ -78,9 +72,7 @@ def labelled(
     if not isinstance(text, str):
         raise DataError(f"{place}: '{text_column}' is {json.dumps(text)[:60]}: expected a string")
     if isinstance(label, bool) or not isinstance(label, (str, int)) or label == "":
-        raise DataError(
-            f"{place}: '{label_column}' is {json.dumps(label)[:60]}: expected a string or an integer"
-        )
+        raise DataError(f"{place}: '{label_column}' is {json.dumps(label)[:60]}: expected a string or an integer")
     return LabelledText(text, str(label))
 
 
@@ -91,9 +83,7 @@ def _json_records(path: Path, content: str) -> Iterator[tuple[int, Any]]:
             try:
                 yield number, json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise DataError(
-                    f"{path}, line {number}: not JSON ({error}): expected one object a line"
-                ) from error
+                raise DataError(f"{path}, line {number}: not JSON ({error}): expected one object a line") from error
 
 
 @dataclass(frozen=True)

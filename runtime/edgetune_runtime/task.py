@@ -184,9 +184,7 @@ class Task:
                 f"at least two labels, all different, one a row"
             )
         if self.pooling not in contract.POOLINGS:
-            raise TaskError(
-                f"{origin} has pooling {self.pooling!r}: expected one of {list(contract.POOLINGS)}"
-            )
+            raise TaskError(f"{origin} has pooling {self.pooling!r}: expected one of {list(contract.POOLINGS)}")
         sound = self.position_offset >= 0 and self.max_length >= 1 and TEXT_SLOT in self.template
         if not (sound and math.isfinite(self.temperature) and self.temperature > 0):
             raise TaskError(

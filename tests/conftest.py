@@ -1,0 +1,131 @@
+"""Real but tiny: a seeded backbone with a trained tokenizer, exported once for the whole session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from edgetune_runtime import Bundle, Task, contract
+
+TEXTS = [
+    "the lamp is broken and the screen stays black",
+    "thank you, this works very well",
+    "where is my parcel?",
+    "it was charged twice, please send the money back to my account today",
+    "good",
+    "I do not know why the camera sees nothing at night although the light is on",
+    "the new speaker sounds great and the parcel came early",
+    "cannot log in; the password mail never comes",
+]
+"""Everyday sentences of unequal length."""
+
+HIDDEN, LAYERS, HEADS = 32, 2, 4
+
+
+def save_tokenizer(folder: Path) -> int:
+    """Train a WordPiece tokenizer on `TEXTS` and save it as transformers does; gives its vocabulary's size."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
+    ends = [(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
+    fast.save_pretrained(folder)
+    return tokenizer.get_vocab_size()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny seeded BERT with its tokenizer, as a folder."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-bert"
+    vocabulary = save_tokenizer(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        initializer_range=0.2,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+MakeTask = Callable[..., Task]
+
+
+@pytest.fixture(scope="session")
+def make_task(bundle: Bundle) -> MakeTask:
+    """Makes a random task that fits `bundle`."""
+
+    def make(name: str = "task", prompt: int = 0, prefix: int = 5, labels: int = 3, seed: int = 0) -> Task:
+        return random_task(bundle, name, prompt, prefix, labels, seed)
+
+    return make
+
+
+def random_task(
+    bundle: Bundle, name: str, prompt: int = 0, prefix: int = 0, labels: int = 3, seed: int = 0
+) -> Task:
+    """A task of random numbers that fits `bundle`."""
+    random = np.random.default_rng(seed)
+    manifest = bundle.manifest
+    lengths = {"tasks": 1, "prompt": prompt, "prefix": prefix, "labels": labels}
+    names = [contract.HEAD_WEIGHT, contract.HEAD_BIAS]
+    names += [contract.PROMPT_EMBEDDINGS] if prompt else []
+    names += [contract.PREFIX_KEYS, contract.PREFIX_VALUES] if prefix else []
+    return Task(
+        name=name,
+        labels=tuple(f"label{place}" for place in range(labels)),
+        backbone_sha256=manifest.backbone_sha256,
+        tensors={
+            tensor: random.normal(0, 1, manifest.sizes.shape(tensor, **lengths)[1:]).astype(np.float32)
+            for tensor in names
+        },
+        method="random",
+        base_model=manifest.base_model,
+        pooling=manifest.pooling,
+    )
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny backbone exported to fp32 and int8, with the tasks "colour" and "size". Not to be changed."""
+    from edgetune_export import export_bundle, load_backbone
+
+    folder = tmp_path_factory.mktemp("bundles") / "bundle"
+    export_bundle(load_backbone(str(model_folder)), folder)
+    bundle = Bundle(folder)
+    bundle.add_task(random_task(bundle, "colour", prefix=6, labels=3, seed=1))
+    bundle.add_task(random_task(bundle, "size", prompt=4, labels=2, seed=2))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(bundle_folder: Path) -> Bundle:
+    """The session's bundle."""
+    return Bundle(bundle_folder)

@@ -1,0 +1,177 @@
+"""The exported graph answers as PyTorch does, for every family, both prompt kinds, all lengths, mixed tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel
+
+from edgetune_export import attention, passes, quantize
+from edgetune_export.backbone import FAMILIES, Backbone
+from edgetune_export.graph import count_operators, to_onnx, with_default_bank
+from edgetune_runtime import contract
+
+SMALL = {
+    "vocab_size": 200,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 96,
+    "pad_token_id": 1,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+}
+MORE: dict[str, dict[str, Any]] = {
+    "albert": {"embedding_size": 16},
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48},
+    "electra": {"embedding_size": 16},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96},
+    "llama": {"num_key_value_heads": 2},
+    "modernbert": {"cls_token_id": 0, "sep_token_id": 2, "local_attention": 16},
+    "qwen2": {"num_key_value_heads": 2},
+    "qwen3": {"num_key_value_heads": 2, "head_dim": 8},
+}
+LENGTHS = [(0, 0), (1, 0), (20, 0), (0, 1), (0, 20), (4, 3)]
+"""Prompt and prefix lengths."""
+
+
+def tiny_backbone(architecture: str, pooling: str | None = None) -> Backbone:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(architecture, **{**SMALL, **MORE.get(architecture, {})})
+    model = AutoModel.from_config(config, attn_implementation=attention.IMPLEMENTATION)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.15)
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return Backbone(model, architecture, b"", pooling)
+
+
+def feed(backbone: Backbone, prompt: int, prefix: int, tasks: int, batch: int) -> dict[str, np.ndarray]:
+    """Random inputs; rows, prompts and prefixes of unequal length."""
+    random = np.random.default_rng(prompt + 100 * prefix)
+    sizes = {**vars(backbone.sizes), "batch": batch, "sequence": 11, "tasks": tasks, "labels": 3}
+    sizes |= {"prompt": prompt, "prefix": prefix}
+    arrays = {}
+    for name, spec in contract.INPUTS.items():
+        shape = tuple(sizes[dim] for dim in spec.dims)
+        arrays[name] = random.normal(0, 0.5, shape).astype(np.float32) if spec.dtype == "float32" else np.ones(shape, int)
+    arrays[contract.INPUT_IDS] = random.integers(3, backbone.config.vocab_size, (batch, 11))
+    arrays[contract.TASK_INDEX] = random.integers(0, tasks, batch)
+    for row in range(batch):
+        arrays[contract.ATTENTION_MASK][row, 11 - 2 * row :] = 0 if row else 1
+    for row in range(tasks):
+        arrays[contract.PROMPT_MASK][row, max(0, prompt - row) :] = 0
+        arrays[contract.PREFIX_MASK][row, max(0, prefix - row) :] = 0
+        arrays[contract.POSITION_OFFSET][row] = backbone.position_offset(max(0, prompt + prefix - 2 * row))
+    return arrays
+
+
+def torch_outputs(backbone: Backbone, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    with torch.inference_mode():
+        logits, features = backbone(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+    return logits.numpy(), features.numpy()
+
+
+def session(model: onnx.ModelProto) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    return ort.InferenceSession(model.SerializeToString(), options)
+
+
+@pytest.mark.parametrize("architecture", sorted(FAMILIES))
+def test_graph_equals_pytorch(architecture: str) -> None:
+    backbone = tiny_backbone(architecture)
+    model = with_default_bank(passes.fuse(to_onnx(backbone), backbone.sizes), backbone)
+    assert count_operators(model, "MultiHeadAttention") == backbone.sizes.layers
+    assert count_operators(model, "Softmax") == 0
+    opened = session(model)
+    for prompt, prefix in LENGTHS:
+        for tasks, batch in ((1, 1), (4, 5)):
+            arrays = feed(backbone, prompt, prefix, tasks, batch)
+            got = opened.run([contract.LOGITS, contract.FEATURES], arrays)
+            for mine, expected in zip(got, torch_outputs(backbone, arrays), strict=True):
+                np.testing.assert_allclose(mine, expected, atol=1e-4, err_msg=f"{prompt=} {prefix=} {tasks=}")
+
+
+@pytest.mark.parametrize("pooling", contract.POOLINGS)
+def test_every_pooling_equals_pytorch_and_runs_bare(pooling: str) -> None:
+    backbone = tiny_backbone("bert", pooling)
+    opened = session(with_default_bank(to_onnx(backbone), backbone))
+    arrays = feed(backbone, 3, 2, 2, 4)
+    (got,) = opened.run([contract.FEATURES], arrays)
+    np.testing.assert_allclose(got, torch_outputs(backbone, arrays)[1], atol=1e-4)
+
+    text = {name: arrays[name] for name in (contract.INPUT_IDS, contract.ATTENTION_MASK)}
+    hidden = backbone.model(**{name: torch.from_numpy(array) for name, array in text.items()}).last_hidden_state
+    (bare,) = opened.run([contract.FEATURES], {**text, contract.TASK_INDEX: np.zeros(4, int)})
+    expected = backbone._pool(hidden, torch.from_numpy(text[contract.ATTENTION_MASK])).detach().numpy()
+    np.testing.assert_allclose(bare, expected, atol=1e-4)
+
+
+def test_a_mixed_batch_equals_separate_runs() -> None:
+    backbone = tiny_backbone("bert")
+    opened = session(with_default_bank(to_onnx(backbone), backbone))
+    arrays = feed(backbone, 6, 5, 4, 5)
+    (together,) = opened.run([contract.LOGITS], arrays)
+    for row in range(5):
+        length = int(arrays[contract.ATTENTION_MASK][row].sum())
+        task = arrays[contract.TASK_INDEX][row : row + 1]
+        single = {name: arrays[name][task] for name in contract.BANK_INPUTS}
+        prompt, prefix = (int(single[name].sum()) for name in (contract.PROMPT_MASK, contract.PREFIX_MASK))
+        for name in (contract.PROMPT_EMBEDDINGS, contract.PROMPT_MASK):
+            single[name] = single[name][:, :prompt]
+        for name in (contract.PREFIX_KEYS, contract.PREFIX_VALUES):
+            single[name] = single[name][:, :, :, :prefix]
+        single[contract.PREFIX_MASK] = single[contract.PREFIX_MASK][:, :prefix]
+        single |= {name: arrays[name][row : row + 1, :length] for name in (contract.INPUT_IDS, contract.ATTENTION_MASK)}
+        (alone,) = opened.run([contract.LOGITS], {**single, contract.TASK_INDEX: np.zeros(1, int)})
+        np.testing.assert_allclose(together[row], alone[0], atol=1e-5)
+
+
+def test_fusing_changes_no_answer_and_fuses() -> None:
+    backbone = tiny_backbone("bert")
+    plain = to_onnx(backbone)
+    fused = passes.fuse(plain, backbone.sizes)
+    assert count_operators(fused, "SkipLayerNormalization") == 2 * backbone.sizes.layers
+    assert count_operators(fused, "BiasGelu") == backbone.sizes.layers
+    arrays = feed(backbone, 2, 3, 2, 3)
+    before, after = (session(model).run([contract.LOGITS], arrays)[0] for model in (plain, fused))
+    np.testing.assert_allclose(after, before, atol=1e-5)
+
+
+def test_int8_quantizes_what_it_says_and_stays_close() -> None:
+    backbone = tiny_backbone("bert")
+    fp32 = passes.fuse(to_onnx(backbone), backbone.sizes)
+    int8 = quantize.int8(onnx.ModelProto.FromString(fp32.SerializeToString()))
+    layers = backbone.sizes.layers
+    assert count_operators(int8, "MatMulInteger") == 5 * layers  # query, key, value, output, widening
+    assert count_operators(int8, "MatMul") == layers  # narrowing
+    arrays = feed(backbone, 0, 6, 2, 1)
+    exact, close = (session(model).run([contract.FEATURES], arrays)[0] for model in (fp32, int8))
+    assert 0 < np.linalg.norm(close - exact) / np.linalg.norm(exact) < 0.1
+
+
+def test_quantized_embeddings_are_rows_of_int8() -> None:
+    random = np.random.default_rng(0)
+    table = random.normal(0, 1, (5000, 8)).astype(np.float32) * np.linspace(0.1, 9, 5000, dtype=np.float32)[:, None]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Gather", ["table", "ids"], ["rows"])],
+        "g",
+        [onnx.helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, ["n"])],
+        [onnx.helper.make_tensor_value_info("rows", onnx.TensorProto.FLOAT, ["n", 8])],
+        [onnx.numpy_helper.from_array(table, "table")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    size = model.ByteSize()
+    quantized = quantize.quantize_embeddings(model)
+    ids = np.array([0, 17, 4999, 17])
+    (rows,) = session(quantized).run(None, {"ids": ids})
+    bound = np.abs(table[ids]).max(axis=1, keepdims=True) / 254 + 1e-6
+    assert (np.abs(rows - table[ids]) <= bound).all()
+    assert quantized.ByteSize() < 0.4 * size

@@ -1,0 +1,180 @@
+"""The engine: one answer for one text and task, whatever else runs; tasks that come, go and are swapped."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TEXTS, MakeTask
+
+from edgetune_runtime import Bundle, Engine, Result
+from edgetune_runtime.errors import BundleError, DataError, DeviceError, TaskError
+
+PRECISIONS = ("fp32", "int8")
+
+
+@pytest.fixture(params=PRECISIONS)
+def engine(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Engine]:
+    with Engine(bundle, precision=request.param, threads=2) as opened:
+        yield opened
+
+
+def scores(results: list[Result]) -> np.ndarray:
+    return np.array([list(result.scores.values()) for result in results])
+
+
+def test_results_carry_label_and_probabilities(engine: Engine) -> None:
+    (result,) = engine.classify(TEXTS[:1], task="colour")
+    assert result.task == "colour"
+    assert list(result.scores) == ["label0", "label1", "label2"]
+    assert sum(result.scores.values()) == pytest.approx(1)
+    assert result.label == max(result.scores, key=lambda label: result.scores[label])
+
+
+def test_an_answer_does_not_depend_on_what_else_runs(engine: Engine) -> None:
+    alone = scores([engine.classify([text], task="colour")[0] for text in TEXTS])
+    together = scores(engine.classify(TEXTS, task="colour"))
+    reversed_order = scores(engine.classify(TEXTS[::-1], task="colour"))[::-1]
+    mixed = engine.classify([pair for text in TEXTS for pair in ((text, "size"), (text, "colour"))])[1::2]
+    for other in (together, reversed_order, scores(mixed)):
+        np.testing.assert_allclose(other, alone, atol=1e-5)
+
+
+def test_fp32_batches_of_mixed_tasks_give_the_answers_of_single_runs(bundle: Bundle) -> None:
+    pairs = [(text, task) for text in TEXTS for task in ("colour", "size")]
+    with Engine(bundle, "fp32") as single, Engine(bundle, "fp32", batch_size=5) as batched:
+        for one, other in zip(single.classify(pairs), batched.classify(pairs), strict=True):
+            assert list(one.scores) == list(other.scores)
+            assert list(one.scores.values()) == pytest.approx(list(other.scores.values()), abs=1e-5)
+
+
+def test_int8_is_not_batched(bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match="would depend on each other"):
+        Engine(bundle, "int8", batch_size=2)
+
+
+def test_threads_give_the_answers_of_one(engine: Engine) -> None:
+    expected = scores(engine.classify(TEXTS, task="colour"))
+    got: list[np.ndarray] = []
+
+    def call() -> None:
+        got.append(scores(engine.classify(TEXTS, task="colour")))
+
+    threads = [threading.Thread(target=call) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 6
+    for answer in got:
+        np.testing.assert_array_equal(answer, expected)
+
+
+def test_a_swap_under_load_is_never_seen_half_done(engine: Engine, make_task: MakeTask) -> None:
+    versions = [make_task("swapped", prefix=3 + 4 * seed, labels=2 + seed, seed=seed) for seed in (0, 1)]
+    expected = []
+    for version in versions:
+        engine.add_task(version)
+        expected.append(scores(engine.classify(TEXTS, task="swapped")))
+    stop = threading.Event()
+
+    def swap() -> None:
+        place = 0
+        while not stop.is_set():
+            engine.add_task(versions[place % 2])
+            place += 1
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    seen = set()
+    try:
+        for _ in range(60):
+            got = scores(engine.classify(TEXTS, task="swapped"))
+            match = [place for place, one in enumerate(expected) if one.shape == got.shape]
+            np.testing.assert_allclose(got, expected[match[0]], atol=1e-6)
+            seen.add(match[0])
+    finally:
+        stop.set()
+        swapper.join()
+    assert seen == {0, 1}
+
+
+def test_a_removed_task_is_gone_and_can_come_back(engine: Engine, make_task: MakeTask, tmp_path: Path) -> None:
+    path = tmp_path / "new.safetensors"
+    make_task("new").save(path)
+    engine.add_task(path)
+    assert "new" in engine.task_names
+    engine.remove_task("new")
+    with pytest.raises(TaskError, match="no task 'new'"):
+        engine.classify(TEXTS, task="new")
+    with pytest.raises(TaskError, match="no task 'new' to remove"):
+        engine.remove_task("new")
+    engine.add_task(path, name="other")
+    assert engine.classify(TEXTS[:1], task="other")[0].task == "other"
+
+
+def test_a_task_of_the_bundle_can_be_removed_from_the_engine_alone(engine: Engine) -> None:
+    engine.remove_task("colour")
+    assert engine.task_names == ["size"]
+    assert engine.bundle.task_names() == ["colour", "size"]
+
+
+def test_no_texts_give_no_results(engine: Engine) -> None:
+    assert engine.classify([], task="colour") == []
+
+
+def test_an_empty_text_is_answered(engine: Engine) -> None:
+    assert engine.classify([""], task="colour")[0].label.startswith("label")
+
+
+def test_a_long_text_is_truncated_and_said_so(engine: Engine) -> None:
+    long, short = engine.classify(["the lamp " * 500, "the lamp"], task="colour")
+    assert long.truncated
+    assert not short.truncated
+
+
+@pytest.mark.parametrize(
+    ("texts", "task", "error", "message"),
+    [
+        ("one string", "colour", DataError, "write \\[text\\]"),
+        ([3], "colour", DataError, "text 0 is a int"),
+        (["text"], None, DataError, "text 0 has no task"),
+        ([("text", 3)], None, DataError, "text 0 has no task"),
+        (["text"], "colours", TaskError, "no task 'colours' here: the engine has colour, size"),
+        (["text"], "../colour", TaskError, "no task '../colour'"),
+    ],
+)
+def test_bad_calls_are_refused(bundle: Bundle, texts: object, task: str | None, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        Engine(bundle).classify(texts, task)  # type: ignore[arg-type]
+
+
+def test_precision_defaults_to_int8(bundle: Bundle) -> None:
+    assert Engine(bundle).precision == "int8"
+
+
+def test_a_device_that_is_not_there_is_named(bundle: Bundle) -> None:
+    with pytest.raises(DeviceError, match=r"CUDAExecutionProvider.*CPUExecutionProvider.*edgetune\[gpu\]"):
+        Engine(bundle, device="cuda")
+    with pytest.raises(DeviceError, match="expected one of cpu, cuda"):
+        Engine(bundle, device="tpu")
+
+
+def test_temperature_and_template_are_used(bundle: Bundle, make_task: MakeTask) -> None:
+    import dataclasses
+
+    plain = make_task("plain", seed=3)
+    hot = dataclasses.replace(plain, name="hot", temperature=4.0)
+    filled = dataclasses.replace(plain, name="filled", template="the lamp {text} today")
+    with Engine(bundle, "fp32") as engine:
+        for task in (plain, hot, filled):
+            engine.add_task(task)
+        base, warm = engine.classify([("good", "plain"), ("good", "hot")])
+        np.testing.assert_allclose(
+            scores([warm]), scores([base]) ** 0.25 / (scores([base]) ** 0.25).sum(), atol=1e-6
+        )
+        spelt, slotted = engine.classify([("the lamp good today", "plain"), ("good", "filled")])
+        assert spelt.scores == pytest.approx(slotted.scores)

@@ -1,0 +1,129 @@
+"""Writing a file whole or not at all, and the names inside a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from edgetune_runtime import files
+from edgetune_runtime.errors import EdgetuneError
+
+OLD, NEW = b"old bytes, quite a few of them", b"new"
+
+
+def break_replace(patch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    patch.setattr(os, "replace", fail)
+    patch.setattr(os, "rename", fail)
+    patch.setattr(Path, "replace", fail)
+    patch.setattr(Path, "rename", fail)
+
+
+def break_fsync(patch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def fail(_: int) -> NoReturn:
+        raise error
+
+    patch.setattr(os, "fsync", fail)
+
+
+@pytest.mark.parametrize("data", [b"", NEW, OLD + OLD, bytes(range(256)) * 999])
+def test_a_file_is_replaced_whole(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(OLD)
+    files.write_atomic(path, data)
+    assert path.read_bytes() == data
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folders_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "file"
+    files.write_atomic(path, NEW)
+    assert path.read_bytes() == NEW
+    assert [found for found in tmp_path.rglob("*") if found.is_file()] == [path]
+
+
+def test_who_has_the_old_file_open_reads_the_old_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(OLD)
+    with path.open("rb") as reader:
+        files.write_atomic(path, NEW)
+        assert reader.read() == OLD
+    assert path.read_bytes() == NEW
+
+
+def test_others_may_read_the_file(tmp_path: Path) -> None:
+    files.write_atomic(tmp_path / "file", NEW)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) & 0o444 == 0o444
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (OSError(28, "No space left on device"), EdgetuneError),
+        (PermissionError(13, "Permission denied"), EdgetuneError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+@pytest.mark.parametrize("step", [break_replace, break_fsync])
+def test_a_failure_leaves_the_old_bytes_and_nothing_else(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: Callable[[pytest.MonkeyPatch, BaseException], None],
+    error: BaseException,
+    raised: type[BaseException],
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(OLD)
+    with monkeypatch.context() as patch:
+        step(patch, error)
+        with pytest.raises(raised) as caught:
+            files.write_atomic(path, NEW)
+    if raised is EdgetuneError:
+        assert str(path) in str(caught.value)
+        assert str(error.args[1]) in str(caught.value)
+    assert path.read_bytes() == OLD
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_where_no_file_was_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        break_replace(patch, OSError(5, "Input/output error"))
+        with pytest.raises(EdgetuneError, match=r"file cannot be written: Input/output error"):
+            files.write_atomic(tmp_path / "file", NEW)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_can_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    with monkeypatch.context() as patch:
+        break_replace(patch, OSError(5, "Input/output error"))
+        with pytest.raises(EdgetuneError):
+            files.write_atomic(path, OLD)
+    files.write_atomic(path, NEW)
+    assert path.read_bytes() == NEW
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "folder").write_bytes(OLD)
+    with pytest.raises(EdgetuneError, match=r"folder/file cannot be written"):
+        files.write_atomic(tmp_path / "folder" / "file", NEW)
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
+    assert (tmp_path / "folder").read_bytes() == OLD
+
+
+@pytest.mark.parametrize(("precision", "path"), [("fp32", "onnx/model.onnx"), ("int8", "onnx/model_int8.onnx")])
+def test_graphs_have_the_names_that_others_know(precision: str, path: str) -> None:
+    assert files.graph_file(precision) == path
+
+
+def test_sha256_is_hexadecimal() -> None:
+    assert files.sha256(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert files.sha256(OLD) == hashlib.sha256(OLD).hexdigest()
