@@ -20,6 +20,9 @@ def fuse(model: onnx.ModelProto, sizes: BackboneSizes) -> onnx.ModelProto:
     """
     options = FusionOptions("bert")
     options.enable_attention = False  # fused already, by construction
+    # The fused operator always has a bias.
+    norms = [node for node in model.graph.node if node.op_type == "LayerNormalization"]
+    options.enable_skip_layer_norm = all(len(node.input) == 3 for node in norms)
     with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder) / "model.onnx"  # given a proto, it loses sight of the weights
         onnx.save(model, path)

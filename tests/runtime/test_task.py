@@ -123,7 +123,7 @@ def test_a_task_comes_back_equal(task: Task, tmp_path: Path) -> None:
     assert same(Task.load(path), task)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     labels=st.lists(st.text(max_size=8), min_size=3, max_size=3, unique=True),
     template=st.tuples(st.text(max_size=8), st.text(max_size=8)).map("{text}".join),
@@ -321,10 +321,10 @@ def test_another_type_written_in_the_header_is_refused(dtype: str) -> None:
         pytest.param(with_nan("prefix_keys", np.inf), "numbers in prefix_keys that are not finite", id="inf"),
         pytest.param(
             changed(tensors=without("head_bias", "prompt_embeddings")),
-            r"has the tensors \['head_weight', 'prefix_keys', 'prefix_values'\]: expected .*'head_bias'",
+            r"the tensors \['head_weight', 'prefix_keys', 'prefix_values'\]: expected .*'head_bias'",
             id="no bias",
         ),
-        pytest.param(changed(tensors=without("head_weight")), r"has the tensors \['head_bias', ", id="no weight"),
+        pytest.param(changed(tensors=without("head_weight")), r"the tensors \['head_bias', ", id="no weight"),
         pytest.param(
             changed(tensors=without("prefix_values")),
             r"'prefix_keys', 'prompt_embeddings'\]: expected .*keys and values together",
@@ -335,7 +335,7 @@ def test_another_type_written_in_the_header_is_refused(dtype: str) -> None:
             r"'prefix_values', 'prompt_embeddings'\]: expected .*keys and values together",
             id="values without keys",
         ),
-        pytest.param(put(extra=np.zeros(1, np.float32)), r"has the tensors \['extra', ", id="unknown tensor"),
+        pytest.param(put(extra=np.zeros(1, np.float32)), r"the tensors \['extra', ", id="unknown tensor"),
         pytest.param(changed(labels=("red", "blue", "red")), "3 labels.*all different", id="duplicate labels"),
         pytest.param(
             changed(labels=("red",), tensors=tensors(labels=1)), "1 labels.*at least two labels", id="one label"
@@ -355,7 +355,6 @@ def test_another_type_written_in_the_header_is_refused(dtype: str) -> None:
             r"head_weight as float32 \[12\]: expected float32 \['labels', 'hidden'\]",
             id="rank 1",
         ),
-        pytest.param(put(head_bias=np.float32(0).reshape(())), r"head_bias as float32 \[\]", id="rank 0"),
         pytest.param(
             put(prefix_keys=np.zeros((1, 2, 1, 3, 2), np.float32)),
             r"prefix_keys as float32 \[1, 2, 1, 3, 2\]",
@@ -372,7 +371,7 @@ def test_another_type_written_in_the_header_is_refused(dtype: str) -> None:
     ],
 )
 def test_an_unsound_task_is_refused(task: Task, message: str) -> None:
-    with pytest.raises(TaskError, match=f"^unsound has .*{message}"):
+    with pytest.raises(TaskError, match=f"^unsound has .*?{message}"):
         Task.from_bytes(task.to_bytes(), "unsound")
 
 

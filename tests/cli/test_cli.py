@@ -1,0 +1,317 @@
+"""The command line, run as people run it: results on stdout, one line an error, nothing half written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import TEXTS, MakeTask
+
+from edgetune_runtime import Bundle, Engine
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run(*arguments: object, text: str = "", without: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Run `edgetune` in a process of its own, where the modules in `without` cannot be imported."""
+    program = f"import sys\nfor name in {without!r}: sys.modules[name] = None\nfrom edgetune.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)], input=text, capture_output=True, text=True, check=False
+    )
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line of an error that the user can act on."""
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == ""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("edgetune: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in done.stderr
+    return lines[0]
+
+
+@pytest.fixture
+def rows_file(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    rows = [{"text": text, "label": f"label{place % 3}"} for place, text in enumerate(TEXTS * 3)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+COMMANDS = (
+    ["train"], ["export"], ["classify"], ["evaluate"], ["bench"], ["demo"],
+    ["tasks"], ["tasks", "list"], ["tasks", "show"], ["tasks", "add"], ["tasks", "remove"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_needs_no_heavy_package_and_has_an_example(command: list[str]) -> None:
+    heavy = ("torch", "transformers", "onnx", "onnxruntime", "numpy", "tokenizers", "matplotlib")
+    done = run(*command, "--help", without=heavy)
+    assert done.returncode == 0, done.stderr
+    if command != ["tasks"]:
+        assert f"edgetune {' '.join(command)} " in done.stdout.partition("Example:")[2]
+
+
+def test_the_readme_shows_the_commands_that_exist() -> None:
+    assert [line.split()[0] for line in run("--help").stdout.partition("Commands:\n")[2].splitlines()] == [
+        "bench", "classify", "demo", "evaluate", "export", "tasks", "train",
+    ]  # fmt: skip
+
+
+def test_the_runtime_loads_no_training_package() -> None:
+    program = (
+        "import sys, edgetune_runtime, edgetune_runtime.engine\n"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'onnx', 'optimum')))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+class TestClassify:
+    def test_lines_give_json_in_order_without_torch(self, bundle_folder: Path) -> None:
+        done = run(
+            "classify", bundle_folder, "--task", "colour", text="\n".join(TEXTS), without=("torch", "transformers")
+        )
+        assert done.returncode == 0, done.stderr
+        answers = [json.loads(line) for line in done.stdout.splitlines()]
+        with Engine(bundle_folder) as engine:
+            expected = engine.classify(TEXTS, task="colour")
+        assert [answer["id"] for answer in answers] == list(range(len(TEXTS)))
+        assert [answer["label"] for answer in answers] == [result.label for result in expected]
+        for answer, result in zip(answers, expected, strict=True):
+            assert answer["scores"] == pytest.approx(result.scores, abs=1e-5)
+            assert (answer["task"], answer["status"]) == ("colour", "ok")
+
+    def test_rows_may_name_their_task_and_bad_rows_stop_nothing(self, bundle_folder: Path) -> None:
+        rows = [
+            '{"id": "a", "text": "good", "task": "size"}',
+            '{"id": "b", "text": null}',
+            "{not json",
+            '{"id": "d", "text": "good", "task": "nothing"}',
+            json.dumps({"id": [5], "text": "lamp " * 900}),
+        ]
+        done = run("classify", bundle_folder, "--task", "colour", "-", text="\n".join(rows))
+        answers = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [(answer["id"], answer["status"]) for answer in answers] == [
+            ("a", "ok"), ("b", "error"), (2, "error"), ("d", "error"), ([5], "truncated"),
+        ]  # fmt: skip
+        assert answers[0]["task"] == "size"
+        assert "no task 'nothing'" in answers[3]["error"]
+        assert "5 rows" in done.stderr
+        assert "3 error" in done.stderr
+
+    def test_a_task_file_will_do(self, bundle_folder: Path, make_task: MakeTask, tmp_path: Path) -> None:
+        make_task("mine").save(tmp_path / "mine.safetensors")
+        done = run("classify", bundle_folder, "--task", tmp_path / "mine.safetensors", "--precision", "fp32", text="good")
+        assert json.loads(done.stdout)["task"] == "mine"
+
+    def test_a_slow_stream_is_answered_line_by_line(self, bundle_folder: Path) -> None:
+        command = [sys.executable, "-m", "edgetune", "classify", str(bundle_folder), "--task", "colour"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            for place in range(3):
+                process.stdin.write(b"a line\n")
+                process.stdin.flush()
+                assert json.loads(process.stdout.readline())["id"] == place
+            process.stdin.close()
+        assert process.returncode == 0
+
+
+class TestEvaluate:
+    def test_figures(self, bundle_folder: Path, rows_file: Path) -> None:
+        done = run("evaluate", bundle_folder, "--task", "colour", "--data", rows_file, "--json", without=("torch",))
+        report = json.loads(done.stdout)
+        with Engine(bundle_folder) as engine:
+            answers = [result.label for result in engine.classify(TEXTS * 3, task="colour")]
+        right = [f"label{place % 3}" for place in range(len(TEXTS) * 3)]
+        assert report["accuracy"] == sum(a == b for a, b in zip(answers, right, strict=True)) / len(right)
+        assert sum(map(sum, report["confusion"])) == report["rows"] == len(right)
+
+    def test_table(self, bundle_folder: Path, rows_file: Path) -> None:
+        done = run("evaluate", bundle_folder, "--task", "colour", "--data", rows_file)
+        assert "accuracy 0." in done.stdout
+        assert "label2" in done.stdout
+
+    def test_a_label_that_the_task_has_not(self, bundle_folder: Path, tmp_path: Path) -> None:
+        path = tmp_path / "odd.csv"
+        path.write_text("text,label\nhello,purple\n")
+        message = refused(run("evaluate", bundle_folder, "--task", "colour", "--data", path))
+        assert "labels that the task 'colour' does not: purple; it has label0, label1, label2" in message
+
+
+class TestTasks:
+    def test_add_list_show_remove(self, bundle_folder: Path, make_task: MakeTask, tmp_path: Path) -> None:
+        folder = tmp_path / "bundle"
+        shutil.copytree(bundle_folder, folder)
+        make_task("mine").save(tmp_path / "mine.safetensors")
+        assert "task 'yours'" in run("tasks", "add", folder, tmp_path / "mine.safetensors", "--name", "yours").stdout
+        listed = json.loads(run("tasks", "list", folder, "--json").stdout)
+        assert [task["task"] for task in listed["tasks"]] == ["colour", "size", "yours"]
+        assert "yours" in run("tasks", "list", folder).stdout
+        assert json.loads(run("tasks", "show", folder, "yours", "--json").stdout)["prefix_length"] == 5
+        assert "label0, label1, label2" in run("tasks", "show", folder, "yours").stdout
+        assert run("tasks", "remove", folder, "yours").returncode == 0
+        assert "has colour, size" in refused(run("tasks", "remove", folder, "yours"))
+
+
+class TestBench:
+    def test_table_plot_and_json(self, bundle_folder: Path, model_folder: Path, tmp_path: Path) -> None:
+        plot = tmp_path / "latency.png"
+        done = run(
+            "bench", bundle_folder, "--prompt-lengths", "0,3", "--sequence-lengths", "8", "--batch-sizes", "1,2",
+            "--seconds-per-cell", 0, "--against-torch", model_folder, "--plot", plot,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout.splitlines()[-1])
+        assert [(cell["method"], cell["prompt_length"]) for cell in report["cells"]] == [
+            ("prefix", 0), ("prefix", 3), ("prompt", 3),
+        ] * 2  # fmt: skip
+        for cell in report["cells"]:
+            assert set(cell["contenders"]) == {"torch", "fp32", "int8"}
+            assert cell["contenders"]["torch"]["ratio"] == 1
+            assert cell["contenders"]["int8"]["median_ms"] > 0
+        assert plot.read_bytes().startswith(b"\x89PNG")
+
+    def test_another_backbone_is_refused(self, bundle_folder: Path, model_folder: Path, tmp_path: Path) -> None:
+        import torch
+        from transformers import BertModel
+
+        model = BertModel.from_pretrained(model_folder)
+        with torch.no_grad():
+            model.embeddings.word_embeddings.weight += 1
+        shutil.copytree(model_folder, tmp_path / "other")
+        model.save_pretrained(tmp_path / "other")
+        done = run("bench", bundle_folder, "--against-torch", tmp_path / "other", "--seconds-per-cell", 0)
+        assert "is not the backbone that the bundle was exported from" in refused(done)
+
+
+def test_train_export_classify(model_folder: Path, rows_file: Path, tmp_path: Path) -> None:
+    task, folder = tmp_path / "mood.safetensors", tmp_path / "bundle"
+    done = run(
+        "train", model_folder, "--data", rows_file, "--task", "mood", "--epochs", 1, "--out", task, "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["bytes"] == task.stat().st_size
+    assert "rows are held out" in done.stderr
+    assert "epoch 1/1" in done.stderr
+    done = run("export", model_folder, folder, "--task", task, "--check-data", rows_file, "--max-drop", 1)
+    assert done.returncode == 0, done.stderr
+    assert "int8" in done.stdout
+    assert Bundle(folder).task_names() == ["mood"]
+    assert json.loads(run("classify", folder, "--task", "mood", text="hello").stdout)["status"] == "ok"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "mood.safetensors", "rows.jsonl"]
+
+
+class TestErrors:
+    """Each: what came, what was expected, what to do; exit 1; nothing left behind."""
+
+    def train(self, model: Path, data: Path, *more: object, without: tuple[str, ...] = ()) -> str:
+        out = data.parent / "out.safetensors"
+        before = sorted(data.parent.iterdir())
+        message = refused(run("train", model, "--data", data, "--task", "t", "--out", out, *more, without=without))
+        assert sorted(data.parent.iterdir()) == before
+        return message
+
+    def test_misspelt_column(self, model_folder: Path, tmp_path: Path) -> None:
+        path = tmp_path / "rows.csv"
+        path.write_text("txt,label\na,b\n")
+        assert "no column 'text' among txt, label: did you mean 'txt'? name it with --text-column" in self.train(
+            model_folder, path
+        )
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ("", "has no rows"),
+            ('{"text": "a", "label": "b"}\n' * 9, "only the label 'b': expected at least two"),
+            ('{"text": "a"}\n', "no column 'label' among text"),
+            ('{"text": "a", "label": "b"}\nnonsense\n', "line 2: not JSON"),
+        ],
+    )
+    def test_bad_training_data(self, model_folder: Path, tmp_path: Path, content: str, message: str) -> None:
+        path = tmp_path / "rows.jsonl"
+        path.write_text(content)
+        assert message in self.train(model_folder, path)
+
+    def test_no_such_data(self, model_folder: Path, tmp_path: Path) -> None:
+        assert "missing.jsonl cannot be read" in self.train(model_folder, tmp_path / "missing.jsonl")
+
+    def test_unsupported_architecture(self, rows_file: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+        folder = tmp_path_factory.mktemp("deberta")
+        (folder / "config.json").write_text('{"model_type": "deberta-v2"}')
+        assert "'deberta-v2', which is not supported: expected one of" in self.train(folder, rows_file)
+
+    def test_no_torch(self, model_folder: Path, rows_file: Path) -> None:
+        message = self.train(model_folder, rows_file, without=("torch",))
+        assert "'torch' is not installed and this command needs it: pip install 'edgetune[train]'" in message
+
+    def test_export_without_torch(self, model_folder: Path, tmp_path: Path) -> None:
+        message = refused(run("export", model_folder, tmp_path / "bundle", without=("torch",)))
+        assert "pip install 'edgetune[export]'" in message
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_long_text_is_cut_and_said_so(self, model_folder: Path, tmp_path: Path) -> None:
+        path = tmp_path / "rows.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerows([["text", "label"], *([["lamp " * 300, "a"], ["mail", "b"]] * 8)])
+        done = run("train", model_folder, "--data", path, "--task", "t", "--out", tmp_path / "t.safetensors", "--epochs", 1)
+        assert done.returncode == 0, done.stderr
+        assert "texts are longer than 44 tokens: their ends are not read" in done.stderr
+
+    def test_unknown_task(self, bundle_folder: Path) -> None:
+        message = refused(run("classify", bundle_folder, "--task", "colours", text="a"))
+        assert "no task 'colours' here: the engine has colour, size" in message
+
+    def test_unknown_precision(self, bundle_folder: Path) -> None:
+        message = refused(run("classify", bundle_folder, "--task", "colour", "--precision", "int3", text="a"))
+        assert "has no precision 'int3': it has fp32, int8" in message
+
+    def test_no_bundle(self, tmp_path: Path) -> None:
+        message = refused(run("classify", tmp_path, "--task", "colour", text="a"))
+        assert "is not a bundle" in message
+
+    @pytest.mark.parametrize("name", ["onnx/model_int8.onnx", "tokenizer.json"])
+    @pytest.mark.parametrize("damage", ["cut", "changed"])
+    def test_damaged_bundle(self, bundle_folder: Path, tmp_path: Path, name: str, damage: str) -> None:
+        folder = tmp_path / "bundle"
+        shutil.copytree(bundle_folder, folder)
+        data = bytearray((folder / name).read_bytes())
+        if damage == "cut":
+            del data[len(data) // 2 :]
+        else:
+            data[len(data) // 2] ^= 1
+        (folder / name).write_bytes(data)
+        message = refused(run("classify", folder, "--task", "colour", text="a"))
+        assert f"{name} is damaged: its SHA-256 is" in message
+
+    def test_task_for_another_backbone(self, bundle_folder: Path, make_task: MakeTask, tmp_path: Path) -> None:
+        import dataclasses
+
+        path = tmp_path / "other.safetensors"
+        dataclasses.replace(make_task("other"), backbone_sha256="0" * 64, base_model="another").save(path)
+        for command in (["classify", bundle_folder, "--task", path], ["tasks", "add", bundle_folder, path]):
+            message = refused(run(*command, text="a"))
+            assert "'other' was trained on the backbone another (000000000000…), but this is tiny-bert" in message
+        assert Bundle(bundle_folder).task_names() == ["colour", "size"]
+
+    def test_cut_task(self, bundle_folder: Path, make_task: MakeTask, tmp_path: Path) -> None:
+        path = tmp_path / "cut.safetensors"
+        path.write_bytes(make_task("cut").to_bytes()[:-100])
+        assert "cut.safetensors is not a whole task file" in refused(
+            run("classify", bundle_folder, "--task", path, text="a")
+        )
+
+    def test_no_such_input(self, bundle_folder: Path) -> None:
+        assert "missing.txt cannot be read" in refused(run("classify", bundle_folder, "missing.txt", "--task", "colour"))
+
+    def test_usage_is_exit_2(self) -> None:
+        assert run("classify").returncode == 2
+        assert run("bench", "x", "--prompt-lengths", "a,b").returncode == 2

@@ -1,0 +1,110 @@
+"""Training: it learns, changes nothing of the backbone, repeats exactly, and goes on exactly where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import TrainerCallback
+
+from edgetune import training
+from edgetune.training import TrainingOptions, train
+from edgetune_export import Backbone, load_backbone
+from edgetune_export.parity import torch_logits
+from edgetune_runtime.errors import DataError, EdgetuneError
+from edgetune_runtime.rows import LabelledText
+
+ROWS = [
+    LabelledText(f"the {thing} {state}", label)
+    for thing in ("lamp", "camera", "speaker", "parcel", "screen", "mail")
+    for state, label in (("is broken", "bad"), ("sounds great", "good"), ("came today", "neutral"), ("works well", "good"))
+]
+OPTIONS = TrainingOptions("mood", epochs=3, batch_size=8, prompt_length=4)
+
+
+@pytest.fixture
+def backbone(model_folder: Path) -> Backbone:
+    return load_backbone(str(model_folder))
+
+
+@pytest.mark.parametrize("method", ["prefix", "prompt"])
+def test_it_learns_and_leaves_the_backbone_alone(backbone: Backbone, tmp_path: Path, method: str) -> None:
+    before = backbone.fingerprint()
+    options = dataclasses.replace(OPTIONS, method=method, epochs=30, head_learning_rate=2e-2)
+    report = train(backbone, ROWS, ROWS, options, tmp_path / "checkpoints")
+    assert backbone.fingerprint() == before == report.task.backbone_sha256
+    assert report.task.metrics["dev_accuracy"] > 0.9
+    assert report.trained_parameters == report.task.num_parameters
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_the_task_is_that_of_the_best_epoch(backbone: Backbone, tmp_path: Path) -> None:
+    report = train(backbone, ROWS, ROWS, OPTIONS, tmp_path / "checkpoints")
+    answers = torch_logits(backbone, report.task, [row.text for row in ROWS]).argmax(axis=1)
+    accuracy = np.mean([report.task.labels[place] == row.label for place, row in zip(answers, ROWS, strict=True)])
+    assert accuracy == pytest.approx(max(report.dev_accuracy)) == report.task.metrics["dev_accuracy"]
+
+
+def test_the_same_seed_gives_the_same_file_and_another_does_not(backbone: Backbone, tmp_path: Path) -> None:
+    seeds = [0, 0, 1]
+    files = [
+        train(backbone, ROWS, ROWS, dataclasses.replace(OPTIONS, seed=seed), tmp_path / "c").task.to_bytes()
+        for seed in seeds
+    ]
+    assert files[0] == files[1] != files[2]
+
+
+def test_a_broken_training_resumes_to_the_same_file(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(backbone, ROWS, ROWS, OPTIONS, tmp_path / "whole").task.to_bytes()
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args: object, state: object, control: object, **_: object) -> None:
+            if state.global_step == 5:  # type: ignore[attr-defined]  # in the second epoch
+                raise KeyboardInterrupt
+
+    broken = tmp_path / "broken"
+    with monkeypatch.context() as patched:
+        original = training.Trainer
+        patched.setattr(
+            training,
+            "Trainer",
+            lambda **arguments: original(**{**arguments, "callbacks": [*arguments["callbacks"], Stop()]}),
+        )
+        with pytest.raises(KeyboardInterrupt):
+            train(backbone, ROWS, ROWS, OPTIONS, broken)
+    assert broken.is_dir()
+    weights = next(broken.rglob("model.safetensors"))
+    assert weights.stat().st_size < 20_000, "a checkpoint holds the prompt and the head, not the backbone"
+    with pytest.raises(EdgetuneError, match="had other options or data"):
+        train(backbone, ROWS, ROWS, dataclasses.replace(OPTIONS, seed=9), broken, resume=True)
+    resumed = train(backbone, ROWS, ROWS, OPTIONS, broken, resume=True)
+    assert resumed.task.to_bytes() == whole
+    assert not broken.exists()
+
+
+def test_prompt_length_zero_trains_the_head_alone(backbone: Backbone, tmp_path: Path) -> None:
+    for method in ("prefix", "prompt"):
+        options = dataclasses.replace(OPTIONS, method=method, prompt_length=0)
+        report = train(backbone, ROWS, ROWS, options, tmp_path / "c")
+        assert report.trained_parameters == 3 * backbone.sizes.hidden + 3
+        assert report.task.prefix_length == report.task.prompt_length == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "dev", "message"),
+    [
+        (ROWS[:1] * 5, ROWS[:1], "only the label 'bad': expected at least two"),
+        (ROWS[:2], [LabelledText("text", "odd")], "labels that the training data has not: odd; training has bad, good"),
+        (ROWS, [], "development data is empty"),
+    ],
+)
+def test_bad_data_is_refused(
+    backbone: Backbone, tmp_path: Path, rows: list[LabelledText], dev: list[LabelledText], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        train(backbone, rows, dev, OPTIONS, tmp_path / "checkpoints")
+    assert list(tmp_path.iterdir()) == []
