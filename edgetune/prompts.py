@@ -34,20 +34,23 @@ class SoftPrompt(nn.Module):
 class Prefix(nn.Module):
     """Prefix tuning (Li & Liang 2021) without the MLP: keys and values before the text's, in every layer.
 
-    Begins as the keys and values that the backbone computes for tokens of the training texts.
+    Begins as keys and values that the backbone computes while it reads training texts, so that every slot
+    starts out as something that attention is used to.
 
     Shape:
         prefix_keys, prefix_values: [layers, kv_heads, prefix, head_dim]
     """
 
-    learning_rate = 5e-2
+    learning_rate = 2e-2
 
     def __init__(self, backbone: Backbone, length: int, rows: Sequence[Sequence[int]]) -> None:
         super().__init__()
-        ids = _sample(rows, max(1, length))
+        # Slots are drawn from three times as much text: the tokens of one short text are too much alike.
+        ids = _passage(rows, min(3 * max(1, length), backbone.max_positions))
         keys, values = backbone.keys_and_values(ids[None])
-        self.prefix_keys = nn.Parameter(keys[0, :, :, :length].clone())
-        self.prefix_values = nn.Parameter(values[0, :, :, :length].clone())
+        slots = torch.randperm(len(ids))[:length]
+        self.prefix_keys = nn.Parameter(keys[0][:, :, slots].clone())
+        self.prefix_values = nn.Parameter(values[0][:, :, slots].clone())
 
     def tensors(self) -> dict[str, Tensor]:
         """The task tensors that this becomes."""
@@ -56,6 +59,17 @@ class Prefix(nn.Module):
 
 METHODS: dict[str, type[SoftPrompt] | type[Prefix]] = {"prefix": Prefix, "prompt": SoftPrompt}
 """Method → the parameters that it trains."""
+
+
+def _passage(rows: Sequence[Sequence[int]], length: int) -> Tensor:
+    """That many tokens of running text: texts in random order, again and again if need be."""
+    tokens: list[int] = []
+    while len(tokens) < length:
+        for place in torch.randperm(len(rows)).tolist():
+            tokens += rows[place]
+            if len(tokens) >= length:
+                break
+    return torch.tensor(tokens[:length])
 
 
 def _sample(rows: Sequence[Sequence[int]], count: int) -> Tensor:

@@ -186,10 +186,15 @@ def train(
     if not dev_rows:
         raise DataError("the development data is empty: expected at least one labelled text")
     labels = label_set(train_rows, dev_rows)
+    if options.prompt_length >= backbone.max_positions:
+        raise DataError(
+            f"a prompt of {options.prompt_length} tokens leaves no room for text: {backbone.name} has "
+            f"{backbone.max_positions} positions"
+        )
     began = time.monotonic()
     set_seed(options.seed)
-    encoded_train = _encoded(backbone, train_rows, labels, options)
-    encoded_dev = _encoded(backbone, dev_rows, labels, options)
+    encoded_train = encode_rows(backbone, train_rows, labels, options)
+    encoded_dev = encode_rows(backbone, dev_rows, labels, options)
     prompt_class = METHODS[options.method]
     prompt = prompt_class(backbone, options.prompt_length, [row["input_ids"] for row in encoded_train])
     position_offset = backbone.position_offset(options.prompt_length)
@@ -206,11 +211,11 @@ def train(
     progress = _Progress(options.epochs)
     trainer = Trainer(
         model=tuner,
-        args=_arguments(checkpoints, options),
+        args=training_arguments(checkpoints, options),
         train_dataset=encoded_train,
         eval_dataset=encoded_dev,
-        data_collator=_collate,
-        compute_metrics=_accuracy,
+        data_collator=collate,
+        compute_metrics=accuracy,
         optimizers=(optimizer, None),
         callbacks=[progress],
     )
@@ -245,9 +250,10 @@ def _length(tensors: dict[str, Tensor], name: str, axis: int) -> int:
     return tensors[name].shape[axis] if name in tensors else 0
 
 
-def _encoded(
+def encode_rows(
     backbone: Backbone, rows: Sequence[LabelledText], labels: tuple[str, ...], options: TrainingOptions
 ) -> list[dict[str, Any]]:
+    """Rows as `Trainer` takes them: token ids, and the label's place among `labels`."""
     encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions)
     reading = Task(
         name=options.task,
@@ -271,18 +277,21 @@ def _encoded(
     return [{"input_ids": token.ids, "labels": index[row.label]} for token, row in zip(tokens, rows, strict=True)]
 
 
-def _collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """A batch of rows from `encode_rows`, as the tuner's forward takes it."""
     input_ids, attention_mask = pad([row["input_ids"] for row in rows])
     labels = torch.tensor([row["labels"] for row in rows])
     return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
 
-def _accuracy(prediction: EvalPrediction) -> dict[str, float]:
+def accuracy(prediction: EvalPrediction) -> dict[str, float]:
+    """Share of right answers."""
     answers = np.asarray(prediction.predictions).argmax(axis=-1)
     return {"accuracy": float((answers == prediction.label_ids).mean())}
 
 
-def _arguments(checkpoints: Path, options: TrainingOptions) -> TrainingArguments:
+def training_arguments(checkpoints: Path, options: TrainingOptions) -> TrainingArguments:
+    """What `Trainer` is told: an evaluation and a checkpoint each epoch, the best one loaded at the end."""
     return TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=options.epochs,
@@ -336,7 +345,9 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
         self._loss = float("nan")
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._bar = tqdm(total=state.max_steps, initial=state.global_step, file=sys.stderr, unit="step", leave=False)
+        self._bar = tqdm(
+            total=state.max_steps, initial=state.global_step, file=sys.stderr, unit="step", leave=False, disable=None
+        )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self._bar is not None:

@@ -53,13 +53,11 @@ def save_tokenizer(folder: Path) -> int:
     return tokenizer.get_vocab_size()
 
 
-@pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny seeded BERT with its tokenizer, as a folder."""
+def save_tiny_bert(folder: Path) -> None:
+    """Save a tiny seeded BERT with its tokenizer."""
     import torch
     from transformers import BertConfig, BertModel
 
-    folder = tmp_path_factory.mktemp("models") / "tiny-bert"
     vocabulary = save_tokenizer(folder)
     torch.manual_seed(0)
     config = BertConfig(
@@ -72,6 +70,13 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         initializer_range=0.2,
     )
     BertModel(config).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny BERT's folder. Not to be changed."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-bert"
+    save_tiny_bert(folder)
     return folder
 
 
@@ -88,9 +93,7 @@ def make_task(bundle: Bundle) -> MakeTask:
     return make
 
 
-def random_task(
-    bundle: Bundle, name: str, prompt: int = 0, prefix: int = 0, labels: int = 3, seed: int = 0
-) -> Task:
+def random_task(bundle: Bundle, name: str, prompt: int = 0, prefix: int = 0, labels: int = 3, seed: int = 0) -> Task:
     """A task of random numbers that fits `bundle`."""
     random = np.random.default_rng(seed)
     manifest = bundle.manifest

@@ -59,7 +59,7 @@ def export_bundle(
     _check_destination(destination, overwrite)
     fingerprint = backbone.fingerprint()
     for task in tasks:
-        check_fits(task, fingerprint, backbone.name, backbone.sizes, backbone.pooling)
+        check_fits(task, fingerprint, backbone.name, backbone.sizes, backbone.pooling, backbone.max_positions)
         _check_labels(task, checks.get(task.name))
     destination.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".partial", dir=destination.parent))

@@ -112,18 +112,22 @@ class Manifest:
                 )
                 for precision, graph in record["graphs"].items()
             }
-            return cls(
+            sizes = BackboneSizes(**{name: int(size) for name, size in record["sizes"].items()})
+            manifest = cls(
                 base_model=str(record["base_model"]),
                 architecture=str(record["architecture"]),
                 backbone_sha256=str(record["backbone_sha256"]),
-                sizes=BackboneSizes(**record["sizes"]),
+                sizes=sizes,
                 max_positions=int(record["max_positions"]),
                 pooling=str(record["pooling"]),
                 graphs=graphs,
                 files={str(name): str(digest) for name, digest in record["files"].items()},
                 edgetune_version=str(record["edgetune_version"]),
             )
-        except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            if not graphs or manifest.pooling not in contract.POOLINGS or min(*vars(sizes).values()) < 1:
+                raise ValueError(f"{len(graphs)} graphs, pooling {manifest.pooling!r}, {sizes}")
+            return manifest
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise BundleError(
                 f"{origin} is not a sound edgetune manifest ({type(error).__name__}: {error}): export the bundle again"
             ) from error
@@ -194,7 +198,8 @@ class Bundle:
     def task_names(self) -> list[str]:
         """Names of the tasks in the bundle, sorted."""
         found = (self.path / files.TASKS).glob(f"*{files.TASK_SUFFIX}")
-        return sorted(path.name.removesuffix(files.TASK_SUFFIX) for path in found if path.name[0] != ".")
+        names = (path.name.removesuffix(files.TASK_SUFFIX) for path in found)
+        return sorted(name for name in names if files.is_task_name(name))
 
     def load_task(self, name: str) -> Task:
         """Read one of the bundle's tasks.
@@ -210,7 +215,14 @@ class Bundle:
     def check_task(self, task: Task) -> None:
         """Raise `TaskError` unless the task was made for this bundle's backbone and pooling."""
         manifest = self.manifest
-        check_fits(task, manifest.backbone_sha256, manifest.base_model, manifest.sizes, manifest.pooling)
+        check_fits(
+            task,
+            manifest.backbone_sha256,
+            manifest.base_model,
+            manifest.sizes,
+            manifest.pooling,
+            manifest.max_positions,
+        )
 
     def add_task(self, task: Task) -> Path:
         """Put a task into the bundle, or in the place of the one of the same name, in one rename."""

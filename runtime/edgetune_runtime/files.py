@@ -31,9 +31,14 @@ def task_file(name: str) -> str:
     return f"{TASKS}/{check_task_name(name)}{TASK_SUFFIX}"
 
 
+def is_task_name(name: str) -> bool:
+    """Whether a task can be called this: it becomes a file's name."""
+    return _TASK_NAME.fullmatch(name) is not None
+
+
 def check_task_name(name: str) -> str:
     """Give back `name`, or raise `TaskError` where it could not be a file's name everywhere."""
-    if not _TASK_NAME.fullmatch(name):
+    if not is_task_name(name):
         raise TaskError(
             f"task name {name!r} cannot be used: expected 1 to 64 letters, digits, '.', '_' or '-', "
             f"the first a letter or digit"

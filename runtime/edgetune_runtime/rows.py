@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import difflib
 import io
@@ -38,17 +39,16 @@ def read_labelled(path: Path, text_column: str = TEXT_COLUMN, label_column: str 
         DataError: the file cannot be read, is empty, lacks a column, or has a row of another kind.
     """
     try:
-        content = path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline="") as file:  # line ends inside a CSV field are kept
+            content = file.read()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): expected a .jsonl or .csv file") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start}): convert it to UTF-8") from error
-    if path.suffix == ".csv":
-        records: Iterator[tuple[int, Any]] = enumerate(csv.DictReader(io.StringIO(content)), start=2)
-    elif path.suffix in (".jsonl", ".json", ".ndjson"):
-        records = _json_records(path, content)
-    else:
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
         raise DataError(f"{path} ends in {path.suffix!r}: expected .jsonl or .csv")
+    records = reader(path, content)
     rows = [labelled(record, f"{path}, line {line}", text_column, label_column) for line, record in records]
     if not rows:
         raise DataError(f"{path} has no rows: expected one labelled text a line")
@@ -73,7 +73,32 @@ def labelled(record: Any, place: str, text_column: str = TEXT_COLUMN, label_colu
         raise DataError(f"{place}: '{text_column}' is {json.dumps(text)[:60]}: expected a string")
     if isinstance(label, bool) or not isinstance(label, (str, int)) or label == "":
         raise DataError(f"{place}: '{label_column}' is {json.dumps(label)[:60]}: expected a string or an integer")
+    for value in (text, str(label)):
+        if not _is_unicode(value):
+            raise DataError(f"{place}: {ascii(value)[:60]} has half of a surrogate pair: expected whole characters")
     return LabelledText(text, str(label))
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a string is text: JSON can also spell halves of surrogate pairs, which no tokenizer takes."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _csv_records(path: Path, content: str) -> Iterator[tuple[int, Any]]:
+    limit = csv.field_size_limit(max(csv.field_size_limit(), len(content)))
+    try:
+        reader = csv.DictReader(io.StringIO(content, newline=""))
+        for record in reader:
+            if None in record:
+                raise DataError(
+                    f"{path}, line {reader.line_num}: more fields than the header's {len(reader.fieldnames or ())}: "
+                    f"put quotes around texts with commas"
+                )
+            yield reader.line_num, record
+    except csv.Error as error:
+        raise DataError(f"{path} is not sound CSV ({error}): expected a header and one row a line") from error
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _json_records(path: Path, content: str) -> Iterator[tuple[int, Any]]:
@@ -84,6 +109,9 @@ def _json_records(path: Path, content: str) -> Iterator[tuple[int, Any]]:
                 yield number, json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}, line {number}: not JSON ({error}): expected one object a line") from error
+
+
+_READERS = {".csv": _csv_records, ".jsonl": _json_records, ".json": _json_records, ".ndjson": _json_records}
 
 
 @dataclass(frozen=True)
@@ -110,10 +138,12 @@ def read_requests(stream: IO[bytes], as_json: bool | None) -> Iterator[list[Requ
         stream: lines of text, or of JSON objects with `text` and, if wanted, `id` and `task`.
         as_json: which of the two; `None` decides by the first line.
     """
-    number = 0
+    number, first = 0, True
     for lines in _lines(stream):
         requests = []
         for line in lines:
+            if first:
+                line, first = line.removeprefix(codecs.BOM_UTF8), False
             if not line.strip():
                 continue
             if as_json is None:
@@ -144,6 +174,8 @@ def _request(line: bytes, number: int, as_json: bool) -> Request:
         return Request(id=number, problem=f"{type(record).__name__} came where a JSON object was expected")
     identity = record.get("id", number)
     value, task = record.get("text"), record.get("task")
+    if isinstance(value, str) and not _is_unicode(value):
+        return Request(id=identity, problem="'text' has half of a surrogate pair: expected whole characters")
     if not isinstance(value, str):
         return Request(id=identity, problem=f"'text' is {json.dumps(value)[:60]}: expected a string")
     if task is not None and not isinstance(task, str):

@@ -29,10 +29,9 @@ Array = NDArray[Any]
 TEXT_SLOT = "{text}"
 _OPTIONAL = (contract.PROMPT_EMBEDDINGS, contract.PREFIX_KEYS, contract.PREFIX_VALUES)
 _REQUIRED = (contract.HEAD_WEIGHT, contract.HEAD_BIAS)
-_MAX_HEADER_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """A classification task on one backbone.
 
@@ -86,12 +85,12 @@ class Task:
         tensors = {name: np.ascontiguousarray(self.tensors[name]) for name in sorted(self.tensors)}
         metadata = {
             "format_version": str(contract.FORMAT_VERSION),
-            "tensors_sha256": _digest(tensors),
             "task": self.name,
             "labels": json.dumps(list(self.labels), ensure_ascii=False),
             "metrics": json.dumps(dict(self.metrics), sort_keys=True),
             **{key: str(getattr(self, key)) for key in _PLAIN_FIELDS},
         }
+        metadata["sha256"] = _digest(metadata, tensors)
         return _sorted_header(safetensors.numpy.save(tensors, metadata))
 
     def save(self, path: Path) -> None:
@@ -116,23 +115,25 @@ class Task:
                 f"{origin} has task format version {version}, expected {contract.FORMAT_VERSION}: "
                 f"train it again with this edgetune, or install the edgetune that wrote it"
             )
+        written = metadata.pop("sha256", "none")
+        if written != _digest(metadata, tensors):
+            raise TaskError(
+                f"{origin} is damaged: its contents do not have the SHA-256 written in it ({written[:12]}…); "
+                f"copy or train it again"
+            )
         try:
-            if metadata["tensors_sha256"] != _digest(tensors):
-                raise TaskError(
-                    f"{origin} is damaged: its tensors do not have the digest "
-                    f"{metadata['tensors_sha256'][:12]}… written in it; copy or train it again"
-                )
             plain = {key: kind(metadata[key]) for key, kind in _PLAIN_FIELDS.items()}
             task = cls(
                 name=files.check_task_name(metadata["task"]),
-                labels=tuple(str(label) for label in json.loads(metadata["labels"])),
+                labels=_labels(metadata["labels"]),
                 metrics={str(key): float(value) for key, value in json.loads(metadata["metrics"]).items()},
                 tensors=tensors,
                 **plain,
             )
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise TaskError(
-                f"{origin} is not a sound edgetune task: its metadata has no valid {error}; train it again"
+                f"{origin} is not a sound edgetune task: its metadata cannot be read "
+                f"({type(error).__name__}: {error}); train it again"
             ) from error
         task._check(origin)
         return task
@@ -206,7 +207,9 @@ _PLAIN_FIELDS: dict[str, type] = {
 }
 
 
-def check_fits(task: Task, backbone_sha256: str, base_model: str, sizes: BackboneSizes, pooling: str) -> None:
+def check_fits(
+    task: Task, backbone_sha256: str, base_model: str, sizes: BackboneSizes, pooling: str, max_positions: int
+) -> None:
     """Raise `TaskError` unless the task was made for this backbone and this pooling."""
     if task.backbone_sha256 != backbone_sha256:
         raise TaskError(
@@ -219,6 +222,11 @@ def check_fits(task: Task, backbone_sha256: str, base_model: str, sizes: Backbon
             f"task '{task.name}' reads its features by pooling '{task.pooling}', this bundle by '{pooling}': "
             f"export the bundle again with --pooling {task.pooling}, or train the task with --pooling {pooling}"
         )
+    if max(task.prompt_length, task.position_offset) >= max_positions:
+        raise TaskError(
+            f"task '{task.name}' has a prompt of {task.prompt_length} tokens and its text begins at position "
+            f"{task.position_offset}: {base_model} has {max_positions} positions, which leaves no room for text"
+        )
     lengths = {"prompt": task.prompt_length, "prefix": task.prefix_length, "labels": len(task.labels)}
     for name, tensor in task.tensors.items():
         expected = sizes.shape(name, tasks=1, **lengths)[1:]
@@ -229,8 +237,16 @@ def check_fits(task: Task, backbone_sha256: str, base_model: str, sizes: Backbon
             )
 
 
-def _digest(tensors: Mapping[str, Array]) -> str:
-    parts = [
+def _labels(text: str) -> tuple[str, ...]:
+    labels = json.loads(text)
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"labels are {text[:60]}")
+    return tuple(labels)
+
+
+def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> str:
+    parts = [json.dumps(metadata, sort_keys=True).encode()]
+    parts += [
         f"{name} {tensor.dtype.str} {tensor.shape}\n".encode() + tensor.tobytes()
         for name, tensor in sorted(tensors.items())
     ]
@@ -240,7 +256,7 @@ def _digest(tensors: Mapping[str, Array]) -> str:
 def _header(data: bytes) -> tuple[dict[str, Any], int]:
     """The JSON header of a safetensors file and where it ends."""
     length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > min(len(data) - 8, _MAX_HEADER_BYTES):
+    if len(data) < 8 or length > len(data) - 8:
         raise ValueError("the header is cut short")
     return json.loads(data[8 : 8 + length]), 8 + length
 
@@ -255,9 +271,9 @@ def _sorted_header(data: bytes) -> bytes:
 
 def _split(data: bytes, origin: str) -> tuple[dict[str, str], dict[str, Array]]:
     try:
-        metadata = _header(data)[0].get("__metadata__", {})
-        return metadata, safetensors.numpy.load(data)
-    except (ValueError, AttributeError, KeyError, SafetensorError, RecursionError) as error:
+        metadata = _header(data)[0].get("__metadata__")
+        return dict(metadata or {}), safetensors.numpy.load(data)
+    except (ValueError, TypeError, AttributeError, KeyError, SafetensorError, RecursionError) as error:
         raise TaskError(
             f"{origin} is not a whole task file ({error}): expected the .safetensors file that "
             f"'edgetune train' wrote; copy or train it again"

@@ -108,12 +108,16 @@ class TestClassify:
 
     def test_a_task_file_will_do(self, bundle_folder: Path, make_task: MakeTask, tmp_path: Path) -> None:
         make_task("mine").save(tmp_path / "mine.safetensors")
-        done = run("classify", bundle_folder, "--task", tmp_path / "mine.safetensors", "--precision", "fp32", text="good")
+        done = run(
+            "classify", bundle_folder, "--task", tmp_path / "mine.safetensors", "--precision", "fp32", text="good"
+        )
         assert json.loads(done.stdout)["task"] == "mine"
 
     def test_a_slow_stream_is_answered_line_by_line(self, bundle_folder: Path) -> None:
         command = [sys.executable, "-m", "edgetune", "classify", str(bundle_folder), "--task", "colour"]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             for place in range(3):
@@ -194,9 +198,7 @@ class TestBench:
 
 def test_train_export_classify(model_folder: Path, rows_file: Path, tmp_path: Path) -> None:
     task, folder = tmp_path / "mood.safetensors", tmp_path / "bundle"
-    done = run(
-        "train", model_folder, "--data", rows_file, "--task", "mood", "--epochs", 1, "--out", task, "--json"
-    )
+    done = run("train", model_folder, "--data", rows_file, "--task", "mood", "--epochs", 1, "--out", task, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["bytes"] == task.stat().st_size
     assert "rows are held out" in done.stderr
@@ -262,7 +264,9 @@ class TestErrors:
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerows([["text", "label"], *([["lamp " * 300, "a"], ["mail", "b"]] * 8)])
-        done = run("train", model_folder, "--data", path, "--task", "t", "--out", tmp_path / "t.safetensors", "--epochs", 1)
+        done = run(
+            "train", model_folder, "--data", path, "--task", "t", "--out", tmp_path / "t.safetensors", "--epochs", 1
+        )
         assert done.returncode == 0, done.stderr
         assert "texts are longer than 44 tokens: their ends are not read" in done.stderr
 
@@ -310,7 +314,9 @@ class TestErrors:
         )
 
     def test_no_such_input(self, bundle_folder: Path) -> None:
-        assert "missing.txt cannot be read" in refused(run("classify", bundle_folder, "missing.txt", "--task", "colour"))
+        assert "missing.txt cannot be read" in refused(
+            run("classify", bundle_folder, "missing.txt", "--task", "colour")
+        )
 
     def test_usage_is_exit_2(self) -> None:
         assert run("classify").returncode == 2

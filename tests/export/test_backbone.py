@@ -67,7 +67,8 @@ def test_a_prefix_of_a_texts_own_keys_and_values_equals_attending_to_that_text(m
 
 
 def test_a_model_that_bypasses_the_attention_interface_is_noticed() -> None:
-    with pytest.raises(BackboneError, match="0 times for 2 layers"), attention.prefixes(
-        torch.zeros(1, 2, 4, 0, 8), torch.zeros(1, 2, 4, 0, 8), torch.zeros(1, 0)
+    with (
+        pytest.raises(BackboneError, match="0 times for 2 layers"),
+        attention.prefixes(torch.zeros(1, 2, 4, 0, 8), torch.zeros(1, 2, 4, 0, 8), torch.zeros(1, 0)),
     ):
         pass

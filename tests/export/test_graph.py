@@ -60,7 +60,9 @@ def feed(backbone: Backbone, prompt: int, prefix: int, tasks: int, batch: int) -
     arrays = {}
     for name, spec in contract.INPUTS.items():
         shape = tuple(sizes[dim] for dim in spec.dims)
-        arrays[name] = random.normal(0, 0.5, shape).astype(np.float32) if spec.dtype == "float32" else np.ones(shape, int)
+        arrays[name] = (
+            random.normal(0, 0.5, shape).astype(np.float32) if spec.dtype == "float32" else np.ones(shape, int)
+        )
     arrays[contract.INPUT_IDS] = random.integers(3, backbone.config.vocab_size, (batch, 11))
     arrays[contract.TASK_INDEX] = random.integers(0, tasks, batch)
     for row in range(batch):

@@ -173,8 +173,6 @@ def test_temperature_and_template_are_used(bundle: Bundle, make_task: MakeTask) 
         for task in (plain, hot, filled):
             engine.add_task(task)
         base, warm = engine.classify([("good", "plain"), ("good", "hot")])
-        np.testing.assert_allclose(
-            scores([warm]), scores([base]) ** 0.25 / (scores([base]) ** 0.25).sum(), atol=1e-6
-        )
+        np.testing.assert_allclose(scores([warm]), scores([base]) ** 0.25 / (scores([base]) ** 0.25).sum(), atol=1e-6)
         spelt, slotted = engine.classify([("the lamp good today", "plain"), ("good", "filled")])
         assert spelt.scores == pytest.approx(slotted.scores)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from edgetune_runtime import Task, contract, files
 from edgetune_runtime.contract import BackboneSizes
 from edgetune_runtime.errors import EdgetuneError, TaskError
-from edgetune_runtime.task import Array, check_fits
+from edgetune_runtime.task import Array, _digest, check_fits
 
 SIZES = BackboneSizes(embedding=4, hidden=4, layers=2, kv_heads=1, head_dim=2)
 LABELS = ("red", "grün", "赤 \\ \"{'")
@@ -71,10 +71,13 @@ def put(**changes: Array) -> Task:
     return changed(tensors={**tensors(), **changes})
 
 
-def repacked(change: Callable[[dict[str, Any]], object]) -> bytes:
-    """The sample's file with its JSON header changed."""
+def repacked(change: Callable[[dict[str, Any]], object], sign: bool = True) -> bytes:
+    """The sample's file with its JSON header changed, the digest made to fit unless told otherwise."""
     header = json.loads(DATA[8:BODY])
     change(header)
+    metadata = header.get("__metadata__")
+    if sign and metadata and metadata.pop("sha256", None):
+        metadata["sha256"] = _digest(metadata, tensors())
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + DATA[BODY:]
 
@@ -85,7 +88,7 @@ def with_metadata(**fields: str) -> bytes:
 
 def same(one: Task, other: Task) -> bool:
     return (
-        dataclasses.replace(one, tensors={}) == dataclasses.replace(other, tensors={})
+        {**vars(one), "tensors": None} == {**vars(other), "tensors": None}
         and one.tensors.keys() == other.tensors.keys()
         and all(
             one.tensors[name].dtype == other.tensors[name].dtype
@@ -255,7 +258,8 @@ def test_any_text_in_a_field_raises_task_error_only(field: str, value: str) -> N
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_missing_field_is_named(field: str) -> None:
     data = repacked(lambda header: header["__metadata__"].pop(field))
-    expected = "format version None" if field == "format_version" else f"'{field}'"
+    named = {"format_version": "format version None", "sha256": r"SHA-256 written in it \(none"}
+    expected = named.get(field, f"'{field}'")
     with pytest.raises(TaskError, match=expected):
         Task.from_bytes(data, "lacking")
 
@@ -266,7 +270,6 @@ def test_a_missing_field_is_named(field: str) -> None:
         ({"format_version": "2"}, "format version 2, expected 1"),
         ({"format_version": "1.0"}, "format version 1.0, expected 1"),
         ({"format_version": ""}, "format version , expected 1"),
-        ({"tensors_sha256": "feedfacefeedface"}, "damaged: .*feedfacefeed"),
         ({"task": "../colour"}, "task name '../colour'"),
         ({"max_length": "many"}, "'many'"),
         ({"temperature": "warm"}, "'warm'"),
@@ -295,8 +298,14 @@ def test_an_extreme_field_is_refused(fields: dict[str, str]) -> None:
         Task.from_bytes(with_metadata(**fields), "extreme")
 
 
+def test_a_digest_that_does_not_fit_is_damage() -> None:
+    data = repacked(lambda header: header["__metadata__"].update(sha256="feedfacefeedface"), sign=False)
+    with pytest.raises(TaskError, match=r"damaged: .*feedfacefeed"):
+        Task.from_bytes(data, "bad")
+
+
 def test_null_metadata_are_refused() -> None:
-    with pytest.raises(TaskError, match="null"):
+    with pytest.raises(TaskError, match="format version None"):
         Task.from_bytes(repacked(lambda header: header.update(__metadata__=None)), "null")
 
 
@@ -408,6 +417,7 @@ def fit(task: Task = SAMPLE, **other: Any) -> None:
         "this/one",
         other.get("sizes", SIZES),
         other.get("pooling", SAMPLE.pooling),
+        other.get("max_positions", 64),
     )
 
 
@@ -419,6 +429,12 @@ def test_a_task_of_the_backbone_fits(task: Task) -> None:
 def test_another_backbone_is_refused_with_both_fingerprints() -> None:
     with pytest.raises(TaskError, match=r"'colour'.*tiny/bert \(0123456789ab….*this/one \(fedcba987654…"):
         fit(backbone_sha256="fedcba9876543210" * 4)
+
+
+@pytest.mark.parametrize("max_positions", [1, 3])
+def test_a_prompt_that_leaves_no_room_is_refused(max_positions: int) -> None:
+    with pytest.raises(TaskError, match=f"this/one has {max_positions} positions, which leaves no room"):
+        fit(max_positions=max_positions)
 
 
 def test_another_pooling_is_refused_with_both_names() -> None:

@@ -19,7 +19,12 @@ from edgetune_runtime.rows import LabelledText
 ROWS = [
     LabelledText(f"the {thing} {state}", label)
     for thing in ("lamp", "camera", "speaker", "parcel", "screen", "mail")
-    for state, label in (("is broken", "bad"), ("sounds great", "good"), ("came today", "neutral"), ("works well", "good"))
+    for state, label in (
+        ("is broken", "bad"),
+        ("sounds great", "good"),
+        ("came today", "neutral"),
+        ("works well", "good"),
+    )
 ]
 OPTIONS = TrainingOptions("mood", epochs=3, batch_size=8, prompt_length=4)
 

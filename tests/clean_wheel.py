@@ -1,0 +1,71 @@
+"""Build the wheel, install it alone in a new environment, and classify with a bundle there.
+
+Run by `make wheel-check`; not a pytest module, since it makes an environment of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+EXPORT_TINY_BUNDLE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from conftest import random_task, save_tiny_bert
+from edgetune_export import export_bundle, load_backbone
+from edgetune_runtime import Bundle
+folder = Path(sys.argv[2])
+save_tiny_bert(folder / "model")
+export_bundle(load_backbone(str(folder / "model")), folder / "bundle")
+bundle = Bundle(folder / "bundle")
+bundle.add_task(random_task(bundle, "colour", prefix=6))
+"""
+
+NO_TRAINING_PACKAGES = """
+import sys
+import edgetune_runtime
+from edgetune_runtime import Engine
+assert Engine(sys.argv[1]).classify(["a text"], task="colour")[0].label
+assert not {"torch", "transformers", "onnx", "optimum"} & set(sys.modules)
+"""
+
+
+def run(*command: object, text: str = "") -> str:
+    """Run a command to its end; gives what it prints."""
+    return subprocess.run(list(map(str, command)), input=text, check=True, text=True, stdout=subprocess.PIPE).stdout
+
+
+def main() -> None:
+    """Raise where anything does not work."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT)
+        (wheel,) = folder.glob("*.whl")
+        run(sys.executable, "-c", EXPORT_TINY_BUNDLE, ROOT / "tests", folder)
+
+        venv.create(folder / "venv", with_pip=True)
+        scripts = folder / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
+        run(scripts / "python", "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", wheel)
+        installed = json.loads(run(scripts / "python", "-m", "pip", "list", "--format", "json"))
+        heavy = {"torch", "transformers", "onnx", "optimum"} & {package["name"] for package in installed}
+        if heavy:
+            raise SystemExit(f"the base install brings {', '.join(sorted(heavy))}")
+
+        run(scripts / "edgetune", "--help")
+        run(scripts / "python", "-c", NO_TRAINING_PACKAGES, folder / "bundle")
+        printed = run(scripts / "edgetune", "classify", folder / "bundle", "--task", "colour", text="it is broken\n")
+        answer = json.loads(printed)
+        if answer["status"] != "ok":
+            raise SystemExit(f"the wheel does not classify: {answer}")
+        print(f"{wheel.name} alone classifies: {printed.strip()}")
+
+
+if __name__ == "__main__":
+    main()
