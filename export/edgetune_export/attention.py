@@ -30,8 +30,10 @@ FUSED_OPERATOR = "com.microsoft::MultiHeadAttention"
 
 @dataclass
 class _Prefixes:
-    keys: Tensor
-    values: Tensor
+    """What the forward that is running puts before each layer's keys and values: [batch, prefix, kv_width]."""
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
     bias: Tensor
     calls: int = 0
     widened: dict[int, Tensor] = field(default_factory=dict)  # by identity: most layers share one mask
@@ -64,7 +66,7 @@ def prefixes(keys: Tensor, values: Tensor, mask: Tensor) -> Iterator[None]:
         BackboneError: the forward did not call attention once for each layer.
     """
     bias = torch.where(mask.bool(), 0.0, torch.finfo(keys.dtype).min).to(keys.dtype)
-    state = _Prefixes(keys, values, bias[:, None, None, :])
+    state = _Prefixes(_by_layer(keys), _by_layer(values), bias[:, None, None, :])
     token = _current.set(state)
     try:
         yield
@@ -98,27 +100,43 @@ def attend(
     recorded, state = _recorded.get(), _current.get()
     if recorded is not None:
         recorded.append((key, value))
+    # From here on [batch, sequence, heads, head_dim].
+    query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     if state is not None:
         layer, state.calls = state.calls, state.calls + 1
-        key = torch.cat([state.keys[:, layer], key], dim=2)
-        value = torch.cat([state.values[:, layer], value], dim=2)
+        key, value = _behind(state.keys[layer], key), _behind(state.values[layer], value)
         if id(attention_mask) not in state.widened:
             state.widened[id(attention_mask)] = _widened(attention_mask, state.bias, query)
         attention_mask = state.widened[id(attention_mask)]
-    groups = query.shape[1] // key.shape[1]
+    groups = query.shape[2] // key.shape[2]
     if groups > 1:
-        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+        key, value = key.repeat_interleave(groups, dim=2), value.repeat_interleave(groups, dim=2)
     scale = float(query.shape[-1] ** -0.5 if scaling is None else scaling)
     if torch.compiler.is_exporting():
         return _fused(query, key, value, attention_mask, scale), None
     output = torch.nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scale
+        query.transpose(1, 2),
+        key.transpose(1, 2),
+        value.transpose(1, 2),
+        attn_mask=attention_mask,
+        dropout_p=dropout,
+        scale=scale,
     )
     return output.transpose(1, 2).contiguous(), None
 
 
+def _by_layer(states: Tensor) -> tuple[Tensor, ...]:
+    # Turned and flattened once for all layers, as the fused operator takes them.
+    return states.permute(1, 0, 3, 2, 4).flatten(3).unbind(0)
+
+
+def _behind(prefix: Tensor, states: Tensor) -> Tensor:
+    # Flat while they are put together, so that the reshapes around it cancel in the exported graph.
+    return torch.cat([prefix, states.flatten(2)], dim=1).reshape(states.shape[0], -1, *states.shape[2:])
+
+
 def _widened(mask: Tensor | None, bias: Tensor, query: Tensor) -> Tensor:
-    batch, _, length, _ = query.shape
+    batch, length = query.shape[:2]
     if mask is None:
         mask = query.new_zeros(1, 1, 1, length)
     return torch.cat(
@@ -127,14 +145,10 @@ def _widened(mask: Tensor | None, bias: Tensor, query: Tensor) -> Tensor:
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    batch, heads, length, head_dim = query.shape
-
-    def flat(states: Tensor) -> Tensor:
-        return states.transpose(1, 2).reshape(batch, -1, heads * head_dim)
-
+    batch, length, heads, head_dim = query.shape
     output = torch.onnx.ops.symbolic(
         FUSED_OPERATOR,
-        [flat(query), flat(key), flat(value), None, None, mask],
+        [query.flatten(2), key.flatten(2), value.flatten(2), None, None, mask],
         {"num_heads": heads, "scale": scale},
         dtype=query.dtype,
         shape=(batch, length, heads * head_dim),

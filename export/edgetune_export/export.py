@@ -65,7 +65,7 @@ def export_bundle(
     staging = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".partial", dir=destination.parent))
     try:
         progress("tracing the backbone")
-        model = passes.fuse(to_onnx(backbone), backbone.sizes)
+        model = passes.optimize(to_onnx(backbone))
         contents = {
             files.CONFIG: backbone.config.to_json_string().encode(),
             files.TOKENIZER: backbone.tokenizer_json,
