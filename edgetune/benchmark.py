@@ -19,7 +19,7 @@ from edgetune_runtime.session import available_threads, cpu_name, has_int8_dot_p
 from edgetune_runtime.task import Task
 
 TORCH = "torch"
-_TURN_RUNS = 5  # runs a turn, of which the first, with cold caches, does not count
+_TURNS = 4
 _TURN_PAUSE_S = 0.01  # lets the other contenders' threads go to sleep
 
 
@@ -163,13 +163,10 @@ def random_rows(bundle: Bundle, cell: Cell) -> Rows:
 
 def _timings(contenders: Mapping[str, Contender], seconds: float) -> dict[str, Timing]:
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    began = time.monotonic()
-    turns = 0
-    while turns < 2 or time.monotonic() - began < seconds:
+    for _ in range(_TURNS):
         for name, contender in contenders.items():
-            times[name] += contender.run(_TURN_RUNS)[1:]
+            times[name] += contender.run(seconds / _TURNS / len(contenders))
             time.sleep(_TURN_PAUSE_S)
-        turns += 1
     medians = {name: float(np.median(values)) for name, values in times.items()}
     baseline = next(iter(medians.values()))
     return {

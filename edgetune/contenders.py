@@ -1,7 +1,7 @@
 """The ways of running a task that `edgetune bench` compares, each in a process of its own.
 
-A process per contender keeps their thread pools apart. A contender is told what to run, and then to run it so
-many times; it gives back the milliseconds of each.
+A process per contender keeps their thread pools apart. A contender is told what to run, and then to run it for a
+time; it gives back the milliseconds of each run.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ class Contender:
         self._connection.send((task.to_bytes(), rows))
         self._answer()
 
-    def run(self, times: int) -> list[float]:
-        """Run what was prepared; milliseconds of each run."""
-        self._connection.send(times)
+    def run(self, seconds: float) -> list[float]:
+        """Run what was prepared for about so long, the first quarter not counted; milliseconds of each run."""
+        self._connection.send(seconds)
         return self._answer()
 
     def _answer(self) -> Any:
@@ -101,8 +101,9 @@ def _serve(connection: Connection, setup: EngineSetup | TorchSetup) -> None:
             message = connection.recv()
         except EOFError:
             return
-        if isinstance(message, int):
-            connection.send([_milliseconds(run) for _ in range(message)])
+        if isinstance(message, float):
+            _repeated(run, message / 4)  # wakes the threads and fills the caches
+            connection.send(_repeated(run, message * 3 / 4))
         else:
             task, rows = message
             run = prepare(Task.from_bytes(task, "the benchmark's task"), rows)
@@ -110,10 +111,14 @@ def _serve(connection: Connection, setup: EngineSetup | TorchSetup) -> None:
             connection.send("ready")
 
 
-def _milliseconds(run: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    run()
-    return (time.perf_counter() - began) * 1000
+def _repeated(run: Callable[[], Any], seconds: float) -> list[float]:
+    """Run at least once, and until the time is over; milliseconds of each run."""
+    times: list[float] = []
+    while not times or sum(times) < seconds * 1000:
+        began = time.perf_counter()
+        run()
+        times.append((time.perf_counter() - began) * 1000)
+    return times
 
 
 def _engine(setup: EngineSetup) -> Prepare:
