@@ -20,11 +20,13 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
 from transformers import Trainer, set_seed
 
 from edgetune.data import label_set, read_data, split_dev
 from edgetune.prompts import Prefix
 from edgetune.training import (
+    HEAD_LEARNING_RATE,
     PromptTuner,
     TrainingOptions,
     accuracy,
@@ -102,7 +104,9 @@ def run(
     result["prompt_length"] = options.prompt_length
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
-        if method == "full":
+        if method == "linear":
+            result |= logistic_regression(backbone, rows)
+        elif method == "full":
             result |= full_fine_tuning(backbone, rows, options, Path(scratch) / "checkpoints")
         else:
             report = train(backbone, rows["train"], rows["dev"], options, Path(scratch) / "checkpoints")
@@ -119,6 +123,41 @@ def run(
     click.echo(json.dumps(result))
 
 
+def logistic_regression(backbone: Backbone, rows: dict[str, list[LabelledText]]) -> dict[str, Any]:
+    """A linear head on the frozen features, fitted to the end; its regularization chosen on development data."""
+    arrays = {split: features(backbone, [row.text for row in some]) for split, some in rows.items()}
+    labels = {split: [row.label for row in some] for split, some in rows.items()}
+    fitted = {}
+    for strength in (0.1, 1.0, 10.0, 100.0, 1000.0):
+        model = LogisticRegression(C=strength, max_iter=5000).fit(arrays["train"], labels["train"])
+        fitted[model.score(arrays["dev"], labels["dev"])] = model
+    best = fitted[max(fitted)]
+    return {
+        "dev": [max(fitted)],
+        "test": best.score(arrays["test"], labels["test"]),
+        "trained": int(best.coef_.size + best.intercept_.size),
+    }
+
+
+def features(backbone: Backbone, texts: list[str]) -> np.ndarray:
+    """Pooled features of texts without a prompt.
+
+    Shape:
+        output: [texts, hidden]
+    """
+    width = backbone.sizes.hidden
+    identity = Task(
+        name="features",
+        labels=tuple(map(str, range(width))),
+        backbone_sha256=backbone.fingerprint(),
+        tensors={"head_weight": np.eye(width, dtype=np.float32), "head_bias": np.zeros(width, np.float32)},
+        method="none",
+        base_model=backbone.name,
+        pooling=backbone.pooling,
+    )
+    return torch_logits(backbone, identity, texts)
+
+
 def full_fine_tuning(
     backbone: Backbone, rows: dict[str, list[LabelledText]], options: TrainingOptions, checkpoints: Path
 ) -> dict[str, Any]:
@@ -132,7 +171,7 @@ def full_fine_tuning(
     optimizer = torch.optim.AdamW(
         [
             {"params": list(backbone.parameters()), "lr": FULL_LEARNING_RATE},
-            {"params": list(tuner.head.parameters()), "lr": options.head_learning_rate},
+            {"params": list(tuner.head.parameters()), "lr": HEAD_LEARNING_RATE},
         ],
         weight_decay=0.01,
     )

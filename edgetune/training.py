@@ -38,6 +38,7 @@ from edgetune_runtime.text import TextEncoder
 
 _OPTIONS_FILE = "options.json"
 _EVAL_BATCH_SIZE = 64
+HEAD_LEARNING_RATE, HEAD_ALONE_LEARNING_RATE = 1e-3, 1e-2
 MIXED_PRECISIONS = ("no", "bf16", "fp16")
 
 
@@ -52,7 +53,7 @@ class TrainingOptions:
         epochs: passes over the training data; the one best on development data is kept.
         batch_size: texts a step.
         learning_rate: of the prompt; the method's own where `None`.
-        head_learning_rate: of the head.
+        head_learning_rate: of the head; where `None`, a small one beside a prompt and a larger one alone.
         max_length: tokens of a text that are read, special tokens included.
         seed: of everything random.
         mixed_precision: one of `MIXED_PRECISIONS`.
@@ -64,7 +65,7 @@ class TrainingOptions:
     epochs: int = 10
     batch_size: int = 32
     learning_rate: float | None = None
-    head_learning_rate: float = 1e-3
+    head_learning_rate: float | None = None
     max_length: int = contract.DEFAULT_MAX_LENGTH
     seed: int = 0
     mixed_precision: str = "no"
@@ -200,10 +201,13 @@ def train(
     position_offset = backbone.position_offset(options.prompt_length)
     tuner = PromptTuner(backbone, prompt, len(labels), position_offset)
     learning_rate = options.learning_rate or prompt_class.learning_rate
+    head_learning_rate = options.head_learning_rate or (
+        HEAD_LEARNING_RATE if options.prompt_length else HEAD_ALONE_LEARNING_RATE
+    )
     optimizer = torch.optim.AdamW(
         [
             {"params": list(prompt.parameters()), "lr": learning_rate},
-            {"params": list(tuner.head.parameters()), "lr": options.head_learning_rate},
+            {"params": list(tuner.head.parameters()), "lr": head_learning_rate},
         ],
         weight_decay=0.0,
     )
