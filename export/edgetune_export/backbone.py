@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from edgetune_export import attention
 from edgetune_export.quiet import quiet
 from edgetune_runtime import contract
 from edgetune_runtime.contract import BackboneSizes
-from edgetune_runtime.errors import BackboneError
+from edgetune_runtime.errors import BackboneError, MissingPackageError
 
 
 @dataclass(frozen=True)
@@ -171,9 +172,12 @@ def load_backbone(model: str, pooling: str | None = None, revision: str | None =
 
     Raises:
         BackboneError: it cannot be found or loaded, or its architecture is not supported.
+        MissingPackageError: a `.gguf` file was named and `gguf` is not installed.
     """
     path = Path(model)
     if path.suffix == ".gguf":
+        if find_spec("gguf") is None:
+            raise MissingPackageError("gguf", "gguf")
         source: dict[str, Any] = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     else:
         source = {"pretrained_model_name_or_path": model, "revision": revision}
