@@ -109,7 +109,7 @@ def run(
         elif method == "full":
             result |= full_fine_tuning(backbone, rows, options, Path(scratch) / "checkpoints")
         else:
-            report = train(backbone, rows["train"], rows["dev"], options, Path(scratch) / "checkpoints")
+            report = train(backbone, rows["train"], rows["dev"], options, Path(scratch) / "task.safetensors")
             result |= {"dev": report.dev_accuracy, "trained": report.trained_parameters}
             result["seconds"] = round(time.monotonic() - began)
             result |= exported_accuracy(backbone, report.task, rows["test"], Path(scratch))

@@ -15,6 +15,7 @@ import numpy as np
 from edgetune.contenders import Contender, EngineSetup, Rows, TorchSetup
 from edgetune_runtime import contract
 from edgetune_runtime.bundle import Bundle, Manifest
+from edgetune_runtime.errors import DataError
 from edgetune_runtime.session import available_threads, cpu_name, has_int8_dot_product
 from edgetune_runtime.task import Task
 
@@ -96,9 +97,16 @@ def measure(
 
     Raises:
         BackboneError: `torch_model` is not the bundle's backbone.
+        DataError: a cell is longer than the backbone reads.
     """
     threads = threads or available_threads()
     manifest = bundle.manifest
+    longest = max(cell.sequence_length + (cell.prompt_length if cell.method == "prompt" else 0) for cell in cells)
+    if longest > manifest.max_positions:
+        raise DataError(
+            f"a text and its prompt of {longest} tokens are longer than {manifest.base_model} reads: at most "
+            f"{manifest.max_positions}"
+        )
     setups: dict[str, EngineSetup | TorchSetup] = {}
     if torch_model is not None:
         setups[TORCH] = TorchSetup(torch_model, manifest.pooling, manifest.backbone_sha256, device, threads)

@@ -19,6 +19,8 @@ from edgetune_runtime.errors import BackboneError, EdgetuneError
 if TYPE_CHECKING:
     from edgetune_runtime.task import Task
 
+_ENDED_EARLY = "a process of the benchmark ended early: see above, and whether there is enough memory"
+
 Rows = Sequence[Sequence[int]]
 Prepare = Callable[["Task", Rows], Callable[[], Any]]
 
@@ -68,19 +70,25 @@ class Contender:
 
     def prepare(self, task: Task, rows: Rows) -> None:
         """Make ready to run these rows of token ids, all with this task."""
-        self._connection.send((task.to_bytes(), rows))
+        self._send((task.to_bytes(), rows))
         self._answer()
 
     def run(self, seconds: float) -> list[float]:
         """Run what was prepared for about so long, the first quarter not counted; milliseconds of each run."""
-        self._connection.send(seconds)
+        self._send(seconds)
         return self._answer()
+
+    def _send(self, message: Any) -> None:
+        try:
+            self._connection.send(message)
+        except OSError as error:
+            raise EdgetuneError(_ENDED_EARLY) from error
 
     def _answer(self) -> Any:
         try:
             answer = self._connection.recv()
         except EOFError as error:
-            raise EdgetuneError("a process of the benchmark ended early: is there enough memory?") from error
+            raise EdgetuneError(_ENDED_EARLY) from error
         if isinstance(answer, EdgetuneError):
             raise answer
         return answer

@@ -88,7 +88,7 @@ def _read_data_set(source: str, text_column: str, label_column: str) -> list[Lab
     name, _, split = source.partition(":")
     try:
         loaded = datasets.load_dataset(name, split=split or "train")
-    except (OSError, ValueError, ConnectionError) as error:
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(
             f"the data {source} cannot be read ({reason}): expected a .jsonl or .csv file, or a data set of "
@@ -98,7 +98,14 @@ def _read_data_set(source: str, text_column: str, label_column: str) -> list[Lab
 
     def record(row: dict[str, Any]) -> dict[str, Any]:
         label = row.get(label_column)
-        return {**row, label_column: names[label]} if names and isinstance(label, int) else row
+        if not names or not isinstance(label, int):
+            return row
+        if not 0 <= label < len(names):
+            raise DataError(
+                f"{source} has a row with the label {label}, which means unlabelled: choose a labelled split, as "
+                f"NAME:SPLIT"
+            )
+        return {**row, label_column: names[label]}
 
     rows = [
         labelled(record(row), f"{source}, row {place}", text_column, label_column) for place, row in enumerate(loaded)

@@ -25,7 +25,6 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from edgetune.data import label_set
 from edgetune.prompts import METHODS, Prefix, SoftPrompt
@@ -39,7 +38,6 @@ from edgetune_runtime.text import TextEncoder
 _OPTIONS_FILE = "options.json"
 _EVAL_BATCH_SIZE = 64
 HEAD_LEARNING_RATE, HEAD_ALONE_LEARNING_RATE = 1e-3, 1e-2
-MIXED_PRECISIONS = ("no", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class TrainingOptions:
         head_learning_rate: of the head; where `None`, a small one beside a prompt and a larger one alone.
         max_length: tokens of a text that are read, special tokens included.
         seed: of everything random.
-        mixed_precision: one of `MIXED_PRECISIONS`.
+        mixed_precision: "no", "bf16" or "fp16".
     """
 
     task: str
@@ -166,24 +164,28 @@ def train(
     train_rows: Sequence[LabelledText],
     dev_rows: Sequence[LabelledText],
     options: TrainingOptions,
-    checkpoints: Path,
+    out: Path,
     resume: bool = False,
 ) -> TrainingReport:
-    """Train a task. The same arguments give the same task, also when broken off and resumed.
+    """Train a task and write its file. The same arguments give the same task, also when broken off and resumed.
 
     Args:
         backbone: the frozen backbone; none of its weights change.
         train_rows: texts to learn from.
         dev_rows: texts that choose the best epoch.
         options: how to train.
-        checkpoints: folder for an unfinished training; removed when it is finished.
-        resume: go on with the unfinished training in `checkpoints`, if there is one.
+        out: the task file to write. `OUT.checkpoints` beside it holds an unfinished training.
+        resume: go on with the unfinished training, if there is one.
 
     Raises:
         DataError: fewer than two labels, or labels in the development data that training has not.
-        EdgetuneError: an unfinished training is to be resumed with other options or data.
+        EdgetuneError: an unfinished training is to be resumed with another backbone, options or data, or the
+            file cannot be written.
     """
     files.check_task_name(options.task)
+    if not out.name or out.is_dir():
+        raise EdgetuneError(f"{out} is a folder: expected the name of a task file, such as {options.task}.safetensors")
+    checkpoints = out.with_name(f"{out.name}.checkpoints")
     if not dev_rows:
         raise DataError("the development data is empty: expected at least one labelled text")
     labels = label_set(train_rows, dev_rows)
@@ -211,7 +213,13 @@ def train(
         ],
         weight_decay=0.0,
     )
-    last = _prepare_checkpoints(checkpoints, options, [*train_rows, *dev_rows], resume)
+    stamp = {
+        **asdict(options),
+        "backbone_sha256": backbone.fingerprint(),
+        "pooling": backbone.pooling,
+        "data_sha256": files.sha256(json.dumps([encoded_train, encoded_dev]).encode()),
+    }
+    last = _prepare_checkpoints(checkpoints, stamp, resume)
     progress = _Progress(options.epochs)
     trainer = Trainer(
         model=tuner,
@@ -240,6 +248,7 @@ def train(
         max_length=options.max_length,
         metrics={"dev_accuracy": best, "dev_rows": len(dev_rows), "best_epoch": dev_accuracy.index(best) + 1},
     )
+    task.save(out)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return TrainingReport(
         task=task,
@@ -257,17 +266,18 @@ def _length(tensors: dict[str, Tensor], name: str, axis: int) -> int:
 def encode_rows(
     backbone: Backbone, rows: Sequence[LabelledText], labels: tuple[str, ...], options: TrainingOptions
 ) -> list[dict[str, Any]]:
-    """Rows as `Trainer` takes them: token ids, and the label's place among `labels`."""
+    """Rows as `Trainer` takes them: token ids, as the trained task will read them, and the label's index."""
+    prompt = {contract.PROMPT_EMBEDDINGS: np.empty((options.prompt_length, 0), np.float32)}
     encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions)
     reading = Task(
         name=options.task,
         labels=labels,
         backbone_sha256="",
-        tensors={},
+        tensors=prompt if options.method == "prompt" else {},
         method=options.method,
         base_model=backbone.name,
         pooling=backbone.pooling,
-        position_offset=options.prompt_length,
+        position_offset=backbone.position_offset(options.prompt_length),
         max_length=options.max_length,
     )
     tokens = encoder.encode([row.text for row in rows], [reading] * len(rows))
@@ -321,21 +331,22 @@ def training_arguments(checkpoints: Path, options: TrainingOptions) -> TrainingA
     )
 
 
-def _prepare_checkpoints(
-    folder: Path, options: TrainingOptions, rows: Sequence[LabelledText], resume: bool
-) -> str | None:
+def _prepare_checkpoints(folder: Path, settings: dict[str, Any], resume: bool) -> str | None:
     """Make the folder ready; gives the checkpoint to go on from, if any."""
-    data = "\n".join(json.dumps(asdict(row)) for row in rows).encode()
-    stamp = json.dumps({**asdict(options), "data_sha256": files.sha256(data)}, sort_keys=True)
+    stamp = json.dumps(settings, sort_keys=True)
     stamp_file = folder / _OPTIONS_FILE
     if resume and stamp_file.is_file():
         if stamp_file.read_text() != stamp:
             raise EdgetuneError(
-                f"the unfinished training in {folder} had other options or data: repeat them, or leave out "
-                f"--resume to begin again"
+                f"the unfinished training in {folder} had another model, other options or data: repeat them, or "
+                f"leave out --resume to begin again"
             )
-        return get_last_checkpoint(str(folder))
-    shutil.rmtree(folder, ignore_errors=True)
+        # Trainer writes its state last: a checkpoint without it is not whole.
+        whole = [state.parent for state in folder.glob("checkpoint-*/trainer_state.json")]
+        return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+    if folder.exists():
+        print(f"an unfinished training in {folder} is discarded (--resume would go on with it)", file=sys.stderr)
+        shutil.rmtree(folder, ignore_errors=True)
     files.write_atomic(stamp_file, stamp.encode())
     return None
 

@@ -39,7 +39,3 @@ def main() -> None:
     except EdgetuneError as error:
         click.echo(f"edgetune: {error}", err=True)
         sys.exit(1)
-    except BrokenPipeError:
-        # The reader of our output has gone, as `head` does. Keep Python from complaining as it exits.
-        sys.stderr.close()
-        sys.exit(1)

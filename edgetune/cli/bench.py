@@ -57,7 +57,7 @@ class _Numbers(click.ParamType[list[int]]):
 )
 @click.option("--precision", "precisions", multiple=True, help="May be repeated. [default: all of the bundle]")
 @click.option("--against-torch", metavar="MODEL", help="Compare with PyTorch running the bundle's backbone MODEL.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda with 'edgetune[gpu]' installed.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda where onnxruntime-gpu is installed.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of each contender. [default: all]")
 @click.option("--seconds-per-cell", type=click.FloatRange(0), default=4.0, show_default=True, help="Time for each row.")
 @click.option("--plot", type=FILE, help="Draw the latencies to this PNG file.")
@@ -106,12 +106,12 @@ def bench(
         seconds_per_cell=seconds_per_cell,
         progress=progress_bar,
     )
+    if not as_json:
+        click.echo(table(report))
     if plot is not None:
         from edgetune.plots import plot_latency
 
         plot_latency(report, plot)
-    if not as_json:
-        click.echo(table(report))
     print_json(report.to_dict())
 
 

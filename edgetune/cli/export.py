@@ -25,8 +25,8 @@ from edgetune.cli.options import FILE, column_options, json_option, needs, note,
 @click.option(
     "--check-data",
     multiple=True,
-    help="Texts to compare with PyTorch on, as FILE (for each task whose labels it has) or TASK=FILE; labelled "
-    "texts measure the accuracy too. [default: sentences that come along]",
+    help="Labelled texts to compare with PyTorch on, as FILE (for each task that has its labels) or TASK=FILE. "
+    "[default: unlabelled sentences that come along, which measure agreement alone]",
 )
 @click.option(
     "--max-drop",

@@ -48,7 +48,9 @@ def engine_options(command: Command) -> Command:
     """How the engine runs: `--precision`, `--device`, `--threads`."""
     options = [
         click.option("--precision", help="Precision to run: one that the bundle has. [default: int8 where it is]"),
-        click.option("--device", default="cpu", show_default=True, help="cpu, or cuda with 'edgetune[gpu]' installed."),
+        click.option(
+            "--device", default="cpu", show_default=True, help="cpu, or cuda where onnxruntime-gpu is installed."
+        ),
         click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: all]"),
     ]
     for option in reversed(options):

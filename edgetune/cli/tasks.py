@@ -127,6 +127,7 @@ def _summary(task: Task) -> dict[str, Any]:
         "temperature": task.temperature,
         "base_model": task.base_model,
         "backbone_sha256": task.backbone_sha256,
+        "numbers": task.num_parameters,
         "bytes": len(task.to_bytes()),
         "metrics": dict(task.metrics),
     }

@@ -44,7 +44,7 @@ from edgetune.cli.options import FILE, column_options, json_option, needs, note,
     show_default=True,
     help="Tokens of a text that are read.",
 )
-@click.option("--seed", default=0, show_default=True, help="The same seed gives the same file.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same file.")
 @click.option(
     "--mixed-precision",
     type=click.Choice(["no", "bf16", "fp16"]),
@@ -85,6 +85,8 @@ def train(
       edgetune train ./MiniLM --data train.jsonl --task sentiment --out sentiment.safetensors
     """
     with needs("train"):
+        import accelerate  # noqa: F401 - Trainer asks for it late
+
         from edgetune.data import read_data, split_dev
         from edgetune.training import TrainingOptions
         from edgetune.training import train as run_training
@@ -110,10 +112,9 @@ def train(
             seed=seed,
             mixed_precision=mixed_precision,
         ),
-        checkpoints=out.with_name(f"{out.name}.checkpoints"),
+        out=out,
         resume=resume,
     )
-    report.task.save(out)
     share = report.trained_parameters / report.backbone_parameters
     if as_json:
         print_json(

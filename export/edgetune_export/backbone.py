@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from optimum.utils import NormalizedConfigManager
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
@@ -77,6 +76,12 @@ class Backbone(nn.Module):
     def architecture(self) -> str:
         """The backbone's `model_type`."""
         return str(self.config.model_type)
+
+    @property
+    def has_attention_windows(self) -> bool:
+        """Whether some layers see only tokens near by, so that padding inside a row changes what they see."""
+        kinds = getattr(self.config, "layer_types", None) or ()
+        return any("sliding" in kind for kind in kinds) or hasattr(self.config, "local_attention")
 
     def position_offset(self, prompt_length: int) -> int:
         """Position id of the text's first token, for a prompt or prefix of that length.
@@ -162,13 +167,12 @@ class Backbone(nn.Module):
         return hidden.gather(1, last)[:, 0]
 
 
-def load_backbone(model: str, pooling: str | None = None, revision: str | None = None) -> Backbone:
+def load_backbone(model: str, pooling: str | None = None) -> Backbone:
     """Load a frozen backbone in fp32.
 
     Args:
         model: a local folder, a `.gguf` file, or a hub id.
         pooling: where features are read; the family's default where `None`.
-        revision: revision of a hub id.
 
     Raises:
         BackboneError: it cannot be found or loaded, or its architecture is not supported.
@@ -180,7 +184,7 @@ def load_backbone(model: str, pooling: str | None = None, revision: str | None =
             raise MissingPackageError("gguf", "gguf")
         source: dict[str, Any] = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     else:
-        source = {"pretrained_model_name_or_path": model, "revision": revision}
+        source = {"pretrained_model_name_or_path": model}
     if pooling not in (None, *contract.POOLINGS):
         raise BackboneError(f"pooling {pooling!r} is not known: expected one of {', '.join(contract.POOLINGS)}")
     with quiet():
@@ -190,14 +194,24 @@ def load_backbone(model: str, pooling: str | None = None, revision: str | None =
                 f"{model} has the architecture '{config.model_type}', which is not supported: expected one of "
                 f"{', '.join(sorted(FAMILIES))}"
             )
-        loaded = _or_backbone_error(
-            model,
-            AutoModel.from_pretrained,
-            {**source, "attn_implementation": attention.IMPLEMENTATION, "dtype": torch.float32},
+        options = {"attn_implementation": attention.IMPLEMENTATION, "dtype": torch.float32}
+        loaded, report = _or_backbone_error(
+            model, AutoModel.from_pretrained, {**source, **options, "output_loading_info": True}
         )
         tokenizer = _or_backbone_error(model, AutoTokenizer.from_pretrained, source)
     if not getattr(tokenizer, "is_fast", False):
         raise BackboneError(f"{model} has no fast tokenizer: expected a tokenizer.json beside the weights")
+    if tokenizer.vocab_size * 2 < config.vocab_size:
+        raise BackboneError(
+            f"the tokenizer of {model} knows {tokenizer.vocab_size} tokens and the model {config.vocab_size}: is "
+            f"tokenizer.json missing? Copy the tokenizer's files beside the weights"
+        )
+    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise BackboneError(
+            f"the weights of {model} lack {len(missing)} tensors, the first of them {missing[0]}: the file is not "
+            f"whole or belongs to another architecture; copy or download it again"
+        )
     if getattr(loaded, "pooler", None) is not None:
         loaded.pooler = None  # not used for the features, and often untrained
     return Backbone(loaded, _name(model), tokenizer.backend_tokenizer.to_str().encode(), pooling)
@@ -228,7 +242,7 @@ def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 def _or_backbone_error(model: str, load: Any, source: dict[str, Any]) -> Any:
     try:
         return load(**source)
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
+    except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BackboneError(
             f"the model {model} cannot be loaded ({reason}): expected a folder with config.json, weights and "

@@ -16,13 +16,15 @@ from edgetune_export import passes
 from edgetune_export.backbone import Backbone
 from edgetune_export.card import card
 from edgetune_export.graph import to_onnx, with_default_bank
-from edgetune_export.parity import PROBE, CheckTexts, compare, default_texts, probe_task, torch_logits
+from edgetune_export.parity import CheckTexts, compare, default_texts, probe_task, torch_logits
 from edgetune_export.quantize import PRECISIONS
 from edgetune_runtime import files
 from edgetune_runtime.bundle import Bundle, Graph, Manifest, TaskParity
 from edgetune_runtime.engine import Engine
 from edgetune_runtime.errors import AccuracyDropError, BundleError, DataError
 from edgetune_runtime.task import Task, check_fits
+
+_LARGEST_FP32_DIFFERENCE = 1e-2
 
 
 def export_bundle(
@@ -57,12 +59,14 @@ def export_bundle(
     """
     checks = checks or {}
     _check_destination(destination, overwrite)
+    names = [task.name for task in tasks]
+    if len(set(names)) != len(names):
+        raise BundleError(f"two tasks have the same name among {', '.join(names)}: a bundle holds each name once")
     fingerprint = backbone.fingerprint()
     for task in tasks:
         check_fits(task, fingerprint, backbone.name, backbone.sizes, backbone.pooling, backbone.max_positions)
         _check_labels(task, checks.get(task.name))
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".partial", dir=destination.parent))
+    staging = _staging(destination)
     try:
         progress("tracing the backbone")
         model = passes.optimize(to_onnx(backbone))
@@ -76,7 +80,8 @@ def export_bundle(
             precision = PRECISIONS[name]
             graph = with_default_bank(precision.convert(copy.deepcopy(model)), backbone)
             contents[files.graph_file(name)] = _serialized(graph, backbone)
-            graphs[name] = Graph(file=files.graph_file(name), batch_invariant=precision.batch_invariant)
+            invariant = precision.batch_invariant and not backbone.has_attention_windows
+            graphs[name] = Graph(file=files.graph_file(name), batch_invariant=invariant)
         manifest = Manifest(
             base_model=backbone.name,
             architecture=backbone.architecture,
@@ -132,6 +137,11 @@ def _measured(
 def _check_drops(manifest: Manifest, max_drop: float) -> None:
     for precision, graph in manifest.graphs.items():
         for name, parity in graph.parity.items():
+            if precision == "fp32" and parity.max_logit_difference > _LARGEST_FP32_DIFFERENCE:
+                raise AccuracyDropError(
+                    f"the fp32 graph differs from PyTorch by {parity.max_logit_difference:.1e} on the logits of task "
+                    f"'{name}', expected at most {_LARGEST_FP32_DIFFERENCE:g}: nothing is written; please report it"
+                )
             drop = parity.accuracy_drop
             if drop is not None and drop > max_drop:
                 raise AccuracyDropError(
@@ -169,15 +179,25 @@ def _serialized(model: onnx.ModelProto, backbone: Backbone) -> bytes:
     return model.SerializeToString()
 
 
+def _staging(destination: Path) -> Path:
+    """A new folder beside the destination, so that the finished bundle is one rename away."""
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".partial", dir=destination.parent))
+    except OSError as error:
+        raise BundleError(f"{destination} cannot be written: {error.strerror}; name another folder") from error
+
+
 def _put(staging: Path, destination: Path) -> None:
     if destination.exists():
         old = staging.with_suffix(".old")
         destination.replace(old)
-        staging.replace(destination)
+        try:
+            staging.replace(destination)
+        except OSError:
+            old.replace(destination)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     else:
         staging.replace(destination)
     files.sync_folder(destination.parent)
-
-
-__all__ = ["PROBE", "CheckTexts", "export_bundle"]

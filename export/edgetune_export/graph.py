@@ -69,11 +69,6 @@ def with_default_bank(model: onnx.ModelProto, backbone: Backbone) -> onnx.ModelP
     return model
 
 
-def count_operators(model: onnx.ModelProto, operator: str) -> int:
-    """How many nodes of the graph are this operator, such as "MultiHeadAttention"."""
-    return sum(node.op_type == operator for node in model.graph.node)
-
-
 def _example_inputs(backbone: Backbone) -> dict[str, torch.Tensor]:
     sizes = {**vars(backbone.sizes), **_EXAMPLE_LENGTHS}
     example = {}

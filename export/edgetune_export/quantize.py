@@ -95,12 +95,15 @@ def _dequantize_rows(graph: onnx.GraphProto, gather: onnx.NodeProto, rows: str, 
 
 
 def _weight_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:
-    """Shapes of the constant weights of MatMuls, by the name of the node."""
+    """Shapes of the constant weights of MatMuls, by the name of the node.
+
+    A Gemm (GPT-2 has them) goes by the name of the MatMul that the quantizer makes of it.
+    """
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     return {
-        node.name: weights[node.input[1]]
+        node.name + ("_MatMul" if node.op_type == "Gemm" else ""): weights[node.input[1]]
         for node in model.graph.node
-        if node.op_type == "MatMul" and len(weights.get(node.input[1], ())) == 2
+        if node.op_type in ("MatMul", "Gemm") and len(weights.get(node.input[1], ())) == 2
     }
 
 

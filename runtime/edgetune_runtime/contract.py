@@ -66,9 +66,6 @@ DYNAMIC_DIMS = ("batch", "sequence", "tasks", "prompt", "prefix", "labels")
 POOLINGS = ("cls", "mean", "last")
 """Where a text's features are read: at its first token, as the mean over its tokens, at its last token."""
 
-PRECISIONS = ("fp32", "int8")
-"""Precisions a backbone can be exported to."""
-
 DEFAULT_MAX_LENGTH = 256
 """Tokens of a text (special tokens included) that are read when a task does not say otherwise."""
 

@@ -8,7 +8,7 @@ run side by side, one thread each. On a GPU texts of like length share a run.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import onnxruntime as ort
 from edgetune_runtime import bank, contract, files
 from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.errors import BundleError, DataError, TaskError
+from edgetune_runtime.rows import is_unicode
 from edgetune_runtime.session import available_threads, check_device, open_session
 from edgetune_runtime.task import Array, Task
 from edgetune_runtime.text import TextEncoder, Tokens
@@ -58,11 +59,11 @@ class Engine:
 
     Args:
         bundle: a bundle, or its folder.
-        precision: a precision of the bundle; int8 where it has one.
+        precision: a precision of the bundle; on a CPU int8 where it has one, on a GPU fp32.
         device: "cpu" or "cuda".
         threads: CPU threads; all that the process may use.
-        batch_size: most texts in one run; 1 on a CPU, 32 on a GPU. Above 1 only for precisions whose
-            answers do not depend on the batch.
+        batch_size: most texts in one run; 1 on a CPU, 32 on a GPU. Above 1 only for graphs whose answers do
+            not depend on the batch.
 
     Raises:
         BundleError: the bundle is damaged or has no such precision, or the precision cannot be batched.
@@ -84,9 +85,9 @@ class Engine:
         self.precision = self.bundle.precision(precision)
         self.device = device
         self.threads = threads or available_threads()
-        self.batch_size = batch_size or (1 if device == "cpu" else _GPU_BATCH_SIZE)
         manifest = self.bundle.manifest
         graph = manifest.graphs[self.precision]
+        self.batch_size = batch_size or (_GPU_BATCH_SIZE if device != "cpu" and graph.batch_invariant else 1)
         if self.batch_size > 1 and not graph.batch_invariant:
             raise BundleError(
                 f"precision {self.precision} cannot run {self.batch_size} texts at once on '{device}': their "
@@ -95,6 +96,7 @@ class Engine:
         self._graph_file = graph.file
         self._encoder = TextEncoder(self.bundle.read(files.TOKENIZER), manifest.max_positions)
         self._lock = threading.Lock()
+        self._session_lock = threading.Lock()
         self._sessions: dict[int, ort.InferenceSession] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._banks: dict[tuple[int, ...], tuple[tuple[Task, ...], dict[str, ort.OrtValue]]] = {}
@@ -139,8 +141,8 @@ class Engine:
                 )
         loaded = self.bundle.load_task(name)
         with self._lock:
-            # Another thread may have put a newer one there meanwhile: that one stands.
-            return self._tasks.setdefault(name, loaded)
+            # Meanwhile another thread may have put a newer one there, which stands, or removed it.
+            return self._tasks.setdefault(name, loaded) if name in self._in_bundle else loaded
 
     def add_task(self, task: Task | str | Path, name: str | None = None) -> Task:
         """Add a task, or swap the one of the same name, for the calls that begin from now on.
@@ -215,9 +217,7 @@ class Engine:
         batches = list(_batches([_Row(list(ids), task) for ids, task in rows], self.batch_size))
         if len(batches) > 1 and self.threads > 1 and self.device == "cpu":
             session = self._session(threads=1)
-            outputs: Iterable[Array] = self._threads().map(
-                lambda batch: self._run_batch(session, [row for _, row in batch]), batches
-            )
+            outputs = self._side_by_side(lambda batch: self._run_batch(session, [row for _, row in batch]), batches)
         else:
             session = self._session(self.threads)
             outputs = (self._run_batch(session, [row for _, row in batch]) for batch in batches)
@@ -263,23 +263,27 @@ class Engine:
         self._banks = {key: kept for key, kept in self._banks.items() if live.issuperset(key)}
 
     def _session(self, threads: int) -> ort.InferenceSession:
-        with self._lock:
+        with self._session_lock:
             if threads not in self._sessions:
                 graph = self.bundle.read(self._graph_file)
                 self._sessions[threads] = open_session(graph, self.device, threads)
             return self._sessions[threads]
 
-    def _threads(self) -> ThreadPoolExecutor:
-        with self._lock:
+    def _side_by_side(
+        self, run: Callable[[Sequence[tuple[int, _Row]]], Array], batches: Sequence[Sequence[tuple[int, _Row]]]
+    ) -> Iterable[Array]:
+        with self._lock:  # so that `close` finds all of them handed in, or none
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="edgetune")
-            return self._pool
+            return self._pool.map(run, batches)
 
     @staticmethod
     def _pair(index: int, item: object, task: str | None) -> tuple[str, str]:
         text, name = item if isinstance(item, tuple) and len(item) == 2 else (item, task)
         if not isinstance(text, str):
             raise DataError(f"text {index} is a {type(text).__name__}: expected a string, or a (text, task) pair")
+        if not is_unicode(text):
+            raise DataError(f"text {index} has half of a surrogate pair: expected whole characters")
         if not isinstance(name, str):
             raise DataError(f"text {index} has no task: pass task=NAME, or a (text, task) pair")
         return text, name

@@ -70,16 +70,22 @@ def labelled(record: Any, place: str, text_column: str = TEXT_COLUMN, label_colu
             )
     text, label = record[text_column], record[label_column]
     if not isinstance(text, str):
-        raise DataError(f"{place}: '{text_column}' is {json.dumps(text)[:60]}: expected a string")
+        raise DataError(f"{place}: '{text_column}' is {json.dumps(text, default=repr)[:60]}: expected a string")
     if isinstance(label, bool) or not isinstance(label, (str, int)) or label == "":
-        raise DataError(f"{place}: '{label_column}' is {json.dumps(label)[:60]}: expected a string or an integer")
+        raise DataError(
+            f"{place}: '{label_column}' is {json.dumps(label, default=repr)[:60]}: expected a string or an integer"
+        )
     for value in (text, str(label)):
-        if not _is_unicode(value):
+        if not is_unicode(value):
             raise DataError(f"{place}: {ascii(value)[:60]} has half of a surrogate pair: expected whole characters")
     return LabelledText(text, str(label))
 
 
-def _is_unicode(text: str) -> bool:
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def is_unicode(text: str) -> bool:
     """Whether a string is text: JSON can also spell halves of surrogate pairs, which no tokenizer takes."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
@@ -167,15 +173,15 @@ def _lines(stream: IO[bytes]) -> Iterator[list[bytes]]:
 def _request(line: bytes, number: int, as_json: bool) -> Request:
     try:
         text = line.decode("utf-8").strip()
-        record = json.loads(text) if as_json else {"text": text}
+        record = json.loads(text, parse_constant=_no_constant) if as_json else {"text": text}
+        if as_json and not is_unicode(json.dumps(record, ensure_ascii=False)):
+            raise ValueError("half of a surrogate pair")
     except (ValueError, RecursionError) as error:
         return Request(id=number, problem=f"line cannot be read ({error})")
     if not isinstance(record, dict):
         return Request(id=number, problem=f"{type(record).__name__} came where a JSON object was expected")
     identity = record.get("id", number)
     value, task = record.get("text"), record.get("task")
-    if isinstance(value, str) and not _is_unicode(value):
-        return Request(id=identity, problem="'text' has half of a surrogate pair: expected whole characters")
     if not isinstance(value, str):
         return Request(id=identity, problem=f"'text' is {json.dumps(value)[:60]}: expected a string")
     if task is not None and not isinstance(task, str):

@@ -27,7 +27,7 @@ def check_device(device: str) -> None:
     if _PROVIDER_OF[device] not in available:
         raise DeviceError(
             f"device '{device}' needs {_PROVIDER_OF[device]}, and this onnxruntime {ort.__version__} offers "
-            f"{', '.join(available)}: pip uninstall onnxruntime && pip install 'edgetune[gpu]'"
+            f"{', '.join(available)}: pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
         )
 
 

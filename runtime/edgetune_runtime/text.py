@@ -52,5 +52,6 @@ class TextEncoder:
             truncated = len(encoding.ids) > room
             if truncated:
                 encoding.truncate(room)
-            rows.append(Tokens(self._tokenizer.post_process(encoding).ids, truncated))
+            # Without special tokens an empty text has no token at all, and a run needs one.
+            rows.append(Tokens(self._tokenizer.post_process(encoding).ids or [0], truncated))
         return rows

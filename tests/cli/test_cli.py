@@ -93,18 +93,20 @@ class TestClassify:
             '{"id": "a", "text": "good", "task": "size"}',
             '{"id": "b", "text": null}',
             "{not json",
+            '{"id": NaN, "text": "good"}',
+            '{"id": "c", "text": "good", "task": "\\ud800"}',
             '{"id": "d", "text": "good", "task": "nothing"}',
             json.dumps({"id": [5], "text": "lamp " * 900}),
         ]
         done = run("classify", bundle_folder, "--task", "colour", "-", text="\n".join(rows))
         answers = [json.loads(line) for line in done.stdout.splitlines()]
         assert [(answer["id"], answer["status"]) for answer in answers] == [
-            ("a", "ok"), ("b", "error"), (2, "error"), ("d", "error"), ([5], "truncated"),
+            ("a", "ok"), ("b", "error"), (2, "error"), (3, "error"), (4, "error"), ("d", "error"), ([5], "truncated"),
         ]  # fmt: skip
         assert answers[0]["task"] == "size"
-        assert "no task 'nothing'" in answers[3]["error"]
-        assert "5 rows" in done.stderr
-        assert "3 error" in done.stderr
+        assert "no task 'nothing'" in answers[5]["error"]
+        assert "7 rows" in done.stderr
+        assert "5 error" in done.stderr
 
     def test_a_task_file_will_do(self, bundle_folder: Path, make_task: MakeTask, tmp_path: Path) -> None:
         make_task("mine").save(tmp_path / "mine.safetensors")
@@ -268,7 +270,7 @@ class TestErrors:
             "train", model_folder, "--data", path, "--task", "t", "--out", tmp_path / "t.safetensors", "--epochs", 1
         )
         assert done.returncode == 0, done.stderr
-        assert "texts are longer than 44 tokens: their ends are not read" in done.stderr
+        assert "texts are longer than 64 tokens: their ends are not read" in done.stderr
 
     def test_unknown_task(self, bundle_folder: Path) -> None:
         message = refused(run("classify", bundle_folder, "--task", "colours", text="a"))

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from edgetune_export import attention, load_backbone
@@ -36,6 +37,27 @@ def test_a_broken_folder_is_one_error(model_folder: Path, tmp_path: Path, break_
     with pytest.raises(BackboneError, match=reason) as caught:
         load_backbone(str(folder))
     assert "\n" not in str(caught.value)
+
+
+def test_weights_that_lack_a_tensor_are_refused(model_folder: Path, tmp_path: Path) -> None:
+    """transformers would fill them with random numbers."""
+    shutil.copytree(model_folder, tmp_path / "model")
+    weights = safetensors.torch.load_file(tmp_path / "model" / "model.safetensors")
+    del weights["encoder.layer.1.attention.self.key.weight"]
+    safetensors.torch.save_file(weights, tmp_path / "model" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        BackboneError, match=r"lack 1 tensors, the first of them encoder\.layer\.1\.attention\.self\.key"
+    ):
+        load_backbone(str(tmp_path / "model"))
+
+
+def test_a_folder_without_its_tokenizer_is_refused(model_folder: Path, tmp_path: Path) -> None:
+    """transformers would make up one that knows five tokens."""
+    shutil.copytree(model_folder, tmp_path / "model")
+    for path in (tmp_path / "model").glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(BackboneError, match=r"is tokenizer\.json missing|cannot be loaded"):
+        load_backbone(str(tmp_path / "model"))
 
 
 def test_a_name_that_is_neither_here_nor_on_the_hub() -> None:

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModel
 
 from edgetune_export import attention, passes, quantize
 from edgetune_export.backbone import FAMILIES, Backbone
-from edgetune_export.graph import count_operators, to_onnx, with_default_bank
+from edgetune_export.graph import to_onnx, with_default_bank
 from edgetune_runtime import contract
 
 SMALL = {
@@ -78,6 +78,10 @@ def torch_outputs(backbone: Backbone, arrays: dict[str, np.ndarray]) -> tuple[np
     with torch.inference_mode():
         logits, features = backbone(**{name: torch.from_numpy(array) for name, array in arrays.items()})
     return logits.numpy(), features.numpy()
+
+
+def count_operators(model: onnx.ModelProto, operator: str) -> int:
+    return sum(node.op_type == operator for node in model.graph.node)
 
 
 def session(model: onnx.ModelProto) -> ort.InferenceSession:
@@ -182,6 +186,15 @@ def test_int8_quantizes_what_it_says_and_stays_close() -> None:
     arrays = feed(backbone, 0, 6, 2, 1)
     exact, close = (session(model).run([contract.FEATURES], arrays)[0] for model in (fp32, int8))
     assert 0 < np.linalg.norm(close - exact) / np.linalg.norm(exact) < 0.1
+
+
+def test_int8_leaves_the_narrowing_products_of_gpt2_in_fp32_too() -> None:
+    """Its layers are exported as Gemm, which the quantizer turns into MatMul under another name."""
+    backbone = tiny_backbone("gpt2")
+    int8 = quantize.int8(passes.optimize(to_onnx(backbone)))
+    layers = backbone.sizes.layers
+    assert count_operators(int8, "MatMulInteger") == 3 * layers
+    assert count_operators(int8, "MatMul") == layers
 
 
 def test_quantized_embeddings_are_rows_of_int8() -> None:

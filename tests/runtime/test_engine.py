@@ -116,6 +116,24 @@ def test_a_removed_task_is_gone_and_can_come_back(engine: Engine, make_task: Mak
     assert engine.classify(TEXTS[:1], task="other")[0].task == "other"
 
 
+def test_closing_breaks_no_call_that_runs(engine: Engine) -> None:
+    expected = scores(engine.classify(TEXTS, task="colour"))
+    stop = threading.Event()
+
+    def close() -> None:
+        while not stop.is_set():
+            engine.close()
+
+    closer = threading.Thread(target=close)
+    closer.start()
+    try:
+        for _ in range(20):
+            np.testing.assert_array_equal(scores(engine.classify(TEXTS, task="colour")), expected)
+    finally:
+        stop.set()
+        closer.join()
+
+
 def test_a_task_of_the_bundle_can_be_removed_from_the_engine_alone(engine: Engine) -> None:
     engine.remove_task("colour")
     assert engine.task_names == ["size"]
@@ -141,6 +159,7 @@ def test_a_long_text_is_truncated_and_said_so(engine: Engine) -> None:
     [
         ("one string", "colour", DataError, "write \\[text\\]"),
         ([3], "colour", DataError, "text 0 is a int"),
+        (["\ud800"], "colour", DataError, "text 0 has half of a surrogate pair"),
         (["text"], None, DataError, "text 0 has no task"),
         ([("text", 3)], None, DataError, "text 0 has no task"),
         (["text"], "colours", TaskError, "no task 'colours' here: the engine has colour, size"),
@@ -157,7 +176,7 @@ def test_precision_defaults_to_int8(bundle: Bundle) -> None:
 
 
 def test_a_device_that_is_not_there_is_named(bundle: Bundle) -> None:
-    with pytest.raises(DeviceError, match=r"CUDAExecutionProvider.*CPUExecutionProvider.*edgetune\[gpu\]"):
+    with pytest.raises(DeviceError, match=r"CUDAExecutionProvider.*CPUExecutionProvider.*pip install onnxruntime-gpu"):
         Engine(bundle, device="cuda")
     with pytest.raises(DeviceError, match="expected one of cpu, cuda"):
         Engine(bundle, device="tpu")

@@ -38,15 +38,16 @@ def backbone(model_folder: Path) -> Backbone:
 def test_it_learns_and_leaves_the_backbone_alone(backbone: Backbone, tmp_path: Path, method: str) -> None:
     before = backbone.fingerprint()
     options = dataclasses.replace(OPTIONS, method=method, epochs=30, head_learning_rate=2e-2)
-    report = train(backbone, ROWS, ROWS, options, tmp_path / "checkpoints")
+    report = train(backbone, ROWS, ROWS, options, tmp_path / "mood.safetensors")
     assert backbone.fingerprint() == before == report.task.backbone_sha256
     assert report.task.metrics["dev_accuracy"] > 0.9
     assert report.trained_parameters == report.task.num_parameters
-    assert not (tmp_path / "checkpoints").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["mood.safetensors"]
+    assert (tmp_path / "mood.safetensors").read_bytes() == report.task.to_bytes()
 
 
 def test_the_task_is_that_of_the_best_epoch(backbone: Backbone, tmp_path: Path) -> None:
-    report = train(backbone, ROWS, ROWS, OPTIONS, tmp_path / "checkpoints")
+    report = train(backbone, ROWS, ROWS, OPTIONS, tmp_path / "mood.safetensors")
     answers = torch_logits(backbone, report.task, [row.text for row in ROWS]).argmax(axis=1)
     accuracy = np.mean([report.task.labels[place] == row.label for place, row in zip(answers, ROWS, strict=True)])
     assert accuracy == pytest.approx(max(report.dev_accuracy)) == report.task.metrics["dev_accuracy"]
@@ -55,7 +56,9 @@ def test_the_task_is_that_of_the_best_epoch(backbone: Backbone, tmp_path: Path) 
 def test_the_same_seed_gives_the_same_file_and_another_does_not(backbone: Backbone, tmp_path: Path) -> None:
     seeds = [0, 0, 1]
     files = [
-        train(backbone, ROWS, ROWS, dataclasses.replace(OPTIONS, seed=seed), tmp_path / "c").task.to_bytes()
+        train(
+            backbone, ROWS, ROWS, dataclasses.replace(OPTIONS, seed=seed), tmp_path / "mood.safetensors"
+        ).task.to_bytes()
         for seed in seeds
     ]
     assert files[0] == files[1] != files[2]
@@ -64,14 +67,15 @@ def test_the_same_seed_gives_the_same_file_and_another_does_not(backbone: Backbo
 def test_a_broken_training_resumes_to_the_same_file(
     backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train(backbone, ROWS, ROWS, OPTIONS, tmp_path / "whole").task.to_bytes()
+    whole = train(backbone, ROWS, ROWS, OPTIONS, tmp_path / "whole.safetensors").task.to_bytes()
 
     class Stop(TrainerCallback):
         def on_step_end(self, args: object, state: object, control: object, **_: object) -> None:
             if state.global_step == 5:  # type: ignore[attr-defined]  # in the second epoch
                 raise KeyboardInterrupt
 
-    broken = tmp_path / "broken"
+    out = tmp_path / "broken.safetensors"
+    checkpoints = tmp_path / "broken.safetensors.checkpoints"
     with monkeypatch.context() as patched:
         original = training.Trainer
         patched.setattr(
@@ -80,23 +84,32 @@ def test_a_broken_training_resumes_to_the_same_file(
             lambda **arguments: original(**{**arguments, "callbacks": [*arguments["callbacks"], Stop()]}),
         )
         with pytest.raises(KeyboardInterrupt):
-            train(backbone, ROWS, ROWS, OPTIONS, broken)
-    assert broken.is_dir()
-    weights = next(broken.rglob("model.safetensors"))
+            train(backbone, ROWS, ROWS, OPTIONS, out)
+    assert not out.exists()
+    weights = next(checkpoints.rglob("model.safetensors"))
     assert weights.stat().st_size < 20_000, "a checkpoint holds the prompt and the head, not the backbone"
-    with pytest.raises(EdgetuneError, match="had other options or data"):
-        train(backbone, ROWS, ROWS, dataclasses.replace(OPTIONS, seed=9), broken, resume=True)
-    resumed = train(backbone, ROWS, ROWS, OPTIONS, broken, resume=True)
-    assert resumed.task.to_bytes() == whole
-    assert not broken.exists()
+    with pytest.raises(EdgetuneError, match="had another model, other options or data"):
+        train(backbone, ROWS, ROWS, dataclasses.replace(OPTIONS, seed=9), out, resume=True)
+    with pytest.raises(EdgetuneError, match="had another model"):
+        other = load_backbone(backbone.model.name_or_path, pooling="cls")
+        train(other, ROWS, ROWS, OPTIONS, out, resume=True)
+    (checkpoints / "checkpoint-999").mkdir()  # broken off while it was written
+    train(backbone, ROWS, ROWS, OPTIONS, out, resume=True)
+    assert out.read_bytes() == whole
+    assert not checkpoints.exists()
 
 
 def test_prompt_length_zero_trains_the_head_alone(backbone: Backbone, tmp_path: Path) -> None:
     for method in ("prefix", "prompt"):
         options = dataclasses.replace(OPTIONS, method=method, prompt_length=0)
-        report = train(backbone, ROWS, ROWS, options, tmp_path / "c")
+        report = train(backbone, ROWS, ROWS, options, tmp_path / "mood.safetensors")
         assert report.trained_parameters == 3 * backbone.sizes.hidden + 3
         assert report.task.prefix_length == report.task.prompt_length == 0
+
+
+def test_a_folder_in_the_place_of_the_file_is_noticed_first(backbone: Backbone, tmp_path: Path) -> None:
+    with pytest.raises(EdgetuneError, match="is a folder: expected the name of a task file"):
+        train(backbone, ROWS, ROWS, OPTIONS, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -111,5 +124,5 @@ def test_bad_data_is_refused(
     backbone: Backbone, tmp_path: Path, rows: list[LabelledText], dev: list[LabelledText], message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
-        train(backbone, rows, dev, OPTIONS, tmp_path / "checkpoints")
+        train(backbone, rows, dev, OPTIONS, tmp_path / "mood.safetensors")
     assert list(tmp_path.iterdir()) == []
