@@ -185,6 +185,10 @@ class TestBench:
             assert cell["contenders"]["int8"]["median_ms"] > 0
         assert plot.read_bytes().startswith(b"\x89PNG")
 
+    def test_lengths_beyond_the_backbone_are_refused(self, bundle_folder: Path) -> None:
+        message = refused(run("bench", bundle_folder, "--prompt-lengths", "40", "--sequence-lengths", "32"))
+        assert "of 72 tokens are longer than tiny-bert reads: at most 64" in message
+
     def test_another_backbone_is_refused(self, bundle_folder: Path, model_folder: Path, tmp_path: Path) -> None:
         import torch
         from transformers import BertModel
@@ -194,7 +198,10 @@ class TestBench:
             model.embeddings.word_embeddings.weight += 1
         shutil.copytree(model_folder, tmp_path / "other")
         model.save_pretrained(tmp_path / "other")
-        done = run("bench", bundle_folder, "--against-torch", tmp_path / "other", "--seconds-per-cell", 0)
+        done = run(
+            "bench", bundle_folder, "--against-torch", tmp_path / "other", "--seconds-per-cell", 0,
+            "--prompt-lengths", "0", "--sequence-lengths", "8",
+        )  # fmt: skip
         assert "is not the backbone that the bundle was exported from" in refused(done)
 
 
