@@ -14,19 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 from transformers import (
     EvalPrediction,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
     set_seed,
 )
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from edgetune.data import label_set
+from edgetune.progress import Progress
 from edgetune.prompts import METHODS, Prefix, SoftPrompt
 from edgetune_export.backbone import Backbone, pad
 from edgetune_runtime import contract, files
@@ -220,7 +217,7 @@ def train(
         "data_sha256": files.sha256(json.dumps([encoded_train, encoded_dev]).encode()),
     }
     last = _prepare_checkpoints(checkpoints, stamp, resume)
-    progress = _Progress(options.epochs)
+    progress = Progress(options.epochs)
     trainer = Trainer(
         model=tuner,
         args=training_arguments(checkpoints, options),
@@ -349,50 +346,3 @@ def _prepare_checkpoints(folder: Path, settings: dict[str, Any], resume: bool) -
         shutil.rmtree(folder, ignore_errors=True)
     files.write_atomic(stamp_file, stamp.encode())
     return None
-
-
-class _Progress(TrainerCallback):  # type: ignore[misc]
-    """One bar for the training, and a line an epoch, on stderr."""
-
-    def __init__(self, epochs: int) -> None:
-        self._epochs = epochs
-        self._bar: tqdm[Any] | None = None
-        self._loss = float("nan")
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._bar = tqdm(
-            total=state.max_steps, initial=state.global_step, file=sys.stderr, unit="step", leave=False, disable=None
-        )
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self._bar is not None:
-            self._bar.update(state.global_step - self._bar.n)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        self._loss = (logs or {}).get("loss", self._loss)
-
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        if self._bar is not None and metrics:
-            self._bar.write(
-                f"epoch {round(state.epoch or 0)}/{self._epochs}  loss {self._loss:.3f}  "
-                f"dev accuracy {metrics['eval_accuracy']:.3f}",
-                file=sys.stderr,
-            )
-
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self._bar is not None:
-            self._bar.close()
