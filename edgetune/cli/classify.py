@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgetune.cli.options import FILE, engine_options, note, print_json
+from edgetune.cli.options import FILE, engine_options, find_task, note, print_json
 
 if TYPE_CHECKING:
     from edgetune_runtime.engine import Engine
@@ -60,7 +60,7 @@ def classify(
     counts: Counter[str] = Counter()
     began = time.monotonic()
     with stream, Engine(bundle, precision, device, threads) as engine:
-        default = _default_task(engine, task)
+        default = None if task is None else find_task(engine, task).name
         for requests in read_requests(stream, as_json):
             for answer in _answers(engine, requests, default):
                 counts[answer["status"]] += 1
@@ -71,14 +71,6 @@ def classify(
     if counts.total() > 1:
         summary = ", ".join(f"{count:,} {status}" for status, count in sorted(counts.items()))
         note(f"\r{counts.total():,} rows in {seconds:.1f} s ({counts.total() / seconds:,.0f} rows/s): {summary}")
-
-
-def _default_task(engine: Engine, task: str | None) -> str | None:
-    if task is None:
-        return None
-    if task.endswith(".safetensors"):
-        return engine.add_task(Path(task)).name
-    return engine.task(task).name
 
 
 def _answers(engine: Engine, requests: list[Request], default: str | None) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from edgetune.cli.options import FILE, column_options, engine_options, json_option, note, print_json
+from edgetune.cli.options import FILE, column_options, engine_options, find_task, json_option, note, print_json
 
 _CHUNK_ROWS = 256
 
@@ -44,7 +44,7 @@ def evaluate(
 
     rows = read_labelled(data, text_column, label_column)
     with Engine(bundle, precision, device, threads) as engine:
-        loaded = engine.add_task(Path(task)) if task.endswith(".safetensors") else engine.task(task)
+        loaded = find_task(engine, task)
         unknown = sorted({row.label for row in rows} - set(loaded.labels))
         if unknown:
             raise DataError(
