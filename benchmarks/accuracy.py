@@ -153,7 +153,7 @@ def features(backbone: Backbone, texts: list[str]) -> np.ndarray:
         tensors={"head_weight": np.eye(width, dtype=np.float32), "head_bias": np.zeros(width, np.float32)},
         method="none",
         base_model=backbone.name,
-        pooling=backbone.pooling,
+        pooling=backbone.poolings[0],
     )
     return torch_logits(backbone, identity, texts)
 
@@ -166,7 +166,7 @@ def full_fine_tuning(
     set_seed(options.seed)
     encoded = {split: encode_rows(backbone, some, labels, options) for split, some in rows.items()}
     prompt = Prefix(backbone, 0, [row["input_ids"] for row in encoded["train"]])
-    tuner = FullTuner(backbone, prompt, len(labels), 0)
+    tuner = FullTuner(backbone, prompt, len(labels), 0, backbone.poolings[0])
     backbone.requires_grad_(True)
     optimizer = torch.optim.AdamW(
         [

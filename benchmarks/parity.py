@@ -37,7 +37,7 @@ def main(model: str, bundle: Path, texts: Path, rows: int) -> None:
     """Measure parity."""
     opened = Bundle(bundle)
     some = [row.text for row in read_labelled(texts)][:rows]
-    backbone = load_backbone(model, opened.manifest.pooling)
+    backbone = load_backbone(model)
     tasks = {
         f"{method}-{length}": random_task(opened.manifest, Cell(method, length, 1, 1)).renamed(f"{method}-{length}")
         for method in ("prompt", "prefix")

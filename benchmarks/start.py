@@ -26,11 +26,11 @@ TEXT = "a gorgeous , witty , seductive movie ."
 TORCH = """
 import sys
 from pathlib import Path
-from edgetune_export.backbone import load_backbone
+from edgetune_export.loading import load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import Task
 task = Task.load(Path(sys.argv[2]))
-backbone = load_backbone(sys.argv[1], task.pooling)
+backbone = load_backbone(sys.argv[1])
 print(task.labels[int(torch_logits(backbone, task, [sys.stdin.read().strip()]).argmax())])
 """
 

@@ -109,7 +109,7 @@ def measure(
         )
     setups: dict[str, EngineSetup | TorchSetup] = {}
     if torch_model is not None:
-        setups[TORCH] = TorchSetup(torch_model, manifest.pooling, manifest.backbone_sha256, device, threads)
+        setups[TORCH] = TorchSetup(torch_model, manifest.backbone_sha256, device, threads)
     for precision in precisions:
         setups[precision] = EngineSetup(str(bundle.path), precision, device, threads)
     measured = []
@@ -157,7 +157,7 @@ def random_task(manifest: Manifest, cell: Cell) -> Task:
         tensors=tensors,
         method=cell.method,
         base_model=manifest.base_model,
-        pooling=manifest.pooling,
+        pooling=manifest.poolings[0],
     )
 
 

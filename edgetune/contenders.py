@@ -40,7 +40,6 @@ class TorchSetup:
     """The PyTorch path: the same backbone, eager, fp32."""
 
     model: str
-    pooling: str
     backbone_sha256: str
     device: str
     threads: int
@@ -145,11 +144,12 @@ def _engine(setup: EngineSetup) -> Prepare:
 def _torch(setup: TorchSetup) -> Prepare:
     import torch
 
-    from edgetune_export.backbone import load_backbone, pad
+    from edgetune_export.backbone import pad
+    from edgetune_export.loading import load_backbone
     from edgetune_runtime import bank
 
     torch.set_num_threads(setup.threads)
-    backbone = load_backbone(setup.model, setup.pooling)
+    backbone = load_backbone(setup.model)
     if backbone.fingerprint() != setup.backbone_sha256:
         raise BackboneError(
             f"{setup.model} is not the backbone that the bundle was exported from: its fingerprint is "

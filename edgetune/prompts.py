@@ -47,7 +47,7 @@ class Prefix(nn.Module):
         super().__init__()
         # Slots are drawn from three times as much text: the tokens of one short text are too much alike.
         ids = _passage(rows, min(3 * max(1, length), backbone.max_positions))
-        keys, values = backbone.keys_and_values(ids[None])
+        keys, values = backbone.keys_and_values(backbone.embed(ids[None]))
         slots = torch.randperm(len(ids))[:length]
         self.prefix_keys = nn.Parameter(keys[0][:, :, slots].clone())
         self.prefix_values = nn.Parameter(values[0][:, :, slots].clone())

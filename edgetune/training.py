@@ -49,6 +49,7 @@ class TrainingOptions:
         batch_size: texts a step.
         learning_rate: of the prompt; the method's own where `None`.
         head_learning_rate: of the head; where `None`, a small one beside a prompt and a larger one alone.
+        pooling: where features are read, one of the backbone's; its usual one where `None`.
         max_length: tokens of a text that are read, special tokens included.
         seed: of everything random.
         mixed_precision: "no", "bf16" or "fp16".
@@ -61,6 +62,7 @@ class TrainingOptions:
     batch_size: int = 32
     learning_rate: float | None = None
     head_learning_rate: float | None = None
+    pooling: str | None = None
     max_length: int = contract.DEFAULT_MAX_LENGTH
     seed: int = 0
     mixed_precision: str = "no"
@@ -91,7 +93,7 @@ class PromptTuner(nn.Module):
     Its state, and so a checkpoint, is the prompt and the head alone; the backbone stays in evaluation mode.
     """
 
-    def __init__(self, backbone: Backbone, prompt: SoftPrompt | Prefix, num_labels: int, position_offset: int) -> None:
+    def __init__(self, backbone: Backbone, prompt: SoftPrompt | Prefix, num_labels: int, position_offset: int, pooling: str) -> None:
         super().__init__()
         self.backbone = backbone
         self.prompt: SoftPrompt | Prefix = prompt
@@ -99,6 +101,7 @@ class PromptTuner(nn.Module):
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
         self.position_offset = position_offset
+        self.pooling = pooling
         # Trainer asks for it when it saves.
         self._keys_to_ignore_on_save: list[str] | None = None
 
@@ -153,6 +156,7 @@ class PromptTuner(nn.Module):
                 shape = self.backbone.sizes.shape(name, **lengths)
                 bank[name] = torch.ones(shape, dtype=getattr(torch, spec.dtype), device=device)
         bank[contract.POSITION_OFFSET] *= self.position_offset
+        bank[contract.POOLING] *= contract.POOLINGS.index(self.pooling)
         return bank
 
 
@@ -198,7 +202,7 @@ def train(
     prompt_class = METHODS[options.method]
     prompt = prompt_class(backbone, options.prompt_length, [row["input_ids"] for row in encoded_train])
     position_offset = backbone.position_offset(options.prompt_length)
-    tuner = PromptTuner(backbone, prompt, len(labels), position_offset)
+    tuner = PromptTuner(backbone, prompt, len(labels), position_offset, options.pooling or backbone.poolings[0])
     learning_rate = options.learning_rate or prompt_class.learning_rate
     head_learning_rate = options.head_learning_rate or (
         HEAD_LEARNING_RATE if options.prompt_length else HEAD_ALONE_LEARNING_RATE
@@ -213,7 +217,6 @@ def train(
     stamp = {
         **asdict(options),
         "backbone_sha256": backbone.fingerprint(),
-        "pooling": backbone.pooling,
         "data_sha256": files.sha256(json.dumps([encoded_train, encoded_dev]).encode()),
     }
     last = _prepare_checkpoints(checkpoints, stamp, resume)
@@ -240,7 +243,7 @@ def train(
         tensors={name: tensor.detach().cpu().float().numpy() for name, tensor in tuner.tensors().items()},
         method=options.method,
         base_model=backbone.name,
-        pooling=backbone.pooling,
+        pooling=options.pooling or backbone.poolings[0],
         position_offset=position_offset,
         max_length=options.max_length,
         metrics={"dev_accuracy": best, "dev_rows": len(dev_rows), "best_epoch": dev_accuracy.index(best) + 1},
@@ -265,7 +268,7 @@ def encode_rows(
 ) -> list[dict[str, Any]]:
     """Rows as `Trainer` takes them: token ids, as the trained task will read them, and the label's index."""
     prompt = {contract.PROMPT_EMBEDDINGS: np.empty((options.prompt_length, 0), np.float32)}
-    encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions)
+    encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions, backbone.mask_token)
     reading = Task(
         name=options.task,
         labels=labels,
@@ -273,7 +276,7 @@ def encode_rows(
         tensors=prompt if options.method == "prompt" else {},
         method=options.method,
         base_model=backbone.name,
-        pooling=backbone.pooling,
+        pooling=options.pooling or backbone.poolings[0],
         position_offset=backbone.position_offset(options.prompt_length),
         max_length=options.max_length,
     )

@@ -111,7 +111,7 @@ def random_task(bundle: Bundle, name: str, prompt: int = 0, prefix: int = 0, lab
         },
         method="random",
         base_model=manifest.base_model,
-        pooling=manifest.pooling,
+        pooling=manifest.poolings[0],
     )
 
 

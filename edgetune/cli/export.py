@@ -35,11 +35,6 @@ from edgetune.cli.options import FILE, column_options, json_option, needs, note,
     show_default=True,
     help="Most accuracy that a precision may lose on a task.",
 )
-@click.option(
-    "--pooling",
-    type=click.Choice(["cls", "mean", "last"]),
-    help="Where features are read. [default: as the tasks were trained]",
-)
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there.")
 @column_options
 @json_option
@@ -50,7 +45,6 @@ def export(
     task_files: tuple[Path, ...],
     check_data: tuple[str, ...],
     max_drop: float,
-    pooling: str | None,
     overwrite: bool,
     text_column: str,
     label_column: str,
@@ -66,8 +60,8 @@ def export(
       edgetune export ./MiniLM bundle --task sentiment.safetensors --check-data dev.jsonl
     """
     with needs("export"):
-        from edgetune_export.backbone import load_backbone
         from edgetune_export.export import export_bundle
+        from edgetune_export.loading import load_backbone
         from edgetune_export.parity import CheckTexts
     from edgetune_runtime.errors import DataError
     from edgetune_runtime.rows import read_labelled
@@ -89,7 +83,7 @@ def export(
             raise DataError(f"--check-data {item} fits no task: the tasks here are {have}")
         checks.update(dict.fromkeys(fitting, check))
     manifest = export_bundle(
-        load_backbone(model, pooling or (tasks[0].pooling if tasks else None)),
+        load_backbone(model),
         bundle,
         precisions=list(dict.fromkeys(precisions)),
         tasks=tasks,
@@ -115,7 +109,7 @@ def export(
             }
         )
         return
-    click.echo(f"{bundle}: {manifest.base_model} ({manifest.architecture}), pooling {manifest.pooling}")
+    click.echo(f"{bundle}: {manifest.base_model} ({manifest.architecture})")
     click.echo(f"{'precision':<10}{'MB':>7}  {'task':<20}{'texts':>7}{'logits ±':>10}{'same label':>12}  accuracy")
     for name, graph in manifest.graphs.items():
         for task, parity in graph.parity.items():

@@ -35,7 +35,7 @@ from edgetune.cli.options import FILE, column_options, json_option, needs, note,
 @click.option(
     "--pooling",
     type=click.Choice(["cls", "mean", "last"]),
-    help="Where features are read: all tasks of a bundle share it. [default: mean for encoders, last for decoders]",
+    help="Where features are read. [default: mean for encoders, last for decoders]",
 )
 @click.option(
     "--max-length",
@@ -90,7 +90,7 @@ def train(
         from edgetune.data import read_data, split_dev
         from edgetune.training import TrainingOptions
         from edgetune.training import train as run_training
-        from edgetune_export.backbone import load_backbone
+        from edgetune_export.loading import load_backbone
     rows = read_data(data, text_column, label_column)
     if eval_data:
         dev = read_data(eval_data, text_column, label_column)
@@ -98,7 +98,7 @@ def train(
         rows, dev = split_dev(rows, seed)
         note(f"no --eval-data: {len(dev)} of {len(rows) + len(dev)} rows are held out to choose the best epoch")
     report = run_training(
-        load_backbone(model, pooling),
+        load_backbone(model),
         rows,
         dev,
         TrainingOptions(
@@ -108,6 +108,7 @@ def train(
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=lr,
+            pooling=pooling,
             max_length=max_length,
             seed=seed,
             mixed_precision=mixed_precision,

@@ -36,7 +36,18 @@ class _Prefixes:
     values: tuple[Tensor, ...]
     bias: Tensor
     calls: int = 0
-    widened: dict[int, Tensor] = field(default_factory=dict)  # by identity: most layers share one mask
+    # Most layers share one mask: by identity, the mask itself kept so that its identity stays its own.
+    widened: dict[tuple[int, int], tuple[Tensor, tuple[Tensor | None, ...]]] = field(default_factory=dict)
+
+    def widen(self, mask: Tensor | None, position_bias: Tensor | None, query: Tensor, key: Tensor) -> Tensor:
+        """The mask of a text, for a text with its prefix; arguments as `attend` has them."""
+        if mask is None and position_bias is None:  # which says nothing of its size
+            return _widened(self.bias, query.new_zeros(1, 1, 1, key.shape[1]), query)
+        given = mask, position_bias
+        found = self.widened.get((id(mask), id(position_bias)))
+        if found is None:
+            found = self.widened[id(mask), id(position_bias)] = _widened(self.bias, _sum(*given), query), given
+        return found[0]
 
 
 _current: ContextVar[_Prefixes | None] = ContextVar("prefixes", default=None)
@@ -87,6 +98,7 @@ def attend(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    position_bias: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention with this layer's prefix, in the signature of transformers' attention interface.
@@ -94,7 +106,7 @@ def attend(
     Shape:
         query: [batch, heads, sequence, head_dim]
         key, value: [batch, kv_heads, sequence, head_dim]
-        attention_mask: [batch or 1, 1, sequence, sequence], added to the scores
+        attention_mask, position_bias: [batch or 1, heads or 1, sequence, sequence], added to the scores
         output: [batch, sequence, heads, head_dim]
     """
     recorded, state = _recorded.get(), _current.get()
@@ -104,10 +116,10 @@ def attend(
     query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     if state is not None:
         layer, state.calls = state.calls, state.calls + 1
+        attention_mask = state.widen(attention_mask, position_bias, query, key)
         key, value = _behind(state.keys[layer], key), _behind(state.values[layer], value)
-        if id(attention_mask) not in state.widened:
-            state.widened[id(attention_mask)] = _widened(attention_mask, state.bias, query)
-        attention_mask = state.widened[id(attention_mask)]
+    elif position_bias is not None:
+        attention_mask = _sum(attention_mask, position_bias)
     groups = query.shape[2] // key.shape[2]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=2), value.repeat_interleave(groups, dim=2)
@@ -135,12 +147,16 @@ def _behind(prefix: Tensor, states: Tensor) -> Tensor:
     return torch.cat([prefix, states.flatten(2)], dim=1).reshape(states.shape[0], -1, *states.shape[2:])
 
 
-def _widened(mask: Tensor | None, bias: Tensor, query: Tensor) -> Tensor:
+def _sum(mask: Tensor | None, position_bias: Tensor | None) -> Tensor:
+    given = [term for term in (mask, position_bias) if term is not None]
+    return given[0] if len(given) == 1 else given[0] + given[1]
+
+
+def _widened(bias: Tensor, mask: Tensor, query: Tensor) -> Tensor:
     batch, length = query.shape[:2]
-    if mask is None:
-        mask = query.new_zeros(1, 1, 1, length)
+    heads = mask.shape[1]
     return torch.cat(
-        [bias.expand(batch, 1, length, bias.shape[-1]), mask.expand(batch, 1, length, mask.shape[-1])], dim=-1
+        [bias.expand(batch, heads, length, bias.shape[-1]), mask.expand(batch, heads, length, mask.shape[-1])], dim=-1
     )
 
 

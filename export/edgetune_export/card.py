@@ -24,7 +24,7 @@ tags: [onnx, soft-prompt, text-classification]
 # {manifest.base_model}: an edgetune bundle
 
 The frozen backbone {manifest.base_model} ({manifest.architecture}), exported once. Tasks are small files beside
-it, given to the graph as inputs. Features are read by pooling `{manifest.pooling}`.
+it, given to the graph as inputs. Features are read by pooling `{manifest.poolings[0]}` unless a task says otherwise.
 
 {graphs}
 

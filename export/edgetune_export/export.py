@@ -64,7 +64,7 @@ def export_bundle(
         raise BundleError(f"two tasks have the same name among {', '.join(names)}: a bundle holds each name once")
     fingerprint = backbone.fingerprint()
     for task in tasks:
-        check_fits(task, fingerprint, backbone.name, backbone.sizes, backbone.pooling, backbone.max_positions)
+        check_fits(task, fingerprint, backbone.name, backbone.sizes, backbone.poolings, backbone.max_positions)
         _check_labels(task, checks.get(task.name))
     staging = _staging(destination)
     try:
@@ -80,15 +80,15 @@ def export_bundle(
             precision = PRECISIONS[name]
             graph = with_default_bank(precision.convert(copy.deepcopy(model)), backbone)
             contents[files.graph_file(name)] = _serialized(graph, backbone)
-            invariant = precision.batch_invariant and not backbone.has_attention_windows
-            graphs[name] = Graph(file=files.graph_file(name), batch_invariant=invariant)
+            graphs[name] = Graph(file=files.graph_file(name), batch_invariant=precision.batch_invariant)
         manifest = Manifest(
             base_model=backbone.name,
             architecture=backbone.architecture,
             backbone_sha256=fingerprint,
             sizes=backbone.sizes,
             max_positions=backbone.max_positions,
-            pooling=backbone.pooling,
+            poolings=backbone.poolings,
+            mask_token=backbone.mask_token,
             graphs=graphs,
             files={name: files.sha256(data) for name, data in contents.items()},
             edgetune_version=version("edgetune"),

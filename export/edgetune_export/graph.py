@@ -65,6 +65,8 @@ def with_default_bank(model: onnx.ModelProto, backbone: Backbone) -> onnx.ModelP
     empty = {"tasks": 1, "prompt": 0, "prefix": 0, "labels": 0}
     for name, spec in contract.BANK_INPUTS.items():
         array = np.zeros(backbone.sizes.shape(name, **empty), spec.dtype)
+        if name == contract.POOLING:
+            array[:] = contract.POOLINGS.index(backbone.poolings[0])
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     return model
 

@@ -50,7 +50,7 @@ def probe_task(backbone: Backbone) -> Task:
         tensors={name: random.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()},
         method="random",
         base_model=backbone.name,
-        pooling=backbone.pooling,
+        pooling=backbone.poolings[0],
         position_offset=backbone.position_offset(_PROBE_PREFIX_LENGTH),
     )
 
@@ -61,7 +61,7 @@ def torch_logits(backbone: Backbone, task: Task, texts: Sequence[str]) -> Array:
     Shape:
         output: [texts, labels]
     """
-    encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions)
+    encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions, backbone.mask_token)
     tokens = encoder.encode(texts, [task] * len(texts))
     arrays = bank.stack([task], backbone.sizes)
     stacked = {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -10,11 +10,6 @@ from edgetune_runtime import contract
 from edgetune_runtime.contract import BackboneSizes
 from edgetune_runtime.task import Array, Task
 
-_MASK_OF = {
-    contract.PROMPT_EMBEDDINGS: contract.PROMPT_MASK,
-    contract.PREFIX_KEYS: contract.PREFIX_MASK,
-}
-
 
 def stack(tasks: Sequence[Task], sizes: BackboneSizes) -> dict[str, Array]:
     """Stack tasks of unequal lengths and label counts; what is padding is masked, or zero in the head.
@@ -35,10 +30,12 @@ def stack(tasks: Sequence[Task], sizes: BackboneSizes) -> dict[str, Array]:
     bank = {name: np.zeros(sizes.shape(name, **lengths), spec.dtype) for name, spec in contract.BANK_INPUTS.items()}
     for row, task in enumerate(tasks):
         bank[contract.POSITION_OFFSET][row] = task.position_offset
+        bank[contract.POOLING][row] = contract.POOLINGS.index(task.pooling)
         for name, tensor in task.tensors.items():
             place: tuple[int | slice, ...] = (row, *(slice(0, size) for size in tensor.shape))
+            if name == contract.PROMPT_EMBEDDINGS:
+                place = (row, slice(lengths["prompt"] - task.prompt_length, None))
             bank[name][place] = tensor
-            if name in _MASK_OF:
-                length = task.prompt_length if name == contract.PROMPT_EMBEDDINGS else task.prefix_length
-                bank[_MASK_OF[name]][row, :length] = 1
+        bank[contract.PROMPT_MASK][row, lengths["prompt"] - task.prompt_length :] = 1
+        bank[contract.PREFIX_MASK][row, : task.prefix_length] = 1
     return bank

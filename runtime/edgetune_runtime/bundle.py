@@ -66,7 +66,8 @@ class Manifest:
         backbone_sha256: fingerprint of its weights; a task must carry the same.
         sizes: sizes that fix the shapes of prompts and heads.
         max_positions: positions that the backbone has.
-        pooling: where features are read, one of `contract.POOLINGS`.
+        poolings: where features can be read, some of `contract.POOLINGS`; the first is the backbone's usual one.
+        mask_token: what `{mask}` in a template becomes; empty where the backbone has no such token.
         graphs: precision → its graph.
         files: path inside the bundle → SHA-256, of every file but the tasks (which carry their own).
         edgetune_version: the version that wrote the bundle.
@@ -77,7 +78,8 @@ class Manifest:
     backbone_sha256: str
     sizes: BackboneSizes
     max_positions: int
-    pooling: str
+    poolings: tuple[str, ...]
+    mask_token: str
     graphs: Mapping[str, Graph]
     files: Mapping[str, str]
     edgetune_version: str
@@ -119,13 +121,15 @@ class Manifest:
                 backbone_sha256=str(record["backbone_sha256"]),
                 sizes=sizes,
                 max_positions=int(record["max_positions"]),
-                pooling=str(record["pooling"]),
+                poolings=tuple(map(str, record["poolings"])),
+                mask_token=str(record["mask_token"]),
                 graphs=graphs,
                 files={str(name): str(digest) for name, digest in record["files"].items()},
                 edgetune_version=str(record["edgetune_version"]),
             )
-            if not graphs or manifest.pooling not in contract.POOLINGS or min(*vars(sizes).values()) < 1:
-                raise ValueError(f"{len(graphs)} graphs, pooling {manifest.pooling!r}, {sizes}")
+            known = manifest.poolings and set(manifest.poolings) <= set(contract.POOLINGS)
+            if not graphs or not known or min(*vars(sizes).values()) < 1:
+                raise ValueError(f"{len(graphs)} graphs, poolings {manifest.poolings}, {sizes}")
             return manifest
         except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise BundleError(
@@ -213,14 +217,14 @@ class Bundle:
         return task.renamed(name)
 
     def check_task(self, task: Task) -> None:
-        """Raise `TaskError` unless the task was made for this bundle's backbone and pooling."""
+        """Raise `TaskError` unless the task was made for this bundle's backbone."""
         manifest = self.manifest
         check_fits(
             task,
             manifest.backbone_sha256,
             manifest.base_model,
             manifest.sizes,
-            manifest.pooling,
+            manifest.poolings,
             manifest.max_positions,
         )
 

@@ -6,6 +6,11 @@ runs bare, and onnxruntime's native adapters can bind to each name.
 
 Shape letters: batch, sequence = texts and their tokens; tasks = rows of the bank; prompt, prefix = lengths
 (0 allowed); embedding, hidden, layers, kv_heads, head_dim = sizes of the backbone; labels = most labels of any task.
+`layers` counts the times that attention is called in one forward: an encoder-decoder's prefix goes to its encoder,
+then for each layer of its decoder to the self- and the cross-attention.
+
+Texts are padded on the right and prompts on the left, so that a prompt and its text always touch: backbones whose
+attention goes by distance in the row then answer alike whatever a row is batched with.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ PREFIX_KEYS = "prefix_keys"
 PREFIX_VALUES = "prefix_values"
 PREFIX_MASK = "prefix_mask"
 POSITION_OFFSET = "position_offset"
+POOLING = "pooling"
 HEAD_WEIGHT = "head_weight"
 HEAD_BIAS = "head_bias"
 
@@ -52,6 +58,7 @@ BANK_INPUTS: dict[str, GraphInput] = {
     PREFIX_VALUES: GraphInput("float32", ("tasks", "layers", "kv_heads", "prefix", "head_dim")),
     PREFIX_MASK: GraphInput("int64", ("tasks", "prefix")),
     POSITION_OFFSET: GraphInput("int64", ("tasks",)),
+    POOLING: GraphInput("int64", ("tasks",)),
     HEAD_WEIGHT: GraphInput("float32", ("tasks", "labels", "hidden")),
     HEAD_BIAS: GraphInput("float32", ("tasks", "labels")),
 }
@@ -63,8 +70,16 @@ OUTPUTS: dict[str, tuple[str, ...]] = {LOGITS: ("batch", "labels"), FEATURES: ("
 DYNAMIC_DIMS = ("batch", "sequence", "tasks", "prompt", "prefix", "labels")
 """Dimensions that a run may choose; the others are fixed by the backbone."""
 
-POOLINGS = ("cls", "mean", "last")
-"""Where a text's features are read: at its first token, as the mean over its tokens, at its last token."""
+POOLINGS = ("cls", "mean", "last", "mask", "decoder")
+"""Where a text's features are read; the graph takes a pooling's place in this tuple.
+
+cls, mean, last: at the first token, as the mean over all tokens, at the last token. mask: at the template's mask
+token, through the layers between the backbone and its vocabulary (masked language models). decoder: at the first
+step of the decoder (encoder-decoders, which have no other).
+"""
+
+TEXT_SLOT = "{text}"
+MASK_SLOT = "{mask}"
 
 DEFAULT_MAX_LENGTH = 256
 """Tokens of a text (special tokens included) that are read when a task does not say otherwise."""

@@ -94,7 +94,9 @@ class Engine:
                 f"answers would depend on each other; use batch size 1 on the CPU, or --precision fp32"
             )
         self._graph_file = graph.file
-        self._encoder = TextEncoder(self.bundle.read(files.TOKENIZER), manifest.max_positions)
+        self._encoder = TextEncoder(
+            self.bundle.read(files.TOKENIZER), manifest.max_positions, manifest.mask_token
+        )
         self._lock = threading.Lock()
         self._session_lock = threading.Lock()
         self._sessions: dict[int, ort.InferenceSession] = {}

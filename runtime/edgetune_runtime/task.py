@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from edgetune_runtime.errors import TaskError
 
 Array = NDArray[Any]
 
-TEXT_SLOT = "{text}"
 _OPTIONAL = (contract.PROMPT_EMBEDDINGS, contract.PREFIX_KEYS, contract.PREFIX_VALUES)
 _REQUIRED = (contract.HEAD_WEIGHT, contract.HEAD_BIAS)
 
@@ -44,7 +43,7 @@ class Task:
         base_model: the backbone's name, for people.
         pooling: where features are read, one of `contract.POOLINGS`.
         position_offset: position id of the text's first token.
-        template: what surrounds the text; `{text}` stands for it.
+        template: what surrounds the text; `{text}` stands for it, `{mask}` for the mask token.
         max_length: most tokens of a text that are read, special tokens included.
         temperature: what logits are divided by before the softmax.
         metrics: figures of the training, such as the accuracy on development data.
@@ -58,7 +57,7 @@ class Task:
     base_model: str
     pooling: str
     position_offset: int = 0
-    template: str = TEXT_SLOT
+    template: str = contract.TEXT_SLOT
     max_length: int = contract.DEFAULT_MAX_LENGTH
     temperature: float = 1.0
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -186,12 +185,18 @@ class Task:
             )
         if self.pooling not in contract.POOLINGS:
             raise TaskError(f"{origin} has pooling {self.pooling!r}: expected one of {list(contract.POOLINGS)}")
-        sound = self.position_offset >= 0 and self.max_length >= 1 and TEXT_SLOT in self.template
+        slots = self.template.count(contract.TEXT_SLOT), self.template.count(contract.MASK_SLOT)
+        if slots != (1, int(self.pooling == "mask")):
+            raise TaskError(
+                f"{origin} has the template {self.template!r} for pooling '{self.pooling}': expected one "
+                f"{contract.TEXT_SLOT}, and one {contract.MASK_SLOT} where the pooling is 'mask', else none"
+            )
+        sound = self.position_offset >= 0 and self.max_length >= 1
         if not (sound and math.isfinite(self.temperature) and self.temperature > 0):
             raise TaskError(
                 f"{origin} has position_offset {self.position_offset}, max_length {self.max_length}, "
-                f"temperature {self.temperature}, template {self.template!r}: expected an offset of at least 0, "
-                f"a length of at least 1, a temperature above 0 and a template with {TEXT_SLOT}"
+                f"temperature {self.temperature}: expected an offset of at least 0, a length of at least 1 and a "
+                f"temperature above 0"
             )
 
 
@@ -208,19 +213,24 @@ _PLAIN_FIELDS: dict[str, type] = {
 
 
 def check_fits(
-    task: Task, backbone_sha256: str, base_model: str, sizes: BackboneSizes, pooling: str, max_positions: int
+    task: Task,
+    backbone_sha256: str,
+    base_model: str,
+    sizes: BackboneSizes,
+    poolings: Sequence[str],
+    max_positions: int,
 ) -> None:
-    """Raise `TaskError` unless the task was made for this backbone and this pooling."""
+    """Raise `TaskError` unless the task was made for this backbone, and for a pooling that it has."""
     if task.backbone_sha256 != backbone_sha256:
         raise TaskError(
             f"task '{task.name}' was trained on the backbone {task.base_model} ({task.backbone_sha256[:12]}…), "
             f"but this is {base_model} ({backbone_sha256[:12]}…): use the bundle of its own backbone, or train "
             f"it again on this one"
         )
-    if task.pooling != pooling:
+    if task.pooling not in poolings:
         raise TaskError(
-            f"task '{task.name}' reads its features by pooling '{task.pooling}', this bundle by '{pooling}': "
-            f"export the bundle again with --pooling {task.pooling}, or train the task with --pooling {pooling}"
+            f"task '{task.name}' reads its features by pooling '{task.pooling}', which {base_model} does not have: "
+            f"expected one of {', '.join(poolings)}; train it again with --pooling {poolings[0]}"
         )
     if max(task.prompt_length, task.position_offset) >= max_positions:
         raise TaskError(

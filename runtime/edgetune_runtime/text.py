@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
+from edgetune_runtime.contract import MASK_SLOT, TEXT_SLOT
 from edgetune_runtime.errors import BundleError
-from edgetune_runtime.task import TEXT_SLOT, Task
+from edgetune_runtime.task import Task
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,15 @@ class Tokens:
 
 
 class TextEncoder:
-    """A tokenizer that truncates each text to its task's length, and never pads.
+    """A tokenizer that fills each text into its task's template, cuts it to the task's length, and never pads.
 
     Args:
         tokenizer_json: the contents of a `tokenizer.json`.
         max_positions: positions that the backbone has.
+        mask_token: what `{mask}` becomes. Where a template has one, the text's own are read as spaces.
     """
 
-    def __init__(self, tokenizer_json: bytes, max_positions: int) -> None:
+    def __init__(self, tokenizer_json: bytes, max_positions: int, mask_token: str = "") -> None:
         try:
             self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
         except Exception as error:
@@ -36,22 +38,49 @@ class TextEncoder:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._max_positions = max_positions
+        self._mask_token = mask_token
         self._special = self._tokenizer.num_special_tokens_to_add(False)
 
     def max_length(self, task: Task) -> int:
-        """Most tokens that a text of this task can have, special tokens included."""
+        """Most tokens that a text of this task can have, special tokens and template included."""
         return min(task.max_length, self._max_positions - max(task.position_offset, task.prompt_length))
+
+    def words(self, text: str) -> list[int]:
+        """Token ids of a text alone, without template or special tokens."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def encode(self, texts: Sequence[str], tasks: Sequence[Task]) -> list[Tokens]:
         """Tokenize texts, each with the template and the length of its own task."""
-        filled = [task.template.replace(TEXT_SLOT, text) for text, task in zip(texts, tasks, strict=True)]
-        rows = []
+        frames = [self._frame(task) for task in tasks]
+        if self._mask_token:
+            texts = [
+                text.replace(self._mask_token, " ") if task.pooling == "mask" else text
+                for text, task in zip(texts, tasks, strict=True)
+            ]
+        filled = [text.join(frame) for text, frame in zip(texts, frames, strict=True)]
         encodings = self._tokenizer.encode_batch(filled, add_special_tokens=False)
-        for encoding, task in zip(encodings, tasks, strict=True):
+        rows = []
+        for encoding, text, frame, task in zip(encodings, texts, frames, tasks, strict=True):
             room = max(1, self.max_length(task) - self._special)
             truncated = len(encoding.ids) > room
             if truncated:
-                encoding.truncate(room)
+                encoding = self._cut(encoding, text, frame, room)
             # Without special tokens an empty text has no token at all, and a run needs one.
             rows.append(Tokens(self._tokenizer.post_process(encoding).ids or [0], truncated))
         return rows
+
+    def _frame(self, task: Task) -> tuple[str, str]:
+        before, _, after = task.template.partition(TEXT_SLOT)
+        return before.replace(MASK_SLOT, self._mask_token), after.replace(MASK_SLOT, self._mask_token)
+
+    def _cut(self, encoding: Encoding, text: str, frame: tuple[str, str], room: int) -> Encoding:
+        """Cut the end of the text, not of what the template puts behind it."""
+        while frame[1] and len(encoding.ids) > room and text:
+            start = len(frame[0])
+            ends = [end for begin, end in encoding.offsets if begin >= start and end <= start + len(text)]
+            kept = len(ends) - (len(encoding.ids) - room)
+            # Tokens of one character share their ends: at least that character goes.
+            text = text[: min(ends[kept - 1] - start, len(text) - 1)] if 0 < kept < len(ends) else ""
+            encoding = self._tokenizer.encode(text.join(frame), add_special_tokens=False)
+        encoding.truncate(room)
+        return encoding

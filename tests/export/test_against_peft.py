@@ -30,7 +30,7 @@ def peft_states(folder: Path, config: PeftConfig) -> tuple[torch.Tensor, torch.T
 
 def our_features(folder: Path, inputs: dict[str, torch.Tensor], tensors: dict[str, torch.Tensor]) -> np.ndarray:
     """Features at [CLS], the text's positions after the prompt's, as PEFT has them."""
-    backbone = load_backbone(str(folder), pooling="cls")
+    backbone = load_backbone(str(folder))
     lengths = {"tasks": 1, "prompt": 0, "prefix": 0, "labels": 2}
     if contract.PROMPT_EMBEDDINGS in tensors:
         lengths["prompt"] = LENGTH
@@ -41,6 +41,7 @@ def our_features(folder: Path, inputs: dict[str, torch.Tensor], tensors: dict[st
         for name, spec in contract.BANK_INPUTS.items()
     }
     bank[contract.POSITION_OFFSET] *= LENGTH
+    bank[contract.POOLING] *= contract.POOLINGS.index("cls")
     index = torch.zeros(len(TEXTS), dtype=torch.int64)
     with torch.no_grad():
         return backbone(**inputs, task_index=index, **bank)[1].numpy()

@@ -9,11 +9,13 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig
 
 from edgetune_export import attention, passes, quantize
-from edgetune_export.backbone import FAMILIES, Backbone
+from edgetune_export.backbone import Backbone
+from edgetune_export.families import FAMILIES
 from edgetune_export.graph import to_onnx, with_default_bank
+from edgetune_export.loading import from_language_model, language_model_class
 from edgetune_runtime import contract
 
 SMALL = {
@@ -31,25 +33,37 @@ MORE: dict[str, dict[str, Any]] = {
     "albert": {"embedding_size": 16},
     "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48},
     "electra": {"embedding_size": 16},
+    "bart": {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
+             "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48},
+    "gemma3_text": {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8,
+                    "layer_types": ["sliding_attention", "full_attention"]},
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96},
     "llama": {"num_key_value_heads": 2},
     "modernbert": {"cls_token_id": 0, "sep_token_id": 2, "local_attention": 16},
+    "mt5": {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4,
+            "decoder_start_token_id": 1},
+    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 24},
+    "t5": {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_decoder_layers": 1, "num_heads": 4,
+           "decoder_start_token_id": 1},
     "qwen2": {"num_key_value_heads": 2},
     "qwen3": {"num_key_value_heads": 2, "head_dim": 8},
 }
+MASK_ID = 4
 LENGTHS = [(0, 0), (1, 0), (20, 0), (0, 1), (0, 20), (4, 3)]
 """Prompt and prefix lengths."""
 
 
-def tiny_backbone(architecture: str, pooling: str | None = None) -> Backbone:
+def language_model(architecture: str) -> Any:
     torch.manual_seed(0)
     config = AutoConfig.for_model(architecture, **{**SMALL, **MORE.get(architecture, {})})
-    model = AutoModel.from_config(config, attn_implementation=attention.IMPLEMENTATION)
+    model = language_model_class(architecture).from_config(config, attn_implementation=attention.IMPLEMENTATION)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.15)
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = None
-    return Backbone(model, architecture, b"", pooling)
+    return model
+
+
+def tiny_backbone(architecture: str) -> Backbone:
+    return from_language_model(language_model(architecture), architecture, b"", mask_token=("[MASK]", MASK_ID))
 
 
 def feed(backbone: Backbone, prompt: int, prefix: int, tasks: int, batch: int) -> dict[str, np.ndarray]:
@@ -64,11 +78,13 @@ def feed(backbone: Backbone, prompt: int, prefix: int, tasks: int, batch: int) -
             random.normal(0, 0.5, shape).astype(np.float32) if spec.dtype == "float32" else np.ones(shape, int)
         )
     arrays[contract.INPUT_IDS] = random.integers(3, backbone.config.vocab_size, (batch, 11))
+    arrays[contract.INPUT_IDS][:, 1] = MASK_ID
     arrays[contract.TASK_INDEX] = random.integers(0, tasks, batch)
     for row in range(batch):
         arrays[contract.ATTENTION_MASK][row, 11 - 2 * row :] = 0 if row else 1
     for row in range(tasks):
-        arrays[contract.PROMPT_MASK][row, max(0, prompt - row) :] = 0
+        arrays[contract.PROMPT_MASK][row, : min(prompt, row)] = 0
+        arrays[contract.POOLING][row] = contract.POOLINGS.index(backbone.poolings[row % len(backbone.poolings)])
         arrays[contract.PREFIX_MASK][row, max(0, prefix - row) :] = 0
         arrays[contract.POSITION_OFFSET][row] = backbone.position_offset(max(0, prompt + prefix - 2 * row))
     return arrays
@@ -105,23 +121,78 @@ def test_graph_equals_pytorch(architecture: str) -> None:
                 np.testing.assert_allclose(mine, expected, atol=1e-4, err_msg=f"{prompt=} {prefix=} {tasks=}")
 
 
-@pytest.mark.parametrize("pooling", contract.POOLINGS)
-def test_every_pooling_equals_pytorch_and_runs_bare(pooling: str) -> None:
-    backbone = tiny_backbone("bert", pooling)
+def masked_language_model() -> tuple[Any, Backbone]:
+    """A tiny BERT whole, and the backbone taken from an equal one."""
+    whole, taken = (language_model("bert") for _ in range(2))
+    return whole, from_language_model(taken, "bert", b"", mask_token=("[MASK]", MASK_ID))
+
+
+def test_every_pooling_equals_transformers_and_runs_bare() -> None:
+    whole, backbone = masked_language_model()
     opened = session(with_default_bank(to_onnx(backbone), backbone))
-    arrays = feed(backbone, 3, 2, 2, 4)
-    (got,) = opened.run([contract.FEATURES], arrays)
-    np.testing.assert_allclose(got, torch_outputs(backbone, arrays)[1], atol=1e-4)
-
+    arrays = feed(backbone, 0, 0, 1, 4)
     text = {name: arrays[name] for name in (contract.INPUT_IDS, contract.ATTENTION_MASK)}
-    hidden = backbone.model(**{name: torch.from_numpy(array) for name, array in text.items()}).last_hidden_state
+    hidden = whole.bert(**{name: torch.from_numpy(array) for name, array in text.items()}).last_hidden_state
+    lengths = text[contract.ATTENTION_MASK].sum(axis=1)
+    expected = {
+        "cls": hidden[:, 0],
+        "mean": torch.stack([row[:length].mean(dim=0) for row, length in zip(hidden, lengths, strict=True)]),
+        "last": torch.stack([row[length - 1] for row, length in zip(hidden, lengths, strict=True)]),
+        "mask": whole.cls.predictions.transform(hidden[:, 1]),
+    }
+    assert set(expected) == set(backbone.poolings)
+    for pooling, features in expected.items():
+        feed_pooling = {contract.POOLING: np.array([contract.POOLINGS.index(pooling)])}
+        (got,) = opened.run([contract.FEATURES], {**text, contract.TASK_INDEX: np.zeros(4, int), **feed_pooling})
+        np.testing.assert_allclose(got, features.detach().numpy(), atol=1e-4, err_msg=pooling)
     (bare,) = opened.run([contract.FEATURES], {**text, contract.TASK_INDEX: np.zeros(4, int)})
-    expected = backbone._pool(hidden, torch.from_numpy(text[contract.ATTENTION_MASK])).detach().numpy()
-    np.testing.assert_allclose(bare, expected, atol=1e-4)
+    np.testing.assert_allclose(bare, expected["mean"].detach().numpy(), atol=1e-4)
 
 
-def test_a_mixed_batch_equals_separate_runs() -> None:
-    backbone = tiny_backbone("bert")
+def test_an_encoder_decoder_answers_as_transformers_does_at_the_first_step() -> None:
+    """Prompt embeddings before the encoder's text, nothing else: what `inputs_embeds` gives in transformers."""
+    for architecture in ("t5", "bart"):
+        whole = language_model(architecture)
+        backbone = from_language_model(language_model(architecture), architecture, b"")
+        arrays = feed(backbone, 5, 0, 1, 3)
+        # BART counts positions along the row; edgetune lets the task say where its text begins.
+        arrays[contract.POSITION_OFFSET][:] = 5
+        embeds = torch.cat(
+            [
+                torch.from_numpy(arrays[contract.PROMPT_EMBEDDINGS]).expand(3, -1, -1),
+                whole.get_input_embeddings()(torch.from_numpy(arrays[contract.INPUT_IDS])),
+            ],
+            dim=1,
+        )
+        mask = torch.from_numpy(np.concatenate([np.ones((3, 5), int), arrays[contract.ATTENTION_MASK]], axis=1))
+        start = torch.full((3, 1), whole.config.decoder_start_token_id)
+        with torch.no_grad():
+            words = whole(inputs_embeds=embeds, attention_mask=mask, decoder_input_ids=start).logits[:, 0]
+        weights, biases = backbone.vocabulary.rows([7, 9, 11], backbone.sizes.hidden)
+        arrays[contract.HEAD_WEIGHT], arrays[contract.HEAD_BIAS] = weights[None].numpy(), biases[None].numpy()
+        np.testing.assert_allclose(torch_outputs(backbone, arrays)[0], words[:, [7, 9, 11]].numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", [name for name in FAMILIES if FAMILIES[name].language_model == "fill-mask"])
+def test_features_at_a_mask_lead_to_the_words_that_the_language_model_says(architecture: str) -> None:
+    whole = language_model(architecture)
+    backbone = from_language_model(language_model(architecture), architecture, b"", mask_token=("[MASK]", MASK_ID))
+    arrays = feed(backbone, 0, 0, 1, 3)
+    arrays[contract.POOLING][:] = contract.POOLINGS.index("mask")
+    weights, biases = backbone.vocabulary.rows(range(3, 60), backbone.sizes.hidden)
+    arrays[contract.HEAD_WEIGHT], arrays[contract.HEAD_BIAS] = weights[None].numpy(), biases[None].numpy()
+    with torch.no_grad():
+        words = whole(
+            input_ids=torch.from_numpy(arrays[contract.INPUT_IDS]),
+            attention_mask=torch.from_numpy(arrays[contract.ATTENTION_MASK]),
+        ).logits
+    np.testing.assert_allclose(torch_outputs(backbone, arrays)[0], words[:, 1, 3:60].numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gemma3_text", "modernbert", "t5"])
+def test_a_mixed_batch_equals_separate_runs(architecture: str) -> None:
+    """Also with narrow windows and with positions by distance, thanks to prompts that are padded on the left."""
+    backbone = tiny_backbone(architecture)
     opened = session(with_default_bank(to_onnx(backbone), backbone))
     arrays = feed(backbone, 6, 5, 4, 5)
     (together,) = opened.run([contract.LOGITS], arrays)
@@ -131,7 +202,7 @@ def test_a_mixed_batch_equals_separate_runs() -> None:
         single = {name: arrays[name][task] for name in contract.BANK_INPUTS}
         prompt, prefix = (int(single[name].sum()) for name in (contract.PROMPT_MASK, contract.PREFIX_MASK))
         for name in (contract.PROMPT_EMBEDDINGS, contract.PROMPT_MASK):
-            single[name] = single[name][:, :prompt]
+            single[name] = single[name][:, single[name].shape[1] - prompt :]
         for name in (contract.PREFIX_KEYS, contract.PREFIX_VALUES):
             single[name] = single[name][:, :, :, :prefix]
         single[contract.PREFIX_MASK] = single[contract.PREFIX_MASK][:, :prefix]

@@ -28,7 +28,8 @@ MANIFEST = Manifest(
     backbone_sha256="ab" * 32,
     sizes=BackboneSizes(embedding=4, hidden=8, layers=2, kv_heads=1, head_dim=2),
     max_positions=64,
-    pooling="mean",
+    poolings=("mean", "cls"),
+    mask_token="[MASK]",
     graphs={
         "fp32": Graph("onnx/model.onnx", True, {"colour": TaskParity(8, 1e-6, 1.0, 0.75, 0.75)}),
         "int8": Graph("onnx/model_int8.onnx", False, {"größe": TaskParity(8, 0.1, 0.875)}),
@@ -355,7 +356,7 @@ def wrong_shape(task: Task) -> Task:
     ("change", "message"),
     [
         (lambda task: dataclasses.replace(task, backbone_sha256="ab" * 32), r"backbone .* \(abababababab…\), but this"),
-        (lambda task: dataclasses.replace(task, pooling="last"), "pooling 'last', this bundle by"),
+        (lambda task: dataclasses.replace(task, pooling="decoder"), "pooling 'decoder', which"),
         (wrong_shape, r"head_weight of shape \[3, 7\]: expected \[3, 32\]"),
         (lambda task: dataclasses.replace(task, name="../mood"), "task name '../mood' cannot be used"),
     ],

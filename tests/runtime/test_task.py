@@ -115,7 +115,7 @@ def with_nan(name: str, value: float) -> Task:
         pytest.param(changed(tensors=without("prefix_keys", "prefix_values")), id="prompt"),
         pytest.param(changed(tensors=head_only(), metrics={}), id="head alone"),
         pytest.param(put(prompt_embeddings=np.zeros((0, 4), np.float32)), id="empty prompt"),
-        pytest.param(changed(template="{text}{text}", name="A.b_c-9", labels=("", " ", "\n")), id="strange strings"),
+        pytest.param(changed(template="{text}{txet}", name="A.b_c-9", labels=("", " ", "\n")), id="strange strings"),
     ],
 )
 def test_a_task_comes_back_equal(task: Task, tmp_path: Path) -> None:
@@ -373,8 +373,11 @@ def test_another_type_written_in_the_header_is_refused(dtype: str) -> None:
         pytest.param(changed(temperature=-0.5), "temperature -0.5", id="temperature below 0"),
         pytest.param(changed(temperature=float("nan")), "temperature nan", id="temperature nan"),
         pytest.param(changed(temperature=float("inf")), "temperature inf", id="temperature inf"),
-        pytest.param(changed(template="the {txt}"), r"template 'the {txt}': expected.*{text}", id="template"),
-        pytest.param(changed(pooling="max"), r"pooling 'max': expected one of \['cls', 'mean', 'last'\]", id="pooling"),
+        pytest.param(changed(template="the {txt}"), r"template 'the {txt}'.*expected one {text}", id="template"),
+        pytest.param(changed(template="{text} {text}"), "expected one {text}", id="two texts"),
+        pytest.param(changed(template="{text} {mask}"), r"pooling 'mean': expected.*else none", id="mask for mean"),
+        pytest.param(changed(pooling="mask"), "one {mask} where the pooling is 'mask'", id="no mask"),
+        pytest.param(changed(pooling="max"), r"pooling 'max': expected one of \['cls', 'mean', 'last', 'mask', 'decoder'\]", id="pooling"),
         pytest.param(changed(max_length=0), "max_length 0", id="max_length"),
         pytest.param(changed(position_offset=-1), "position_offset -1", id="position_offset"),
     ],
@@ -416,7 +419,7 @@ def fit(task: Task = SAMPLE, **other: Any) -> None:
         other.get("backbone_sha256", SAMPLE.backbone_sha256),
         "this/one",
         other.get("sizes", SIZES),
-        other.get("pooling", SAMPLE.pooling),
+        other.get("poolings", ("mean", "cls")),
         other.get("max_positions", 64),
     )
 
@@ -437,9 +440,9 @@ def test_a_prompt_that_leaves_no_room_is_refused(max_positions: int) -> None:
         fit(max_positions=max_positions)
 
 
-def test_another_pooling_is_refused_with_both_names() -> None:
-    with pytest.raises(TaskError, match="'colour' reads its features by pooling 'mean', this bundle by 'last'"):
-        fit(pooling="last")
+def test_a_pooling_that_the_backbone_lacks_is_refused() -> None:
+    with pytest.raises(TaskError, match="'colour' reads.*pooling 'mean', which this/one does not have: .*of last, cls"):
+        fit(poolings=("last", "cls"))
 
 
 @pytest.mark.parametrize(

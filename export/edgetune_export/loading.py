@@ -1,0 +1,115 @@
+"""Loading a frozen backbone."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from optimum.exporters.tasks import TasksManager
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+
+from edgetune_export import attention
+from edgetune_export.backbone import Backbone
+from edgetune_export.families import FAMILIES
+from edgetune_export.language_model import MaskTransform, OneStep, take_vocabulary
+from edgetune_export.quiet import quiet
+from edgetune_runtime.errors import BackboneError, MissingPackageError
+
+
+def load_backbone(model: str) -> Backbone:
+    """Load a frozen backbone in fp32.
+
+    Args:
+        model: a local folder, a `.gguf` file, or a hub id.
+
+    Raises:
+        BackboneError: it cannot be found or loaded, or its architecture is not supported.
+        MissingPackageError: a `.gguf` file was named and `gguf` is not installed.
+    """
+    path = Path(model)
+    if path.suffix == ".gguf":
+        if find_spec("gguf") is None:
+            raise MissingPackageError("gguf", "gguf")
+        source: dict[str, Any] = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    else:
+        source = {"pretrained_model_name_or_path": model}
+    with quiet():
+        config = _or_backbone_error(model, AutoConfig.from_pretrained, source)
+        if config.model_type not in FAMILIES:
+            raise BackboneError(
+                f"{model} has the architecture '{config.model_type}', which is not supported: expected one of "
+                f"{', '.join(sorted(FAMILIES))}"
+            )
+        options = {"attn_implementation": attention.IMPLEMENTATION, "dtype": torch.float32}
+        loaded, report = _or_backbone_error(
+            model,
+            language_model_class(config.model_type).from_pretrained,
+            {**source, **options, "output_loading_info": True},
+        )
+        tokenizer = _or_backbone_error(model, AutoTokenizer.from_pretrained, source)
+    if not getattr(tokenizer, "is_fast", False):
+        raise BackboneError(f"{model} has no fast tokenizer: expected a tokenizer.json beside the weights")
+    if tokenizer.vocab_size * 2 < config.vocab_size:
+        raise BackboneError(
+            f"the tokenizer of {model} knows {tokenizer.vocab_size} tokens and the model {config.vocab_size}: is "
+            f"tokenizer.json missing? Copy the tokenizer's files beside the weights"
+        )
+    inside = _inside(loaded)
+    missing = sorted(name for name in report["missing_keys"] if name.startswith(inside))
+    if missing:
+        raise BackboneError(
+            f"the weights of {model} lack {len(missing)} tensors, the first of them {missing[0]}: the file is not "
+            f"whole or belongs to another architecture; copy or download it again"
+        )
+    return from_language_model(
+        loaded,
+        _name(model),
+        tokenizer.backend_tokenizer.to_str().encode(),
+        mask_token=(tokenizer.mask_token, tokenizer.mask_token_id) if tokenizer.mask_token else None,
+        has_vocabulary=all(name.startswith(inside) for name in report["missing_keys"]),
+    )
+
+
+def from_language_model(
+    model: PreTrainedModel,
+    name: str,
+    tokenizer_json: bytes,
+    mask_token: tuple[str, int] | None = None,
+    has_vocabulary: bool = True,
+) -> Backbone:
+    """The backbone of a language model that was loaded with edgetune's attention; takes the model apart.
+
+    Args:
+        model: of the class that `language_model_class` names.
+        name: what to call it.
+        tokenizer_json: the contents of its `tokenizer.json`.
+        mask_token: its tokenizer's mask token and that token's id, where it has one.
+        has_vocabulary: whether the layers that lead to the vocabulary are trained.
+    """
+    config = model.config
+    core = OneStep(model) if config.is_encoder_decoder else getattr(model, model.base_model_prefix)
+    vocabulary = take_vocabulary(model) if has_vocabulary else None
+    fills_masks = has_vocabulary and FAMILIES[config.model_type].language_model == "fill-mask"
+    mask_transform = MaskTransform(model) if fills_masks else None
+    return Backbone(core, config, name, tokenizer_json, mask_token, mask_transform, vocabulary)
+
+
+def language_model_class(architecture: str) -> Any:
+    """The class that loads an architecture with its vocabulary."""
+    return TasksManager.get_model_class_for_task(FAMILIES[architecture].language_model, model_type=architecture)
+
+
+def _inside(model: PreTrainedModel) -> tuple[str, ...]:
+    """Prefixes of the names of the backbone's tensors; the others lead from its features to the vocabulary."""
+    prefix = model.base_model_prefix
+    return (f"{prefix}.",) if hasattr(model, prefix) else ("encoder.", "decoder.", "shared.")
+
+
+def _name(model: str) -> str:
+    path = Path(model).resolve()
+    if not path.exists():
+        return model
+    # Packages keep their weights in a folder called "model", which says nothing.
+    return path.parent.name if path.name == "model" else path.name
