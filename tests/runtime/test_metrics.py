@@ -88,6 +88,12 @@ def test_within_a_bin_errors_cancel_and_between_bins_they_do_not() -> None:
     assert calibration_error(np.array([0.5, 0.6]), np.array([True, False])) == pytest.approx((0.5 + 0.6) / 2)
 
 
+def test_the_edge_between_two_bins_belongs_to_the_lower() -> None:
+    # 0.2 is 3/15 and shares its bin with 0.15.
+    found = calibration_error(np.array([0.2, 0.15]), np.array([True, False]))
+    assert found == pytest.approx((0.8 - 0.15) / 2)
+
+
 @pytest.mark.parametrize(
     ("score", "right", "error"), [(1.0, True, 0.0), (1.0, False, 1.0), (0.0, False, 0.0), (0.0, True, 1.0)]
 )
