@@ -22,6 +22,7 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from edgetune.calibration import fit_temperature, logits_calibration_error
 from edgetune.data import label_set
 from edgetune.progress import Progress
 from edgetune.prompts import METHODS, Prefix, SoftPrompt
@@ -173,7 +174,7 @@ def train(
     Args:
         backbone: the frozen backbone; none of its weights change.
         train_rows: texts to learn from.
-        dev_rows: texts that choose the best epoch.
+        dev_rows: texts that choose the best epoch, and then the temperature.
         options: how to train.
         out: the task file to write. `OUT.checkpoints` beside it holds an unfinished training.
         resume: go on with the unfinished training, if there is one.
@@ -181,7 +182,7 @@ def train(
     Raises:
         DataError: fewer than two labels, or labels in the development data that training has not.
         EdgetuneError: an unfinished training is to be resumed with another backbone, options or data, or the
-            file cannot be written.
+            file cannot be written, or the training diverged.
     """
     files.check_task_name(options.task)
     if not out.name or out.is_dir():
@@ -236,6 +237,14 @@ def train(
     trainer.train(resume_from_checkpoint=last)
     dev_accuracy = [entry["eval_accuracy"] for entry in trainer.state.log_history if "eval_accuracy" in entry]
     best = float(trainer.state.best_metric or 0.0)
+    dev = trainer.predict(encoded_dev)  # by the best epoch
+    logits, right = np.asarray(dev.predictions), np.asarray(dev.label_ids)
+    if not np.isfinite(logits).all():
+        raise EdgetuneError(
+            "the training diverged: it ended in numbers that are not finite; train with a lower --lr, or without "
+            "--mixed-precision"
+        )
+    temperature = fit_temperature(logits, right)
     task = Task(
         name=options.task,
         labels=labels,
@@ -246,7 +255,14 @@ def train(
         pooling=options.pooling or backbone.poolings[0],
         position_offset=position_offset,
         max_length=options.max_length,
-        metrics={"dev_accuracy": best, "dev_rows": len(dev_rows), "best_epoch": dev_accuracy.index(best) + 1},
+        temperature=temperature,
+        metrics={
+            "dev_accuracy": best,
+            "dev_rows": len(dev_rows),
+            "best_epoch": dev_accuracy.index(best) + 1,
+            "dev_ece": logits_calibration_error(logits, right, temperature),
+            "dev_ece_unscaled": logits_calibration_error(logits, right, 1.0),
+        },
     )
     task.save(out)
     shutil.rmtree(checkpoints, ignore_errors=True)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgetune.cli.options import FILE, engine_options, find_task, note, print_json
+from edgetune.cli.options import FILE, engine_options, find_task, min_score_option, note, print_json
 
 if TYPE_CHECKING:
-    from edgetune_runtime.engine import Engine
+    from edgetune_runtime.engine import Engine, Result
     from edgetune_runtime.rows import Request
 
 
@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="One text a line, or one JSON object a line.",
 )
+@min_score_option
 @engine_options
 def classify(
     bundle: Path,
     source: str,
     task: str | None,
     kind: str,
+    min_score: float | None,
     precision: str | None,
     device: str,
     threads: int | None,
@@ -42,11 +44,12 @@ def classify(
     """Classify lines of text, or of JSON objects with `text` and, if wanted, `id` and `task`.
 
     Prints one JSON object a row, in the order of the rows: id, task, label, scores, status. The status is "ok",
-    "truncated" (the text was longer than the task reads) or "error" (with the reason; other rows go on).
+    "truncated" (the text was longer than the task reads), "abstained" (no score reached --min-score: the label
+    is null, also where the text was truncated) or "error" (with the reason; other rows go on).
 
     \b
     Example:
-      echo "it broke again" | edgetune classify bundle --task sentiment
+      echo "it broke again" | edgetune classify bundle --task sentiment --min-score 0.8
     """
     from edgetune_runtime.engine import Engine
     from edgetune_runtime.errors import DataError
@@ -62,7 +65,7 @@ def classify(
     with stream, Engine(bundle, precision, device, threads) as engine:
         default = None if task is None else find_task(engine, task).name
         for requests in read_requests(stream, as_json):
-            for answer in _answers(engine, requests, default):
+            for answer in _answers(engine, requests, default, min_score or 0.0):
                 counts[answer["status"]] += 1
                 print_json(answer)
             if sys.stderr.isatty() and not sys.stdout.isatty():
@@ -73,7 +76,7 @@ def classify(
         note(f"\r{counts.total():,} rows in {seconds:.1f} s ({counts.total() / seconds:,.0f} rows/s): {summary}")
 
 
-def _answers(engine: Engine, requests: list[Request], default: str | None) -> list[dict[str, Any]]:
+def _answers(engine: Engine, requests: list[Request], default: str | None, min_score: float) -> list[dict[str, Any]]:
     from edgetune_runtime.errors import TaskError
 
     problems: dict[int, str] = {}
@@ -90,7 +93,7 @@ def _answers(engine: Engine, requests: list[Request], default: str | None) -> li
                 pairs[place] = (request.text, name)
             except TaskError as error:
                 problems[place] = str(error)
-    results = dict(zip(pairs, engine.classify(list(pairs.values())), strict=True))
+    results = dict(zip(pairs, engine.classify(list(pairs.values()), min_score=min_score), strict=True))
     answers: list[dict[str, Any]] = []
     for place, request in enumerate(requests):
         if place in problems:
@@ -103,7 +106,13 @@ def _answers(engine: Engine, requests: list[Request], default: str | None) -> li
                 "task": result.task,
                 "label": result.label,
                 "scores": {label: round(score, 6) for label, score in result.scores.items()},
-                "status": "truncated" if result.truncated else "ok",
+                "status": _status(result),
             }
         )
     return answers
+
+
+def _status(result: Result) -> str:
+    if result.abstained:
+        return "abstained"
+    return "truncated" if result.truncated else "ok"

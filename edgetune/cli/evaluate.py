@@ -8,7 +8,16 @@ from pathlib import Path
 
 import click
 
-from edgetune.cli.options import FILE, column_options, engine_options, find_task, json_option, note, print_json
+from edgetune.cli.options import (
+    FILE,
+    column_options,
+    engine_options,
+    find_task,
+    json_option,
+    min_score_option,
+    note,
+    print_json,
+)
 
 _CHUNK_ROWS = 256
 
@@ -17,6 +26,7 @@ _CHUNK_ROWS = 256
 @click.argument("bundle", type=FILE)
 @click.option("--task", required=True, help="A task of the bundle, or a task file.")
 @click.option("--data", required=True, type=FILE, help="Labelled texts: .jsonl or .csv.")
+@min_score_option
 @engine_options
 @column_options
 @json_option
@@ -24,6 +34,7 @@ def evaluate(
     bundle: Path,
     task: str,
     data: Path,
+    min_score: float | None,
     precision: str | None,
     device: str,
     threads: int | None,
@@ -31,15 +42,20 @@ def evaluate(
     label_column: str,
     as_json: bool,
 ) -> None:
-    """Measure a task on labelled texts: accuracy, macro-F1, confusion table, rows per second.
+    """Measure a task on labelled texts: accuracy, macro-F1, calibration, confusion table, rows per second.
+
+    The expected calibration error (ECE) says how far scores are from the share of right answers: 0 is best. With
+    --min-score also the share of rows that are answered, and the accuracy on them; all else counts every row.
 
     \b
     Example:
-      edgetune evaluate bundle --task sentiment --data test.jsonl --precision int8
+      edgetune evaluate bundle --task sentiment --data test.jsonl --min-score 0.8
     """
+    import numpy as np
+
     from edgetune_runtime.engine import Engine, Result
     from edgetune_runtime.errors import DataError
-    from edgetune_runtime.metrics import quality
+    from edgetune_runtime.metrics import calibration_error, quality
     from edgetune_runtime.rows import read_labelled
 
     rows = read_labelled(data, text_column, label_column)
@@ -57,10 +73,17 @@ def evaluate(
         starts = range(0, len(rows), _CHUNK_ROWS)
         with click.progressbar(starts, label="classifying", file=sys.stderr) as bar:
             for start in bar:
-                results += engine.classify([row.text for row in rows[start : start + _CHUNK_ROWS]], loaded.name)
+                texts = [row.text for row in rows[start : start + _CHUNK_ROWS]]
+                results += engine.classify(texts, loaded.name, min_score or 0.0)
         seconds = time.monotonic() - began
         used = engine.precision
-    measured = quality([row.label for row in rows], [result.label for result in results], loaded.labels)
+    measured = quality([row.label for row in rows], [result.best for result in results], loaded.labels)
+    right = np.array([result.best == row.label for result, row in zip(results, rows, strict=True)])
+    ece = calibration_error(np.array([result.scores[result.best] for result in results]), right)
+    answered = np.array([not result.abstained for result in results])
+    accuracy_answered = float(right[answered].mean()) if answered.any() else None
+    coverage = float(answered.mean())
+    abstaining = {"min_score": min_score, "coverage": coverage, "accuracy_answered": accuracy_answered}
     truncated = sum(result.truncated for result in results)
     if truncated:
         note(f"{truncated} of {len(rows)} texts are longer than the task reads: their ends were not read")
@@ -72,17 +95,25 @@ def evaluate(
                 "rows": len(rows),
                 "accuracy": measured.accuracy,
                 "macro_f1": measured.macro_f1,
+                "ece": ece,
                 "labels": list(loaded.labels),
                 "confusion": measured.confusion.tolist(),
                 "rows_per_second": len(rows) / seconds,
                 "truncated": truncated,
+                **({} if min_score is None else abstaining),
             }
         )
         return
     click.echo(
-        f"task {loaded.name}, {used}: accuracy {measured.accuracy:.3f}, macro-F1 {measured.macro_f1:.3f} on "
-        f"{len(rows):,} rows, {len(rows) / seconds:,.0f} rows/s"
+        f"task {loaded.name}, {used}: accuracy {measured.accuracy:.3f}, macro-F1 {measured.macro_f1:.3f}, "
+        f"ECE {ece:.3f} on {len(rows):,} rows, {len(rows) / seconds:,.0f} rows/s"
     )
+    if min_score is not None:
+        on_them = "" if accuracy_answered is None else f", accuracy on them {accuracy_answered:.3f}"
+        click.echo(
+            f"with --min-score {min_score:g}: {answered.sum():,} of {len(rows):,} rows answered (coverage "
+            f"{coverage:.3f}){on_them}"
+        )
     width = max(12, *(len(label) + 2 for label in loaded.labels))
     click.echo("\nright label (row), answer (column):")
     click.echo(" " * width + "".join(f"{label:>{width}}" for label in loaded.labels))

@@ -68,6 +68,15 @@ def engine_options(command: Command) -> Command:
     return command
 
 
+def min_score_option(command: Command) -> Command:
+    """`--min-score`: the score below which a row is not answered."""
+    return click.option(
+        "--min-score",
+        type=click.FloatRange(0, 1),
+        help="Abstain where the best label's score is below this, 0 to 1. [default: answer every row]",
+    )(command)
+
+
 def column_options(command: Command) -> Command:
     """What the columns of labelled data are called."""
     options = [

@@ -12,7 +12,9 @@ from edgetune.cli.options import FILE, column_options, json_option, needs, note,
 @click.command()
 @click.argument("model")
 @click.option("--data", required=True, help="Training data: .jsonl, .csv, or a hub data set as NAME[:SPLIT].")
-@click.option("--eval-data", help="Development data, to choose the best epoch. [default: a tenth of --data]")
+@click.option(
+    "--eval-data", help="Development data, to choose the best epoch and the temperature. [default: a tenth of --data]"
+)
 @click.option("--task", required=True, help="Name of the task.")
 @click.option("--out", required=True, type=FILE, help="Task file to write, such as NAME.safetensors.")
 @click.option(
@@ -77,8 +79,9 @@ def train(
 ) -> None:
     """Train a task on the frozen backbone MODEL: a local folder, a .gguf file, or a hub id.
 
-    Only the prompt and the head are trained. The epoch that is best on development data is kept. A training
-    that is broken off leaves its state in OUT.checkpoints, and goes on from there with --resume.
+    Only the prompt and the head are trained. The epoch that is best on development data is kept, and one
+    temperature fitted there makes the scores as sure as the answers are right. A training that is broken off
+    leaves its state in OUT.checkpoints, and goes on from there with --resume.
 
     \b
     Example:
@@ -125,6 +128,8 @@ def train(
                 "labels": list(report.task.labels),
                 "dev_accuracy": report.task.metrics["dev_accuracy"],
                 "dev_accuracy_by_epoch": report.dev_accuracy,
+                "dev_ece": report.task.metrics["dev_ece"],
+                "temperature": report.task.temperature,
                 "trained_parameters": report.trained_parameters,
                 "backbone_parameters": report.backbone_parameters,
                 "bytes": out.stat().st_size,
@@ -134,7 +139,8 @@ def train(
     else:
         click.echo(
             f"{out}: dev accuracy {report.task.metrics['dev_accuracy']:.3f} after epoch "
-            f"{report.task.metrics['best_epoch']:.0f} of {epochs}, "
+            f"{report.task.metrics['best_epoch']:.0f} of {epochs}, ECE {report.task.metrics['dev_ece']:.3f} at "
+            f"temperature {report.task.temperature:.2f}, "
             f"{len(report.task.labels)} labels, {report.trained_parameters:,} numbers trained ({share:.2%} of the "
             f"backbone), {out.stat().st_size / 1000:,.0f} kB, {report.seconds:.0f} s"
         )

@@ -34,15 +34,22 @@ class Result:
 
     Attributes:
         task: the task that answered.
-        label: the most probable label.
+        best: the most probable label.
         scores: label → probability; they sum to 1.
         truncated: whether the end of the text was not read, because it was longer than the task allows.
+        abstained: whether the best label's score is below the `min_score` of the call, so there is no answer.
     """
 
     task: str
-    label: str
+    best: str
     scores: Mapping[str, float]
     truncated: bool = False
+    abstained: bool = False
+
+    @property
+    def label(self) -> str | None:
+        """The answer: the most probable label, or `None` where the task abstained."""
+        return None if self.abstained else self.best
 
 
 @dataclass(frozen=True)
@@ -179,27 +186,32 @@ class Engine:
         if not known:
             raise TaskError(f"no task '{name}' to remove: the engine has {', '.join(self.task_names) or 'none'}")
 
-    def classify(self, texts: Sequence[str] | Sequence[tuple[str, str]], task: str | None = None) -> list[Result]:
+    def classify(
+        self, texts: Sequence[str] | Sequence[tuple[str, str]], task: str | None = None, min_score: float = 0.0
+    ) -> list[Result]:
         """Classify texts.
 
         Args:
             texts: texts, or (text, task name) pairs, which may mix tasks.
             task: the task of the texts that name none.
+            min_score: abstain where the best label's score is below it, 0 to 1.
 
         Returns:
             One result a text, in the same order.
 
         Raises:
             TaskError: there is no such task.
-            DataError: a text is not a string, or has no task.
+            DataError: a text is not a string, or has no task, or `min_score` is not from 0 to 1.
         """
+        if not 0 <= min_score <= 1:
+            raise DataError(f"min_score is {min_score}: expected a probability, from 0 to 1")
         pairs = [self._pair(index, item, task) for index, item in enumerate(_sequence(texts))]
         tasks_by_name = {name: self.task(name) for name in dict.fromkeys(name for _, name in pairs)}
         tasks = [tasks_by_name[name] for _, name in pairs]
         tokens = self.encode([text for text, _ in pairs], tasks)
         logits = self.run([(row.ids, row_task) for row, row_task in zip(tokens, tasks, strict=True)])
         return [
-            Result(row_task.name, *_scores(row_logits, row_task), truncated=row.truncated)
+            _result(row_logits, row_task, row.truncated, min_score)
             for row_logits, row_task, row in zip(logits, tasks, tokens, strict=True)
         ]
 
@@ -306,8 +318,17 @@ def _batches(rows: Sequence[_Row], size: int) -> Iterator[list[tuple[int, _Row]]
         yield order[start : start + size]
 
 
-def _scores(logits: Array, task: Task) -> tuple[str, dict[str, float]]:
-    scaled = logits.astype(np.float64) / task.temperature
-    weights = np.exp(scaled - scaled.max())
-    weights /= weights.sum()
-    return task.labels[int(logits.argmax())], dict(zip(task.labels, map(float, weights), strict=True))
+def probabilities(logits: Array, temperature: float) -> Array:
+    """Softmax of logits at a temperature, in float64.
+
+    Shape:
+        logits, output: [..., labels]
+    """
+    weights = np.exp((logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)) / temperature)
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def _result(logits: Array, task: Task, truncated: bool, min_score: float) -> Result:
+    scores = dict(zip(task.labels, map(float, probabilities(logits, task.temperature)), strict=True))
+    best = task.labels[int(logits.argmax())]
+    return Result(task.name, best, scores, truncated, abstained=scores[best] < min_score)

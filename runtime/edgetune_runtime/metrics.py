@@ -9,6 +9,8 @@ import numpy as np
 
 from edgetune_runtime.task import Array
 
+_CALIBRATION_BINS = 15
+
 
 @dataclass(frozen=True)
 class Quality:
@@ -36,3 +38,21 @@ def quality(expected: Sequence[str], answered: Sequence[str], labels: Sequence[s
     seen = confusion.sum(axis=0) + confusion.sum(axis=1)
     f1 = 2 * hits[seen > 0] / seen[seen > 0]
     return Quality(float(hits.sum() / max(1, confusion.sum())), float(f1.mean()) if len(f1) else 0.0, confusion)
+
+
+def calibration_error(scores: Array, right: Array) -> float:
+    """Expected calibration error: how far scores are from the share of right answers (Naeini et al. 2015).
+
+    The answers are put into 15 bins of equal width by their score; the error is the mean over the answers of
+    the difference, in their bin, between mean score and accuracy. 0 where there are no answers.
+
+    Args:
+        scores: the score of each answer, 0 to 1.
+        right: whether each answer is right.
+
+    Shape:
+        scores, right: [rows]
+    """
+    bins = np.clip(np.ceil(scores * _CALIBRATION_BINS).astype(np.int64) - 1, 0, _CALIBRATION_BINS - 1)
+    gaps = np.bincount(bins, weights=scores - right)
+    return float(np.abs(gaps).sum() / max(1, len(scores)))

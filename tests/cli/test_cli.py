@@ -11,10 +11,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import TEXTS, MakeTask
 
-from edgetune_runtime import Bundle, Engine
+from edgetune_runtime import Bundle, Engine, Task
+from edgetune_runtime.metrics import calibration_error
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -112,6 +114,32 @@ class TestClassify:
         assert "7 rows" in done.stderr
         assert "5 error" in done.stderr
 
+    def test_rows_below_the_min_score_abstain(self, bundle_folder: Path) -> None:
+        long = "lamp " * 900
+        with Engine(bundle_folder) as engine:
+            expected = engine.classify([*TEXTS, long], task="colour")
+        tops = [max(result.scores.values()) for result in expected]
+        for least in (sum(sorted(tops)[3:5]) / 2, 1):
+            done = run(
+                "classify", bundle_folder, "--task", "colour", "--min-score", least, text="\n".join([*TEXTS, long])
+            )
+            answers = [json.loads(line) for line in done.stdout.splitlines()]
+            for answer, result, top in zip(answers, expected, tops, strict=True):
+                assert answer["label"] == (None if top < least else result.label)
+                assert answer["scores"] == pytest.approx(result.scores, abs=1e-5)
+                answered = "truncated" if result.truncated else "ok"
+                assert answer["status"] == ("abstained" if top < least else answered)
+            abstained = sum(top < least for top in tops)
+            assert abstained > 0
+            assert f"{abstained} abstained" in done.stderr
+        # At 1 the truncated text has abstained too, and says that.
+        assert answers[-1]["status"] == "abstained"
+
+    def test_a_min_score_that_is_no_probability(self, bundle_folder: Path) -> None:
+        assert run("classify", bundle_folder, "--task", "colour", "--min-score", 1.5, text="a").returncode == 2
+        message = refused(run("classify", bundle_folder, "--task", "colour", "--min-score", "nan", text="a"))
+        assert "min_score is nan: expected a probability" in message
+
     def test_a_task_file_will_do(self, bundle_folder: Path, make_task: MakeTask, tmp_path: Path) -> None:
         make_task("mine").save(tmp_path / "mine.safetensors")
         done = run(
@@ -143,6 +171,36 @@ class TestEvaluate:
         right = [f"label{place % 3}" for place in range(len(TEXTS) * 3)]
         assert report["accuracy"] == sum(a == b for a, b in zip(answers, right, strict=True)) / len(right)
         assert sum(map(sum, report["confusion"])) == report["rows"] == len(right)
+
+    def test_calibration_and_answered_rows(self, bundle_folder: Path, rows_file: Path) -> None:
+        with Engine(bundle_folder) as engine:
+            results = engine.classify(TEXTS * 3, task="colour")
+        right = [result.label == f"label{place % 3}" for place, result in enumerate(results)]
+        tops = [max(result.scores.values()) for result in results]
+        least = sum(sorted(tops)[11:13]) / 2
+        arguments = ("evaluate", bundle_folder, "--task", "colour", "--data", rows_file)
+        plain = json.loads(run(*arguments, "--json").stdout)
+        report = json.loads(run(*arguments, "--min-score", least, "--json").stdout)
+        answered = [hit for hit, top in zip(right, tops, strict=True) if top >= least]
+        assert 0 < len(answered) < len(right)
+        assert report["coverage"] == pytest.approx(len(answered) / len(right))
+        assert report["accuracy_answered"] == pytest.approx(sum(answered) / len(answered))
+        assert report["ece"] == pytest.approx(calibration_error(np.array(tops), np.array(right)), abs=1e-5)
+        assert report["ece"] > 0
+        timing = {"rows_per_second"}
+        extra = {"min_score", "coverage", "accuracy_answered"}
+        assert {key: value for key, value in report.items() if key not in timing | extra} == {
+            key: value for key, value in plain.items() if key not in timing
+        }
+        shown = run(*arguments, "--min-score", least).stdout
+        assert f"ECE {report['ece']:.3f}" in shown
+        assert f"{len(answered)} of {len(right)} rows answered" in shown
+
+    def test_no_row_answered(self, bundle_folder: Path, rows_file: Path) -> None:
+        arguments = ("evaluate", bundle_folder, "--task", "colour", "--data", rows_file, "--min-score", 1)
+        report = json.loads(run(*arguments, "--json").stdout)
+        assert (report["coverage"], report["accuracy_answered"]) == (0, None)
+        assert "0 of 24 rows answered (coverage 0.000)\n" in run(*arguments).stdout
 
     def test_table(self, bundle_folder: Path, rows_file: Path) -> None:
         done = run("evaluate", bundle_folder, "--task", "colour", "--data", rows_file)
@@ -213,7 +271,9 @@ def test_train_export_classify(model_folder: Path, rows_file: Path, tmp_path: Pa
     task, folder = tmp_path / "mood.safetensors", tmp_path / "bundle"
     done = run("train", model_folder, "--data", rows_file, "--task", "mood", "--epochs", 1, "--out", task, "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["bytes"] == task.stat().st_size
+    report = json.loads(done.stdout)
+    assert report["bytes"] == task.stat().st_size
+    assert report["temperature"] == Task.load(task).temperature != 1
     assert "rows are held out" in done.stderr
     assert "epoch 1/1" in done.stderr
     done = run("export", model_folder, folder, "--task", task, "--check-data", rows_file, "--max-drop", 1)

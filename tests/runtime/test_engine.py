@@ -171,6 +171,26 @@ def test_bad_calls_are_refused(bundle: Bundle, texts: object, task: str | None, 
         Engine(bundle).classify(texts, task)  # type: ignore[arg-type]
 
 
+def test_rows_whose_best_score_is_too_low_abstain(engine: Engine) -> None:
+    plain = engine.classify(TEXTS, task="colour")
+    tops = [max(result.scores.values()) for result in plain]
+    least = sorted(tops)[len(tops) // 2]  # a score that occurs: it is enough
+    results = engine.classify(TEXTS, task="colour", min_score=least)
+    assert [result.abstained for result in results] == [top < least for top in tops]
+    assert {result.abstained for result in results} == {True, False}
+    for result, before in zip(results, plain, strict=True):
+        assert result.label == (None if result.abstained else before.label)
+        assert result.best == before.label
+        assert result.scores == before.scores
+        assert not before.abstained
+
+
+@pytest.mark.parametrize("min_score", [-0.1, 1.1, float("nan")])
+def test_a_min_score_that_is_no_probability_is_refused(bundle: Bundle, min_score: float) -> None:
+    with pytest.raises(DataError, match=r"min_score is .*: expected a probability"):
+        Engine(bundle).classify(TEXTS, "colour", min_score)
+
+
 def test_precision_defaults_to_int8(bundle: Bundle) -> None:
     assert Engine(bundle).precision == "int8"
 

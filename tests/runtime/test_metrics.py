@@ -1,4 +1,4 @@
-"""Accuracy, macro F1 and confusion, against hand and plain counts."""
+"""Accuracy, macro F1, confusion and calibration error, against hand and plain counts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgetune_runtime.metrics import quality
+from edgetune_runtime.metrics import calibration_error, quality
 
 EXPECTED = ["a", "a", "b", "b", "c"]
 ANSWERED = ["a", "b", "b", "b", "a"]
@@ -74,3 +74,45 @@ def test_plain_counts_agree(rows: list[tuple[str, str]]) -> None:
             precision, recall = both / max(1, answered), both / max(1, right)
             scores.append(2 * precision * recall / (precision + recall) if both else 0)
     assert found.macro_f1 == pytest.approx(sum(scores) / len(scores) if scores else 0)
+
+
+def test_calibration_error_hand_computed() -> None:
+    # Bins of 1/15. 0.61 and 0.65 share one (0.6 to 0.667): mean score 0.63, accuracy 1/2. 0.95 is alone in the
+    # last: accuracy 1. 0.30 is alone: accuracy 0. (2 · |0.63 - 0.5| + |0.95 - 1| + |0.3 - 0|) / 4
+    found = calibration_error(np.array([0.61, 0.95, 0.65, 0.30]), np.array([True, True, False, False]))
+    assert found == pytest.approx((2 * 0.13 + 0.05 + 0.30) / 4)
+
+
+def test_within_a_bin_errors_cancel_and_between_bins_they_do_not() -> None:
+    assert calibration_error(np.array([0.5, 0.5]), np.array([True, False])) == 0
+    assert calibration_error(np.array([0.5, 0.6]), np.array([True, False])) == pytest.approx((0.5 + 0.6) / 2)
+
+
+def test_the_edge_between_two_bins_belongs_to_the_lower() -> None:
+    # 0.2 is 3/15 and shares its bin with 0.15.
+    found = calibration_error(np.array([0.2, 0.15]), np.array([True, False]))
+    assert found == pytest.approx((0.8 - 0.15) / 2)
+
+
+@pytest.mark.parametrize(
+    ("score", "right", "error"), [(1.0, True, 0.0), (1.0, False, 1.0), (0.0, False, 0.0), (0.0, True, 1.0)]
+)
+def test_the_ends_of_calibration(score: float, right: bool, error: float) -> None:
+    assert calibration_error(np.full(9, score), np.full(9, right)) == error
+
+
+def test_no_answers_have_no_calibration_error() -> None:
+    assert calibration_error(np.empty(0), np.empty(0, bool)) == 0
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40))
+def test_calibration_error_in_its_range_and_by_plain_bins(rows: list[tuple[float, bool]]) -> None:
+    found = calibration_error(np.array([score for score, _ in rows]), np.array([right for _, right in rows]))
+    bins: dict[int, list[float]] = {}
+    for score, right in rows:
+        place = next(bin for bin in range(15) if score * 15 <= bin + 1)
+        bins.setdefault(place, []).append(score - right)
+    assert found == pytest.approx(sum(abs(sum(gaps)) for gaps in bins.values()) / len(rows))
+    overall = abs(np.mean([score - right for score, right in rows]))
+    assert overall - 1e-12 <= found <= 1

@@ -10,6 +10,7 @@ import pytest
 from transformers import TrainerCallback
 
 from edgetune import training
+from edgetune.calibration import fit_temperature, logits_calibration_error
 from edgetune.training import TrainingOptions, train
 from edgetune_export import Backbone, load_backbone
 from edgetune_export.parity import torch_logits
@@ -51,6 +52,25 @@ def test_the_task_is_that_of_the_best_epoch(backbone: Backbone, tmp_path: Path) 
     answers = torch_logits(backbone, report.task, [row.text for row in ROWS]).argmax(axis=1)
     accuracy = np.mean([report.task.labels[place] == row.label for place, row in zip(answers, ROWS, strict=True)])
     assert accuracy == pytest.approx(max(report.dev_accuracy)) == report.task.metrics["dev_accuracy"]
+
+
+def test_the_temperature_is_the_best_for_the_development_rows(backbone: Backbone, tmp_path: Path) -> None:
+    options = dataclasses.replace(OPTIONS, epochs=12, head_learning_rate=2e-2)
+    task = train(backbone, ROWS, ROWS[:9], options, tmp_path / "mood.safetensors").task
+    logits = torch_logits(backbone, task, [row.text for row in ROWS[:9]])
+    right = np.array([task.labels.index(row.label) for row in ROWS[:9]])
+    assert task.temperature == pytest.approx(fit_temperature(logits, right), rel=1e-3)
+    assert abs(np.log(task.temperature)) > 0.05
+    for name, temperature in (("dev_ece", task.temperature), ("dev_ece_unscaled", 1.0)):
+        assert task.metrics[name] == pytest.approx(logits_calibration_error(logits, right, temperature), abs=1e-3)
+    assert task.metrics["dev_ece"] != task.metrics["dev_ece_unscaled"]
+
+
+def test_a_training_that_diverges_says_so(backbone: Backbone, tmp_path: Path) -> None:
+    out = tmp_path / "mood.safetensors"
+    with pytest.raises(EdgetuneError, match=r"the training diverged.*lower --lr"):
+        train(backbone, ROWS, ROWS, dataclasses.replace(OPTIONS, head_learning_rate=1e37), out)
+    assert not out.exists()
 
 
 def test_the_same_seed_gives_the_same_file_and_another_does_not(backbone: Backbone, tmp_path: Path) -> None:
