@@ -113,3 +113,14 @@ def _name(model: str) -> str:
         return model
     # Packages keep their weights in a folder called "model", which says nothing.
     return path.parent.name if path.name == "model" else path.name
+
+
+def _or_backbone_error(model: str, load: Any, source: dict[str, Any]) -> Any:
+    try:
+        return load(**source)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BackboneError(
+            f"the model {model} cannot be loaded ({reason}): expected a folder with config.json, weights and "
+            f"tokenizer, a .gguf file, or the id of a model on the hub"
+        ) from error

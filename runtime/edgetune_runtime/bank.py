@@ -31,7 +31,8 @@ def stack(tasks: Sequence[Task], sizes: BackboneSizes) -> dict[str, Array]:
     for row, task in enumerate(tasks):
         bank[contract.POSITION_OFFSET][row] = task.position_offset
         bank[contract.POOLING][row] = contract.POOLINGS.index(task.pooling)
-        for name, tensor in task.tensors.items():
+        for name in bank.keys() & task.tensors.keys():
+            tensor = task.tensors[name]
             place: tuple[int | slice, ...] = (row, *(slice(0, size) for size in tensor.shape))
             if name == contract.PROMPT_EMBEDDINGS:
                 place = (row, slice(lengths["prompt"] - task.prompt_length, None))

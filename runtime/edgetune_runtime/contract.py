@@ -15,6 +15,7 @@ attention goes by distance in the row then answer alike whatever a row is batche
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 FORMAT_VERSION = 1
@@ -67,6 +68,18 @@ INPUTS: dict[str, GraphInput] = {**TEXT_INPUTS, **BANK_INPUTS}
 
 OUTPUTS: dict[str, tuple[str, ...]] = {LOGITS: ("batch", "labels"), FEATURES: ("batch", "hidden")}
 
+PROMPT_SOURCE = "prompt_source"
+
+TASK_TENSORS: dict[str, tuple[str, ...]] = {
+    name: BANK_INPUTS[name].dims[1:]
+    for name in (PROMPT_EMBEDDINGS, PREFIX_KEYS, PREFIX_VALUES, HEAD_WEIGHT, HEAD_BIAS)
+} | {PROMPT_SOURCE: ("prefix", "embedding")}
+"""Tensors of a task file and their dimensions.
+
+`prompt_source` is no input of the graph: it is the soft prompt that a causal backbone's prefix was computed from,
+kept so that a training can begin where this one ended.
+"""
+
 DYNAMIC_DIMS = ("batch", "sequence", "tasks", "prompt", "prefix", "labels")
 """Dimensions that a run may choose; the others are fixed by the backbone."""
 
@@ -97,5 +110,9 @@ class BackboneSizes:
 
     def shape(self, name: str, **lengths: int) -> tuple[int, ...]:
         """Shape of the bank input `name`, the dynamic dimensions taken from `lengths`."""
+        return self.of(BANK_INPUTS[name].dims, **lengths)
+
+    def of(self, dims: Iterable[str], **lengths: int) -> tuple[int, ...]:
+        """Sizes of named dimensions, the dynamic ones taken from `lengths`."""
         sizes = {**vars(self), **lengths}
-        return tuple(sizes[dim] for dim in BANK_INPUTS[name].dims)
+        return tuple(sizes[dim] for dim in dims)

@@ -1,8 +1,8 @@
 """A task: one small `.safetensors` file with a prompt, a head, and what they were made for.
 
 Tensors: any of `prompt_embeddings` [prompt, embedding], `prefix_keys` and `prefix_values`
-[layers, kv_heads, prefix, head_dim]; always `head_weight` [labels, hidden] and `head_bias` [labels]; all
-float32. The rest is string metadata. Format of the container: https://github.com/huggingface/safetensors.
+[layers, kv_heads, prefix, head_dim], with these `prompt_source` [prefix, embedding]; always `head_weight`
+[labels, hidden] and `head_bias` [labels]; all float32. The rest is string metadata. Format of the container: https://github.com/huggingface/safetensors.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from edgetune_runtime.errors import TaskError
 
 Array = NDArray[Any]
 
-_OPTIONAL = (contract.PROMPT_EMBEDDINGS, contract.PREFIX_KEYS, contract.PREFIX_VALUES)
 _REQUIRED = (contract.HEAD_WEIGHT, contract.HEAD_BIAS)
+_OPTIONAL = tuple(name for name in contract.TASK_TENSORS if name not in _REQUIRED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +166,7 @@ class Task:
                 f"{list(_OPTIONAL)} (keys and values together)"
             )
         for name, tensor in self.tensors.items():
-            dims = contract.BANK_INPUTS[name].dims[1:]
+            dims = contract.TASK_TENSORS[name]
             if tensor.dtype != np.float32 or tensor.ndim != len(dims):
                 raise TaskError(
                     f"{origin} has {name} as {tensor.dtype} {list(tensor.shape)}: expected float32 {list(dims)}"
@@ -239,7 +239,7 @@ def check_fits(
         )
     lengths = {"prompt": task.prompt_length, "prefix": task.prefix_length, "labels": len(task.labels)}
     for name, tensor in task.tensors.items():
-        expected = sizes.shape(name, tasks=1, **lengths)[1:]
+        expected = sizes.of(contract.TASK_TENSORS[name], **lengths)
         if tensor.shape != expected:
             raise TaskError(
                 f"task '{task.name}' has {name} of shape {list(tensor.shape)}: expected {list(expected)} "

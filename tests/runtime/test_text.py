@@ -34,7 +34,7 @@ def task(prompt: int = 0, **fields: Any) -> Task:
     tensors = {"head_weight": np.zeros((2, 4), np.float32), "head_bias": np.zeros(2, np.float32)}
     if prompt:
         tensors["prompt_embeddings"] = np.zeros((prompt, 4), np.float32)
-    return Task("task", ("a", "b"), "0" * 64, tensors, "prompt", "tiny", "cls", **fields)
+    return Task("task", ("a", "b"), "0" * 64, tensors, "prompt", "tiny", **{"pooling": "cls", **fields})
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def tokenizer_json(model_folder: Path) -> bytes:
 
 @pytest.fixture(scope="module")
 def encoder(tokenizer_json: bytes) -> TextEncoder:
-    return TextEncoder(tokenizer_json, POSITIONS)
+    return TextEncoder(tokenizer_json, POSITIONS, "[MASK]")
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,6 @@ def test_no_texts_give_no_tokens(encoder: TextEncoder) -> None:
     ("template", "text", "filled"),
     [
         ("the {text} is good", "lamp", "the lamp is good"),
-        ("{text} and {text}", "lamp", "lamp and lamp"),
         ("the {text}", "{text} lamp", "the {text} lamp"),
         ("{text} {other} {} %s", "lamp", "lamp {other} {} %s"),
         ("the {text}", "", "the "),
@@ -103,6 +102,28 @@ def test_the_template_is_filled(encoder: TextEncoder, reference: Any, template: 
     (tokens,) = encoder.encode([text], [task(template=template)])
     assert tokens.ids == reference(filled)["input_ids"]
     assert not tokens.truncated
+
+
+@pytest.mark.parametrize("length", range(8, 26, 2))
+def test_a_long_text_is_cut_and_not_what_the_template_puts_behind_it(
+    encoder: TextEncoder, reference: Any, length: int
+) -> None:
+    filling = task(template="so: {text} it is {mask}.", max_length=length, pooling="mask")
+    text = "the lamp is broken and the screen stays black"
+    (tokens,) = encoder.encode([text], [filling])
+    whole = reference(f"so: {text} it is [MASK].")["input_ids"]
+    before = len(reference("so:")["input_ids"]) - 1
+    behind = len(reference(" it is [MASK].")["input_ids"]) - 1
+    assert tokens.truncated == (len(whole) > length)
+    assert len(tokens.ids) == min(length, len(whole))
+    if before + behind <= length < len(whole):
+        assert tokens.ids == whole[: length - behind] + whole[-behind:]
+
+
+def test_a_mask_token_in_a_text_is_no_second_mask(encoder: TextEncoder, reference: Any) -> None:
+    filling = task(template="{text} {mask}", pooling="mask")
+    (tokens,) = encoder.encode(["lamp [MASK] good"], [filling])
+    assert tokens.ids == reference("lamp   good [MASK]")["input_ids"]
 
 
 @pytest.mark.parametrize(
