@@ -16,10 +16,10 @@ from edgetune.cli.options import FILE, column_options, json_option, needs, note,
     "--precision",
     "precisions",
     multiple=True,
-    type=click.Choice(["fp32", "int8"]),
+    type=click.Choice(["fp32", "int8", "q4"]),
     default=["fp32", "int8"],
     show_default=True,
-    help="Precision to write; may be repeated.",
+    help="Precision to write; may be repeated. q4 is for size: smallest, less exact.",
 )
 @click.option("--task", "task_files", multiple=True, type=FILE, help="Task file to include; may be repeated.")
 @click.option(
