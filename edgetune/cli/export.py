@@ -69,6 +69,7 @@ def export(
         from edgetune_export.backbone import load_backbone
         from edgetune_export.export import export_bundle
         from edgetune_export.parity import CheckTexts
+    from edgetune_runtime.bundle import Bundle
     from edgetune_runtime.errors import DataError
     from edgetune_runtime.rows import read_labelled
     from edgetune_runtime.task import Task
@@ -98,7 +99,8 @@ def export(
         overwrite=overwrite,
         progress=lambda step: note(f"{step} …"),
     )
-    sizes_mb = {name: (bundle / graph.file).stat().st_size / 1e6 for name, graph in manifest.graphs.items()}
+    written = Bundle(bundle)
+    sizes_mb = {name: written.graph_bytes(name) / 1e6 for name in manifest.graphs}
     if as_json:
         print_json(
             {

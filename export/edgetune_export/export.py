@@ -10,9 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-import onnx
-
-from edgetune_export import passes
+from edgetune_export import external, passes
 from edgetune_export.backbone import Backbone
 from edgetune_export.card import card
 from edgetune_export.graph import to_onnx, with_default_bank
@@ -70,18 +68,27 @@ def export_bundle(
     try:
         progress("tracing the backbone")
         model = passes.optimize(to_onnx(backbone))
-        contents = {
-            files.CONFIG: backbone.config.to_json_string().encode(),
-            files.TOKENIZER: backbone.tokenizer_json,
-        }
+        hashes: dict[str, str] = {}
+
+        def write(name: str, data: bytes) -> None:
+            files.write_atomic(staging / name, data)
+            hashes[name] = files.sha256(data)
+
+        write(files.CONFIG, backbone.config.to_json_string().encode())
+        write(files.TOKENIZER, backbone.tokenizer_json)
         graphs = {}
         for name in precisions:
             progress(f"writing {name}")
             precision = PRECISIONS[name]
             graph = with_default_bank(precision.convert(copy.deepcopy(model)), backbone)
-            contents[files.graph_file(name)] = _serialized(graph, backbone)
+            file = files.graph_file(name)
+            data_file = files.data_file(file)
+            data, weights = external.serialize(graph, Path(data_file).name)
+            write(file, data)
+            if weights is not None:
+                write(data_file, weights)
             invariant = precision.batch_invariant and not backbone.has_attention_windows
-            graphs[name] = Graph(file=files.graph_file(name), batch_invariant=invariant)
+            graphs[name] = Graph(file, invariant, data=None if weights is None else data_file)
         manifest = Manifest(
             base_model=backbone.name,
             architecture=backbone.architecture,
@@ -90,19 +97,17 @@ def export_bundle(
             max_positions=backbone.max_positions,
             pooling=backbone.pooling,
             graphs=graphs,
-            files={name: files.sha256(data) for name, data in contents.items()},
+            files=dict(hashes),
             edgetune_version=version("edgetune"),
         )
-        for name, data in {**contents, files.MANIFEST: manifest.to_json()}.items():
-            files.write_atomic(staging / name, data)
+        files.write_atomic(staging / files.MANIFEST, manifest.to_json())
         staged = Bundle(staging)
         for task in tasks:
             staged.add_task(task)
         manifest = _measured(backbone, staged, tasks or [probe_task(backbone)], checks, progress)
         _check_drops(manifest, max_drop)
-        text = card(manifest).encode()
-        manifest = dataclasses.replace(manifest, files={**manifest.files, files.CARD: files.sha256(text)})
-        files.write_atomic(staging / files.CARD, text)
+        write(files.CARD, card(manifest).encode())
+        manifest = dataclasses.replace(manifest, files=dict(hashes))
         files.write_atomic(staging / files.MANIFEST, manifest.to_json())
         staging.chmod(0o755)
         _put(staging, destination)
@@ -169,14 +174,6 @@ def _check_destination(destination: Path, overwrite: bool) -> None:
         raise BundleError(
             f"{destination} is not a bundle (it has no {files.MANIFEST}), so it is not overwritten: name another folder"
         )
-
-
-def _serialized(model: onnx.ModelProto, backbone: Backbone) -> bytes:
-    if model.ByteSize() >= onnx.checker.MAXIMUM_PROTOBUF:
-        raise BundleError(
-            f"the graph of {backbone.name} is {model.ByteSize() / 1e9:.1f} GB: one ONNX file holds at most 2 GB"
-        )
-    return model.SerializeToString()
 
 
 def _staging(destination: Path) -> Path:

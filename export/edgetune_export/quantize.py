@@ -55,6 +55,7 @@ def int8(model: onnx.ModelProto) -> onnx.ModelProto:
             per_channel=True,
             reduce_range=False,
             weight_type=QuantType.QInt8,
+            use_external_data_format=True,  # past 2 GB it has to
             extra_options={"MatMulConstBOnly": True, "WeightSymmetric": True},
         )
         quantized = onnx.load(path)

@@ -26,6 +26,11 @@ def graph_file(precision: str) -> str:
     return f"{GRAPHS}/model.onnx" if precision == "fp32" else f"{GRAPHS}/model_{precision}.onnx"
 
 
+def data_file(graph: str) -> str:
+    """Path of the weights that do not fit into a graph's own file."""
+    return f"{graph}.data"
+
+
 def task_file(name: str) -> str:
     """Path of a task inside a bundle."""
     return f"{TASKS}/{check_task_name(name)}{TASK_SUFFIX}"
