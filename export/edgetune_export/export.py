@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+
+import onnx
 
 from edgetune_export import external, passes
 from edgetune_export.backbone import Backbone
@@ -66,29 +67,15 @@ def export_bundle(
         _check_labels(task, checks.get(task.name))
     staging = _staging(destination)
     try:
-        progress("tracing the backbone")
-        model = passes.optimize(to_onnx(backbone))
         hashes: dict[str, str] = {}
 
-        def write(name: str, data: bytes) -> None:
+        def write(name: str, data: bytes | bytearray) -> None:
             files.write_atomic(staging / name, data)
             hashes[name] = files.sha256(data)
 
         write(files.CONFIG, backbone.config.to_json_string().encode())
         write(files.TOKENIZER, backbone.tokenizer_json)
-        graphs = {}
-        for name in precisions:
-            progress(f"writing {name}")
-            precision = PRECISIONS[name]
-            graph = with_default_bank(precision.convert(copy.deepcopy(model)), backbone)
-            file = files.graph_file(name)
-            data_file = files.data_file(file)
-            data, weights = external.serialize(graph, Path(data_file).name)
-            write(file, data)
-            if weights is not None:
-                write(data_file, weights)
-            invariant = precision.batch_invariant and not backbone.has_attention_windows
-            graphs[name] = Graph(file, invariant, data=None if weights is None else data_file)
+        graphs = _write_graphs(backbone, precisions, write, progress)
         manifest = Manifest(
             base_model=backbone.name,
             architecture=backbone.architecture,
@@ -114,6 +101,36 @@ def export_bundle(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return manifest
+
+
+def _write_graphs(
+    backbone: Backbone,
+    precisions: Sequence[str],
+    write: Callable[[str, bytes | bytearray], None],
+    progress: Callable[[str], None],
+) -> dict[str, Graph]:
+    progress("tracing the backbone")
+    model = passes.optimize(to_onnx(backbone))
+    graphs = {}
+    for name in precisions:
+        progress(f"writing {name}")
+        graphs[name] = _write_graph(model, backbone, name, write)
+    return graphs
+
+
+def _write_graph(
+    model: onnx.ModelProto, backbone: Backbone, name: str, write: Callable[[str, bytes | bytearray], None]
+) -> Graph:
+    # A function of its own, so that no precision's weights stay in memory while the next is made.
+    precision = PRECISIONS[name]
+    file = files.graph_file(name)
+    data_file = files.data_file(file)
+    graph, weights = external.serialize(with_default_bank(precision.convert(model), backbone), Path(data_file).name)
+    write(file, graph)
+    if weights is not None:
+        write(data_file, weights)
+    invariant = precision.batch_invariant and not backbone.has_attention_windows
+    return Graph(file, invariant, data=None if weights is None else data_file)
 
 
 def _measured(

@@ -20,7 +20,7 @@ def weight_bytes(model: onnx.ModelProto) -> int:
     return sum(_size(tensor) for tensor in model.graph.initializer)
 
 
-def serialize(model: onnx.ModelProto, data_name: str) -> tuple[bytes, bytes | None]:
+def serialize(model: onnx.ModelProto, data_name: str) -> tuple[bytes, bytearray | None]:
     """The bytes of a graph's file, and of the file of its weights where they do not fit.
 
     Args:
@@ -31,7 +31,7 @@ def serialize(model: onnx.ModelProto, data_name: str) -> tuple[bytes, bytes | No
     return model.SerializeToString(), data
 
 
-def _moved_out(model: onnx.ModelProto, data_name: str) -> bytes:
+def _moved_out(model: onnx.ModelProto, data_name: str) -> bytearray:
     """Take the large weights out of a graph, and leave where they are: file, offset and length."""
     data = bytearray()
     for tensor in model.graph.initializer:
@@ -43,7 +43,7 @@ def _moved_out(model: onnx.ModelProto, data_name: str) -> bytes:
         tensor.ClearField("raw_data")
         tensor.data_location = onnx.TensorProto.EXTERNAL
         tensor.external_data.extend(onnx.StringStringEntryProto(key=key, value=value) for key, value in place.items())
-    return bytes(data)
+    return data
 
 
 def _size(tensor: onnx.TensorProto) -> int:

@@ -7,6 +7,7 @@ numbers of one token, so that no text's answer depends on its neighbours.
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class Precision:
     """How a precision is made of the fp32 graph.
 
     Attributes:
-        convert: the rewriting.
+        convert: the rewriting; it leaves the model that it is given as it is.
         batch_invariant: whether a row's answer is the same whatever rows it is batched with.
     """
 
@@ -72,6 +73,7 @@ def q4(model: onnx.ModelProto) -> onnx.ModelProto:
         # Importing it sets up logging for the whole process, which `quiet` takes back.
         from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
+        model = copy.deepcopy(model)
         ONNXModel(model).replace_gemm_with_matmul()
         quantizer = MatMulNBitsQuantizer(
             model, bits=4, block_size=_Q4_BLOCK_SIZE, is_symmetric=False, accuracy_level=_Q4_INT8_ACTIVATIONS
@@ -133,7 +135,7 @@ def _weight_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:
 
 
 PRECISIONS: dict[str, Precision] = {
-    "fp32": Precision(convert=lambda model: model, batch_invariant=True),
+    "fp32": Precision(convert=copy.deepcopy, batch_invariant=True),
     "int8": Precision(convert=int8, batch_invariant=False),
     "q4": Precision(convert=q4, batch_invariant=True),
 }
