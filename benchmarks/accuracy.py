@@ -28,6 +28,7 @@ from edgetune.prompts import Prefix
 from edgetune.training import (
     HEAD_LEARNING_RATE,
     PromptTuner,
+    TaskData,
     TrainingOptions,
     accuracy,
     collate,
@@ -94,7 +95,6 @@ def run(
         rows["train"], rows["dev"] = split_dev(rows["train"], seed)
     backbone = load_backbone(model)
     options = TrainingOptions(
-        task=data,
         method="prompt" if method == "prompt" else "prefix",
         prompt_length=prompt_length if method in ("prompt", "prefix") else 0,
         epochs=epochs,
@@ -109,7 +109,8 @@ def run(
         elif method == "full":
             result |= full_fine_tuning(backbone, rows, options, Path(scratch) / "checkpoints")
         else:
-            report = train(backbone, rows["train"], rows["dev"], options, Path(scratch) / "task.safetensors")
+            one = TaskData(data, Path(scratch) / "task.safetensors", rows["train"], rows["dev"])
+            (report,) = train(backbone, [one], options)
             result |= {"dev": report.dev_accuracy, "trained": report.trained_parameters}
             result["seconds"] = round(time.monotonic() - began)
             result |= exported_accuracy(backbone, report.task, rows["test"], Path(scratch))

@@ -8,7 +8,7 @@ from pathlib import Path
 from edgetune.benchmark import Report
 from edgetune_runtime import files
 
-_STYLES = {"torch": "#c44e52", "fp32": "#4c72b0", "int8": "#55a868"}
+_STYLES = {"torch": "#c44e52", "fp32": "#4c72b0", "int8": "#55a868", "q4": "#8172b3"}
 
 
 def plot_latency(report: Report, path: Path) -> None:

@@ -1,64 +1,264 @@
-"""What is trained: the parameters of a soft prompt, how they begin, and the tensors that they become."""
+"""What is trained: soft prompts and prefixes, how they begin, how they are reparameterised while they are
+trained, and the tensors that they become when they are stored."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract
+from edgetune_runtime.errors import DataError, TaskError
+from edgetune_runtime.task import Array, Task
+from edgetune_runtime.text import TextEncoder
+
+_COMMON_TOKENS = 5000  # a vocabulary's first tokens are its most frequent ones
+
+Tensors = Mapping[str, Tensor]
 
 
 class SoftPrompt(nn.Module):
     """Prompt tuning (Lester et al. 2021): embeddings that are fed before the text.
 
-    Begins as the embeddings of tokens of the training texts.
+    Args:
+        start: what it begins as.
+        reparameterization: what the embeddings pass through while they are trained.
 
     Shape:
-        prompt_embeddings: [prompt, embedding]
+        start, prompt_embeddings: [prompt, embedding]
     """
 
-    learning_rate = 1e-2
-
-    def __init__(self, backbone: Backbone, length: int, rows: Sequence[Sequence[int]]) -> None:
+    def __init__(self, start: Tensors, reparameterization: nn.Module) -> None:
         super().__init__()
-        self.prompt_embeddings = nn.Parameter(backbone.embed(_sample(rows, length)).clone())
+        self.embeddings = nn.Parameter(start[contract.PROMPT_EMBEDDINGS].clone())
+        self.reparameterization = reparameterization
 
     def tensors(self) -> dict[str, Tensor]:
-        """The task tensors that this becomes."""
-        return {contract.PROMPT_EMBEDDINGS: self.prompt_embeddings}
+        """The prompt as the graph takes it."""
+        return {contract.PROMPT_EMBEDDINGS: self.reparameterization(self.embeddings)}
 
 
 class Prefix(nn.Module):
-    """Prefix tuning (Li & Liang 2021) without the MLP: keys and values before the text's, in every layer.
-
-    Begins as keys and values that the backbone computes while it reads training texts, so that every slot
-    starts out as something that attention is used to.
+    """Prefix tuning (Li & Liang 2021), P-tuning v2 (Liu et al. 2022): keys and values before every layer's own.
 
     Shape:
-        prefix_keys, prefix_values: [layers, kv_heads, prefix, head_dim]
+        start, prefix_keys, prefix_values: [layers, kv_heads, prefix, head_dim]
     """
 
-    learning_rate = 2e-2
-
-    def __init__(self, backbone: Backbone, length: int, rows: Sequence[Sequence[int]]) -> None:
+    def __init__(self, start: Tensors, reparameterization: nn.Module) -> None:
         super().__init__()
-        # Slots are drawn from three times as much text: the tokens of one short text are too much alike.
-        ids = _passage(rows, min(3 * max(1, length), backbone.max_positions))
-        keys, values = backbone.keys_and_values(backbone.embed(ids[None]))
-        slots = torch.randperm(len(ids))[:length]
-        self.prefix_keys = nn.Parameter(keys[0][:, :, slots].clone())
-        self.prefix_values = nn.Parameter(values[0][:, :, slots].clone())
+        keys_and_values = torch.stack([start[contract.PREFIX_KEYS], start[contract.PREFIX_VALUES]])
+        self.keys_and_values = nn.Parameter(keys_and_values)
+        self.reparameterization = reparameterization
 
     def tensors(self) -> dict[str, Tensor]:
-        """The task tensors that this becomes."""
-        return {contract.PREFIX_KEYS: self.prefix_keys, contract.PREFIX_VALUES: self.prefix_values}
+        """The prefix as the graph takes it."""
+        keys, values = self.reparameterization(self.keys_and_values)
+        return {contract.PREFIX_KEYS: keys, contract.PREFIX_VALUES: values}
 
 
-METHODS: dict[str, type[SoftPrompt] | type[Prefix]] = {"prefix": Prefix, "prompt": SoftPrompt}
-"""Method → the parameters that it trains."""
+class Perceptron(nn.Sequential):
+    """P-tuning's smaller encoder (Liu et al. 2021): the prompt's embeddings come out of three linear layers."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(
+            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
+        )
+
+
+class Recurrent(nn.Module):
+    """P-tuning's encoder (Liu et al. 2021): a bidirectional LSTM over the prompt, and two linear layers."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(width, width, num_layers=2, bidirectional=True, batch_first=True)
+        self.linear = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Shape: [prompt, embedding], both ways."""
+        output: Tensor = self.linear(self.lstm(embeddings[None])[0])[0]
+        return output
+
+
+class Residual(nn.Module):
+    """Residual prompt tuning (Razdaibiedina et al. 2023): a bottleneck is added to each embedding.
+
+    Its last layer begins at zero, so that the prompt begins as it is.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        norm = nn.LayerNorm(width)
+        nn.init.zeros_(norm.weight)
+        self.bottleneck = nn.Sequential(nn.Linear(width, width // 4), nn.ReLU(), nn.Linear(width // 4, width), norm)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Shape: [prompt, embedding], both ways."""
+        output: Tensor = embeddings + self.bottleneck(embeddings)
+        return output
+
+
+class PrefixPerceptron(nn.Module):
+    """Prefix tuning's reparameterisation (Li & Liang 2021): all layers' prefixes come out of one small network.
+
+    What it gives is added to the prefix; its last layer begins at zero, so that the prefix begins as it is.
+    """
+
+    hidden = 256
+
+    def __init__(self, start: Tensor) -> None:
+        super().__init__()
+        slots = start.shape[3]
+        self.embeddings = nn.Parameter(0.5 * torch.randn(slots, self.hidden))
+        last = nn.Linear(self.hidden, start.numel() // max(1, slots))
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.network = nn.Sequential(nn.Linear(self.hidden, self.hidden), nn.Tanh(), last)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Shape: [2, layers, kv_heads, prefix, head_dim], both ways."""
+        two, layers, heads, slots, width = states.shape
+        output: Tensor = self.network(self.embeddings)
+        return states + output.view(slots, two, layers, heads, width).permute(1, 2, 3, 0, 4)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to train a prompt.
+
+    Attributes:
+        prompt: `SoftPrompt` or `Prefix`.
+        learning_rate: what it usually learns best with.
+        reparameterization: makes what the prompt passes through, from what it begins as.
+        starts_anywhere: whether it can begin as a prompt that is given, such as another task's.
+    """
+
+    prompt: type[SoftPrompt] | type[Prefix]
+    learning_rate: float
+    reparameterization: Callable[[Tensor], nn.Module] = lambda _: nn.Identity()
+    starts_anywhere: bool = True
+
+
+METHODS: dict[str, Method] = {
+    "prefix": Method(Prefix, 2e-2),
+    "prefix-mlp": Method(Prefix, 1e-3, PrefixPerceptron),
+    "p-tuning-v2": Method(Prefix, 2e-2),
+    "prompt": Method(SoftPrompt, 1e-2),
+    "prompt-residual": Method(SoftPrompt, 1e-2, lambda start: Residual(start.shape[-1])),
+    "p-tuning-mlp": Method(SoftPrompt, 1e-3, lambda start: Perceptron(start.shape[-1]), starts_anywhere=False),
+    "p-tuning-lstm": Method(SoftPrompt, 1e-3, lambda start: Recurrent(start.shape[-1]), starts_anywhere=False),
+}
+"""Method → how it trains. p-tuning-v2 is the prefix under the name of the paper that gave it to classification."""
+
+INITS = ("data", "vocabulary", "random", "labels", "text")
+"""What a prompt begins as: tokens of the training texts, common tokens of the vocabulary, random numbers, the
+names of the labels again and again, or a text of the user's."""
+
+
+def begin(
+    method: str,
+    backbone: Backbone,
+    length: int,
+    init: str,
+    rows: Sequence[Sequence[int]],
+    labels: Sequence[str] = (),
+    text: str = "",
+) -> SoftPrompt | Prefix:
+    """A new prompt.
+
+    Args:
+        method: one of `METHODS`.
+        backbone: the frozen backbone.
+        length: tokens of the prompt or prefix.
+        init: one of `INITS`.
+        rows: token ids of training texts, for the init "data".
+        labels: for the init "labels".
+        text: for the init "text".
+    """
+    row = _row(backbone, length, init, rows, labels, text)
+    # Only from running text slots are drawn: the other rows are as long as the prompt already.
+    slots = torch.randperm(len(row))[:length] if len(row) > length else torch.arange(length)
+    if METHODS[method].prompt is SoftPrompt:
+        return _build(method, {contract.PROMPT_EMBEDDINGS: row[slots]})
+    keys, values = backbone.keys_and_values(row[None])
+    return _build(method, {contract.PREFIX_KEYS: keys[0][:, :, slots], contract.PREFIX_VALUES: values[0][:, :, slots]})
+
+
+def begin_from(method: str, task: Task) -> SoftPrompt | Prefix:
+    """A prompt that begins as a stored task's (prompt transfer, Vu et al. 2022).
+
+    Raises:
+        TaskError: the task stores the other kind of prompt, or the method cannot begin anywhere.
+    """
+    if not METHODS[method].starts_anywhere:
+        raise TaskError(
+            f"'{method}' cannot begin from task '{task.name}': its prompt comes out of an encoder, which is not "
+            f"stored; use --method prompt or prompt-residual"
+        )
+    given = {name: torch.from_numpy(tensor) for name, tensor in task.tensors.items()}
+    if METHODS[method].prompt is SoftPrompt:
+        wanted = [contract.PROMPT_EMBEDDINGS]
+        if contract.PROMPT_SOURCE in given:
+            given[contract.PROMPT_EMBEDDINGS] = given[contract.PROMPT_SOURCE]
+    else:
+        wanted = [contract.PREFIX_KEYS, contract.PREFIX_VALUES]
+    if not given.keys() >= set(wanted):
+        raise TaskError(
+            f"task '{task.name}' was trained as '{task.method}' and has no {wanted[0]} for '{method}' to begin "
+            f"from: use a method of its kind"
+        )
+    return _build(method, {name: given[name] for name in wanted})
+
+
+def stored(backbone: Backbone, tensors: Tensors, max_length: int) -> dict[str, Array]:
+    """A prompt and a head as a task stores them.
+
+    On a causal backbone a soft prompt does not depend on the text behind it: the keys and values that it leads
+    to are computed here, once, and it becomes a prefix. It stays a prompt where the backbone's attention has
+    windows too narrow to see the prompt from the end of the longest text.
+    """
+    found = {name: tensor.detach().cpu().float() for name, tensor in tensors.items()}
+    prompt = found.get(contract.PROMPT_EMBEDDINGS)
+    if prompt is not None and len(prompt) == 0:
+        del found[contract.PROMPT_EMBEDDINGS]
+    elif prompt is not None and contract.PREFIX_KEYS not in found and _becomes_prefix(backbone, prompt, max_length):
+        found[contract.PROMPT_SOURCE] = found.pop(contract.PROMPT_EMBEDDINGS)
+        keys, values = backbone.keys_and_values(prompt[None].to(next(backbone.parameters()).device))
+        found |= {contract.PREFIX_KEYS: keys[0].cpu(), contract.PREFIX_VALUES: values[0].cpu()}
+    return {name: tensor.numpy() for name, tensor in found.items()}
+
+
+def _becomes_prefix(backbone: Backbone, prompt: Tensor, max_length: int) -> bool:
+    sees_all = backbone.window is None or len(prompt) + max_length <= backbone.window
+    return backbone.family.causal and sees_all
+
+
+def _build(method: str, start: Tensors) -> SoftPrompt | Prefix:
+    kind = METHODS[method]
+    whole = torch.stack(list(start.values())) if kind.prompt is Prefix else start[contract.PROMPT_EMBEDDINGS]
+    return kind.prompt(start, kind.reparameterization(whole))
+
+
+def _row(
+    backbone: Backbone, length: int, init: str, rows: Sequence[Sequence[int]], labels: Sequence[str], text: str
+) -> Tensor:
+    """Embeddings of at least `length` tokens. Shape: [tokens, embedding]."""
+    common = min(_COMMON_TOKENS, backbone.config.vocab_size)
+    if init == "random":
+        return torch.randn(length, backbone.sizes.embedding) * backbone.embed(torch.arange(common)).std()
+    if init == "vocabulary":
+        return backbone.embed(torch.randint(common, (length,)))
+    if init == "data":
+        # Slots are drawn from three times as much text: the tokens of one short text are too much alike.
+        return backbone.embed(_passage(rows, min(3 * max(1, length), backbone.max_positions)))
+    words = TextEncoder(backbone.tokenizer_json, backbone.max_positions)
+    ids = words.ids(" ".join(labels) if init == "labels" else text)
+    if not ids:
+        raise DataError(f"the text that the prompt should begin as, {text!r}, has no tokens: name one with words")
+    return backbone.embed(torch.tensor((ids * length)[: max(1, length)]))
 
 
 def _passage(rows: Sequence[Sequence[int]], length: int) -> Tensor:
@@ -70,9 +270,3 @@ def _passage(rows: Sequence[Sequence[int]], length: int) -> Tensor:
             if len(tokens) >= length:
                 break
     return torch.tensor(tokens[:length])
-
-
-def _sample(rows: Sequence[Sequence[int]], count: int) -> Tensor:
-    """Tokens of the texts, drawn with torch's generator; special tokens at the ends are left out."""
-    tokens = torch.tensor([token for ids in rows for token in ids[1:-1]] or [ids[0] for ids in rows])
-    return tokens[torch.randint(len(tokens), (count,))]

@@ -1,12 +1,13 @@
-"""Training a prompt and a head on a frozen backbone, with `transformers.Trainer`."""
+"""Training a prompt and heads on a frozen backbone, with `transformers.Trainer`."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,17 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from edgetune import labels as label_words
+from edgetune import prompts
 from edgetune.calibration import fit_temperature, logits_calibration_error
 from edgetune.data import label_set
 from edgetune.progress import Progress
-from edgetune.prompts import METHODS, Prefix, SoftPrompt
+from edgetune.tuner import PromptTuner
 from edgetune_export.backbone import Backbone, pad
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import DataError, EdgetuneError
 from edgetune_runtime.rows import LabelledText
-from edgetune_runtime.task import Task
+from edgetune_runtime.task import Array, Task, check_fits
 from edgetune_runtime.text import TextEncoder
 
 _OPTIONS_FILE = "options.json"
@@ -39,26 +42,53 @@ HEAD_LEARNING_RATE, HEAD_ALONE_LEARNING_RATE = 1e-3, 1e-2
 
 
 @dataclass(frozen=True)
+class TaskData:
+    """A task to train: its name, where it goes, and its rows.
+
+    Attributes:
+        name: name of the task.
+        out: the task file to write.
+        train: texts to learn from.
+        dev: texts that choose the best epoch, and then the temperature.
+    """
+
+    name: str
+    out: Path
+    train: Sequence[LabelledText]
+    dev: Sequence[LabelledText]
+
+
+@dataclass(frozen=True)
 class TrainingOptions:
     """How to train.
 
     Attributes:
-        task: name of the task.
         method: one of `prompts.METHODS`.
         prompt_length: tokens of the prompt or prefix; 0 trains the head alone.
+        init: what the prompt begins as, one of `prompts.INITS`.
+        init_text: the text, for the init "text".
+        init_from: a task that the prompt begins as, and the head where the labels are the same.
+        template: what surrounds a text.
+        label_words: label → words that the head begins as.
+        train_head: whether the head learns; not where the label words are to stay as they are.
         epochs: passes over the training data; the one best on development data is kept.
         batch_size: texts a step.
         learning_rate: of the prompt; the method's own where `None`.
         head_learning_rate: of the head; where `None`, a small one beside a prompt and a larger one alone.
-        pooling: where features are read, one of the backbone's; its usual one where `None`.
-        max_length: tokens of a text that are read, special tokens included.
+        pooling: where features are read, one of the backbone's; where `None`, its usual one, or at the mask.
+        max_length: tokens of a text that are read, special tokens and template included.
         seed: of everything random.
         mixed_precision: "no", "bf16" or "fp16".
     """
 
-    task: str
     method: str = "prefix"
     prompt_length: int = 20
+    init: str = "data"
+    init_text: str = ""
+    init_from: Task | None = None
+    template: str = contract.TEXT_SLOT
+    label_words: label_words.LabelWords | None = None
+    train_head: bool = True
     epochs: int = 10
     batch_size: int = 32
     learning_rate: float | None = None
@@ -68,6 +98,12 @@ class TrainingOptions:
     seed: int = 0
     mixed_precision: str = "no"
 
+    def stamp(self) -> dict[str, Any]:
+        """The options as JSON has them, to tell one training from another."""
+        given = dataclasses.replace(self, init_from=None)
+        origin = None if self.init_from is None else files.sha256(self.init_from.to_bytes())
+        return {**asdict(given), "init_from": origin}
+
 
 @dataclass(frozen=True)
 class TrainingReport:
@@ -75,9 +111,9 @@ class TrainingReport:
 
     Attributes:
         task: the task, of the best epoch.
-        trained_parameters: numbers that were trained.
+        trained_parameters: numbers that were trained, of all tasks of the training together.
         backbone_parameters: numbers of the backbone, none of which changed.
-        dev_accuracy: accuracy on development data, by epoch.
+        dev_accuracy: accuracy on development data, by epoch; where tasks were trained together, their mean.
         seconds: time that training took.
     """
 
@@ -88,236 +124,224 @@ class TrainingReport:
     seconds: float
 
 
-class PromptTuner(nn.Module):
-    """A frozen backbone with one task's trainable prompt and head.
-
-    Its state, and so a checkpoint, is the prompt and the head alone; the backbone stays in evaluation mode.
-    """
-
-    def __init__(self, backbone: Backbone, prompt: SoftPrompt | Prefix, num_labels: int, position_offset: int, pooling: str) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.prompt: SoftPrompt | Prefix = prompt
-        self.head = nn.Linear(backbone.sizes.hidden, num_labels)
-        nn.init.normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
-        self.position_offset = position_offset
-        self.pooling = pooling
-        # Trainer asks for it when it saves.
-        self._keys_to_ignore_on_save: list[str] | None = None
-
-    def train(self, mode: bool = True) -> PromptTuner:
-        """Set training mode for all but the frozen backbone: dropout in it only adds noise."""
-        super().train(mode)
-        self.backbone.eval()
-        return self
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """The trainable state."""
-        state = super().state_dict(*args, **kwargs)
-        return {name: tensor for name, tensor in state.items() if not name.startswith("backbone.")}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load a trainable state; the backbone stays as it is."""
-        backbone = {f"backbone.{name}": tensor for name, tensor in self.backbone.state_dict().items()}
-        return super().load_state_dict({**backbone, **state_dict}, strict=strict, assign=assign)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The task tensors, without the tasks dimension."""
-        return {
-            **self.prompt.tensors(),
-            contract.HEAD_WEIGHT: self.head.weight,
-            contract.HEAD_BIAS: self.head.bias,
-        }
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Loss and logits of a batch.
-
-        Shape:
-            input_ids, attention_mask: [batch, sequence]
-            labels: [batch]
-            logits: [batch, labels]
-        """
-        logits, _ = self.backbone(input_ids, attention_mask, torch.zeros_like(labels), **self._bank(input_ids.device))
-        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
-
-    def _bank(self, device: torch.device) -> dict[str, Tensor]:
-        tensors = self.tensors()
-        lengths = {
-            "tasks": 1,
-            "prompt": _length(tensors, contract.PROMPT_EMBEDDINGS, axis=0),
-            "prefix": _length(tensors, contract.PREFIX_KEYS, axis=2),
-            "labels": self.head.out_features,
-        }
-        bank = {}
-        for name, spec in contract.BANK_INPUTS.items():
-            if name in tensors:
-                bank[name] = tensors[name][None]
-            else:
-                shape = self.backbone.sizes.shape(name, **lengths)
-                bank[name] = torch.ones(shape, dtype=getattr(torch, spec.dtype), device=device)
-        bank[contract.POSITION_OFFSET] *= self.position_offset
-        bank[contract.POOLING] *= contract.POOLINGS.index(self.pooling)
-        return bank
-
-
 def train(
-    backbone: Backbone,
-    train_rows: Sequence[LabelledText],
-    dev_rows: Sequence[LabelledText],
-    options: TrainingOptions,
-    out: Path,
-    resume: bool = False,
-) -> TrainingReport:
-    """Train a task and write its file. The same arguments give the same task, also when broken off and resumed.
+    backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptions, resume: bool = False
+) -> list[TrainingReport]:
+    """Train tasks and write their files: one prompt that all of them share, and a head each.
+
+    The same arguments give the same files, also when broken off and resumed.
 
     Args:
         backbone: the frozen backbone; none of its weights change.
-        train_rows: texts to learn from.
-        dev_rows: texts that choose the best epoch, and then the temperature.
+        tasks: one or more. `OUT.checkpoints` beside the first one's file holds an unfinished training.
         options: how to train.
-        out: the task file to write. `OUT.checkpoints` beside it holds an unfinished training.
         resume: go on with the unfinished training, if there is one.
 
     Raises:
-        DataError: fewer than two labels, or labels in the development data that training has not.
-        EdgetuneError: an unfinished training is to be resumed with another backbone, options or data, or the
-            file cannot be written, or the training diverged.
+        BackboneError: label words were given, and the backbone's weights have no vocabulary.
+        DataError: fewer than two labels, or labels in the development data that training has not, or a template,
+            label words or a prompt length that do not fit the backbone.
+        EdgetuneError: an unfinished training is to be resumed with another backbone, options or data, or a file
+            cannot be written, or the training diverged.
+        TaskError: `init_from` is a task of another backbone or of the other kind of prompt.
     """
-    files.check_task_name(options.task)
-    if not out.name or out.is_dir():
-        raise EdgetuneError(f"{out} is a folder: expected the name of a task file, such as {options.task}.safetensors")
-    checkpoints = out.with_name(f"{out.name}.checkpoints")
-    if not dev_rows:
-        raise DataError("the development data is empty: expected at least one labelled text")
-    labels = label_set(train_rows, dev_rows)
-    if options.prompt_length >= backbone.max_positions:
-        raise DataError(
-            f"a prompt of {options.prompt_length} tokens leaves no room for text: {backbone.name} has "
-            f"{backbone.max_positions} positions"
-        )
+    for one in tasks:
+        _check_files(one)
+    if options.init_from is not None:
+        options = dataclasses.replace(options, prompt_length=_length(options.init_from))
+    if not (options.prompt_length or options.train_head):
+        raise DataError("there is nothing to train: a prompt of length 0, and label words that stay as they are")
+    drafts = [_draft(backbone, one, options) for one in tasks]
     began = time.monotonic()
     set_seed(options.seed)
-    encoded_train = encode_rows(backbone, train_rows, labels, options)
-    encoded_dev = encode_rows(backbone, dev_rows, labels, options)
-    prompt_class = METHODS[options.method]
-    prompt = prompt_class(backbone, options.prompt_length, [row["input_ids"] for row in encoded_train])
-    position_offset = backbone.position_offset(options.prompt_length)
-    tuner = PromptTuner(backbone, prompt, len(labels), position_offset, options.pooling or backbone.poolings[0])
-    learning_rate = options.learning_rate or prompt_class.learning_rate
-    head_learning_rate = options.head_learning_rate or (
-        HEAD_LEARNING_RATE if options.prompt_length else HEAD_ALONE_LEARNING_RATE
-    )
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": list(prompt.parameters()), "lr": learning_rate},
-            {"params": list(tuner.head.parameters()), "lr": head_learning_rate},
-        ],
-        weight_decay=0.0,
-    )
-    stamp = {
-        **asdict(options),
-        "backbone_sha256": backbone.fingerprint(),
-        "data_sha256": files.sha256(json.dumps([encoded_train, encoded_dev]).encode()),
+    encoded = {
+        split: [
+            row
+            for index, (one, draft) in enumerate(zip(tasks, drafts, strict=True))
+            for row in encode_rows(backbone, getattr(one, split), draft, index)
+        ]
+        for split in ("train", "dev")
     }
+    prompt = _beginning(backbone, options, drafts, encoded["train"])
+    tuner = PromptTuner(backbone, prompt, [_head(backbone, draft, options) for draft in drafts], drafts)
+    stamp = {
+        **options.stamp(),
+        "backbone_sha256": backbone.fingerprint(),
+        "data_sha256": files.sha256(json.dumps([[one.name for one in tasks], encoded]).encode()),
+    }
+    checkpoints = tasks[0].out.with_name(f"{tasks[0].out.name}.checkpoints")
     last = _prepare_checkpoints(checkpoints, stamp, resume)
-    progress = Progress(options.epochs)
     trainer = Trainer(
         model=tuner,
         args=training_arguments(checkpoints, options),
-        train_dataset=encoded_train,
-        eval_dataset=encoded_dev,
+        train_dataset=encoded["train"],
+        eval_dataset=encoded["dev"],
         data_collator=collate,
         compute_metrics=accuracy,
-        optimizers=(optimizer, None),
-        callbacks=[progress],
+        optimizers=(_optimizer(tuner, options), None),
+        callbacks=[Progress(options.epochs)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.train(resume_from_checkpoint=last)
     dev_accuracy = [entry["eval_accuracy"] for entry in trainer.state.log_history if "eval_accuracy" in entry]
     best = float(trainer.state.best_metric or 0.0)
-    dev = trainer.predict(encoded_dev)  # by the best epoch
-    logits, right = np.asarray(dev.predictions), np.asarray(dev.label_ids)
+    dev = trainer.predict(encoded["dev"])  # by the best epoch; in an order of its own
+    logits, (index, right) = np.asarray(dev.predictions), map(np.asarray, dev.label_ids)
+    tensors = [prompts.stored(backbone, tuner.task_tensors(place), options.max_length) for place in range(len(tasks))]
+    finished = [
+        _finished(draft, logits[index == place], right[index == place], best_epoch=dev_accuracy.index(best))
+        for place, draft in enumerate(drafts)
+    ]
+    reports = [
+        TrainingReport(
+            task=dataclasses.replace(task, tensors=tensors[place]),
+            trained_parameters=sum(parameter.numel() for parameter in tuner.parameters() if parameter.requires_grad),
+            backbone_parameters=sum(parameter.numel() for parameter in backbone.parameters()),
+            dev_accuracy=dev_accuracy,
+            seconds=time.monotonic() - began,
+        )
+        for place, task in enumerate(finished)
+    ]
+    for one, report in zip(tasks, reports, strict=True):
+        report.task.save(one.out)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return reports
+
+
+def _check_files(one: TaskData) -> None:
+    files.check_task_name(one.name)
+    if not one.out.name or one.out.is_dir():
+        raise EdgetuneError(f"{one.out} is a folder: expected the name of a task file, such as {one.name}.safetensors")
+    if not one.dev:
+        raise DataError("the development data is empty: expected at least one labelled text")
+
+
+def _length(task: Task) -> int:
+    return task.prompt_length + task.prefix_length
+
+
+def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
+    """The task but for what it will learn."""
+    labels = label_set(one.train, one.dev)
+    if options.prompt_length >= backbone.max_positions:
+        raise DataError(
+            f"a prompt of {options.prompt_length} tokens leaves no room for text: {backbone.name} has "
+            f"{backbone.max_positions} positions"
+        )
+    embeddings = np.zeros((options.prompt_length, backbone.sizes.embedding), np.float32)
+    feeds_prompt = prompts.METHODS[options.method].prompt is prompts.SoftPrompt
+    return Task(
+        name=one.name,
+        labels=labels,
+        backbone_sha256=backbone.fingerprint(),
+        tensors={contract.PROMPT_EMBEDDINGS: embeddings} if feeds_prompt else {},
+        method=options.method,
+        base_model=backbone.name,
+        pooling=label_words.pooling_of(backbone, options.template, options.pooling, options.label_words),
+        position_offset=backbone.position_offset(options.prompt_length),
+        template=options.template,
+        max_length=options.max_length,
+    )
+
+
+def _beginning(
+    backbone: Backbone, options: TrainingOptions, drafts: Sequence[Task], rows: Sequence[dict[str, Any]]
+) -> prompts.SoftPrompt | prompts.Prefix:
+    if options.init_from is None:
+        ids = [row["input_ids"] for row in rows]
+        labels = [label for draft in drafts for label in draft.labels]
+        return prompts.begin(
+            options.method, backbone, options.prompt_length, options.init, ids, labels, options.init_text
+        )
+    check_fits(
+        options.init_from,
+        drafts[0].backbone_sha256,
+        backbone.name,
+        backbone.sizes,
+        backbone.poolings,
+        backbone.max_positions,
+    )
+    return prompts.begin_from(options.method, options.init_from)
+
+
+def _head(backbone: Backbone, draft: Task, options: TrainingOptions) -> nn.Linear:
+    head = nn.Linear(backbone.sizes.hidden, len(draft.labels))
+    nn.init.normal_(head.weight, std=0.02)
+    nn.init.zeros_(head.bias)
+    origin = options.init_from
+    with torch.no_grad():
+        if options.label_words is not None:
+            weight, bias = label_words.head(backbone, options.label_words, draft.labels)
+            head.weight.copy_(weight)
+            head.bias.copy_(bias)
+        elif origin is not None and (origin.labels, origin.pooling) == (draft.labels, draft.pooling):
+            head.weight.copy_(torch.from_numpy(origin.tensors[contract.HEAD_WEIGHT]))
+            head.bias.copy_(torch.from_numpy(origin.tensors[contract.HEAD_BIAS]))
+    return head.requires_grad_(options.train_head)
+
+
+def _optimizer(tuner: PromptTuner, options: TrainingOptions) -> torch.optim.Optimizer:
+    alone = HEAD_LEARNING_RATE if options.prompt_length else HEAD_ALONE_LEARNING_RATE
+    rates = {
+        tuner.prompt: options.learning_rate or prompts.METHODS[options.method].learning_rate,
+        tuner.heads: options.head_learning_rate or alone,
+    }
+    groups = [{"params": list(module.parameters()), "lr": rate} for module, rate in rates.items()]
+    return torch.optim.AdamW(groups, weight_decay=0.0)
+
+
+def _finished(draft: Task, logits: Array, right: Array, best_epoch: int) -> Task:
+    """The draft with what development data says of it."""
+    logits = logits[:, : len(draft.labels)]
     if not np.isfinite(logits).all():
         raise EdgetuneError(
             "the training diverged: it ended in numbers that are not finite; train with a lower --lr, or without "
             "--mixed-precision"
         )
     temperature = fit_temperature(logits, right)
-    task = Task(
-        name=options.task,
-        labels=labels,
-        backbone_sha256=backbone.fingerprint(),
-        tensors={name: tensor.detach().cpu().float().numpy() for name, tensor in tuner.tensors().items()},
-        method=options.method,
-        base_model=backbone.name,
-        pooling=options.pooling or backbone.poolings[0],
-        position_offset=position_offset,
-        max_length=options.max_length,
+    return dataclasses.replace(
+        draft,
         temperature=temperature,
         metrics={
-            "dev_accuracy": best,
-            "dev_rows": len(dev_rows),
-            "best_epoch": dev_accuracy.index(best) + 1,
+            "dev_accuracy": float((logits.argmax(axis=1) == right).mean()),
+            "dev_rows": len(right),
+            "best_epoch": best_epoch + 1,
             "dev_ece": logits_calibration_error(logits, right, temperature),
             "dev_ece_unscaled": logits_calibration_error(logits, right, 1.0),
         },
     )
-    task.save(out)
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    return TrainingReport(
-        task=task,
-        trained_parameters=sum(parameter.numel() for parameter in tuner.parameters() if parameter.requires_grad),
-        backbone_parameters=sum(parameter.numel() for parameter in backbone.parameters()),
-        dev_accuracy=dev_accuracy,
-        seconds=time.monotonic() - began,
-    )
 
 
-def _length(tensors: dict[str, Tensor], name: str, axis: int) -> int:
-    return tensors[name].shape[axis] if name in tensors else 0
-
-
-def encode_rows(
-    backbone: Backbone, rows: Sequence[LabelledText], labels: tuple[str, ...], options: TrainingOptions
-) -> list[dict[str, Any]]:
-    """Rows as `Trainer` takes them: token ids, as the trained task will read them, and the label's index."""
-    prompt = {contract.PROMPT_EMBEDDINGS: np.empty((options.prompt_length, 0), np.float32)}
+def encode_rows(backbone: Backbone, rows: Sequence[LabelledText], draft: Task, index: int = 0) -> list[dict[str, Any]]:
+    """Rows as `Trainer` takes them: token ids, as the trained task will read them, and places of task and label."""
     encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions, backbone.mask_token)
-    reading = Task(
-        name=options.task,
-        labels=labels,
-        backbone_sha256="",
-        tensors=prompt if options.method == "prompt" else {},
-        method=options.method,
-        base_model=backbone.name,
-        pooling=options.pooling or backbone.poolings[0],
-        position_offset=backbone.position_offset(options.prompt_length),
-        max_length=options.max_length,
-    )
-    tokens = encoder.encode([row.text for row in rows], [reading] * len(rows))
+    tokens = encoder.encode([row.text for row in rows], [draft] * len(rows))
     cut = sum(row.truncated for row in tokens)
     if cut:
         print(
-            f"{cut} of {len(rows)} texts are longer than {encoder.max_length(reading)} tokens: their ends are not read",
+            f"{cut} of {len(rows)} texts are longer than {encoder.max_length(draft)} tokens: their ends are not read",
             file=sys.stderr,
         )
-    index = {label: place for place, label in enumerate(labels)}
-    return [{"input_ids": token.ids, "labels": index[row.label]} for token, row in zip(tokens, rows, strict=True)]
+    places = {label: place for place, label in enumerate(draft.labels)}
+    return [
+        {"input_ids": token.ids, "task_index": index, "labels": places[row.label]}
+        for token, row in zip(tokens, rows, strict=True)
+    ]
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
     """A batch of rows from `encode_rows`, as the tuner's forward takes it."""
     input_ids, attention_mask = pad([row["input_ids"] for row in rows])
-    labels = torch.tensor([row["labels"] for row in rows])
-    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+    places = {name: torch.tensor([row[name] for row in rows]) for name in ("task_index", "labels")}
+    return {"input_ids": input_ids, "attention_mask": attention_mask, **places}
 
 
 def accuracy(prediction: EvalPrediction) -> dict[str, float]:
-    """Share of right answers."""
-    answers = np.asarray(prediction.predictions).argmax(axis=-1)
-    return {"accuracy": float((answers == prediction.label_ids).mean())}
+    """Share of right answers; of several tasks, the mean of their shares."""
+    index, labels = (np.asarray(ids) for ids in prediction.label_ids)
+    right = np.asarray(prediction.predictions).argmax(axis=-1) == labels
+    return {"accuracy": float(np.mean([right[index == place].mean() for place in np.unique(index)]))}
 
 
 def training_arguments(checkpoints: Path, options: TrainingOptions) -> TrainingArguments:
@@ -338,6 +362,7 @@ def training_arguments(checkpoints: Path, options: TrainingOptions) -> TrainingA
         metric_for_best_model="accuracy",
         logging_strategy="epoch",
         report_to="none",
+        label_names=["task_index", "labels"],
         seed=options.seed,
         data_seed=options.seed,
         bf16=options.mixed_precision == "bf16",

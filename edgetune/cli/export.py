@@ -16,10 +16,10 @@ from edgetune.cli.options import FILE, column_options, json_option, needs, note,
     "--precision",
     "precisions",
     multiple=True,
-    type=click.Choice(["fp32", "int8"]),
+    type=click.Choice(["fp32", "int8", "q4"]),
     default=["fp32", "int8"],
     show_default=True,
-    help="Precision to write; may be repeated.",
+    help="Precision to write; may be repeated. q4 is for size: smallest, less exact.",
 )
 @click.option("--task", "task_files", multiple=True, type=FILE, help="Task file to include; may be repeated.")
 @click.option(
@@ -63,6 +63,7 @@ def export(
         from edgetune_export.export import export_bundle
         from edgetune_export.loading import load_backbone
         from edgetune_export.parity import CheckTexts
+    from edgetune_runtime.bundle import Bundle
     from edgetune_runtime.errors import DataError
     from edgetune_runtime.rows import read_labelled
     from edgetune_runtime.task import Task
@@ -92,7 +93,8 @@ def export(
         overwrite=overwrite,
         progress=lambda step: note(f"{step} …"),
     )
-    sizes_mb = {name: (bundle / graph.file).stat().st_size / 1e6 for name, graph in manifest.graphs.items()}
+    written = Bundle(bundle)
+    sizes_mb = {name: written.graph_bytes(name) / 1e6 for name in manifest.graphs}
     if as_json:
         print_json(
             {

@@ -68,6 +68,34 @@ def engine_options(command: Command) -> Command:
     return command
 
 
+def template_options(command: Command) -> Command:
+    """How a text is put to a language model and what it would answer: `--template`, `--label-words`, `--max-length`."""
+    options = [
+        click.option(
+            "--template",
+            default="{text}",
+            show_default=True,
+            help="What surrounds a text; {mask} is where a masked language model answers.",
+        ),
+        click.option(
+            "--label-words",
+            multiple=True,
+            metavar="LABEL=WORD[,WORD...]",
+            help="Words that a language model would say for a label; once for each label.",
+        ),
+        click.option(
+            "--max-length",
+            type=click.IntRange(4),
+            default=256,
+            show_default=True,
+            help="Tokens of a text that are read, the template's among them.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def min_score_option(command: Command) -> Command:
     """`--min-score`: the score below which a row is not answered."""
     return click.option(

@@ -113,6 +113,33 @@ def remove(bundle: Path, name: str, as_json: bool) -> None:
         click.echo(f"removed task '{name}' from {bundle}")
 
 
+@tasks.command("export-adapter")
+@click.argument("bundle", type=FILE)
+@click.argument("name")
+@click.option("--out", required=True, type=FILE, help="The .onnx_adapter file to write.")
+@json_option
+def export_adapter(bundle: Path, name: str, out: Path, as_json: bool) -> None:
+    """Write the task NAME of BUNDLE as onnxruntime's native adapter.
+
+    With it a program in C++, C#, Java or Python runs the bundle's graph without edgetune: it feeds input_ids,
+    attention_mask and task_index (zeros), and reads logits. The labels are what --json says.
+
+    \b
+    Example:
+      edgetune tasks export-adapter bundle sentiment --out sentiment.onnx_adapter
+    """
+    from edgetune_runtime.adapter import save_adapter
+    from edgetune_runtime.bundle import Bundle
+
+    opened = Bundle(bundle)
+    task = opened.load_task(name)
+    save_adapter(task, opened.manifest.sizes, out)
+    if as_json:
+        print_json({**_summary(task), "file": str(out), "bytes": out.stat().st_size})
+    else:
+        click.echo(f"{out}: task '{task.name}', {out.stat().st_size / 1000:,.0f} kB, labels {', '.join(task.labels)}")
+
+
 def _summary(task: Task) -> dict[str, Any]:
     return {
         "task": task.name,

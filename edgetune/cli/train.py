@@ -6,23 +6,43 @@ from pathlib import Path
 
 import click
 
-from edgetune.cli.options import FILE, column_options, json_option, needs, note, print_json
+from edgetune.cli.options import FILE, column_options, json_option, needs, note, print_json, template_options
+
+METHODS = ("prefix", "prefix-mlp", "p-tuning-v2", "prompt", "prompt-residual", "p-tuning-mlp", "p-tuning-lstm")
+INITS = ("data", "vocabulary", "random", "labels", "text")
 
 
 @click.command()
 @click.argument("model")
-@click.option("--data", required=True, help="Training data: .jsonl, .csv, or a hub data set as NAME[:SPLIT].")
 @click.option(
-    "--eval-data", help="Development data, to choose the best epoch and the temperature. [default: a tenth of --data]"
+    "--data",
+    "sources",
+    required=True,
+    multiple=True,
+    help="Training data: .jsonl, .csv, or a hub data set as NAME[:SPLIT]. Given several times, as often as --task, "
+    "tasks are trained together, with one prompt.",
 )
-@click.option("--task", required=True, help="Name of the task.")
-@click.option("--out", required=True, type=FILE, help="Task file to write, such as NAME.safetensors.")
+@click.option(
+    "--eval-data",
+    "eval_sources",
+    multiple=True,
+    help="Development data, to choose the best epoch; one a --data. [default: a tenth of --data]",
+)
+@click.option("--task", "names", required=True, multiple=True, help="Name of the task; one a --data.")
+@click.option(
+    "--out",
+    "outs",
+    required=True,
+    multiple=True,
+    type=FILE,
+    help="Task file to write, such as NAME.safetensors; one a --data.",
+)
 @click.option(
     "--method",
-    type=click.Choice(["prefix", "prompt"]),
+    type=click.Choice(METHODS),
     default="prefix",
     show_default=True,
-    help="prefix: keys and values in every layer. prompt: embeddings before the text.",
+    help="prefix, prefix-mlp, p-tuning-v2: keys and values in every layer. The others: embeddings before the text.",
 )
 @click.option(
     "--prompt-length",
@@ -31,20 +51,26 @@ from edgetune.cli.options import FILE, column_options, json_option, needs, note,
     show_default=True,
     help="Tokens of the prompt or prefix; 0 trains the head alone.",
 )
+@click.option(
+    "--init",
+    type=click.Choice(INITS),
+    default="data",
+    show_default=True,
+    help="What the prompt begins as: tokens of the training texts, common tokens, random numbers, the names of the "
+    "labels, or --init-text.",
+)
+@click.option("--init-text", help="A text for the prompt to begin as.")
+@click.option("--init-from", type=FILE, help="A task file of the same backbone for the prompt to begin as.")
+@template_options
+@click.option("--fixed-label-words", is_flag=True, help="Train the prompt alone; the label words stay as they are.")
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True, help="Passes over the data.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Texts a step.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate of the prompt. [default: by method]")
 @click.option(
     "--pooling",
-    type=click.Choice(["cls", "mean", "last"]),
-    help="Where features are read. [default: mean for encoders, last for decoders]",
-)
-@click.option(
-    "--max-length",
-    type=click.IntRange(4),
-    default=256,
-    show_default=True,
-    help="Tokens of a text that are read.",
+    type=click.Choice(["cls", "mean", "last", "mask", "decoder"]),
+    help="Where features are read. [default: at {mask} where the template has one; else mean for encoders, last for "
+    "decoders, decoder for encoder-decoders]",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same file.")
 @click.option(
@@ -59,17 +85,23 @@ from edgetune.cli.options import FILE, column_options, json_option, needs, note,
 @json_option
 def train(
     model: str,
-    data: str,
-    eval_data: str | None,
-    task: str,
-    out: Path,
+    sources: tuple[str, ...],
+    eval_sources: tuple[str, ...],
+    names: tuple[str, ...],
+    outs: tuple[Path, ...],
     method: str,
     prompt_length: int,
+    init: str,
+    init_text: str | None,
+    init_from: Path | None,
+    template: str,
+    label_words: tuple[str, ...],
+    fixed_label_words: bool,
+    max_length: int,
     epochs: int,
     batch_size: int,
     lr: float | None,
     pooling: str | None,
-    max_length: int,
     seed: int,
     mixed_precision: str,
     resume: bool,
@@ -79,68 +111,88 @@ def train(
 ) -> None:
     """Train a task on the frozen backbone MODEL: a local folder, a .gguf file, or a hub id.
 
-    Only the prompt and the head are trained. The epoch that is best on development data is kept, and one
-    temperature fitted there makes the scores as sure as the answers are right. A training that is broken off
+    Only the prompt and the head are trained. The epoch that is best on development data is kept, and a
+    temperature is fitted to them, so that scores are as sure as answers are right. A training that is broken off
     leaves its state in OUT.checkpoints, and goes on from there with --resume.
 
     \b
-    Example:
+    Examples:
       edgetune train ./MiniLM --data train.jsonl --task sentiment --out sentiment.safetensors
+      edgetune train ./BERT --data train.jsonl --task sentiment --out sentiment.safetensors \\
+        --template "{text} It was {mask}." --label-words positive=great,good --label-words negative=terrible
     """
     with needs("train"):
         import accelerate  # noqa: F401 - Trainer asks for it late
 
         from edgetune.data import read_data, split_dev
-        from edgetune.training import TrainingOptions
+        from edgetune.labels import parse
+        from edgetune.training import TaskData, TrainingOptions
         from edgetune.training import train as run_training
         from edgetune_export.loading import load_backbone
-    rows = read_data(data, text_column, label_column)
-    if eval_data:
-        dev = read_data(eval_data, text_column, label_column)
-    else:
-        rows, dev = split_dev(rows, seed)
-        note(f"no --eval-data: {len(dev)} of {len(rows) + len(dev)} rows are held out to choose the best epoch")
-    report = run_training(
-        load_backbone(model),
-        rows,
-        dev,
-        TrainingOptions(
-            task=task,
-            method=method,
-            prompt_length=prompt_length,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=lr,
-            pooling=pooling,
-            max_length=max_length,
-            seed=seed,
-            mixed_precision=mixed_precision,
-        ),
-        out=out,
-        resume=resume,
-    )
-    share = report.trained_parameters / report.backbone_parameters
-    if as_json:
-        print_json(
-            {
-                "task": task,
-                "file": str(out),
-                "labels": list(report.task.labels),
-                "dev_accuracy": report.task.metrics["dev_accuracy"],
-                "dev_accuracy_by_epoch": report.dev_accuracy,
-                "dev_ece": report.task.metrics["dev_ece"],
-                "temperature": report.task.temperature,
-                "trained_parameters": report.trained_parameters,
-                "backbone_parameters": report.backbone_parameters,
-                "bytes": out.stat().st_size,
-                "seconds": round(report.seconds, 1),
-            }
+    from edgetune_runtime.task import Task
+
+    if not len(sources) == len(names) == len(outs) or len(eval_sources) not in (0, len(sources)):
+        raise click.UsageError(
+            f"{len(sources)} --data, {len(names)} --task, {len(outs)} --out, {len(eval_sources)} --eval-data: "
+            f"expected one of each for each task"
         )
-    else:
+    if fixed_label_words and not label_words:
+        raise click.UsageError("--fixed-label-words without --label-words")
+    if init == "text" and not init_text:
+        raise click.UsageError("--init text without --init-text")
+    tasks = []
+    for place, (source, name, out) in enumerate(zip(sources, names, outs, strict=True)):
+        rows = read_data(source, text_column, label_column)
+        if eval_sources:
+            dev = read_data(eval_sources[place], text_column, label_column)
+        else:
+            rows, dev = split_dev(rows, seed)
+            note(f"no --eval-data: {len(dev)} of {len(rows) + len(dev)} rows are held out to choose the best epoch")
+        tasks.append(TaskData(name, out, rows, dev))
+    options = TrainingOptions(
+        method=method,
+        prompt_length=prompt_length,
+        init="text" if init_text else init,
+        init_text=init_text or "",
+        init_from=None if init_from is None else Task.load(init_from),
+        template=template,
+        label_words=parse(label_words) if label_words else None,
+        train_head=not fixed_label_words,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=lr,
+        pooling=pooling,
+        max_length=max_length,
+        seed=seed,
+        mixed_precision=mixed_precision,
+    )
+    reports = run_training(load_backbone(model), tasks, options, resume=resume)
+    records = [
+        {
+            "task": one.name,
+            "file": str(one.out),
+            "labels": list(report.task.labels),
+            "dev_accuracy": report.task.metrics["dev_accuracy"],
+            "dev_accuracy_by_epoch": report.dev_accuracy,
+            "dev_ece": report.task.metrics["dev_ece"],
+            "temperature": report.task.temperature,
+            "trained_parameters": report.trained_parameters,
+            "backbone_parameters": report.backbone_parameters,
+            "bytes": one.out.stat().st_size,
+            "seconds": round(report.seconds, 1),
+        }
+        for one, report in zip(tasks, reports, strict=True)
+    ]
+    if as_json:
+        print_json(records[0] if len(records) == 1 else {"tasks": records})
+        return
+    for record, report in zip(records, reports, strict=True):
+        share = report.trained_parameters / report.backbone_parameters
+        metrics = report.task.metrics
+        size_kb = Path(str(record["file"])).stat().st_size / 1000
         click.echo(
-            f"{out}: dev accuracy {report.task.metrics['dev_accuracy']:.3f} after epoch "
-            f"{report.task.metrics['best_epoch']:.0f} of {epochs}, ECE {report.task.metrics['dev_ece']:.3f} at "
-            f"temperature {report.task.temperature:.2f}, "
+            f"{record['file']}: dev accuracy {metrics['dev_accuracy']:.3f} after epoch {metrics['best_epoch']:.0f} of "
+            f"{epochs}, ECE {metrics['dev_ece']:.3f} at temperature {report.task.temperature:.2f}, "
             f"{len(report.task.labels)} labels, {report.trained_parameters:,} numbers trained ({share:.2%} of the "
-            f"backbone), {out.stat().st_size / 1000:,.0f} kB, {report.seconds:.0f} s"
+            f"backbone), {size_kb:,.0f} kB, {report.seconds:.0f} s"
         )

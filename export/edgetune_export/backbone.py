@@ -45,6 +45,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.model = model
         self.mask_transform = mask_transform
+        self._embeddings: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
         self.requires_grad_(False).eval()
         self.config = config
         self.name = name
@@ -98,7 +99,8 @@ class Backbone(nn.Module):
             input_ids: [...]
             output: [..., embedding]
         """
-        return self.model.get_input_embeddings()(input_ids)
+        embedded: Tensor = self._embeddings(input_ids)
+        return embedded
 
     def keys_and_values(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """What every attention reads of a row: the space that a prefix lives in.
@@ -158,7 +160,9 @@ class Backbone(nn.Module):
             features: [batch, hidden]
         """
         prompt, prompt_present = prompt_embeddings[task_index], prompt_mask[task_index]
-        text_positions = torch.arange(input_ids.shape[1], device=input_ids.device) + position_offset[task_index][:, None]
+        text_positions = (
+            torch.arange(input_ids.shape[1], device=input_ids.device) + position_offset[task_index][:, None]
+        )
         prompt_positions = (prompt_present.cumsum(dim=1) - 1).clamp(min=0)  # a prompt is padded on its left
         positions = torch.cat([prompt_positions, text_positions], dim=1)
         with attention.prefixes(prefix_keys[task_index], prefix_values[task_index], prefix_mask[task_index]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import shutil
 import tempfile
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import onnx
 
-from edgetune_export import passes
+from edgetune_export import external, passes
 from edgetune_export.backbone import Backbone
 from edgetune_export.card import card
 from edgetune_export.graph import to_onnx, with_default_bank
@@ -68,19 +67,15 @@ def export_bundle(
         _check_labels(task, checks.get(task.name))
     staging = _staging(destination)
     try:
-        progress("tracing the backbone")
-        model = passes.optimize(to_onnx(backbone))
-        contents = {
-            files.CONFIG: backbone.config.to_json_string().encode(),
-            files.TOKENIZER: backbone.tokenizer_json,
-        }
-        graphs = {}
-        for name in precisions:
-            progress(f"writing {name}")
-            precision = PRECISIONS[name]
-            graph = with_default_bank(precision.convert(copy.deepcopy(model)), backbone)
-            contents[files.graph_file(name)] = _serialized(graph, backbone)
-            graphs[name] = Graph(file=files.graph_file(name), batch_invariant=precision.batch_invariant)
+        hashes: dict[str, str] = {}
+
+        def write(name: str, data: bytes | bytearray) -> None:
+            files.write_atomic(staging / name, data)
+            hashes[name] = files.sha256(data)
+
+        write(files.CONFIG, backbone.config.to_json_string().encode())
+        write(files.TOKENIZER, backbone.tokenizer_json)
+        graphs = _write_graphs(backbone, precisions, write, progress)
         manifest = Manifest(
             base_model=backbone.name,
             architecture=backbone.architecture,
@@ -90,25 +85,52 @@ def export_bundle(
             poolings=backbone.poolings,
             mask_token=backbone.mask_token,
             graphs=graphs,
-            files={name: files.sha256(data) for name, data in contents.items()},
+            files=dict(hashes),
             edgetune_version=version("edgetune"),
         )
-        for name, data in {**contents, files.MANIFEST: manifest.to_json()}.items():
-            files.write_atomic(staging / name, data)
+        files.write_atomic(staging / files.MANIFEST, manifest.to_json())
         staged = Bundle(staging)
         for task in tasks:
             staged.add_task(task)
         manifest = _measured(backbone, staged, tasks or [probe_task(backbone)], checks, progress)
         _check_drops(manifest, max_drop)
-        text = card(manifest).encode()
-        manifest = dataclasses.replace(manifest, files={**manifest.files, files.CARD: files.sha256(text)})
-        files.write_atomic(staging / files.CARD, text)
+        write(files.CARD, card(manifest).encode())
+        manifest = dataclasses.replace(manifest, files=dict(hashes))
         files.write_atomic(staging / files.MANIFEST, manifest.to_json())
         staging.chmod(0o755)
         _put(staging, destination)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return manifest
+
+
+def _write_graphs(
+    backbone: Backbone,
+    precisions: Sequence[str],
+    write: Callable[[str, bytes | bytearray], None],
+    progress: Callable[[str], None],
+) -> dict[str, Graph]:
+    progress("tracing the backbone")
+    model = passes.optimize(to_onnx(backbone))
+    graphs = {}
+    for name in precisions:
+        progress(f"writing {name}")
+        graphs[name] = _write_graph(model, backbone, name, write)
+    return graphs
+
+
+def _write_graph(
+    model: onnx.ModelProto, backbone: Backbone, name: str, write: Callable[[str, bytes | bytearray], None]
+) -> Graph:
+    # A function of its own, so that no precision's weights stay in memory while the next is made.
+    precision = PRECISIONS[name]
+    file = files.graph_file(name)
+    data_file = files.data_file(file)
+    graph, weights = external.serialize(with_default_bank(precision.convert(model), backbone), Path(data_file).name)
+    write(file, graph)
+    if weights is not None:
+        write(data_file, weights)
+    return Graph(file, precision.batch_invariant, data=None if weights is None else data_file)
 
 
 def _measured(
@@ -169,14 +191,6 @@ def _check_destination(destination: Path, overwrite: bool) -> None:
         raise BundleError(
             f"{destination} is not a bundle (it has no {files.MANIFEST}), so it is not overwritten: name another folder"
         )
-
-
-def _serialized(model: onnx.ModelProto, backbone: Backbone) -> bytes:
-    if model.ByteSize() >= onnx.checker.MAXIMUM_PROTOBUF:
-        raise BundleError(
-            f"the graph of {backbone.name} is {model.ByteSize() / 1e9:.1f} GB: one ONNX file holds at most 2 GB"
-        )
-    return model.SerializeToString()
 
 
 def _staging(destination: Path) -> Path:

@@ -12,8 +12,12 @@ from transformers.utils import logging as transformers_logging
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence warnings, log records up to warnings, and transformers' own bars and load reports."""
+    """Silence warnings, log records up to warnings, and transformers' own bars and load reports.
+
+    Logging that a library sets up for the whole process as it is imported is taken back.
+    """
     disabled, verbosity = logging.root.manager.disable, transformers_logging.get_verbosity()
+    handlers, level = logging.root.handlers[:], logging.root.level
     bars = transformers_logging.is_progress_bar_enabled()
     logging.disable(logging.WARNING)
     transformers_logging.set_verbosity_error()
@@ -24,6 +28,8 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()

@@ -11,6 +11,7 @@ from typing import Any
 from edgetune_runtime import contract, files
 from edgetune_runtime.contract import BackboneSizes
 from edgetune_runtime.errors import BundleError, TaskError
+from edgetune_runtime.external import external_files
 from edgetune_runtime.task import Task, check_fits
 
 
@@ -49,11 +50,13 @@ class Graph:
         batch_invariant: whether a row's answer is the same whatever rows it is batched with. Where it is
             not (dynamic int8: the activation scale is taken over the whole batch), rows run one by one.
         parity: task name → what was measured at export.
+        data: path of the graph's weights inside the bundle, where its own file cannot hold them (past 2 GB).
     """
 
     file: str
     batch_invariant: bool
     parity: Mapping[str, TaskParity] = field(default_factory=dict)
+    data: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,9 +114,13 @@ class Manifest:
                     file=str(graph["file"]),
                     batch_invariant=bool(graph["batch_invariant"]),
                     parity={name: TaskParity(**parity) for name, parity in graph["parity"].items()},
+                    data=graph.get("data"),
                 )
                 for precision, graph in record["graphs"].items()
             }
+            odd = [graph.data for graph in graphs.values() if graph.data not in (None, files.data_file(graph.file))]
+            if odd:
+                raise ValueError(f"weights in {odd[0]!r}")
             sizes = BackboneSizes(**{name: int(size) for name, size in record["sizes"].items()})
             manifest = cls(
                 base_model=str(record["base_model"]),
@@ -178,6 +185,32 @@ class Bundle:
                 f"{str(expected)[:12]}…; copy or export the bundle again"
             )
         return data
+
+    def read_graph(self, precision: str) -> tuple[bytes, dict[str, bytes]]:
+        """The bytes of a precision's graph and of the file of its weights, by the name that the graph gives it.
+
+        Raises:
+            BundleError: a file is missing, a link or not what was exported, or the graph names another file.
+        """
+        record = self.manifest.graphs[precision]
+        graph = self.read(record.file)
+        weights = {}
+        if record.data is not None:
+            if (self.path / record.data).is_symlink():
+                raise BundleError(f"{self.path / record.data} is a link: copy the file itself into the bundle")
+            weights[Path(record.data).name] = self.read(record.data)
+        other = external_files(graph) - set(weights)
+        if other:
+            raise BundleError(
+                f"{self.path / record.file} takes weights from {', '.join(map(repr, sorted(other)))}: expected "
+                f"{', '.join(weights) or 'none outside of it'}; export the bundle again"
+            )
+        return graph, weights
+
+    def graph_bytes(self, precision: str) -> int:
+        """Bytes of a precision on disk."""
+        graph = self.manifest.graphs[precision]
+        return sum((self.path / name).stat().st_size for name in (graph.file, graph.data) if name)
 
     def precision(self, wanted: str | None) -> str:
         """The precision to use: `wanted`, or int8 where the bundle has it.

@@ -71,8 +71,7 @@ OUTPUTS: dict[str, tuple[str, ...]] = {LOGITS: ("batch", "labels"), FEATURES: ("
 PROMPT_SOURCE = "prompt_source"
 
 TASK_TENSORS: dict[str, tuple[str, ...]] = {
-    name: BANK_INPUTS[name].dims[1:]
-    for name in (PROMPT_EMBEDDINGS, PREFIX_KEYS, PREFIX_VALUES, HEAD_WEIGHT, HEAD_BIAS)
+    name: BANK_INPUTS[name].dims[1:] for name in (PROMPT_EMBEDDINGS, PREFIX_KEYS, PREFIX_VALUES, HEAD_WEIGHT, HEAD_BIAS)
 } | {PROMPT_SOURCE: ("prefix", "embedding")}
 """Tensors of a task file and their dimensions.
 

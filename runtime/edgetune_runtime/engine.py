@@ -100,10 +100,7 @@ class Engine:
                 f"precision {self.precision} cannot run {self.batch_size} texts at once on '{device}': their "
                 f"answers would depend on each other; use batch size 1 on the CPU, or --precision fp32"
             )
-        self._graph_file = graph.file
-        self._encoder = TextEncoder(
-            self.bundle.read(files.TOKENIZER), manifest.max_positions, manifest.mask_token
-        )
+        self._encoder = TextEncoder(self.bundle.read(files.TOKENIZER), manifest.max_positions, manifest.mask_token)
         self._lock = threading.Lock()
         self._session_lock = threading.Lock()
         self._sessions: dict[int, ort.InferenceSession] = {}
@@ -279,8 +276,8 @@ class Engine:
     def _session(self, threads: int) -> ort.InferenceSession:
         with self._session_lock:
             if threads not in self._sessions:
-                graph = self.bundle.read(self._graph_file)
-                self._sessions[threads] = open_session(graph, self.device, threads)
+                graph, weights = self.bundle.read_graph(self.precision)
+                self._sessions[threads] = open_session(graph, self.device, threads, weights)
             return self._sessions[threads]
 
     def _side_by_side(

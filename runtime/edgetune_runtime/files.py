@@ -26,6 +26,11 @@ def graph_file(precision: str) -> str:
     return f"{GRAPHS}/model.onnx" if precision == "fp32" else f"{GRAPHS}/model_{precision}.onnx"
 
 
+def data_file(graph: str) -> str:
+    """Path of the weights that do not fit into a graph's own file."""
+    return f"{graph}.data"
+
+
 def task_file(name: str) -> str:
     """Path of a task inside a bundle."""
     return f"{TASKS}/{check_task_name(name)}{TASK_SUFFIX}"
@@ -46,12 +51,12 @@ def check_task_name(name: str) -> str:
     return name
 
 
-def sha256(data: bytes) -> str:
+def sha256(data: bytes | bytearray) -> str:
     """SHA-256 of bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes | bytearray) -> None:
     """Write a file so that a reader sees the old bytes or the new ones, whenever this is interrupted."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import onnxruntime as ort
 
@@ -31,13 +33,16 @@ def check_device(device: str) -> None:
         )
 
 
-def open_session(graph: bytes, device: str, threads: int) -> ort.InferenceSession:
+def open_session(
+    graph: bytes, device: str, threads: int, weights: Mapping[str, bytes] = MappingProxyType({})
+) -> ort.InferenceSession:
     """Make a session of a graph.
 
     Args:
         graph: the bytes of the ONNX file.
         device: one of `DEVICES`.
         threads: threads inside one run.
+        weights: name → bytes of the files that the graph takes weights from; none is opened.
 
     Raises:
         BundleError: onnxruntime cannot load the graph.
@@ -48,6 +53,8 @@ def open_session(graph: bytes, device: str, threads: int) -> ort.InferenceSessio
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if weights:
+        _add_weights(options, weights)
     try:
         session = ort.InferenceSession(
             graph, options, providers=[_PROVIDER_OF[device]], disabled_optimizers=_DISABLED_OPTIMIZERS[device]
@@ -63,6 +70,17 @@ def open_session(graph: bytes, device: str, threads: int) -> ort.InferenceSessio
             f"the CUDA and cuDNN libraries, or use --device cpu"
         )
     return session
+
+
+def _add_weights(options: ort.SessionOptions, weights: Mapping[str, bytes]) -> None:
+    if not hasattr(options, "add_external_initializers_from_files_in_memory"):
+        raise BundleError(
+            f"the bundle has weights beside its graph, which onnxruntime {ort.__version__} cannot take from memory: "
+            f"pip install -U onnxruntime"
+        )
+    options.add_external_initializers_from_files_in_memory(
+        list(weights), list(weights.values()), [len(data) for data in weights.values()]
+    )
 
 
 def available_threads() -> int:

@@ -45,7 +45,7 @@ class TextEncoder:
         """Most tokens that a text of this task can have, special tokens and template included."""
         return min(task.max_length, self._max_positions - max(task.position_offset, task.prompt_length))
 
-    def words(self, text: str) -> list[int]:
+    def ids(self, text: str) -> list[int]:
         """Token ids of a text alone, without template or special tokens."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 

@@ -50,6 +50,7 @@ def rows_file(tmp_path: Path) -> Path:
 COMMANDS = (
     ["train"], ["export"], ["classify"], ["evaluate"], ["bench"], ["demo"],
     ["tasks"], ["tasks", "list"], ["tasks", "show"], ["tasks", "add"], ["tasks", "remove"],
+    ["tasks", "export-adapter"],
 )  # fmt: skip
 
 
@@ -227,6 +228,27 @@ class TestTasks:
         assert "label0, label1, label2" in run("tasks", "show", folder, "yours").stdout
         assert run("tasks", "remove", folder, "yours").returncode == 0
         assert "has colour, size" in refused(run("tasks", "remove", folder, "yours"))
+
+
+class TestExportAdapter:
+    def test_file_and_json(self, bundle_folder: Path, tmp_path: Path) -> None:
+        out = tmp_path / "colour.onnx_adapter"
+        done = run("tasks", "export-adapter", bundle_folder, "colour", "--out", out, without=("torch", "onnx"))
+        assert done.returncode == 0, done.stderr
+        assert "task 'colour'" in done.stdout
+        assert "labels label0, label1, label2" in done.stdout
+        done = run("tasks", "export-adapter", bundle_folder, "colour", "--out", out, "--json")
+        report = json.loads(done.stdout)
+        assert (report["file"], report["bytes"]) == (str(out), out.stat().st_size)
+        assert report["labels"] == ["label0", "label1", "label2"]
+
+    def test_what_cannot_be_written(self, bundle_folder: Path, tmp_path: Path) -> None:
+        out = tmp_path / "some.onnx_adapter"
+        assert "no task 'some'" in refused(run("tasks", "export-adapter", bundle_folder, "some", "--out", out))
+        (tmp_path / "file").write_text("")
+        message = refused(run("tasks", "export-adapter", bundle_folder, "colour", "--out", tmp_path / "file" / "out"))
+        assert "file/out cannot be written" in message
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 class TestBench:

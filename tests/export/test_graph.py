@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -33,18 +35,43 @@ MORE: dict[str, dict[str, Any]] = {
     "albert": {"embedding_size": 16},
     "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48},
     "electra": {"embedding_size": 16},
-    "bart": {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
-             "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48},
-    "gemma3_text": {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8,
-                    "layer_types": ["sliding_attention", "full_attention"]},
+    "bart": {
+        "d_model": 32,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+    },
+    "gemma3_text": {
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "sliding_window": 8,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96},
     "llama": {"num_key_value_heads": 2},
     "modernbert": {"cls_token_id": 0, "sep_token_id": 2, "local_attention": 16},
-    "mt5": {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4,
-            "decoder_start_token_id": 1},
+    "mt5": {
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 48,
+        "num_layers": 2,
+        "num_decoder_layers": 2,
+        "num_heads": 4,
+        "decoder_start_token_id": 1,
+    },
     "opt": {"ffn_dim": 48, "word_embed_proj_dim": 24},
-    "t5": {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_decoder_layers": 1, "num_heads": 4,
-           "decoder_start_token_id": 1},
+    "t5": {
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 48,
+        "num_layers": 2,
+        "num_decoder_layers": 1,
+        "num_heads": 4,
+        "decoder_start_token_id": 1,
+    },
     "qwen2": {"num_key_value_heads": 2},
     "qwen3": {"num_key_value_heads": 2, "head_dim": 8},
 }
@@ -98,6 +125,10 @@ def torch_outputs(backbone: Backbone, arrays: dict[str, np.ndarray]) -> tuple[np
 
 def count_operators(model: onnx.ModelProto, operator: str) -> int:
     return sum(node.op_type == operator for node in model.graph.node)
+
+
+def weight_bytes(model: onnx.ModelProto) -> int:
+    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
 
 
 def session(model: onnx.ModelProto) -> ort.InferenceSession:
@@ -266,6 +297,50 @@ def test_int8_leaves_the_narrowing_products_of_gpt2_in_fp32_too() -> None:
     layers = backbone.sizes.layers
     assert count_operators(int8, "MatMulInteger") == 3 * layers
     assert count_operators(int8, "MatMul") == layers
+
+
+@pytest.mark.parametrize(
+    ("architecture", "operator", "products"),
+    [("albert", "MatMul", 4), ("bert", "MatMul", 4), ("gpt2", "Gemm", 4), ("llama", "MatMul", 7)],
+)
+def test_q4_quantizes_every_layers_products_is_small_and_close(architecture: str, operator: str, products: int) -> None:
+    """Products in a layer: query, key and value as one where they have biases, output, and the feed-forward's."""
+    backbone = tiny_backbone(architecture)
+    fp32 = passes.optimize(to_onnx(backbone))
+    assert count_operators(fp32, operator) >= products * backbone.sizes.layers
+    q4 = quantize.q4(onnx.ModelProto.FromString(fp32.SerializeToString()))
+    once = count_operators(fp32, operator) - products * backbone.sizes.layers  # ALBERT widens its embeddings
+    assert count_operators(q4, "MatMulNBits") == products * backbone.sizes.layers + once
+    assert count_operators(q4, operator) == 0
+    assert weight_bytes(q4) < 0.65 * weight_bytes(fp32)  # tiny embeddings stay in fp32
+    arrays = feed(backbone, 0, 6, 2, 1)
+    exact, close = (session(model).run([contract.FEATURES], arrays)[0] for model in (fp32, q4))
+    assert 0 < np.linalg.norm(close - exact) / np.linalg.norm(exact) < 0.25
+
+
+def test_a_row_of_q4_answers_in_a_batch_as_alone() -> None:
+    backbone = tiny_backbone("bert")
+    opened = session(quantize.q4(passes.optimize(to_onnx(backbone))))
+    arrays = feed(backbone, 0, 6, 4, 5)
+    (together,) = opened.run([contract.FEATURES], arrays)
+    for row in range(5):
+        length = int(arrays[contract.ATTENTION_MASK][row].sum())
+        text = {name: arrays[name][row : row + 1, :length] for name in (contract.INPUT_IDS, contract.ATTENTION_MASK)}
+        task = {contract.TASK_INDEX: arrays[contract.TASK_INDEX][row : row + 1]}
+        (alone,) = opened.run([contract.FEATURES], {**arrays, **text, **task})
+        np.testing.assert_allclose(together[row], alone[0], atol=1e-5)
+
+
+def test_quantizing_leaves_the_process_its_logging() -> None:
+    """The 4-bit quantizer's module sets up the root logger when it is imported."""
+    program = (
+        "import logging\n"
+        "from edgetune_export import quantize\n"
+        "import onnx\n"
+        "quantize.q4(onnx.ModelProto(ir_version=10))\n"
+        "assert not logging.root.handlers and logging.root.level == logging.WARNING\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_quantized_embeddings_are_rows_of_int8() -> None:

@@ -119,9 +119,13 @@ def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     assert (tmp_path / "folder").read_bytes() == OLD
 
 
-@pytest.mark.parametrize(("precision", "path"), [("fp32", "onnx/model.onnx"), ("int8", "onnx/model_int8.onnx")])
+@pytest.mark.parametrize(
+    ("precision", "path"),
+    [("fp32", "onnx/model.onnx"), ("int8", "onnx/model_int8.onnx"), ("q4", "onnx/model_q4.onnx")],
+)
 def test_graphs_have_the_names_that_others_know(precision: str, path: str) -> None:
     assert files.graph_file(precision) == path
+    assert files.data_file(path) == f"{path}.data"
 
 
 def test_sha256_is_hexadecimal() -> None:

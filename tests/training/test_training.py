@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 
 from edgetune import training
 from edgetune.calibration import fit_temperature, logits_calibration_error
-from edgetune.training import TrainingOptions, train
+from edgetune.training import TaskData, TrainingOptions, TrainingReport, train
 from edgetune_export import Backbone, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime.errors import DataError, EdgetuneError
@@ -27,7 +27,19 @@ ROWS = [
         ("works well", "good"),
     )
 ]
-OPTIONS = TrainingOptions("mood", epochs=3, batch_size=8, prompt_length=4)
+OPTIONS = TrainingOptions(epochs=3, batch_size=8, prompt_length=4)
+
+
+def train_one(
+    backbone: Backbone,
+    rows: list[LabelledText],
+    dev: list[LabelledText],
+    options: TrainingOptions,
+    out: Path,
+    resume: bool = False,
+) -> TrainingReport:
+    (report,) = train(backbone, [TaskData("mood", out, rows, dev)], options, resume)
+    return report
 
 
 @pytest.fixture
@@ -39,7 +51,7 @@ def backbone(model_folder: Path) -> Backbone:
 def test_it_learns_and_leaves_the_backbone_alone(backbone: Backbone, tmp_path: Path, method: str) -> None:
     before = backbone.fingerprint()
     options = dataclasses.replace(OPTIONS, method=method, epochs=30, head_learning_rate=2e-2)
-    report = train(backbone, ROWS, ROWS, options, tmp_path / "mood.safetensors")
+    report = train_one(backbone, ROWS, ROWS, options, tmp_path / "mood.safetensors")
     assert backbone.fingerprint() == before == report.task.backbone_sha256
     assert report.task.metrics["dev_accuracy"] > 0.9
     assert report.trained_parameters == report.task.num_parameters
@@ -48,7 +60,7 @@ def test_it_learns_and_leaves_the_backbone_alone(backbone: Backbone, tmp_path: P
 
 
 def test_the_task_is_that_of_the_best_epoch(backbone: Backbone, tmp_path: Path) -> None:
-    report = train(backbone, ROWS, ROWS, OPTIONS, tmp_path / "mood.safetensors")
+    report = train_one(backbone, ROWS, ROWS, OPTIONS, tmp_path / "mood.safetensors")
     answers = torch_logits(backbone, report.task, [row.text for row in ROWS]).argmax(axis=1)
     accuracy = np.mean([report.task.labels[place] == row.label for place, row in zip(answers, ROWS, strict=True)])
     assert accuracy == pytest.approx(max(report.dev_accuracy)) == report.task.metrics["dev_accuracy"]
@@ -56,7 +68,7 @@ def test_the_task_is_that_of_the_best_epoch(backbone: Backbone, tmp_path: Path) 
 
 def test_the_temperature_is_the_best_for_the_development_rows(backbone: Backbone, tmp_path: Path) -> None:
     options = dataclasses.replace(OPTIONS, epochs=12, head_learning_rate=2e-2)
-    task = train(backbone, ROWS, ROWS[:9], options, tmp_path / "mood.safetensors").task
+    task = train_one(backbone, ROWS, ROWS[:9], options, tmp_path / "mood.safetensors").task
     logits = torch_logits(backbone, task, [row.text for row in ROWS[:9]])
     right = np.array([task.labels.index(row.label) for row in ROWS[:9]])
     assert task.temperature == pytest.approx(fit_temperature(logits, right), rel=1e-3)
@@ -69,14 +81,14 @@ def test_the_temperature_is_the_best_for_the_development_rows(backbone: Backbone
 def test_a_training_that_diverges_says_so(backbone: Backbone, tmp_path: Path) -> None:
     out = tmp_path / "mood.safetensors"
     with pytest.raises(EdgetuneError, match=r"the training diverged.*lower --lr"):
-        train(backbone, ROWS, ROWS, dataclasses.replace(OPTIONS, head_learning_rate=1e37), out)
+        train_one(backbone, ROWS, ROWS, dataclasses.replace(OPTIONS, head_learning_rate=1e37), out)
     assert not out.exists()
 
 
 def test_the_same_seed_gives_the_same_file_and_another_does_not(backbone: Backbone, tmp_path: Path) -> None:
     seeds = [0, 0, 1]
     files = [
-        train(
+        train_one(
             backbone, ROWS, ROWS, dataclasses.replace(OPTIONS, seed=seed), tmp_path / "mood.safetensors"
         ).task.to_bytes()
         for seed in seeds
@@ -87,7 +99,7 @@ def test_the_same_seed_gives_the_same_file_and_another_does_not(backbone: Backbo
 def test_a_broken_training_resumes_to_the_same_file(
     backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train(backbone, ROWS, ROWS, OPTIONS, tmp_path / "whole.safetensors").task.to_bytes()
+    whole = train_one(backbone, ROWS, ROWS, OPTIONS, tmp_path / "whole.safetensors").task.to_bytes()
 
     class Stop(TrainerCallback):
         def on_step_end(self, args: object, state: object, control: object, **_: object) -> None:
@@ -104,16 +116,16 @@ def test_a_broken_training_resumes_to_the_same_file(
             lambda **arguments: original(**{**arguments, "callbacks": [*arguments["callbacks"], Stop()]}),
         )
         with pytest.raises(KeyboardInterrupt):
-            train(backbone, ROWS, ROWS, OPTIONS, out)
+            train_one(backbone, ROWS, ROWS, OPTIONS, out)
     assert not out.exists()
     weights = next(checkpoints.rglob("model.safetensors"))
     assert weights.stat().st_size < 20_000, "a checkpoint holds the prompt and the head, not the backbone"
     with pytest.raises(EdgetuneError, match="had another model, other options or data"):
-        train(backbone, ROWS, ROWS, dataclasses.replace(OPTIONS, seed=9), out, resume=True)
+        train_one(backbone, ROWS, ROWS, dataclasses.replace(OPTIONS, seed=9), out, resume=True)
     with pytest.raises(EdgetuneError, match="had another model"):
-        train(backbone, ROWS, ROWS, dataclasses.replace(OPTIONS, pooling="cls"), out, resume=True)
+        train_one(backbone, ROWS, ROWS, dataclasses.replace(OPTIONS, pooling="cls"), out, resume=True)
     (checkpoints / "checkpoint-999").mkdir()  # broken off while it was written
-    train(backbone, ROWS, ROWS, OPTIONS, out, resume=True)
+    train_one(backbone, ROWS, ROWS, OPTIONS, out, resume=True)
     assert out.read_bytes() == whole
     assert not checkpoints.exists()
 
@@ -121,14 +133,14 @@ def test_a_broken_training_resumes_to_the_same_file(
 def test_prompt_length_zero_trains_the_head_alone(backbone: Backbone, tmp_path: Path) -> None:
     for method in ("prefix", "prompt"):
         options = dataclasses.replace(OPTIONS, method=method, prompt_length=0)
-        report = train(backbone, ROWS, ROWS, options, tmp_path / "mood.safetensors")
+        report = train_one(backbone, ROWS, ROWS, options, tmp_path / "mood.safetensors")
         assert report.trained_parameters == 3 * backbone.sizes.hidden + 3
         assert report.task.prefix_length == report.task.prompt_length == 0
 
 
 def test_a_folder_in_the_place_of_the_file_is_noticed_first(backbone: Backbone, tmp_path: Path) -> None:
     with pytest.raises(EdgetuneError, match="is a folder: expected the name of a task file"):
-        train(backbone, ROWS, ROWS, OPTIONS, tmp_path)
+        train_one(backbone, ROWS, ROWS, OPTIONS, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -143,5 +155,5 @@ def test_bad_data_is_refused(
     backbone: Backbone, tmp_path: Path, rows: list[LabelledText], dev: list[LabelledText], message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
-        train(backbone, rows, dev, OPTIONS, tmp_path / "mood.safetensors")
+        train_one(backbone, rows, dev, OPTIONS, tmp_path / "mood.safetensors")
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,83 @@
+"""Tasks without training: a template, a prompt in words, and label words."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from edgetune import labels as label_words
+from edgetune import prompts
+from edgetune_export.backbone import Backbone
+from edgetune_export.parity import torch_logits
+from edgetune_runtime import contract, files
+from edgetune_runtime.engine import probabilities
+from edgetune_runtime.errors import DataError
+from edgetune_runtime.task import Task
+from edgetune_runtime.text import TextEncoder
+
+
+def create_task(
+    backbone: Backbone,
+    name: str,
+    words: label_words.LabelWords,
+    template: str = contract.TEXT_SLOT,
+    prompt: str = "",
+    max_length: int = contract.DEFAULT_MAX_LENGTH,
+) -> Task:
+    """A task that a language model answers without training.
+
+    Args:
+        backbone: a language model's.
+        name: name of the task.
+        words: label → the words that the model would say for it.
+        template: what surrounds a text; `{mask}` is where a masked language model answers.
+        prompt: words before each text; stored as embeddings, or as the prefix that they lead to.
+        max_length: tokens of a text that are read, the template's among them.
+
+    Raises:
+        BackboneError: the backbone's weights have no vocabulary.
+        DataError: template or words do not fit the backbone.
+    """
+    labels = tuple(words)
+    pooling = label_words.pooling_of(backbone, template, None, words)
+    weight, bias = label_words.head(backbone, words, labels)
+    ids = TextEncoder(backbone.tokenizer_json, backbone.max_positions).ids(prompt)
+    if len(ids) >= backbone.max_positions:
+        raise DataError(f"the prompt has {len(ids)} tokens: {backbone.name} reads {backbone.max_positions}")
+    tensors = {
+        contract.PROMPT_EMBEDDINGS: backbone.embed(torch.tensor(ids, dtype=torch.int64)),
+        contract.HEAD_WEIGHT: weight,
+        contract.HEAD_BIAS: bias,
+    }
+    return Task(
+        name=files.check_task_name(name),
+        labels=labels,
+        backbone_sha256=backbone.fingerprint(),
+        tensors=prompts.stored(backbone, tensors, max_length),
+        method="handwritten",
+        base_model=backbone.name,
+        pooling=pooling,
+        position_offset=backbone.position_offset(len(ids)),
+        template=template,
+        max_length=max_length,
+    )
+
+
+def calibrated(backbone: Backbone, task: Task, texts: Sequence[str]) -> Task:
+    """The task with biases that make its labels equally likely on texts of which no label is known.
+
+    Contextual calibration (Zhao et al. 2021), estimated on real texts instead of empty ones (Zhou et al. 2024):
+    it takes away what a language model prefers to say whatever it reads. Right where the labels are about
+    equally frequent.
+
+    Raises:
+        DataError: there are no texts.
+    """
+    if not texts:
+        raise DataError("there are no texts to calibrate on: expected at least one")
+    prior = probabilities(torch_logits(backbone, task, texts), 1.0).mean(axis=0)
+    bias = task.tensors[contract.HEAD_BIAS] - np.log(np.maximum(prior, 1e-12)).astype(np.float32)
+    return dataclasses.replace(task, tensors={**task.tensors, contract.HEAD_BIAS: bias})

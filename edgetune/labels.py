@@ -1,0 +1,107 @@
+"""Label words (verbalizers, Schick & Schütze 2021): the words that a language model would say for each label.
+
+A label's row of the head is the mean of its words' rows in the model's vocabulary, and a word's row the mean of
+its tokens'; so the label's logit is the mean of what the model would give its words.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from edgetune_export.backbone import Backbone
+from edgetune_runtime.contract import MASK_SLOT
+from edgetune_runtime.errors import BackboneError, DataError
+from edgetune_runtime.text import TextEncoder
+
+LabelWords = Mapping[str, Sequence[str]]
+
+
+def parse(items: Sequence[str]) -> dict[str, list[str]]:
+    """Label words as they are written on the command line: `label=word,word…`, one a label.
+
+    Raises:
+        DataError: an item is not written like that, or a label stands twice.
+    """
+    words: dict[str, list[str]] = {}
+    for item in items:
+        label, separator, listed = item.partition("=")
+        found = [word.strip() for word in listed.split(",") if word.strip()]
+        if not (separator and label and found) or label in words:
+            raise DataError(f"--label-words {item!r} is not LABEL=WORD[,WORD…], one a label: write positive=great,good")
+        words[label] = found
+    if len(words) == 1:
+        raise DataError(f"--label-words for the label {items[0]!r} alone: expected at least two labels")
+    return words
+
+
+def head(backbone: Backbone, words: LabelWords, labels: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """The head that reads label words off the backbone's features.
+
+    Args:
+        backbone: a language model's.
+        words: label → its words.
+        labels: the labels in the order of the head's rows; each has words.
+
+    Shape:
+        weight: [labels, hidden]
+        bias: [labels]
+
+    Raises:
+        BackboneError: the backbone's weights have no vocabulary to read words of.
+        DataError: a label has no words, or a word is unknown to the tokenizer.
+    """
+    if backbone.vocabulary is None:
+        raise BackboneError(
+            f"{backbone.name} has no language-model head, so it says no words: leave out --label-words, or use the "
+            f"weights of a language model"
+        )
+    if set(words) != set(labels):
+        raise DataError(
+            f"there are label words for {', '.join(sorted(words))}, but the labels are {', '.join(sorted(labels))}: "
+            f"write --label-words once for each"
+        )
+    encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions)
+    # A word that follows another begins with a space, which many tokenizers put into its first token.
+    ids = {word: encoder.ids(f" {word}") for listed in words.values() for word in listed}
+    unknown_id = _unknown_id(backbone)
+    unknown = [word for word in ids if not ids[word] or unknown_id in ids[word]]
+    if unknown:
+        raise DataError(f"{backbone.name} has no token for the label words {', '.join(unknown)}: choose others")
+    rows = {word: backbone.vocabulary.rows(found, backbone.sizes.hidden) for word, found in ids.items()}
+    weights = [torch.stack([rows[word][0].mean(dim=0) for word in words[label]]).mean(dim=0) for label in labels]
+    biases = [torch.stack([rows[word][1].mean() for word in words[label]]).mean() for label in labels]
+    return torch.stack(weights), torch.stack(biases)
+
+
+def pooling_of(backbone: Backbone, template: str, pooling: str | None, words: LabelWords | None) -> str:
+    """Where a task with this template reads its features.
+
+    Raises:
+        DataError: the backbone has no such pooling, or template and pooling do not fit together.
+    """
+    chosen = pooling or ("mask" if MASK_SLOT in template else backbone.poolings[0])
+    if words and "mask" in backbone.poolings and chosen != "mask":
+        raise DataError(
+            f"the template {template!r} has no {MASK_SLOT}, which is where {backbone.name} says its label words: "
+            f"write a --template such as '{{text}} It was {MASK_SLOT}.'"
+        )
+    if chosen not in backbone.poolings:
+        reason = f"the template {template!r} has a {MASK_SLOT}" if pooling is None else f"the pooling is '{pooling}'"
+        raise DataError(
+            f"{reason}, but {backbone.name} can read features by {', '.join(backbone.poolings)}"
+            + ("" if chosen != "mask" else ": only weights with a masked-language-model head fill a mask")
+        )
+    return chosen
+
+
+def _unknown_id(backbone: Backbone) -> int | None:
+    """What the tokenizer gives for what it does not know; byte-level ones know everything."""
+    model = json.loads(backbone.tokenizer_json)["model"]
+    if model.get("unk_id") is not None:
+        return int(model["unk_id"])
+    vocabulary = model.get("vocab")
+    return vocabulary.get(model.get("unk_token")) if isinstance(vocabulary, dict) else None

@@ -1,0 +1,35 @@
+"""A task as onnxruntime's native adapter, for programs that run the graph without edgetune.
+
+The adapter holds every bank input for that one task; what remains to be fed is the text and `task_index`, zeros.
+Labels, template, lengths and temperature are not in it: the format holds tensors alone.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import onnxruntime as ort
+
+from edgetune_runtime import bank, contract, files
+from edgetune_runtime.contract import BackboneSizes
+from edgetune_runtime.task import Task
+
+
+def save_adapter(task: Task, sizes: BackboneSizes, path: Path) -> None:
+    """Write a task as an `.onnx_adapter` file, whole or not at all.
+
+    Args:
+        task: the task.
+        sizes: sizes of its backbone.
+        path: the file.
+    """
+    adapter = ort.AdapterFormat()
+    adapter.set_adapter_version(contract.FORMAT_VERSION)
+    adapter.set_model_version(contract.FORMAT_VERSION)
+    arrays = bank.stack([task], sizes)
+    adapter.set_parameters({name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()})
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "adapter"
+        adapter.export_adapter(str(written))  # it writes to files only
+        files.write_atomic(path, written.read_bytes())

@@ -1,0 +1,63 @@
+"""Native adapters: onnxruntime alone answers as the engine does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from conftest import TEXTS, MakeTask
+
+from edgetune_runtime import Bundle, Engine, contract
+from edgetune_runtime.adapter import save_adapter
+
+
+def run_alone(graph: Path, adapter: Path, rows: list[list[int]]) -> np.ndarray:
+    """What a program does that has onnxruntime and the two files; rows of one length make one run."""
+    loaded = ort.LoraAdapter()
+    loaded.Load(str(adapter))
+    options = ort.RunOptions()
+    options.add_active_adapter(loaded)
+    feed = {
+        "input_ids": np.array(rows, np.int64),
+        "attention_mask": np.ones((len(rows), len(rows[0])), np.int64),
+        "task_index": np.zeros(len(rows), np.int64),
+    }
+    session = ort.InferenceSession(graph, disabled_optimizers=["SkipLayerNormFusion"])
+    return session.run(["logits"], feed, options)[0]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize(("prompt", "prefix"), [(0, 0), (4, 0), (0, 6), (3, 2)])
+def test_onnxruntime_alone_answers_as_the_engine(
+    bundle: Bundle, make_task: MakeTask, tmp_path: Path, precision: str, prompt: int, prefix: int
+) -> None:
+    path = tmp_path / "task.onnx_adapter"
+    with Engine(bundle, precision) as engine:
+        task = engine.add_task(make_task(prompt=prompt, prefix=prefix, labels=4))
+        rows = [token_row.ids for token_row in engine.encode(TEXTS, [task] * len(TEXTS))]
+        expected = engine.run([(row, task) for row in rows])
+    save_adapter(task, bundle.manifest.sizes, path)
+    for row, logits in zip(rows, expected, strict=True):
+        (got,) = run_alone(bundle.path / bundle.manifest.graphs[precision].file, path, [row])
+        np.testing.assert_allclose(got, logits, rtol=1e-6, atol=1e-6)
+
+
+def test_a_batch_shares_the_adapters_task(bundle: Bundle, make_task: MakeTask, tmp_path: Path) -> None:
+    task, path = make_task(prefix=6), tmp_path / "task.onnx_adapter"
+    save_adapter(task, bundle.manifest.sizes, path)
+    rows = [[2, 30, 31, 3], [2, 40, 50, 3], [2, 7, 8, 3]]
+    with Engine(bundle, "fp32") as engine:
+        expected = np.stack(engine.run([(row, task) for row in rows]))
+    got = run_alone(bundle.path / "onnx/model.onnx", path, rows)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_it_holds_every_bank_input(bundle: Bundle, make_task: MakeTask, tmp_path: Path) -> None:
+    save_adapter(make_task(), bundle.manifest.sizes, tmp_path / "task.onnx_adapter")
+    held = ort.AdapterFormat.read_adapter(str(tmp_path / "task.onnx_adapter")).get_parameters()
+    assert held.keys() == contract.BANK_INPUTS.keys()
+    for name, spec in contract.BANK_INPUTS.items():
+        assert (held[name].numpy().dtype, held[name].numpy().ndim) == (spec.dtype, len(spec.dims))
+    assert [path.name for path in tmp_path.iterdir()] == ["task.onnx_adapter"]
