@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import TEXTS, MakeTask
 
+from edgetune.cli.export import export
 from edgetune_export import CheckTexts, export_bundle, load_backbone
 from edgetune_export.backbone import Backbone
+from edgetune_export.quantize import PRECISIONS
 from edgetune_runtime import Bundle, Engine
 from edgetune_runtime.errors import AccuracyDropError, BundleError, DataError, TaskError
 
@@ -38,6 +40,12 @@ def test_parity_is_measured_and_written(backbone: Backbone, make_task: MakeTask,
     card = (folder / "README.md").read_text()
     assert f"| fp32 | checked | {len(TEXTS)} |" in card
     assert Bundle(folder).task_names() == ["checked"]
+
+
+def test_the_command_line_offers_every_precision() -> None:
+    """It lists them itself, since its `--help` loads no quantizer."""
+    option = next(option for option in export.params if option.name == "precisions")
+    assert list(option.type.choices) == list(PRECISIONS)
 
 
 def _engine_for(backbone: Backbone, folder: Path) -> Engine:
