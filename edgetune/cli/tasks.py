@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgetune.cli.create import create
 from edgetune.cli.options import FILE, json_option, note, print_json
 
 if TYPE_CHECKING:
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def tasks() -> None:
-    """See and change which tasks a bundle holds."""
+    """See and change which tasks a bundle holds; make, import and export them."""
+
+
+tasks.add_command(create)
 
 
 @tasks.command("list")
@@ -38,11 +42,11 @@ def list_tasks(bundle: Path, as_json: bool) -> None:
     if not found:
         note(f"no tasks in {bundle}: add one with 'edgetune tasks add {bundle} FILE'")
         return
-    click.echo(f"{'task':<24}{'method':<10}{'length':>7}{'labels':>8}{'kB':>8}")
+    click.echo(f"{'task':<24}{'method':<17}{'length':>7}{'labels':>8}{'kB':>8}")
     for task in found:
         length = task["prompt_length"] + task["prefix_length"]
         click.echo(
-            f"{task['task']:<24}{task['method']:<10}{length:>7}{len(task['labels']):>8}{task['bytes'] / 1000:>8.0f}"
+            f"{task['task']:<24}{task['method']:<17}{length:>7}{len(task['labels']):>8}{task['bytes'] / 1000:>8.0f}"
         )
 
 
