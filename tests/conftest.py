@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +71,47 @@ def save_tiny_bert(folder: Path) -> None:
         initializer_range=0.2,
     )
     BertModel(config).save_pretrained(folder)
+
+
+def save_tiny_language_model(folder: Path, architecture: str) -> None:
+    """Save a tiny seeded language model (bert, gpt2, llama, t5) with its tokenizer."""
+    import torch
+    from transformers import AutoConfig
+
+    from edgetune_export.loading import language_model_class
+
+    sizes: dict[str, Any] = {"num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "hidden_size": HIDDEN}
+    sizes |= {"intermediate_size": 64, "max_position_embeddings": 64, "initializer_range": 0.2}
+    own: dict[str, dict[str, Any]] = {
+        "gpt2": {"n_positions": 64},
+        "llama": {"num_key_value_heads": 2},
+        "t5": {"num_layers": 2, "num_decoder_layers": 1, "d_kv": 8, "d_ff": 64, "decoder_start_token_id": 0},
+    }
+    vocabulary = save_tokenizer(folder)
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(architecture, **{**sizes, **own.get(architecture, {})}, vocab_size=vocabulary)
+    config.pad_token_id, config.bos_token_id, config.eos_token_id = 0, 2, 3
+    model = language_model_class(architecture).from_config(config)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(folder)
+
+
+LanguageModelFolder = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def language_model_folder(tmp_path_factory: pytest.TempPathFactory) -> LanguageModelFolder:
+    """Gives the folder of a tiny language model by architecture. Not to be changed."""
+    folders: dict[str, Path] = {}
+
+    def folder(architecture: str) -> Path:
+        if architecture not in folders:
+            folders[architecture] = tmp_path_factory.mktemp("models") / f"tiny-{architecture}"
+            save_tiny_language_model(folders[architecture], architecture)
+        return folders[architecture]
+
+    return folder
 
 
 @pytest.fixture(scope="session")
