@@ -116,7 +116,7 @@ def train(
     leaves its state in OUT.checkpoints, and goes on from there with --resume.
 
     \b
-    Examples:
+    Example:
       edgetune train ./MiniLM --data train.jsonl --task sentiment --out sentiment.safetensors
       edgetune train ./BERT --data train.jsonl --task sentiment --out sentiment.safetensors \\
         --template "{text} It was {mask}." --label-words positive=great,good --label-words negative=terrible

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TEXTS, MakeTask
+from conftest import TEXTS, LanguageModelFolder, MakeTask
 
 from edgetune_runtime import Bundle, Engine, Task
 from edgetune_runtime.metrics import calibration_error
@@ -50,7 +50,7 @@ def rows_file(tmp_path: Path) -> Path:
 COMMANDS = (
     ["train"], ["export"], ["classify"], ["evaluate"], ["bench"], ["demo"],
     ["tasks"], ["tasks", "list"], ["tasks", "show"], ["tasks", "add"], ["tasks", "remove"],
-    ["tasks", "export-adapter"],
+    ["tasks", "export-adapter"], ["tasks", "create"],
 )  # fmt: skip
 
 
@@ -249,6 +249,52 @@ class TestExportAdapter:
         message = refused(run("tasks", "export-adapter", bundle_folder, "colour", "--out", tmp_path / "file" / "out"))
         assert "file/out cannot be written" in message
         assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+class TestCreate:
+    words = ("--label-words", "good=great,well", "--label-words", "bad=broken")
+
+    def test_a_task_of_label_words_is_answered_by_a_bundle(
+        self, language_model_folder: LanguageModelFolder, tmp_path: Path
+    ) -> None:
+        model, out = language_model_folder("bert"), tmp_path / "mood.safetensors"
+        texts = tmp_path / "texts.txt"
+        texts.write_text("\n".join(TEXTS))
+        template = ("--template", "{text} it was {mask}.")
+        done = run("tasks", "create", model, "--task", "mood", "--out", out, *template, *self.words,
+                   "--calibrate", texts, "--prompt", "the camera", "--json")  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        record = json.loads(done.stdout)
+        assert (record["labels"], record["pooling"], record["calibrated_on"]) == (["good", "bad"], "mask", len(TEXTS))
+        exported = run("export", model, tmp_path / "bundle", "--task", out, "--precision", "fp32", "--json")
+        assert exported.returncode == 0, exported.stderr
+        assert json.loads(exported.stdout)["graphs"]["fp32"]["parity"]["mood"]["max_logit_difference"] < 1e-4
+        done = run("classify", tmp_path / "bundle", "--task", "mood", text="\n".join(TEXTS), without=("torch",))
+        scores = np.array([list(json.loads(line)["scores"].values()) for line in done.stdout.splitlines()])
+        assert scores.shape == (len(TEXTS), 2)
+        np.testing.assert_allclose(scores.mean(axis=0), 0.5, atol=0.05)
+
+    def test_what_is_missing_is_said(self, model_folder: Path, tmp_path: Path) -> None:
+        out = tmp_path / "mood.safetensors"
+        base = ("tasks", "create", model_folder, "--task", "mood", "--out", out)
+        assert "no --label-words" in run(*base).stderr
+        assert "no language-model head, so it says no words" in refused(run(*base, *self.words))
+        assert "expected a file of texts" in refused(run(*base, *self.words, "--calibrate", tmp_path / "none.txt"))
+        assert not out.exists()
+
+
+class TestTrainTogether:
+    def test_several_tasks_need_a_file_each(self, model_folder: Path, rows_file: Path, tmp_path: Path) -> None:
+        base = ("train", model_folder, "--data", rows_file, "--data", rows_file, "--task", "a", "--task", "b")
+        done = run(*base, "--out", tmp_path / "a.safetensors")
+        assert done.returncode == 2
+        assert "2 --data, 2 --task, 1 --out, 0 --eval-data: expected one of each for each task" in done.stderr
+        outs = [tmp_path / f"{name}.safetensors" for name in "ab"]
+        more = ("--out", outs[0], "--out", outs[1], "--epochs", 1, "--method", "p-tuning-v2", "--json")
+        done = run(*base, *more)
+        assert done.returncode == 0, done.stderr
+        assert [record["task"] for record in json.loads(done.stdout)["tasks"]] == ["a", "b"]
+        assert [Task.load(out).method for out in outs] == ["p-tuning-v2"] * 2
 
 
 class TestBench:
