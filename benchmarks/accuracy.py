@@ -1,4 +1,4 @@
-"""Accuracy of a frozen backbone with a linear head, a prompt or a prefix, beside full fine-tuning.
+"""Accuracy of a frozen backbone with a linear head, prompts and prefixes, beside LoRA and full fine-tuning.
 
     python benchmarks/accuracy.py run MODEL DATA_FOLDER --data sst2 --method prefix --out results.jsonl
     python benchmarks/accuracy.py table results.jsonl > benchmarks/results/accuracy.md
@@ -20,36 +20,39 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from peft import LoraConfig, inject_adapter_in_model
 from sklearn.linear_model import LogisticRegression
-from transformers import Trainer, set_seed
+from transformers import Trainer
 
-from edgetune.data import label_set, read_data, split_dev
-from edgetune.prompts import Prefix
+from edgetune import prompts
+from edgetune.data import read_data, split_dev
 from edgetune.training import (
     HEAD_LEARNING_RATE,
-    PromptTuner,
     TaskData,
     TrainingOptions,
     accuracy,
     collate,
     encode_rows,
+    new_tuner,
     train,
     training_arguments,
 )
+from edgetune.tuner import PromptTuner
 from edgetune_export import Backbone, CheckTexts, export_bundle, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime.rows import LabelledText
 from edgetune_runtime.session import cpu_name, has_int8_dot_product
 from edgetune_runtime.task import Task
 
-METHODS = ("linear", "prompt", "prefix", "full")
-FULL_LEARNING_RATE = 5e-5
+METHODS = ("linear", *prompts.METHODS, "lora", "full")
+FULL_LEARNING_RATE, LORA_LEARNING_RATE = 5e-5, 1e-3
+LORA_RANK = 8
 
 
-class FullTuner(PromptTuner):
-    """Full fine-tuning: the backbone learns too, with its dropout."""
+class FineTuner(PromptTuner):
+    """A tuner whose backbone learns too, with its dropout; its state is all of it."""
 
-    def train(self, mode: bool = True) -> FullTuner:
+    def train(self, mode: bool = True) -> FineTuner:
         torch.nn.Module.train(self, mode)
         return self
 
@@ -94,28 +97,28 @@ def run(
     else:
         rows["train"], rows["dev"] = split_dev(rows["train"], seed)
     backbone = load_backbone(model)
+    own = method in prompts.METHODS
     options = TrainingOptions(
-        method="prompt" if method == "prompt" else "prefix",
-        prompt_length=prompt_length if method in ("prompt", "prefix") else 0,
-        epochs=epochs,
-        seed=seed,
+        method=method if own else "prefix", prompt_length=prompt_length if own else 0, epochs=epochs, seed=seed
     )
     result: dict[str, Any] = {"data": data, "method": method, "seed": seed, "epochs": epochs}
     result["prompt_length"] = options.prompt_length
+    result["backbone"] = sum(parameter.numel() for parameter in backbone.parameters())
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
+        one = TaskData(data, Path(scratch) / "task.safetensors", rows["train"], rows["dev"])
         if method == "linear":
             result |= logistic_regression(backbone, rows)
-        elif method == "full":
-            result |= full_fine_tuning(backbone, rows, options, Path(scratch) / "checkpoints")
+        elif not own:
+            result |= fine_tuning(backbone, one, rows["test"], options, method, Path(scratch) / "checkpoints")
         else:
-            one = TaskData(data, Path(scratch) / "task.safetensors", rows["train"], rows["dev"])
             (report,) = train(backbone, [one], options)
             result |= {"dev": report.dev_accuracy, "trained": report.trained_parameters}
-            result["seconds"] = round(time.monotonic() - began)
+            result |= {"bytes": one.out.stat().st_size, "seconds": round(time.monotonic() - began)}
             result |= exported_accuracy(backbone, report.task, rows["test"], Path(scratch))
             if keep is not None:
                 report.task.save(keep)
+    result.setdefault("bytes", 4 * result["trained"])
     result.setdefault("seconds", round(time.monotonic() - began))
     result |= {"cpu": cpu_name(), "int8_dot_product": has_int8_dot_product(), "date": time.strftime("%Y-%m-%d")}
     result["versions"] = {name: version(name) for name in ("edgetune", "torch", "transformers", "onnxruntime")}
@@ -159,23 +162,34 @@ def features(backbone: Backbone, texts: list[str]) -> np.ndarray:
     return torch_logits(backbone, identity, texts)
 
 
-def full_fine_tuning(
-    backbone: Backbone, rows: dict[str, list[LabelledText]], options: TrainingOptions, checkpoints: Path
+def fine_tuner(backbone: Backbone, tuner: PromptTuner, method: str) -> FineTuner:
+    """The tuner as one that trains the backbone's weights ("full"), or adapters in its attention ("lora")."""
+    if method == "lora":
+        config = LoraConfig(r=LORA_RANK, lora_alpha=2 * LORA_RANK, target_modules=["query", "value"])
+        inject_adapter_in_model(config, backbone.model)
+    else:
+        backbone.requires_grad_(True)
+    tuner.__class__ = FineTuner
+    return tuner  # type: ignore[return-value]
+
+
+def fine_tuning(
+    backbone: Backbone,
+    one: TaskData,
+    test_rows: list[LabelledText],
+    options: TrainingOptions,
+    method: str,
+    checkpoints: Path,
 ) -> dict[str, Any]:
-    """Train all weights with the same trainer, epochs, batches and choice of epoch."""
-    labels = label_set(rows["train"], rows["dev"])
-    set_seed(options.seed)
-    encoded = {split: encode_rows(backbone, some, labels, options) for split, some in rows.items()}
-    prompt = Prefix(backbone, 0, [row["input_ids"] for row in encoded["train"]])
-    tuner = FullTuner(backbone, prompt, len(labels), 0, backbone.poolings[0])
-    backbone.requires_grad_(True)
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": list(backbone.parameters()), "lr": FULL_LEARNING_RATE},
-            {"params": list(tuner.head.parameters()), "lr": HEAD_LEARNING_RATE},
-        ],
-        weight_decay=0.01,
-    )
+    """Train weights of the backbone with the same trainer, epochs, batches and choice of epoch."""
+    plain, (draft,), encoded = new_tuner(backbone, [one], options)
+    tuner = fine_tuner(backbone, plain, method)
+    learning = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
+    rate = LORA_LEARNING_RATE if method == "lora" else FULL_LEARNING_RATE
+    groups = [
+        {"params": learning, "lr": rate},
+        {"params": list(tuner.heads.parameters()), "lr": HEAD_LEARNING_RATE},
+    ]
     trainer = Trainer(
         model=tuner,
         args=training_arguments(checkpoints, options),
@@ -183,12 +197,12 @@ def full_fine_tuning(
         eval_dataset=encoded["dev"],
         data_collator=collate,
         compute_metrics=accuracy,
-        optimizers=(optimizer, None),
+        optimizers=(torch.optim.AdamW(groups, weight_decay=0.01), None),
     )
     trainer.train()
-    test = trainer.evaluate(encoded["test"])
+    test = trainer.evaluate(encode_rows(backbone, test_rows, draft))
     history = [entry["eval_accuracy"] for entry in trainer.state.log_history if "eval_accuracy" in entry]
-    trained = sum(parameter.numel() for parameter in tuner.parameters() if parameter.requires_grad)
+    trained = sum(parameter.numel() for parameter in [*learning, *tuner.heads.parameters()])
     return {"test": test["eval_accuracy"], "dev": history[:-1], "trained": trained}
 
 
@@ -215,18 +229,20 @@ def table(results: Path) -> None:
     runs = [json.loads(line) for line in results.read_text().splitlines()]
     runs.sort(key=lambda run: (run["data"], METHODS.index(run["method"]), run["seed"]))
     click.echo(
-        "| data | method | length | numbers trained | epochs | dev | test, PyTorch | test, int8 | int8 agrees | s |"
+        "| data | method | length | numbers trained | share | bytes a task | epochs | dev | test, PyTorch | test, int8 "
+        "| int8 agrees |"
     )
-    click.echo("|---|---|---|---|---|---|---|---|---|---|")
+    click.echo("|---|---|---|---|---|---|---|---|---|---|---|")
     for one in runs:
         int8 = f"{one['test_int8']:.4f}" if "test_int8" in one else ""
         agreement = f"{one['int8_agreement']:.1%}" if "int8_agreement" in one else ""
         click.echo(
             f"| {one['data']} | {one['method']} | {one['prompt_length'] or ''} | {one['trained']:,} | "
-            f"{one['epochs']} | {max(one['dev']):.4f} | {one['test']:.4f} | {int8} | {agreement} | {one['seconds']} |"
+            f"{one['trained'] / one['backbone']:.2%} | {one['bytes']:,} | {one['epochs']} | {max(one['dev']):.4f} | "
+            f"{one['test']:.4f} | {int8} | {agreement} |"
         )
-    last = runs[-1]
-    click.echo(f"\n{last['cpu']}, seed {last['seed']}, {last['date']}, {json.dumps(last['versions'])}")
+    for line in sorted({f"{one['cpu']}, {one['date']}, {json.dumps(one['versions'])}" for one in runs}):
+        click.echo(f"\n{line}")
 
 
 if __name__ == "__main__":

@@ -151,19 +151,8 @@ def train(
         options = dataclasses.replace(options, prompt_length=_length(options.init_from))
     if not (options.prompt_length or options.train_head):
         raise DataError("there is nothing to train: a prompt of length 0, and label words that stay as they are")
-    drafts = [_draft(backbone, one, options) for one in tasks]
     began = time.monotonic()
-    set_seed(options.seed)
-    encoded = {
-        split: [
-            row
-            for index, (one, draft) in enumerate(zip(tasks, drafts, strict=True))
-            for row in encode_rows(backbone, getattr(one, split), draft, index)
-        ]
-        for split in ("train", "dev")
-    }
-    prompt = _beginning(backbone, options, drafts, encoded["train"])
-    tuner = PromptTuner(backbone, prompt, [_head(backbone, draft, options) for draft in drafts], drafts)
+    tuner, drafts, encoded = new_tuner(backbone, tasks, options)
     stamp = {
         **options.stamp(),
         "backbone_sha256": backbone.fingerprint(),
@@ -209,6 +198,31 @@ def train(
     return reports
 
 
+Rows = list[dict[str, Any]]
+
+
+def new_tuner(
+    backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptions
+) -> tuple[PromptTuner, list[Task], dict[str, Rows]]:
+    """What a training begins with: the module to train, the tasks but for what they will learn, and encoded rows.
+
+    The rows are those of all tasks, under "train" and "dev", as `collate` takes them. Raises what `train` does.
+    """
+    drafts = [_draft(backbone, one, options) for one in tasks]
+    set_seed(options.seed)
+    encoded = {
+        split: [
+            row
+            for index, (one, draft) in enumerate(zip(tasks, drafts, strict=True))
+            for row in encode_rows(backbone, getattr(one, split), draft, index)
+        ]
+        for split in ("train", "dev")
+    }
+    prompt = _beginning(backbone, options, drafts, encoded["train"])
+    heads = [_head(backbone, draft, options) for draft in drafts]
+    return PromptTuner(backbone, prompt, heads, drafts), drafts, encoded
+
+
 def _check_files(one: TaskData) -> None:
     files.check_task_name(one.name)
     if not one.out.name or one.out.is_dir():
@@ -246,7 +260,7 @@ def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
 
 
 def _beginning(
-    backbone: Backbone, options: TrainingOptions, drafts: Sequence[Task], rows: Sequence[dict[str, Any]]
+    backbone: Backbone, options: TrainingOptions, drafts: Sequence[Task], rows: Rows
 ) -> prompts.SoftPrompt | prompts.Prefix:
     if options.init_from is None:
         ids = [row["input_ids"] for row in rows]
@@ -313,7 +327,7 @@ def _finished(draft: Task, logits: Array, right: Array, best_epoch: int) -> Task
     )
 
 
-def encode_rows(backbone: Backbone, rows: Sequence[LabelledText], draft: Task, index: int = 0) -> list[dict[str, Any]]:
+def encode_rows(backbone: Backbone, rows: Sequence[LabelledText], draft: Task, index: int = 0) -> Rows:
     """Rows as `Trainer` takes them: token ids, as the trained task will read them, and places of task and label."""
     encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions, backbone.mask_token)
     tokens = encoder.encode([row.text for row in rows], [draft] * len(rows))
@@ -330,7 +344,7 @@ def encode_rows(backbone: Backbone, rows: Sequence[LabelledText], draft: Task, i
     ]
 
 
-def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+def collate(rows: Rows) -> dict[str, Tensor]:
     """A batch of rows from `encode_rows`, as the tuner's forward takes it."""
     input_ids, attention_mask = pad([row["input_ids"] for row in rows])
     places = {name: torch.tensor([row[name] for row in rows]) for name in ("task_index", "labels")}

@@ -53,7 +53,9 @@ def test_logits_are_the_mean_of_what_the_model_gives_a_labels_words(
     task = create_task(backbone, "mood", WORDS, template)
     whole = words_of_transformers(folder, architecture, [template.replace("{text}", text) for text in TEXTS])
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    ids = {word: tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in ("great", "wellness", "broken")}
+    ids = {
+        word: tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in ("great", "wellness", "broken")
+    }
     assert max(map(len, ids.values())) > 1, "one of the words is of several tokens"
     word = {name: whole[:, found].mean(dim=1) for name, found in ids.items()}
     expected = torch.stack([(word["great"] + word["wellness"]) / 2, word["broken"]], dim=1)
@@ -96,7 +98,9 @@ def test_calibration_makes_labels_equally_likely_and_keeps_differences(
     after = torch_logits(backbone, fair, TEXTS)
     assert np.abs(probabilities(before, 1.0).mean(axis=0) - 0.5).max() > 0.1
     odds = np.exp(after - before)
-    np.testing.assert_allclose(odds, np.broadcast_to(1 / probabilities(before, 1.0).mean(axis=0), odds.shape), rtol=1e-3)
+    np.testing.assert_allclose(
+        odds, np.broadcast_to(1 / probabilities(before, 1.0).mean(axis=0), odds.shape), rtol=1e-3
+    )
     with pytest.raises(DataError, match="no texts to calibrate on"):
         calibrated(backbone, task, [])
 
@@ -108,7 +112,12 @@ def test_label_words_are_trained_on_from_or_stay(
     backbone = load_backbone(str(language_model_folder("bert")))
     rows = [LabelledText(text, "good" if place % 2 else "bad") for place, text in enumerate(TEXTS)]
     options = TrainingOptions(
-        prompt_length=2, epochs=2, batch_size=2, template="{text} it was {mask}.", label_words=WORDS, train_head=not fixed
+        prompt_length=2,
+        epochs=2,
+        batch_size=2,
+        template="{text} it was {mask}.",
+        label_words=WORDS,
+        train_head=not fixed,
     )
     (report,) = train(backbone, [TaskData("mood", tmp_path / "mood.safetensors", rows, rows)], options)
     weight, _ = labels.head(backbone, WORDS, ("bad", "good"))
@@ -140,7 +149,7 @@ def test_a_backbone_without_a_vocabulary_says_no_words(model_folder: Path) -> No
     backbone = load_backbone(str(model_folder))
     with pytest.raises(BackboneError, match="no language-model head, so it says no words"):
         create_task(backbone, "mood", WORDS)
-    with pytest.raises(DataError, match="has a {mask}, but .* can read features by mean, cls, last: only weights"):
+    with pytest.raises(DataError, match=r"has a {mask}, but .* can read features by mean, cls, last: only weights"):
         create_task(backbone, "mood", WORDS, "{text} {mask}")
 
 

@@ -64,7 +64,9 @@ def test_every_method_trains_and_stores_one_of_the_two_kinds(backbone: Backbone,
 @pytest.mark.parametrize("method", ["prompt", "prefix"])
 @pytest.mark.parametrize("init", INITS)
 def test_what_a_prompt_begins_as(backbone: Backbone, tmp_path: Path, method: str, init: str) -> None:
-    options = dataclasses.replace(OPTIONS, method=method, init=init, init_text="the lamp", learning_rate=1e-30, epochs=1)
+    options = dataclasses.replace(
+        OPTIONS, method=method, init=init, init_text="the lamp", learning_rate=1e-30, epochs=1
+    )
     tensors = fit(backbone, options, tmp_path).tensors
     if method == "prompt":
         got = torch.from_numpy(tensors[contract.PROMPT_EMBEDDINGS])
@@ -85,7 +87,9 @@ def test_what_a_prompt_begins_as(backbone: Backbone, tmp_path: Path, method: str
 def test_a_training_begins_from_another_tasks_file(backbone: Backbone, tmp_path: Path, method: str) -> None:
     kind = "prompt" if method.startswith("prompt") else "prefix"
     first = fit(backbone, dataclasses.replace(OPTIONS, method=kind, prompt_length=3), tmp_path)
-    options = dataclasses.replace(OPTIONS, method=method, init_from=first, learning_rate=1e-30, head_learning_rate=1e-30)
+    options = dataclasses.replace(
+        OPTIONS, method=method, init_from=first, learning_rate=1e-30, head_learning_rate=1e-30
+    )
     second = fit(backbone, options, tmp_path)
     for name, tensor in first.tensors.items():
         np.testing.assert_allclose(second.tensors[name], tensor, atol=1e-5)
@@ -102,11 +106,13 @@ def test_a_beginning_that_does_not_fit_is_refused(backbone: Backbone, tmp_path: 
     other = dataclasses.replace(first, backbone_sha256="0" * 64)
     with pytest.raises(TaskError, match="was trained on the backbone"):
         fit(backbone, dataclasses.replace(OPTIONS, init_from=other), tmp_path)
-    with pytest.raises(DataError, match="'' has no tokens|, '', has no tokens"):
+    with pytest.raises(DataError, match="begin as, '', has no tokens"):
         fit(backbone, dataclasses.replace(OPTIONS, init="text"), tmp_path)
 
 
-def test_tasks_trained_together_share_one_prompt_and_answer_as_their_files_do(backbone: Backbone, tmp_path: Path) -> None:
+def test_tasks_trained_together_share_one_prompt_and_answer_as_their_files_do(
+    backbone: Backbone, tmp_path: Path
+) -> None:
     options = dataclasses.replace(OPTIONS, method="p-tuning-v2", epochs=12, head_learning_rate=2e-2)
     data = [
         TaskData("mood", tmp_path / "mood.safetensors", ROWS, ROWS),
