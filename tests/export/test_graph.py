@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -150,6 +151,24 @@ def test_graph_equals_pytorch(architecture: str) -> None:
             got = opened.run([contract.LOGITS, contract.FEATURES], arrays)
             for mine, expected in zip(got, torch_outputs(backbone, arrays), strict=True):
                 np.testing.assert_allclose(mine, expected, atol=1e-4, err_msg=f"{prompt=} {prefix=} {tasks=}")
+
+
+def family_table() -> list[str]:
+    """The README's table: what `test_graph_equals_pytorch` goes through."""
+    lines = ["| architecture | soft prompt | prefix | features are read |", "|---|---|---|---|"]
+    for example in ("bert", "gpt2", "t5"):
+        family = FAMILIES[example]
+        listed = ", ".join(f"`{name}`" for name in sorted(FAMILIES) if FAMILIES[name] == family)
+        fills = (*family.poolings, "mask") if family.language_model == "fill-mask" else family.poolings
+        prompt = "stored as a prefix" if family.causal else "yes"
+        lines.append(f"| {listed} | {prompt} | yes | {', '.join(fills)} |")
+    return lines
+
+
+def test_the_readme_has_the_table_of_this_test() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    table = "\n".join(family_table())
+    assert table in readme, f"the README should have\n{table}"
 
 
 def masked_language_model() -> tuple[Any, Backbone]:
