@@ -16,6 +16,7 @@ from edgetune_runtime import contract
 from edgetune_runtime.contract import BackboneSizes
 from edgetune_runtime.errors import BackboneError
 
+_PLACE = {name: place for place, name in enumerate(contract.POOLINGS)}
 _UNLIMITED_POSITIONS = 512  # what backbones with relative positions alone (T5) were trained to read
 
 
@@ -70,9 +71,7 @@ class Backbone(nn.Module):
     def window(self) -> int | None:
         """Tokens that the layer with the narrowest attention sees; `None` where all see everything."""
         kinds = getattr(self.config, "layer_types", None) or ()
-        if not any("sliding" in kind for kind in kinds):
-            return None
-        return int(getattr(self.config, "local_attention", None) or self.config.sliding_window)
+        return int(self.config.sliding_window) if any("sliding" in kind for kind in kinds) else None
 
     def position_offset(self, prompt_length: int) -> int:
         """Position id of the text's first token, for a prompt or prefix of that length.
@@ -176,26 +175,24 @@ class Backbone(nn.Module):
             features = hidden[:, 0]
         else:
             features = self._pool(hidden[:, prompt.shape[1] :], input_ids, attention_mask, pooling[task_index])
-        logits = torch.einsum("bh,blh->bl", features, head_weight[task_index]) + head_bias[task_index]
+        logits = (head_weight[task_index] @ features[:, :, None])[:, :, 0] + head_bias[task_index]
         return logits, features
 
     def _pool(self, hidden: Tensor, input_ids: Tensor, mask: Tensor, pooling: Tensor) -> Tensor:
-        places = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
+        """The mean over a span of tokens; the poolings differ in the span."""
+        chosen = pooling[:, None]
         count = mask.sum(dim=1, keepdim=True)
-        tokens = {
-            "cls": (places == 0).expand_as(mask),
-            "mean": mask / count,
-            "last": places == count - 1,
-            "mask": (input_ids == self._mask_id) & mask.bool(),
-        }
-        weights = sum(
-            tokens[name].to(hidden.dtype) * (pooling == contract.POOLINGS.index(name))[:, None]
-            for name in self.poolings
-        )
-        features = torch.einsum("bs,bsh->bh", weights, hidden)
+        begin = torch.where(chosen == _PLACE["last"], count - 1, torch.zeros_like(count))
+        end = torch.where(chosen == _PLACE["cls"], torch.ones_like(count), count)
+        if self.mask_transform is not None:
+            filled = chosen == _PLACE["mask"]
+            place = (input_ids == self._mask_id).long().argmax(dim=1, keepdim=True)
+            begin, end = torch.where(filled, place, begin), torch.where(filled, place + 1, end)
+        places = torch.arange(input_ids.shape[1], device=input_ids.device)
+        inside = ((places >= begin) & (places < end)).to(hidden.dtype)
+        features = (inside[:, None] @ hidden)[:, 0] / (end - begin)
         if self.mask_transform is None:
             return features
-        filled = (pooling == contract.POOLINGS.index("mask"))[:, None]
         return torch.where(filled, self.mask_transform(features), features)
 
     def _position_ids(self, positions: Tensor) -> dict[str, Tensor]:
