@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,19 @@ def test_fp32_batches_of_mixed_tasks_give_the_answers_of_single_runs(bundle: Bun
         for one, other in zip(single.classify(pairs), batched.classify(pairs), strict=True):
             assert list(one.scores) == list(other.scores)
             assert list(one.scores.values()) == pytest.approx(list(other.scores.values()), abs=1e-5)
+
+
+def test_thirty_tasks_of_unequal_prompts_in_one_run_answer_as_each_alone(bundle: Bundle, make_task: MakeTask) -> None:
+    tasks = [make_task(f"t{n}", prompt=n % 7, prefix=n % 11, labels=2 + n % 4, seed=n) for n in range(30)]
+    poolings = bundle.manifest.poolings
+    tasks = [dataclasses.replace(task, pooling=poolings[n % len(poolings)]) for n, task in enumerate(tasks)]
+    with Engine(bundle, "fp32", batch_size=30) as batched, Engine(bundle, "fp32") as single:
+        tokens = batched.encode([TEXTS[n % len(TEXTS)] for n in range(30)], tasks)
+        rows = [(row.ids, task) for row, task in zip(tokens, tasks, strict=True)]
+        together = batched.run(rows)
+        for n, row in enumerate(rows):
+            np.testing.assert_allclose(together[n], single.run([row])[0], atol=1e-5)
+            assert together[n].shape == (len(tasks[n].labels),)
 
 
 def test_int8_is_not_batched(bundle: Bundle) -> None:
@@ -203,7 +217,6 @@ def test_a_device_that_is_not_there_is_named(bundle: Bundle) -> None:
 
 
 def test_temperature_and_template_are_used(bundle: Bundle, make_task: MakeTask) -> None:
-    import dataclasses
 
     plain = make_task("plain", seed=3)
     hot = dataclasses.replace(plain, name="hot", temperature=4.0)
