@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgetune.cli.options import FILE, json_option, note, print_json
+from edgetune.cli.peft import export_peft, import_peft
 
 if TYPE_CHECKING:
     from edgetune_runtime.task import Task
@@ -138,6 +139,10 @@ def export_adapter(bundle: Path, name: str, out: Path, as_json: bool) -> None:
         print_json({**_summary(task), "file": str(out), "bytes": out.stat().st_size})
     else:
         click.echo(f"{out}: task '{task.name}', {out.stat().st_size / 1000:,.0f} kB, labels {', '.join(task.labels)}")
+
+
+for command in (import_peft, export_peft):
+    tasks.add_command(command)
 
 
 def _summary(task: Task) -> dict[str, Any]:
