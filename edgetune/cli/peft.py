@@ -40,7 +40,7 @@ def import_peft(
 
     PROMPT_TUNING, P_TUNING, PREFIX_TUNING and MULTITASK_PROMPT_TUNING, for SEQ_CLS (decoders; its head comes
     along), CAUSAL_LM, SEQ_2_SEQ_LM and, at a {mask}, FEATURE_EXTRACTION. What cannot be carried over exactly is
-    refused. Feed PEFT the same text to compare: TEXT in the template, right padding left out.
+    refused; docs/peft.md has the table.
 
     \b
     Example:

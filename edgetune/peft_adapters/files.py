@@ -172,4 +172,7 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
         raise TaskError(
             f"{path} cannot be read ({reason}): expected the weights that PEFT's save_pretrained wrote; copy it again"
         ) from error
+    for name, tensor in found.items():
+        if not tensor.isfinite().all():
+            raise TaskError(f"{path} has numbers in {name} that are not finite: train it again")
     return {name: tensor.float() for name, tensor in found.items()}

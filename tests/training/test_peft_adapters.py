@@ -394,6 +394,12 @@ class TestRefused:
         with pytest.raises(TaskError, match="No such file or directory"):
             Adapter.load(tmp_path / "nothing")
 
+    def test_numbers_that_are_not_finite(self, saved: Path) -> None:
+        path = saved / "adapter_model.safetensors"
+        save_file({"prompt_embeddings": load_file(path)["prompt_embeddings"] * float("nan")}, path)
+        with pytest.raises(TaskError, match="has numbers in prompt_embeddings that are not finite"):
+            Adapter.load(saved)
+
     def test_label_words_and_multitask_prompts(self, folder: Folder, load: Load, tmp_path: Path) -> None:
         trained(folder("gpt2"), tmp_path, "MULTITASK_PROMPT_TUNING", "CAUSAL_LM")
         adapter = Adapter.load(tmp_path)
@@ -482,7 +488,7 @@ class TestExport:
         self, folder: Folder, load: Load, tmp_path: Path, family: str, kind: str, bias: bool
     ) -> None:
         backbone = load(family)
-        for pooling in (found for found in backbone.poolings if found != "mask"):
+        for pooling in [found for found in backbone.poolings if found != "mask"][: None if bias else 1]:
             out = tmp_path / pooling
             task = random_task(backbone, kind, bias, pooling)
             export_adapter(backbone, task, str(folder(family))).save(out)
