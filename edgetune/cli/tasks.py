@@ -9,6 +9,7 @@ import click
 
 from edgetune.cli.create import create
 from edgetune.cli.options import FILE, json_option, note, print_json
+from edgetune.cli.peft import export_peft, import_peft
 
 if TYPE_CHECKING:
     from edgetune_runtime.task import Task
@@ -142,6 +143,10 @@ def export_adapter(bundle: Path, name: str, out: Path, as_json: bool) -> None:
         print_json({**_summary(task), "file": str(out), "bytes": out.stat().st_size})
     else:
         click.echo(f"{out}: task '{task.name}', {out.stat().st_size / 1000:,.0f} kB, labels {', '.join(task.labels)}")
+
+
+for command in (import_peft, export_peft):
+    tasks.add_command(command)
 
 
 def _summary(task: Task) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TEXTS, LanguageModelFolder, MakeTask
+from conftest import TEXTS, LanguageModelFolder, MakeTask, save_tokenizer
+from safetensors.numpy import load_file, save_file
 
 from edgetune_runtime import Bundle, Engine, Task
 from edgetune_runtime.metrics import calibration_error
@@ -50,7 +51,7 @@ def rows_file(tmp_path: Path) -> Path:
 COMMANDS = (
     ["train"], ["export"], ["classify"], ["evaluate"], ["bench"], ["demo"],
     ["tasks"], ["tasks", "list"], ["tasks", "show"], ["tasks", "add"], ["tasks", "remove"],
-    ["tasks", "export-adapter"], ["tasks", "create"],
+    ["tasks", "export-adapter"], ["tasks", "create"], ["tasks", "import-peft"], ["tasks", "export-peft"],
 )  # fmt: skip
 
 
@@ -333,6 +334,62 @@ class TestBench:
             "--prompt-lengths", "0", "--sequence-lengths", "8",
         )  # fmt: skip
         assert "is not the backbone that the bundle was exported from" in refused(done)
+
+
+class TestPeft:
+    @pytest.fixture
+    def decoder(self, tmp_path: Path) -> Path:
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        folder = tmp_path / "tiny-gpt2"
+        vocabulary = save_tokenizer(folder)
+        config = GPT2Config(vocab_size=vocabulary, n_embd=32, n_layer=2, n_head=4, n_positions=64, pad_token_id=0)
+        GPT2LMHeadModel(config).save_pretrained(folder)
+        return folder
+
+    @pytest.fixture
+    def adapter(self, tmp_path: Path) -> Path:
+        """What PEFT saves of a sequence classifier with a prefix of 5."""
+        folder = tmp_path / "mood"
+        folder.mkdir()
+        config = {
+            "base_model_name_or_path": "somebody/tiny-gpt2", "inference_mode": True, "num_attention_heads": 4,
+            "num_layers": 2, "num_transformer_submodules": 1, "num_virtual_tokens": 5, "peft_type": "PREFIX_TUNING",
+            "prefix_projection": False, "task_type": "SEQ_CLS", "token_dim": 32,
+        }  # fmt: skip
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+        random = np.random.default_rng(0)
+        shapes = {"prompt_embeddings": (5, 128), "base_model.score.weight": (2, 32)}
+        tensors = {name: random.normal(0, 1, shape).astype(np.float32) for name, shape in shapes.items()}
+        save_file(tensors, folder / "adapter_model.safetensors")
+        return folder
+
+    def test_there_and_back_without_peft(self, decoder: Path, adapter: Path, tmp_path: Path) -> None:
+        out, again = tmp_path / "task.safetensors", tmp_path / "again"
+        done = run(
+            "tasks", "import-peft", adapter, "--model", decoder, "--labels", "bad,good", "--max-length", 20,
+            "--out", out, without=("peft",),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "task 'mood' from PREFIX_TUNING for SEQ_CLS, 5 virtual tokens, labels bad, good" in done.stdout
+        task = Task.load(out)
+        assert (task.name, task.labels, task.prefix_length, task.max_length) == ("mood", ("bad", "good"), 5, 20)
+        done = run("tasks", "export-peft", out, "--model", decoder, "--out", again, "--json", without=("peft",))
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        assert (report["peft_type"], report["task_type"], report["head_beside"]) == ("PREFIX_TUNING", "SEQ_CLS", False)
+        tensors = [load_file(folder / "adapter_model.safetensors") for folder in (adapter, again)]
+        assert tensors[0].keys() == tensors[1].keys()
+        assert all(np.array_equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
+        assert "again is there already" in refused(run("tasks", "export-peft", out, "--model", decoder, "--out", again))
+
+    def test_refusals(self, model_folder: Path, adapter: Path, tmp_path: Path) -> None:
+        arguments = ("tasks", "import-peft", adapter, "--model", model_folder, "--out", tmp_path / "task.safetensors")
+        assert "trained on somebody/tiny-gpt2, but this is tiny-bert" in refused(run(*arguments))
+        assert "is not linear between the features and the labels" in refused(run(*arguments, "--same-base"))
+        message = refused(run(*arguments, without=("torch",)))
+        assert "pip install 'edgetune[export]'" in message
+        assert not (tmp_path / "task.safetensors").exists()
 
 
 def test_train_export_classify(model_folder: Path, rows_file: Path, tmp_path: Path) -> None:

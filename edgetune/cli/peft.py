@@ -1,0 +1,133 @@
+"""`edgetune tasks import-peft`, `edgetune tasks export-peft`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgetune.cli.options import FILE, json_option, needs, print_json, template_options
+
+
+@click.command("import-peft")
+@click.argument("adapter_dir", type=FILE)
+@click.option("--model", required=True, help="The model that the adapter was trained on: a folder or a hub id.")
+@click.option("--out", required=True, type=FILE, help="Task file to write, such as NAME.safetensors.")
+@click.option("--task", "name", help="Name of the task. [default: the adapter folder's]")
+@click.option(
+    "--labels",
+    help="Labels of a sequence classifier, a,b,c in the order of its outputs. [default: the model's id2label, else "
+    "0,1,2]",
+)
+@template_options
+@click.option("--peft-task-id", type=click.IntRange(0), help="Which task of a MULTITASK_PROMPT_TUNING adapter.")
+@click.option("--same-base", is_flag=True, help="MODEL is what the adapter was trained on, under another name.")
+@json_option
+def import_peft(
+    adapter_dir: Path,
+    model: str,
+    out: Path,
+    name: str | None,
+    labels: str | None,
+    template: str,
+    label_words: tuple[str, ...],
+    max_length: int,
+    peft_task_id: int | None,
+    same_base: bool,
+    as_json: bool,
+) -> None:
+    """Make a task of the PEFT adapter in ADAPTER_DIR; its logits are those of PEFT.
+
+    PROMPT_TUNING, P_TUNING, PREFIX_TUNING and MULTITASK_PROMPT_TUNING, for SEQ_CLS (decoders; its head comes
+    along), CAUSAL_LM, SEQ_2_SEQ_LM and, at a {mask}, FEATURE_EXTRACTION. What cannot be carried over exactly is
+    refused; docs/peft.md has the table.
+
+    \b
+    Example:
+      edgetune tasks import-peft ./adapter --model ./gpt2 --labels negative,positive --out mood.safetensors
+      edgetune tasks import-peft ./adapter --model ./t5 --out mood.safetensors \\
+        --label-words positive=great --label-words negative=terrible
+    """
+    with needs("export"):
+        from edgetune.labels import parse
+        from edgetune.peft_adapters import Adapter, import_task
+        from edgetune_export.loading import load_backbone
+
+    adapter = Adapter.load(adapter_dir)
+    task = import_task(
+        load_backbone(model),
+        adapter,
+        name or adapter_dir.resolve().name,
+        labels=[label.strip() for label in labels.split(",")] if labels else (),
+        words=parse(label_words) if label_words else None,
+        template=template,
+        max_length=max_length,
+        peft_task=peft_task_id,
+        same_base=same_base,
+    )
+    task.save(out)
+    if as_json:
+        print_json(
+            {
+                "task": task.name,
+                "file": str(out),
+                "peft_type": adapter.peft_type,
+                "task_type": adapter.task_type,
+                "labels": list(task.labels),
+                "prompt_length": task.prompt_length,
+                "prefix_length": task.prefix_length,
+                "bytes": out.stat().st_size,
+            }
+        )
+    else:
+        click.echo(
+            f"{out}: task '{task.name}' from {adapter.peft_type} for {adapter.task_type}, {adapter.length} virtual "
+            f"tokens, labels {', '.join(task.labels)}"
+        )
+
+
+@click.command("export-peft")
+@click.argument("task_file", type=FILE)
+@click.option("--model", required=True, help="The model that the task was trained on: a folder or a hub id.")
+@click.option("--out", required=True, type=FILE, help="The adapter folder to write.")
+@json_option
+def export_peft(task_file: Path, model: str, out: Path, as_json: bool) -> None:
+    """Write the task in TASK_FILE as an adapter that PEFT loads; its logits are those of the task.
+
+    A soft prompt becomes PROMPT_TUNING, a prefix PREFIX_TUNING. At a decoder's last token a head without biases
+    becomes that of a SEQ_CLS adapter. Otherwise the adapter is for FEATURE_EXTRACTION, and head.safetensors beside
+    it has the weight and bias for those features. What PEFT would compute otherwise is refused.
+
+    \b
+    Example:
+      edgetune tasks export-peft mood.safetensors --model ./gpt2 --out adapter
+    """
+    with needs("export"):
+        from edgetune.peft_adapters import export_adapter
+        from edgetune_export.loading import load_backbone
+    from edgetune_runtime.task import Task
+
+    task = Task.load(task_file)
+    exported = export_adapter(load_backbone(model), task, model)
+    exported.save(out)
+    adapter = exported.adapter
+    if as_json:
+        print_json(
+            {
+                "task": task.name,
+                "folder": str(out),
+                "peft_type": adapter.peft_type,
+                "task_type": adapter.task_type,
+                "num_virtual_tokens": adapter.length,
+                "labels": list(task.labels),
+                "pooling": task.pooling,
+                "head_beside": bool(exported.head),
+            }
+        )
+    else:
+        head = (
+            f"its head in head.safetensors, for features by pooling '{task.pooling}'"
+            if exported.head
+            else f"load the model with num_labels={len(task.labels)}"
+        )
+        click.echo(f"{out}: {adapter.peft_type} for {adapter.task_type}, {adapter.length} virtual tokens; {head}")

@@ -1,0 +1,548 @@
+"""Tasks from PEFT's adapters and adapters from tasks: PEFT's logits, or a refusal; the table of docs/peft.md."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peft
+import pytest
+import torch
+from conftest import TEXTS, save_tokenizer
+from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+)
+
+from edgetune import handwritten, prompts
+from edgetune.peft_adapters import Adapter, export_adapter, import_task
+from edgetune_export import Backbone, export_bundle, load_backbone
+from edgetune_export.parity import torch_logits
+from edgetune_runtime import Engine, Task, contract
+from edgetune_runtime.errors import DataError, TaskError
+from edgetune_runtime.text import TextEncoder
+
+LENGTH, LABELS, MAX_LENGTH = 5, 3, 40
+WORDS = {"up": ["good"], "down": ["broken", "black"]}
+SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 96,
+    "pad_token_id": 0,
+    "bos_token_id": 2,
+    "eos_token_id": 3,
+    "decoder_start_token_id": 0,
+}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "bert": {},
+    "roberta": {},
+    "electra": {"embedding_size": 16},
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48},
+    "modernbert": {"cls_token_id": 2, "sep_token_id": 3, "local_attention": 16},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96},
+    "llama": {"num_key_value_heads": 2},
+    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 24},
+    "gemma3_text": {
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "sliding_window": 64,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+    "t5": {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4},
+    "bart": {
+        "d_model": 32,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+    },
+}
+LANGUAGE_MODELS = {
+    "CAUSAL_LM": (AutoModelForCausalLM, ("gpt2", "llama", "opt", "gemma3_text")),
+    "FEATURE_EXTRACTION": (AutoModelForMaskedLM, ("bert", "roberta", "electra", "distilbert", "modernbert")),
+    "SEQ_2_SEQ_LM": (AutoModelForSeq2SeqLM, ("t5", "bart")),
+}
+# What PEFT takes for granted and some configs do not say.
+SIZES = {"token_dim": 32, "num_layers": 2, "num_attention_heads": 4}
+METHODS: dict[str, Callable[..., Any]] = {
+    "PROMPT_TUNING": peft.PromptTuningConfig,
+    "P_TUNING": lambda **more: peft.PromptEncoderConfig(encoder_hidden_size=16, **more),
+    "PREFIX_TUNING": peft.PrefixTuningConfig,
+    "MULTITASK_PROMPT_TUNING": lambda **more: peft.MultitaskPromptTuningConfig(
+        num_tasks=3, num_ranks=2, num_transformer_submodules=1, **more
+    ),
+}
+HEAD, PREFIX, PAST, IDS = "not linear", "self-attention alone", "no past_key_values", "hands no task_ids on"
+REASONS = {
+    HEAD: "a layer that is not linear lies between features and labels (BERT's pooler, RoBERTa's dense layer)",
+    PREFIX: "PEFT gives the prefix to the decoder's self-attention alone, a task to every attention",
+    PAST: "the model has no `past_key_values`, so PEFT has no such adapters",
+    IDS: "PEFT itself does not run it: its `FEATURE_EXTRACTION` hands no `task_ids` on",
+}
+
+
+def outcome(method: str, family: str, task_type: str) -> str:
+    """Why an adapter is refused; nothing where it is carried over."""
+    if task_type == "SEQ_CLS":
+        return "" if family in LANGUAGE_MODELS["CAUSAL_LM"][1] else HEAD
+    if (method, task_type) == ("MULTITASK_PROMPT_TUNING", "FEATURE_EXTRACTION"):
+        return IDS
+    if method == "PREFIX_TUNING":
+        return PREFIX if task_type == "SEQ_2_SEQ_LM" else PAST if family in ("distilbert", "modernbert") else ""
+    return ""
+
+
+ROWS = [(family, kind) for family in FAMILIES for kind, (_, having) in LANGUAGE_MODELS.items() if family in having]
+ROWS += [(family, "SEQ_CLS") for family in FAMILIES if family not in ("t5", "bart")]
+CELLS = [(method, family, kind) for family, kind in ROWS for method in METHODS]
+
+
+def import_table() -> str:
+    """What can be imported, as docs/peft.md has it."""
+    lines = ["| model | task type | " + " | ".join(METHODS) + " |", "|---|---|" + "---|" * len(METHODS)]
+    marks = {"": "yes"} | {reason: f"no ({place})" for place, reason in enumerate(REASONS, 1)}
+    for family, kind in ROWS:
+        cells = " | ".join(marks[outcome(method, family, kind)] for method in METHODS)
+        lines.append(f"| {family} | {kind} | {cells} |")
+    notes = [f"{place}. {text}." for place, text in enumerate(REASONS.values(), 1)]
+    return "\n".join([*lines, "", *notes])
+
+
+Folder = Callable[[str], Path]
+Load = Callable[[str], Backbone]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """Saves a tiny random language model of a family, once."""
+    root = tmp_path_factory.mktemp("families")
+
+    def make(family: str) -> Path:
+        path = root / f"tiny-{family}"
+        if not path.exists():
+            vocabulary = save_tokenizer(path)
+            config = AutoConfig.for_model(family, vocab_size=vocabulary, **{**SMALL, **FAMILIES[family]})
+            kind = next(auto for auto, having in LANGUAGE_MODELS.values() if family in having)
+            torch.manual_seed(0)
+            model = kind.from_config(config)
+            for parameter in model.parameters():
+                if parameter.ndim > 1:
+                    torch.nn.init.normal_(parameter, std=0.3)
+            model.save_pretrained(path)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def load(folder: Folder) -> Load:
+    """Loads a family's backbone, once."""
+    loaded: dict[str, Backbone] = {}
+
+    def get(family: str) -> Backbone:
+        if family not in loaded:
+            loaded[family] = load_backbone(str(folder(family)))
+        return loaded[family]
+
+    return get
+
+
+def auto(task_type: str, folder: Path) -> Any:
+    """The model that PEFT wraps."""
+    if task_type != "SEQ_CLS":
+        return LANGUAGE_MODELS[task_type][0].from_pretrained(folder)
+    torch.manual_seed(1)
+    return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=LABELS)
+
+
+def trained(folder: Path, out: Path, method: str, task_type: str, **more: Any) -> PeftModel:
+    """A PEFT model with random numbers in its prompt, saved in `out`."""
+    base = auto(task_type, folder)
+    sizes = SIZES | {"token_dim": base.get_input_embeddings().weight.shape[1]} if method != "PREFIX_TUNING" else SIZES
+    torch.manual_seed(2)
+    model = get_peft_model(base, METHODS[method](task_type=task_type, num_virtual_tokens=LENGTH, **sizes, **more))
+    for name, parameter in model.named_parameters():
+        if "prompt_encoder" in name or ".score" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    model.eval().save_pretrained(out)
+    return model
+
+
+def token_rows(backbone: Backbone, task: Task) -> list[torch.Tensor]:
+    encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions, backbone.mask_token)
+    return [torch.tensor([row.ids]) for row in encoder.encode(TEXTS, [task] * len(TEXTS))]
+
+
+def peft_logits(model: PeftModel, backbone: Backbone, task: Task, task_type: str, method: str) -> np.ndarray:
+    """PEFT's logits of the labels, each text alone."""
+    encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions)
+    ids = {word: encoder.ids(f" {word}") for words in WORDS.values() for word in words}
+    assert all(len(found) == 1 for found in ids.values())
+    rows = []
+    for tokens in token_rows(backbone, task):
+        inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+        if method == "MULTITASK_PROMPT_TUNING":
+            inputs["task_ids"] = torch.tensor([1])
+        if task_type == "SEQ_2_SEQ_LM":
+            start = torch.tensor([[model.config.decoder_start_token_id]])
+            # PEFT's multitask forward looks at labels alone and puts the decoder's start before them.
+            inputs["labels" if method == "MULTITASK_PROMPT_TUNING" else "decoder_input_ids"] = start
+        with torch.no_grad():
+            logits = model(**inputs).logits[0]
+        if task_type == "SEQ_CLS":
+            rows.append(logits.numpy())
+            continue
+        place = {"CAUSAL_LM": -1, "SEQ_2_SEQ_LM": 0}.get(task_type)
+        if place is None:
+            place = tokens[0].tolist().index(4) + (0 if method == "PREFIX_TUNING" else LENGTH)
+        rows.append(np.array([logits[place, [ids[word][0] for word in words]].mean() for words in WORDS.values()]))
+    return np.stack(rows)
+
+
+def imported(backbone: Backbone, out: Path, method: str, task_type: str) -> Task:
+    arguments: dict[str, Any] = {"max_length": MAX_LENGTH}
+    if task_type != "SEQ_CLS":
+        arguments["words"] = WORDS
+        arguments["template"] = "{text} it was {mask}" if task_type == "FEATURE_EXTRACTION" else "{text} it was"
+    if method == "MULTITASK_PROMPT_TUNING":
+        arguments["peft_task"] = 1
+    return import_task(backbone, Adapter.load(out), "mood", **arguments)
+
+
+@pytest.mark.parametrize(("method", "family", "task_type"), [cell for cell in CELLS if not outcome(*cell)], ids=str)
+def test_an_imported_adapter_gives_peft_s_logits(
+    folder: Folder, load: Load, tmp_path: Path, method: str, family: str, task_type: str
+) -> None:
+    model, backbone = trained(folder(family), tmp_path / "out", method, task_type), load(family)
+    task = imported(backbone, tmp_path / "out", method, task_type)
+    expected = peft_logits(model, backbone, task, task_type, method)
+    np.testing.assert_allclose(torch_logits(backbone, task, TEXTS), expected, atol=1e-4)
+    assert np.ptp(expected, axis=0).min() > 1e-2  # the texts are told apart
+    Task.from_bytes(task.to_bytes(), "it is a sound task")
+
+
+@pytest.mark.parametrize(("method", "family", "task_type"), [cell for cell in CELLS if outcome(*cell)], ids=str)
+def test_what_cannot_be_carried_over_is_refused(
+    folder: Folder, load: Load, tmp_path: Path, method: str, family: str, task_type: str
+) -> None:
+    trained(folder(family), tmp_path / "out", method, task_type)
+    with pytest.raises(TaskError, match=outcome(method, family, task_type)):
+        imported(load(family), tmp_path / "out", method, task_type)
+
+
+EXPORTED = [(family, kind) for family in FAMILIES for kind in ("prompt", "prefix")]
+
+
+def export_outcome(family: str, kind: str) -> str:
+    """Why a task is not exported; nothing where it is."""
+    if kind == "prompt":
+        return ""
+    return PREFIX if family in ("t5", "bart") else PAST if family in ("distilbert", "modernbert") else ""
+
+
+def export_table() -> str:
+    """What can be exported, as docs/peft.md has it."""
+    lines = ["| model | prompt → PROMPT_TUNING | prefix → PREFIX_TUNING |", "|---|---|---|"]
+    marks = {"": "yes"} | {reason: f"no ({place})" for place, reason in enumerate(REASONS, 1)}
+    lines += [
+        f"| {family} | " + " | ".join(marks[export_outcome(family, kind)] for kind in ("prompt", "prefix")) + " |"
+        for family in FAMILIES
+    ]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("table", [import_table, export_table])
+def test_the_documented_tables_are_what_is_tested(table: Callable[[], str]) -> None:
+    documented = (Path(__file__).parents[2] / "docs" / "peft.md").read_text(encoding="utf-8")
+    assert table() in documented, f"write this into docs/peft.md:\n{table()}"
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        ("P_TUNING", {"encoder_reparameterization_type": "LSTM"}),
+        ("PREFIX_TUNING", {"prefix_projection": True, "encoder_hidden_size": 16}),
+    ],
+)
+def test_networks_that_prompts_come_out_of_are_baked_out(
+    folder: Folder, load: Load, tmp_path: Path, method: str, more: dict[str, Any]
+) -> None:
+    base = auto("SEQ_CLS", folder("gpt2"))
+    kind = peft.PromptEncoderConfig if method == "P_TUNING" else peft.PrefixTuningConfig
+    config = kind(task_type="SEQ_CLS", num_virtual_tokens=LENGTH, **{"encoder_hidden_size": 16, **more})
+    model = get_peft_model(base, config).eval()
+    model.save_pretrained(tmp_path)
+    task = imported(load("gpt2"), tmp_path, method, "SEQ_CLS")
+    expected = peft_logits(model, load("gpt2"), task, "SEQ_CLS", method)
+    np.testing.assert_allclose(torch_logits(load("gpt2"), task, TEXTS), expected, atol=1e-4)
+
+
+def test_an_imported_task_is_served_as_peft_answers(folder: Folder, load: Load, tmp_path: Path) -> None:
+    model = trained(folder("llama"), tmp_path / "adapter", "PROMPT_TUNING", "SEQ_CLS")
+    task = imported(load("llama"), tmp_path / "adapter", "PROMPT_TUNING", "SEQ_CLS")
+    assert (task.prompt_length, task.prefix_length) == (0, LENGTH)  # computed once, not at each text
+    assert contract.PROMPT_SOURCE in task.tensors
+    export_bundle(load("llama"), tmp_path / "bundle", tasks=[task], precisions=["fp32"])
+    expected = torch.from_numpy(peft_logits(model, load("llama"), task, "SEQ_CLS", "PROMPT_TUNING")).softmax(dim=1)
+    with Engine(tmp_path / "bundle") as engine:
+        scores = [list(result.scores.values()) for result in engine.classify(TEXTS, task="mood")]
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+
+
+def test_labels_are_named_in_order(folder: Folder, load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = load("gpt2")
+    trained(folder("gpt2"), tmp_path, "PROMPT_TUNING", "SEQ_CLS")
+    adapter = Adapter.load(tmp_path)
+    assert import_task(backbone, adapter, "t").labels == ("0", "1", "2")
+    assert import_task(backbone, adapter, "t", labels=["c", "a", "b"]).labels == ("c", "a", "b")
+    monkeypatch.setattr(backbone.config, "id2label", {0: "x", 1: "y", 2: "z"})
+    assert import_task(backbone, adapter, "t").labels == ("x", "y", "z")
+    for labels in (["a", "b"], ["a", "b", "b"]):
+        with pytest.raises(DataError, match="expected 3 different names"):
+            import_task(backbone, adapter, "t", labels=labels)
+    with pytest.raises(DataError, match="a sequence classifier with its own head"):
+        import_task(backbone, adapter, "t", words=WORDS)
+
+
+def test_half_precision_is_read(folder: Folder, load: Load, tmp_path: Path) -> None:
+    trained(folder("gpt2"), tmp_path, "PREFIX_TUNING", "SEQ_CLS")
+    path = tmp_path / "adapter_model.safetensors"
+    save_file({name: tensor.bfloat16() for name, tensor in load_file(path).items()}, path)
+    task = imported(load("gpt2"), tmp_path, "PREFIX_TUNING", "SEQ_CLS")
+    assert {tensor.dtype for tensor in task.tensors.values()} == {np.dtype(np.float32)}
+
+
+class TestRefused:
+    """Each in one line: what came, what was expected, what to do."""
+
+    @pytest.fixture
+    def saved(self, folder: Folder, tmp_path: Path) -> Path:
+        trained(folder("gpt2"), tmp_path / "adapter", "PREFIX_TUNING", "SEQ_CLS")
+        return tmp_path / "adapter"
+
+    def configured(self, saved: Path, **changes: Any) -> Adapter:
+        path = saved / "adapter_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+        return Adapter.load(saved)
+
+    def test_other_kinds_of_adapter(self, folder: Folder, load: Load, tmp_path: Path) -> None:
+        get_peft_model(auto("SEQ_CLS", folder("gpt2")), peft.LoraConfig(task_type="SEQ_CLS")).save_pretrained(tmp_path)
+        with pytest.raises(TaskError, match="is LORA, which is not a prompt beside a frozen model: expected one of"):
+            import_task(load("gpt2"), Adapter.load(tmp_path), "t")
+
+    def test_other_task_types(self, load: Load, saved: Path) -> None:
+        with pytest.raises(TaskError, match="is for TOKEN_CLS: on tiny-gpt2"):
+            import_task(load("gpt2"), self.configured(saved, task_type="TOKEN_CLS"), "t")
+
+    def test_another_base_model(self, load: Load, saved: Path) -> None:
+        adapter = self.configured(saved, base_model_name_or_path="org/gpt2-large")
+        with pytest.raises(TaskError, match=r"was trained on org/gpt2-large, but this is tiny-gpt2.*--same-base"):
+            import_task(load("gpt2"), adapter, "t")
+        assert import_task(load("gpt2"), adapter, "t", same_base=True).labels == ("0", "1", "2")
+        assert import_task(load("gpt2"), self.configured(saved, base_model_name_or_path=None), "t").prefix_length
+
+    def test_another_number_of_layers(self, load: Load, saved: Path) -> None:
+        adapter = self.configured(saved, num_layers=1, token_dim=64, num_attention_heads=8)
+        with pytest.raises(
+            TaskError, match=r"prefix_keys of shape \[1, 8, 5, 8\]: expected \[2, 4, 5, 8\] on tiny-gpt2"
+        ):
+            import_task(load("gpt2"), adapter, "t")
+        with pytest.raises(TaskError, match=r"of shape \[5, 128\]: expected \[5, 384\] by its adapter_config.json"):
+            import_task(load("gpt2"), self.configured(saved, num_layers=3), "t")
+
+    def test_a_model_that_is_not_frozen(self, load: Load, saved: Path) -> None:
+        path = saved / "adapter_model.safetensors"
+        save_file({**load_file(path), "base_model.transformer.wte.weight": torch.zeros(3, 3)}, path)
+        with pytest.raises(
+            TaskError, match=r"also changes the model itself .base_model.transformer.wte.weight.*frozen"
+        ):
+            import_task(load("gpt2"), Adapter.load(saved), "t")
+
+    def test_a_classifier_without_head(self, load: Load, saved: Path) -> None:
+        path = saved / "adapter_model.safetensors"
+        save_file({"prompt_embeddings": load_file(path)["prompt_embeddings"]}, path)
+        with pytest.raises(TaskError, match="has no head of two labels or more among prompt_embeddings"):
+            import_task(load("gpt2"), Adapter.load(saved), "t")
+
+    def test_pickles_are_not_opened(self, saved: Path) -> None:
+        (saved / "adapter_model.safetensors").rename(saved / "adapter_model.bin")
+        with pytest.raises(TaskError, match=r"adapter_model.bin, a pickle, which can run code and is not opened"):
+            Adapter.load(saved)
+
+    def test_damaged_and_missing_files(self, saved: Path, tmp_path: Path) -> None:
+        (saved / "adapter_model.safetensors").write_bytes(b"nonsense" * 3)
+        with pytest.raises(TaskError, match=r"adapter_model.safetensors cannot be read"):
+            Adapter.load(saved)
+        for content in ("[1]", "{}", "nonsense", '{"peft_type": "PREFIX_TUNING", "num_layers": "x"}'):
+            (saved / "adapter_config.json").write_text(content)
+            with pytest.raises(TaskError, match=r"adapter_config.json.* PEFT's save_pretrained wrote"):
+                Adapter.load(saved)
+        with pytest.raises(TaskError, match="No such file or directory"):
+            Adapter.load(tmp_path / "nothing")
+
+    def test_numbers_that_are_not_finite(self, saved: Path) -> None:
+        path = saved / "adapter_model.safetensors"
+        save_file({"prompt_embeddings": load_file(path)["prompt_embeddings"] * float("nan")}, path)
+        with pytest.raises(TaskError, match="has numbers in prompt_embeddings that are not finite"):
+            Adapter.load(saved)
+
+    def test_label_words_and_multitask_prompts(self, folder: Folder, load: Load, tmp_path: Path) -> None:
+        trained(folder("gpt2"), tmp_path, "MULTITASK_PROMPT_TUNING", "CAUSAL_LM")
+        adapter = Adapter.load(tmp_path)
+        with pytest.raises(DataError, match="a language model without labels: say with --label-words"):
+            import_task(load("gpt2"), adapter, "t", peft_task=0)
+        for chosen in (None, 3):
+            with pytest.raises(DataError, match=f"3 tasks and --peft-task-id is {chosen}: expected 0 to 2"):
+                import_task(load("gpt2"), adapter, "t", words=WORDS, peft_task=chosen)
+
+    def test_virtual_tokens_in_the_decoder(self, folder: Folder, load: Load, tmp_path: Path) -> None:
+        config = peft.MultitaskPromptTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=LENGTH, num_tasks=2)
+        get_peft_model(auto("SEQ_2_SEQ_LM", folder("t5")), config).save_pretrained(tmp_path)
+        with pytest.raises(TaskError, match=r"before the decoder's start too.*num_transformer_submodules 1"):
+            import_task(load("t5"), Adapter.load(tmp_path), "t", words=WORDS, peft_task=0)
+
+    def test_a_prefix_out_of_the_window(self, folder: Folder, load: Load, tmp_path: Path) -> None:
+        trained(folder("gemma3_text"), tmp_path, "PREFIX_TUNING", "SEQ_CLS")
+        adapter = Adapter.load(tmp_path)
+        with pytest.raises(TaskError, match=r"see only 64.*--max-length of at most 59"):
+            import_task(load("gemma3_text"), adapter, "t", max_length=60)
+        import_task(load("gemma3_text"), adapter, "t", max_length=59)
+
+    def test_texts_that_end_in_padding(self, load: Load, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(load("gpt2").config, "pad_token_id", 3)  # [SEP]
+        with pytest.raises(TaskError, match="ends texts with the padding token"):
+            import_task(load("gpt2"), Adapter.load(saved), "t")
+
+    def test_a_prompt_longer_than_the_model_reads(self, load: Load, saved: Path) -> None:
+        path = saved / "adapter_model.safetensors"
+        tensors = load_file(path)
+        save_file({**tensors, "prompt_embeddings": torch.zeros(96, 128)}, path)
+        with pytest.raises(TaskError, match="has 96 positions, which leaves no room for text"):
+            import_task(load("gpt2"), self.configured(saved, num_virtual_tokens=96), "t")
+
+
+def random_task(backbone: Backbone, kind: str, bias: bool, pooling: str) -> Task:
+    """A task of random numbers whose text begins where PEFT's does."""
+    lengths = {"tasks": 1, "prompt": LENGTH, "prefix": LENGTH, "labels": LABELS}
+    names = [contract.PROMPT_EMBEDDINGS] if kind == "prompt" else [contract.PREFIX_KEYS, contract.PREFIX_VALUES]
+    torch.manual_seed(3)
+    tensors = {
+        name: torch.randn(backbone.sizes.shape(name, **lengths)[1:])
+        for name in (*names, contract.HEAD_WEIGHT, contract.HEAD_BIAS)
+    }
+    tensors[contract.HEAD_BIAS] *= bias
+    return Task(
+        name="mood",
+        labels=("a", "b", "c"),
+        backbone_sha256=backbone.fingerprint(),
+        tensors=prompts.stored(backbone, tensors, MAX_LENGTH),
+        method="random",
+        base_model=backbone.name,
+        pooling=pooling,
+        position_offset=LENGTH,
+        max_length=MAX_LENGTH,
+    )
+
+
+def logits_of_export(folder: Path, out: Path, backbone: Backbone, task: Task) -> np.ndarray:
+    """What PEFT's model gives with the exported folder, each text alone."""
+    config = json.loads((out / "adapter_config.json").read_text())
+    base = auto("SEQ_CLS", folder) if config["task_type"] == "SEQ_CLS" else AutoModel.from_pretrained(folder)
+    model = PeftModel.from_pretrained(base, out).eval()
+    rows = []
+    for tokens in token_rows(backbone, task):
+        inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+        with torch.no_grad():
+            if config["task_type"] == "SEQ_CLS":
+                rows.append(model(**inputs).logits[0].numpy())
+                continue
+            if task.pooling == "decoder":
+                inputs["decoder_input_ids"] = torch.tensor([[base.config.decoder_start_token_id]])
+            hidden = model(**inputs).last_hidden_state[0]
+        if task.pooling != "decoder" and config["peft_type"] == "PROMPT_TUNING":
+            hidden = hidden[LENGTH:]
+        pooled = {"cls": hidden[0], "decoder": hidden[0], "last": hidden[-1], "mean": hidden.mean(dim=0)}[task.pooling]
+        head = load_file(out / "head.safetensors")
+        rows.append((head["weight"] @ pooled + head["bias"]).numpy())
+    return np.stack(rows)
+
+
+class TestExport:
+    @pytest.mark.parametrize(("family", "kind"), [cell for cell in EXPORTED if not export_outcome(*cell)], ids=str)
+    @pytest.mark.parametrize("bias", [False, True])
+    def test_peft_gives_the_task_s_logits(
+        self, folder: Folder, load: Load, tmp_path: Path, family: str, kind: str, bias: bool
+    ) -> None:
+        backbone = load(family)
+        for pooling in [found for found in backbone.poolings if found != "mask"][: None if bias else 1]:
+            out = tmp_path / pooling
+            task = random_task(backbone, kind, bias, pooling)
+            export_adapter(backbone, task, str(folder(family))).save(out)
+            classifies = backbone.family.causal and pooling == "last" and not bias
+            config = json.loads((out / "adapter_config.json").read_text())
+            assert config["task_type"] == ("SEQ_CLS" if classifies else "FEATURE_EXTRACTION")
+            assert (out / "head.safetensors").exists() is not classifies
+            expected = logits_of_export(folder(family), out, backbone, task)
+            np.testing.assert_allclose(torch_logits(backbone, task, TEXTS), expected, atol=1e-4, err_msg=pooling)
+
+    @pytest.mark.parametrize(("family", "kind"), [cell for cell in EXPORTED if export_outcome(*cell)], ids=str)
+    def test_what_peft_cannot_is_refused(self, load: Load, family: str, kind: str) -> None:
+        task = random_task(load(family), kind, True, load(family).poolings[0])
+        with pytest.raises(TaskError, match=export_outcome(family, kind)):
+            export_adapter(load(family), task, "base")
+
+    @pytest.mark.parametrize("method", ["PROMPT_TUNING", "PREFIX_TUNING"])
+    def test_there_and_back(self, folder: Folder, load: Load, tmp_path: Path, method: str) -> None:
+        trained(folder("llama"), tmp_path / "first", method, "SEQ_CLS")
+        task = imported(load("llama"), tmp_path / "first", method, "SEQ_CLS")
+        export_adapter(load("llama"), task, str(folder("llama"))).save(tmp_path / "second")
+        tensors = [load_file(tmp_path / name / "adapter_model.safetensors") for name in ("first", "second")]
+        assert tensors[0].keys() == tensors[1].keys()
+        assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
+        again = imported(load("llama"), tmp_path / "second", method, "SEQ_CLS")
+        assert again.to_bytes() == task.to_bytes()
+
+    def test_label_words_become_a_classifier(self, folder: Folder, load: Load, tmp_path: Path) -> None:
+        task = handwritten.create_task(load("gpt2"), "mood", WORDS, "{text} it was", prompt="the good", max_length=40)
+        export_adapter(load("gpt2"), task, str(folder("gpt2"))).save(tmp_path / "out")
+        model = AutoModelForSequenceClassification.from_pretrained(folder("gpt2"), num_labels=2)
+        tuned = PeftModel.from_pretrained(model, tmp_path / "out").eval()
+        with torch.no_grad():
+            expected = np.stack([tuned(input_ids=ids).logits[0].numpy() for ids in token_rows(load("gpt2"), task)])
+        np.testing.assert_allclose(torch_logits(load("gpt2"), task, TEXTS), expected, atol=1e-4)
+
+    def test_refusals(self, load: Load, tmp_path: Path) -> None:
+        bert, gpt2 = load("bert"), load("gpt2")
+        task = random_task(bert, "prefix", True, "mean")
+        both = {**task.tensors, **random_task(bert, "prompt", True, "mean").tensors}
+        alone = {name: task.tensors[name] for name in (contract.HEAD_WEIGHT, contract.HEAD_BIAS)}
+        for message, changed in {
+            "begin at position 0, PEFT's behind the 5 virtual tokens": {"position_offset": 0},
+            "at the mask, behind layers of the masked language model": {
+                "pooling": "mask",
+                "template": "{text} {mask}",
+            },
+            "is a head alone": {"tensors": alone},
+            "has a prompt and a prefix": {"tensors": both},
+            "was trained on the backbone": {"backbone_sha256": "0" * 64},
+        }.items():
+            with pytest.raises(TaskError, match=message):
+                export_adapter(bert, dataclasses.replace(task, **changed), "base")
+        (tmp_path / "file").write_text("")
+        for place in (tmp_path, tmp_path / "file"):
+            with pytest.raises(TaskError, match="is there already: name another folder"):
+                export_adapter(gpt2, random_task(gpt2, "prefix", True, "last"), "base").save(place)
