@@ -70,7 +70,7 @@ def test_the_readme_shows_the_commands_that_exist() -> None:
         r"^\| `([a-z]+)[^`]*` \|", readme.partition("## Use it")[2].partition("From Python")[0], re.MULTILINE
     )
     offered = [line.split()[0] for line in run("--help").stdout.partition("Commands:\n")[2].splitlines()]
-    assert sorted(listed) == offered
+    assert sorted(set(listed)) == offered
 
 
 def test_the_runtime_loads_no_training_package() -> None:
