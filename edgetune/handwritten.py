@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from edgetune import labels as label_words
-from edgetune import prompts
+from edgetune import prompts, verbalizer
 from edgetune_export.backbone import Backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import contract, files
@@ -22,7 +21,7 @@ from edgetune_runtime.text import TextEncoder
 def create_task(
     backbone: Backbone,
     name: str,
-    words: label_words.LabelWords,
+    words: verbalizer.LabelWords,
     template: str = contract.TEXT_SLOT,
     prompt: str = "",
     max_length: int = contract.DEFAULT_MAX_LENGTH,
@@ -42,8 +41,8 @@ def create_task(
         DataError: template or words do not fit the backbone.
     """
     labels = tuple(words)
-    pooling = label_words.pooling_of(backbone, template, None, words)
-    weight, bias = label_words.head(backbone, words, labels)
+    pooling = verbalizer.pooling_of(backbone, template, None, words)
+    weight, bias = verbalizer.head(backbone, words, labels)
     ids = TextEncoder(backbone.tokenizer_json, backbone.max_positions).ids(prompt)
     if len(ids) >= backbone.max_positions:
         raise DataError(f"the prompt has {len(ids)} tokens: {backbone.name} reads {backbone.max_positions}")

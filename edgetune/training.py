@@ -23,8 +23,7 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from edgetune import labels as label_words
-from edgetune import prompts
+from edgetune import prompts, verbalizer
 from edgetune.calibration import fit_temperature, logits_calibration_error
 from edgetune.data import label_set
 from edgetune.progress import Progress
@@ -87,7 +86,7 @@ class TrainingOptions:
     init_text: str = ""
     init_from: Task | None = None
     template: str = contract.TEXT_SLOT
-    label_words: label_words.LabelWords | None = None
+    label_words: verbalizer.LabelWords | None = None
     train_head: bool = True
     epochs: int = 10
     batch_size: int = 32
@@ -252,7 +251,7 @@ def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
         tensors={contract.PROMPT_EMBEDDINGS: embeddings} if feeds_prompt else {},
         method=options.method,
         base_model=backbone.name,
-        pooling=label_words.pooling_of(backbone, options.template, options.pooling, options.label_words),
+        pooling=verbalizer.pooling_of(backbone, options.template, options.pooling, options.label_words),
         position_offset=backbone.position_offset(options.prompt_length),
         template=options.template,
         max_length=options.max_length,
@@ -286,7 +285,7 @@ def _head(backbone: Backbone, draft: Task, options: TrainingOptions) -> nn.Linea
     origin = options.init_from
     with torch.no_grad():
         if options.label_words is not None:
-            weight, bias = label_words.head(backbone, options.label_words, draft.labels)
+            weight, bias = verbalizer.head(backbone, options.label_words, draft.labels)
             head.weight.copy_(weight)
             head.bias.copy_(bias)
         elif origin is not None and (origin.labels, origin.pooling) == (draft.labels, draft.pooling):

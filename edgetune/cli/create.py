@@ -44,7 +44,7 @@ def create(
     """
     with needs("export"):
         from edgetune.handwritten import calibrated, create_task
-        from edgetune.labels import parse
+        from edgetune.verbalizer import parse
         from edgetune_export.loading import load_backbone
     from edgetune_runtime.errors import DataError
     from edgetune_runtime.rows import read_requests

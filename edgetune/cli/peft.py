@@ -49,8 +49,8 @@ def import_peft(
         --label-words positive=great --label-words negative=terrible
     """
     with needs("export"):
-        from edgetune.labels import parse
         from edgetune.peft_adapters import Adapter, import_task
+        from edgetune.verbalizer import parse
         from edgetune_export.loading import load_backbone
 
     adapter = Adapter.load(adapter_dir)

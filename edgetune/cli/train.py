@@ -125,9 +125,9 @@ def train(
         import accelerate  # noqa: F401 - Trainer asks for it late
 
         from edgetune.data import read_data, split_dev
-        from edgetune.labels import parse
         from edgetune.training import TaskData, TrainingOptions
         from edgetune.training import train as run_training
+        from edgetune.verbalizer import parse
         from edgetune_export.loading import load_backbone
     from edgetune_runtime.task import Task
 

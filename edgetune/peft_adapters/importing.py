@@ -9,8 +9,7 @@ from pathlib import PurePath
 import torch
 from torch import Tensor
 
-from edgetune import labels as label_words
-from edgetune import prompts
+from edgetune import prompts, verbalizer
 from edgetune.peft_adapters import files as peft
 from edgetune.peft_adapters.files import Adapter
 from edgetune.peft_adapters.limits import check_same_computation
@@ -42,7 +41,7 @@ def import_task(
     adapter: Adapter,
     name: str,
     labels: Sequence[str] = (),
-    words: label_words.LabelWords | None = None,
+    words: verbalizer.LabelWords | None = None,
     template: str = contract.TEXT_SLOT,
     max_length: int = contract.DEFAULT_MAX_LENGTH,
     peft_task: int | None = None,
@@ -77,7 +76,7 @@ def import_task(
         tensors={},
         method=METHODS[adapter.peft_type],
         base_model=backbone.name,
-        pooling=label_words.pooling_of(backbone, template, None, words),
+        pooling=verbalizer.pooling_of(backbone, template, None, words),
         position_offset=adapter.length,  # in every family: PEFT counts the virtual tokens as text
         template=template,
         max_length=max_length,
@@ -98,7 +97,7 @@ def import_task(
                 f"--label-words, once for each label, which words stand for it"
             )
         found = tuple(words)
-        weight, bias = label_words.head(backbone, words, found)
+        weight, bias = verbalizer.head(backbone, words, found)
     _check_all_taken(adapter)
     tensors |= {contract.HEAD_WEIGHT: weight, contract.HEAD_BIAS: bias}
     draft = dataclasses.replace(draft, labels=found, tensors={key: each.numpy() for key, each in tensors.items()})

@@ -12,7 +12,7 @@ import torch
 from conftest import TEXTS, LanguageModelFolder
 from transformers import AutoTokenizer
 
-from edgetune import labels
+from edgetune import verbalizer
 from edgetune.handwritten import calibrated, create_task
 from edgetune.training import TaskData, TrainingOptions, train
 from edgetune_export import load_backbone
@@ -120,7 +120,7 @@ def test_label_words_are_trained_on_from_or_stay(
         train_head=not fixed,
     )
     (report,) = train(backbone, [TaskData("mood", tmp_path / "mood.safetensors", rows, rows)], options)
-    weight, _ = labels.head(backbone, WORDS, ("bad", "good"))
+    weight, _ = verbalizer.head(backbone, WORDS, ("bad", "good"))
     learned = np.abs(report.task.tensors[contract.HEAD_WEIGHT] - weight.numpy()).max()
     assert (learned == 0) == fixed
     assert learned < 0.1
@@ -154,10 +154,10 @@ def test_a_backbone_without_a_vocabulary_says_no_words(model_folder: Path) -> No
 
 
 def test_label_words_on_the_command_line() -> None:
-    assert labels.parse(["good=great, very well", "bad=a=b"]) == {"good": ["great", "very well"], "bad": ["a=b"]}
+    assert verbalizer.parse(["good=great, very well", "bad=a=b"]) == {"good": ["great", "very well"], "bad": ["a=b"]}
 
 
 @pytest.mark.parametrize("items", [["good"], ["good="], ["=great"], ["good= , "], ["good=a", "good=b"], ["good=a"]])
 def test_label_words_that_are_not_written_right(items: list[str]) -> None:
     with pytest.raises(DataError, match="--label-words"):
-        labels.parse(items)
+        verbalizer.parse(items)
