@@ -146,6 +146,8 @@ def train(
     """
     for one in tasks:
         _check_files(one)
+    if len({one.out for one in tasks}) < len(tasks):
+        raise EdgetuneError(f"two tasks would go to the same file among {', '.join(str(one.out) for one in tasks)}")
     if options.init_from is not None:
         options = dataclasses.replace(options, prompt_length=_length(options.init_from))
     if not (options.prompt_length or options.train_head):
@@ -176,20 +178,21 @@ def train(
     best = float(trainer.state.best_metric or 0.0)
     dev = trainer.predict(encoded["dev"])  # by the best epoch; in an order of its own
     logits, (index, right) = np.asarray(dev.predictions), map(np.asarray, dev.label_ids)
-    tensors = [prompts.stored(backbone, tuner.task_tensors(place), options.max_length) for place in range(len(tasks))]
-    finished = [
-        _finished(draft, logits[index == place], right[index == place], best_epoch=dev_accuracy.index(best))
-        for place, draft in enumerate(drafts)
-    ]
+    best_epoch = dev_accuracy.index(best) + 1
+    finished = []
+    for place, draft in enumerate(drafts):
+        learned = prompts.stored(backbone, tuner.task_tensors(place), options.max_length)
+        own = index == place
+        finished.append(_finished(draft, learned, logits[own], right[own], best_epoch))
     reports = [
         TrainingReport(
-            task=dataclasses.replace(task, tensors=tensors[place]),
+            task=task,
             trained_parameters=sum(parameter.numel() for parameter in tuner.parameters() if parameter.requires_grad),
             backbone_parameters=sum(parameter.numel() for parameter in backbone.parameters()),
             dev_accuracy=dev_accuracy,
             seconds=time.monotonic() - began,
         )
-        for place, task in enumerate(finished)
+        for task in finished
     ]
     for one, report in zip(tasks, reports, strict=True):
         report.task.save(one.out)
@@ -304,8 +307,8 @@ def _optimizer(tuner: PromptTuner, options: TrainingOptions) -> torch.optim.Opti
     return torch.optim.AdamW(groups, weight_decay=0.0)
 
 
-def _finished(draft: Task, logits: Array, right: Array, best_epoch: int) -> Task:
-    """The draft with what development data says of it."""
+def _finished(draft: Task, learned: dict[str, Array], logits: Array, right: Array, best_epoch: int) -> Task:
+    """The draft with what was learned, and what development data says of it."""
     logits = logits[:, : len(draft.labels)]
     if not np.isfinite(logits).all():
         raise EdgetuneError(
@@ -315,11 +318,12 @@ def _finished(draft: Task, logits: Array, right: Array, best_epoch: int) -> Task
     temperature = fit_temperature(logits, right)
     return dataclasses.replace(
         draft,
+        tensors=learned,
         temperature=temperature,
         metrics={
             "dev_accuracy": float((logits.argmax(axis=1) == right).mean()),
             "dev_rows": len(right),
-            "best_epoch": best_epoch + 1,
+            "best_epoch": best_epoch,
             "dev_ece": logits_calibration_error(logits, right, temperature),
             "dev_ece_unscaled": logits_calibration_error(logits, right, 1.0),
         },
