@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import eager_mask
+from transformers.masking_utils import bidirectional_mask_function, eager_mask
 
 from edgetune_runtime.errors import BackboneError
 
@@ -76,8 +76,7 @@ def prefixes(keys: Tensor, values: Tensor, mask: Tensor) -> Iterator[None]:
     Raises:
         BackboneError: the forward did not call attention once for each layer.
     """
-    bias = torch.where(mask.bool(), 0.0, torch.finfo(keys.dtype).min).to(keys.dtype)
-    state = _Prefixes(_by_layer(keys), _by_layer(values), bias[:, None, None, :])
+    state = _Prefixes(_by_layer(keys), _by_layer(values), _bias(mask, keys.dtype))
     token = _current.set(state)
     try:
         yield
@@ -137,9 +136,31 @@ def attend(
     return output.transpose(1, 2).contiguous(), None
 
 
+def mask_of_padding(attention_mask: Tensor | None = None, **how: Any) -> Tensor | None:
+    """transformers' mask to add to the scores; where all text sees all text, made of the padding alone.
+
+    In the general form each pair of positions is looked up in the padding, which is 20 operators of the graph.
+
+    Shape:
+        attention_mask: [batch, sequence], 1 where there is text
+        output: [batch, 1, 1 or sequence, sequence]
+    """
+    simple = how.get("mask_function") is bidirectional_mask_function and not how.get("kv_offset")
+    if not simple or attention_mask is None or attention_mask.shape[-1] != how["kv_length"]:
+        general: Tensor | None = eager_mask(attention_mask=attention_mask, **how)
+        return general
+    return _bias(attention_mask, how.get("dtype", torch.float32))
+
+
+def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.where(mask.bool(), 0.0, torch.finfo(dtype).min).to(dtype)[:, None, None, :]
+
+
 def _by_layer(states: Tensor) -> tuple[Tensor, ...]:
     # Turned and flattened once for all layers, as the fused operator takes them.
-    return states.permute(1, 0, 3, 2, 4).flatten(3).unbind(0)
+    layers, heads, head_dim = states.shape[1], states.shape[2], states.shape[4]
+    flat = states.permute(0, 3, 1, 2, 4).flatten(2)
+    return torch.split(flat, [heads * head_dim] * layers, dim=-1)
 
 
 def _behind(prefix: Tensor, states: Tensor) -> Tensor:
@@ -174,4 +195,4 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale
 
 
 AttentionInterface.register(IMPLEMENTATION, attend)
-AttentionMaskInterface.register(IMPLEMENTATION, eager_mask)
+AttentionMaskInterface.register(IMPLEMENTATION, mask_of_padding)

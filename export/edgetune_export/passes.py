@@ -19,7 +19,7 @@ def optimize(model: onnx.ModelProto) -> onnx.ModelProto:
     Biases and GELU are left to onnxruntime, which fuses them when it loads the graph. Residual additions stay
     apart from layer normalization: its operator for both is the slower form (see `session.open_session`).
     """
-    return merge_projections(collapse_reshapes(model))
+    return gather_rows(merge_projections(drop_idle_reshapes(collapse_reshapes(model))))
 
 
 def collapse_reshapes(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -30,7 +30,38 @@ def collapse_reshapes(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type == "Reshape" and not _copies_dimensions(graph, node):
             while node.input[0] in source:
                 node.input[0] = source[node.input[0]]
-    return _without_unused(model)
+    return without_unused(model)
+
+
+def drop_idle_reshapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Leave out reshapes to the shape that is there already, by the exporter's names of the dimensions."""
+    graph = model.graph
+    shapes = {value.name: _dimensions(value) for value in graph.value_info}
+    outputs = {output.name for output in graph.output}
+    source: dict[str, str] = {}
+    for node in graph.node:
+        _rename_inputs(node, source)
+        if node.op_type == "Reshape" and node.output[0] not in outputs:
+            before, after = (shapes.get(name) for name in (node.input[0], node.output[0]))
+            if before is not None and before == after:
+                source[node.output[0]] = node.input[0]
+    return without_unused(model)
+
+
+def gather_rows(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Take rows of the bank with Gather, which costs a third of the GatherND that the exporter writes."""
+    graph = model.graph
+    made = {node.output[0]: node for node in graph.node}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        batch_dims = sum(attribute.i for attribute in node.attribute)
+        index = made.get(node.input[1]) if node.op_type == "GatherND" and batch_dims == 0 else None
+        if index is None or index.op_type != "Unsqueeze" or index.input[1] not in constants:
+            continue
+        if onnx.numpy_helper.to_array(constants[index.input[1]]).tolist() == [-1]:
+            node.op_type, node.input[1] = "Gather", index.input[0]
+            del node.attribute[:]
+    return without_unused(model)
 
 
 def merge_projections(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -51,7 +82,28 @@ def merge_projections(model: onnx.ModelProto) -> onnx.ModelProto:
     for shared, members in groups.items():
         if len(members) > 1:
             _merge(graph, shared, members, constants)
-    return _without_unused(model)
+    return without_unused(model)
+
+
+def standard_attention(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Make the ONNX operator `Attention` (opset 23) of onnxruntime's own, which on CPUs is the slower one.
+
+    With a prefix of 20 before 32 tokens, 12 heads of 32, two threads: 44 µs against 84.
+    """
+    for node in model.graph.node:
+        if node.op_type != "MultiHeadAttention":
+            continue
+        given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+        query, key, value, _, _, mask = node.input
+        heads = {"q_num_heads": given["num_heads"], "kv_num_heads": given["num_heads"]}
+        inputs, outputs = [query, key, value, mask], list(node.output)
+        node.CopyFrom(
+            onnx.helper.make_node("Attention", inputs, outputs, name=node.name, scale=given["scale"], **heads)
+        )
+    for opset in model.opset_import:
+        if opset.domain == "":
+            opset.version = max(opset.version, 23)
+    return model
 
 
 def _merge(
@@ -98,6 +150,17 @@ def _copies_dimensions(graph: onnx.GraphProto, reshape: onnx.NodeProto) -> bool:
     return False
 
 
+def _dimensions(value: onnx.ValueInfoProto) -> list[int | str] | None:
+    """The dimensions of a tensor, in numbers and the exporter's names; `None` where one is not known."""
+    known = [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+    return known if all(known) else None
+
+
+def _rename_inputs(node: onnx.NodeProto, names: dict[str, str]) -> None:
+    for place, name in enumerate(node.input):
+        node.input[place] = names.get(name, name)
+
+
 def _consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
     consumers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in graph.node:
@@ -106,7 +169,7 @@ def _consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
     return consumers
 
 
-def _without_unused(model: onnx.ModelProto) -> onnx.ModelProto:
+def without_unused(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model without nodes and initializers that nothing reads."""
     graph = model.graph
     wanted = {output.name for output in graph.output}

@@ -77,6 +77,8 @@ MORE: dict[str, dict[str, Any]] = {
     "qwen3": {"num_key_value_heads": 2, "head_dim": 8},
 }
 MASK_ID = 4
+MASK_TRANSFORM = 1
+"""Products in what leads from a mask token to the vocabulary, which a BERT has beside its layers."""
 LENGTHS = [(0, 0), (1, 0), (20, 0), (0, 1), (0, 20), (4, 3)]
 """Prompt and prefix lengths."""
 
@@ -267,8 +269,8 @@ def test_passes_change_no_answer_and_do_their_work() -> None:
     before = plain.SerializeToString()
     optimized = passes.optimize(plain)
     layers = backbone.sizes.layers
-    assert count_operators(onnx.ModelProto.FromString(before), "MatMul") == 6 * layers
-    assert count_operators(optimized, "MatMul") == 4 * layers  # query, key and value are one
+    assert count_operators(onnx.ModelProto.FromString(before), "MatMul") == 6 * layers + MASK_TRANSFORM
+    assert count_operators(optimized, "MatMul") == 4 * layers + MASK_TRANSFORM  # query, key and value are one
     reshapes = count_operators(onnx.ModelProto.FromString(before), "Reshape")
     assert count_operators(optimized, "Reshape") < reshapes - 3 * layers
     arrays = feed(backbone, 2, 3, 2, 3)
@@ -297,25 +299,134 @@ def test_reshapes_that_copy_sizes_from_their_input_are_left_alone() -> None:
     np.testing.assert_array_equal(z, x.reshape(4, 2, 3))
 
 
+def graph_of(
+    nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], inputs: dict[str, list[int | str]]
+) -> onnx.ModelProto:
+    """A graph of float inputs, whose last node's output is its own."""
+    graph = onnx.helper.make_graph(
+        nodes,
+        "g",
+        [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims) for name, dims in inputs.items()],
+        [onnx.helper.make_tensor_value_info(nodes[-1].output[0], onnx.TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    opsets = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("com.microsoft", 1)]
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
+    return onnx.ModelProto.FromString(model.SerializeToString())
+
+
+def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
+
+
+def test_idle_reshapes_are_dropped_and_others_stay() -> None:
+    backbone = tiny_backbone("bert")
+    plain = passes.collapse_reshapes(to_onnx(backbone))
+    dropped = passes.drop_idle_reshapes(copy_of(plain))
+    assert count_operators(dropped, "Reshape") <= count_operators(plain, "Reshape") - 6 * backbone.sizes.layers
+    assert count_operators(dropped, "Reshape") >= 2  # the bank's keys and values
+    arrays = feed(backbone, 2, 3, 2, 3)
+    expected, got = (session(model).run([contract.LOGITS], arrays)[0] for model in (plain, dropped))
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_rows_of_the_bank_are_gathered() -> None:
+    backbone = tiny_backbone("bert")
+    plain = to_onnx(backbone)
+    gathered = passes.gather_rows(copy_of(plain))
+    assert count_operators(plain, "GatherND") >= 9
+    assert count_operators(gathered, "GatherND") == 0
+    arrays = feed(backbone, 2, 3, 4, 5)
+    expected, got = (session(model).run([contract.LOGITS], arrays)[0] for model in (plain, gathered))
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "t5"])
+def test_standard_attention_answers_as_the_fused_operator_does(architecture: str) -> None:
+    backbone = tiny_backbone(architecture)
+    plain = with_default_bank(passes.optimize(to_onnx(backbone)), backbone)
+    standard = passes.standard_attention(copy_of(plain))
+    assert count_operators(standard, "Attention") == backbone.sizes.layers
+    opened = session(plain), session(standard)
+    for prompt, prefix in LENGTHS:
+        arrays = feed(backbone, prompt, prefix, 4, 5)
+        expected, got = (each.run([contract.LOGITS], arrays)[0] for each in opened)
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_channels_are_smoothed_where_some_are_far_larger_and_the_answer_stays() -> None:
+    random = np.random.default_rng(0)
+    for gain, smoothed in (([1, 1.2, 0.9, 8], True), ([1, 1.2, 0.9, 1.1], False)):
+        constants = {
+            "gain": np.array(gain, np.float32),
+            "shift": np.array([0, 0.1, 0, -1], np.float32),
+            "weight": random.normal(size=(4, 6)).astype(np.float32),
+        }
+        nodes = [
+            onnx.helper.make_node("LayerNormalization", ["x", "gain", "shift"], ["normal"]),
+            onnx.helper.make_node("MatMul", ["normal", "weight"], ["product"], name="product"),
+            onnx.helper.make_node("ReduceSum", ["normal"], ["sum"]),
+            onnx.helper.make_node("Add", ["product", "sum"], ["y"]),
+        ]
+        plain = graph_of(nodes, constants, {"x": ["batch", 4]})
+        changed = quantize.smooth_channels(copy_of(plain))
+        assert count_operators(changed, "Mul") == smoothed
+        x = random.normal(size=(3, 4)).astype(np.float32)
+        expected, got = (session(model).run(None, {"x": x})[0] for model in (plain, changed))
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["Gelu", "Relu", "Identity"])
+def test_a_scale_for_each_token_keeps_small_tokens_beside_large_ones(activation: str) -> None:
+    random = np.random.default_rng(0)
+    constants = {"weight": random.normal(size=(48, 16)).astype(np.float32)}
+    nodes = [
+        onnx.helper.make_node(activation, ["x"], ["active"]),
+        onnx.helper.make_node("MatMul", ["active", "weight"], ["y"], name="product"),
+    ]
+    plain = graph_of(nodes, constants, {"x": ["batch", "sequence", 48]})
+    changed = quantize.quantize_by_token(copy_of(plain), ["product"])
+    assert count_operators(changed, "MatMul") == 0
+    size = np.array([[[1], [300], [1], [0]], [[2], [1], [1], [1]]], np.float32)
+    x = random.normal(size=(2, 4, 48)).astype(np.float32) * size
+    expected, got = (session(model).run(None, {"x": x})[0] for model in (plain, changed))
+    for row in range(2):
+        for token in range(4):
+            if size[row, token] == 0:
+                np.testing.assert_allclose(got[row, token], 0, atol=1e-6)
+            else:
+                assert relative_error(got[row, token], expected[row, token]) < 0.02
+            (alone,) = session(changed).run(None, {"x": x[row : row + 1, token : token + 1]})
+            np.testing.assert_allclose(alone[0, 0], got[row, token], rtol=1e-5, atol=1e-5)
+
+
 def test_int8_quantizes_what_it_says_and_stays_close() -> None:
     backbone = tiny_backbone("bert")
     fp32 = passes.optimize(to_onnx(backbone))
-    int8 = quantize.int8(onnx.ModelProto.FromString(fp32.SerializeToString()))
+    int8 = quantize.int8(fp32)
     layers = backbone.sizes.layers
-    assert count_operators(int8, "MatMulInteger") == 3 * layers  # query with key and value, output, widening
-    assert count_operators(int8, "MatMul") == layers  # narrowing
+    # Query with key and value, output, widening; and narrowing, with a scale for each token.
+    assert count_operators(int8, "MatMulInteger") == 3 * layers + MASK_TRANSFORM
+    assert count_operators(int8, "MatMulIntegerToFloat") == layers
+    assert count_operators(int8, "MatMul") == 0
+    assert count_operators(int8, "Attention") == layers
+    assert count_operators(fp32, "MatMul") == 4 * layers + MASK_TRANSFORM  # the model that came is as it was
     arrays = feed(backbone, 0, 6, 2, 1)
     exact, close = (session(model).run([contract.FEATURES], arrays)[0] for model in (fp32, int8))
-    assert 0 < np.linalg.norm(close - exact) / np.linalg.norm(exact) < 0.1
+    assert 0 < relative_error(close, exact) < 0.1
 
 
-def test_int8_leaves_the_narrowing_products_of_gpt2_in_fp32_too() -> None:
-    """Its layers are exported as Gemm, which the quantizer turns into MatMul under another name."""
+def test_int8_quantizes_gpt2_too() -> None:
+    """Its layers are exported as Gemm."""
     backbone = tiny_backbone("gpt2")
     int8 = quantize.int8(passes.optimize(to_onnx(backbone)))
     layers = backbone.sizes.layers
     assert count_operators(int8, "MatMulInteger") == 3 * layers
-    assert count_operators(int8, "MatMul") == layers
+    assert count_operators(int8, "MatMulIntegerToFloat") == layers
+    assert count_operators(int8, "Gemm") == count_operators(int8, "MatMul") == 0
 
 
 @pytest.mark.parametrize(
