@@ -88,7 +88,7 @@ def language_model(architecture: str) -> Any:
     model = language_model_class(architecture).from_config(config, attn_implementation=attention.IMPLEMENTATION)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.15)
-    return model
+    return model.eval()
 
 
 def tiny_backbone(architecture: str) -> Backbone:
