@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import TEXTS, MakeTask
 
@@ -13,7 +14,7 @@ from edgetune.cli.export import export
 from edgetune_export import CheckTexts, export_bundle, load_backbone
 from edgetune_export.backbone import Backbone
 from edgetune_export.quantize import PRECISIONS
-from edgetune_runtime import Bundle, Engine
+from edgetune_runtime import Bundle, Engine, contract
 from edgetune_runtime.errors import AccuracyDropError, BundleError, DataError, TaskError
 
 
@@ -62,11 +63,15 @@ def test_the_manifest_spells_out_the_graphs_inputs(bundle: Bundle) -> None:
 def test_a_drop_above_the_limit_stops_and_leaves_nothing(
     backbone: Backbone, make_task: MakeTask, tmp_path: Path
 ) -> None:
-    task = make_task("checked")
-    # Labels from PyTorch itself, on texts where the tiny model's int8 flips some: any flip is a drop.
+    # Labels from PyTorch itself, for a task that is undecided in the middle of the texts, so that the tiny model's
+    # int8 flips some: any flip is a drop.
     from edgetune_export.parity import default_texts, torch_logits
 
     texts = [f"{a} {b}" for a in default_texts().texts for b in TEXTS]
+    task = make_task("checked", labels=2)
+    first, second = torch_logits(backbone, task, texts).T
+    bias = task.tensors[contract.HEAD_BIAS] + np.array([0, np.median(first - second)], np.float32)
+    task = dataclasses.replace(task, tensors={**task.tensors, contract.HEAD_BIAS: bias})
     logits = torch_logits(backbone, task, texts)
     labels = [task.labels[place] for place in logits.argmax(axis=1)]
     with pytest.raises(AccuracyDropError, match=r"int8 loses .* accuracy on task 'checked' \(100.0% to"):
