@@ -134,6 +134,12 @@ def weight_bytes(model: onnx.ModelProto) -> int:
     return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
 
 
+def count_products(model: onnx.ModelProto, operator: str = "MatMul") -> int:
+    """Products with weights; those of pooling and head are of what comes."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return sum(node.op_type == operator and node.input[1] in weights for node in model.graph.node)
+
+
 def session(model: onnx.ModelProto) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3
@@ -269,8 +275,8 @@ def test_passes_change_no_answer_and_do_their_work() -> None:
     before = plain.SerializeToString()
     optimized = passes.optimize(plain)
     layers = backbone.sizes.layers
-    assert count_operators(onnx.ModelProto.FromString(before), "MatMul") == 6 * layers + MASK_TRANSFORM
-    assert count_operators(optimized, "MatMul") == 4 * layers + MASK_TRANSFORM  # query, key and value are one
+    assert count_products(onnx.ModelProto.FromString(before)) == 6 * layers + MASK_TRANSFORM
+    assert count_products(optimized) == 4 * layers + MASK_TRANSFORM  # query, key and value are one
     reshapes = count_operators(onnx.ModelProto.FromString(before), "Reshape")
     assert count_operators(optimized, "Reshape") < reshapes - 3 * layers
     arrays = feed(backbone, 2, 3, 2, 3)
@@ -411,9 +417,9 @@ def test_int8_quantizes_what_it_says_and_stays_close() -> None:
     # Query with key and value, output, widening; and narrowing, with a scale for each token.
     assert count_operators(int8, "MatMulInteger") == 3 * layers + MASK_TRANSFORM
     assert count_operators(int8, "MatMulIntegerToFloat") == layers
-    assert count_operators(int8, "MatMul") == 0
+    assert count_products(int8) == 0
     assert count_operators(int8, "Attention") == layers
-    assert count_operators(fp32, "MatMul") == 4 * layers + MASK_TRANSFORM  # the model that came is as it was
+    assert count_products(fp32) == 4 * layers + MASK_TRANSFORM  # the model that came is as it was
     arrays = feed(backbone, 0, 6, 2, 1)
     exact, close = (session(model).run([contract.FEATURES], arrays)[0] for model in (fp32, int8))
     assert 0 < relative_error(close, exact) < 0.1
@@ -426,7 +432,7 @@ def test_int8_quantizes_gpt2_too() -> None:
     layers = backbone.sizes.layers
     assert count_operators(int8, "MatMulInteger") == 3 * layers
     assert count_operators(int8, "MatMulIntegerToFloat") == layers
-    assert count_operators(int8, "Gemm") == count_operators(int8, "MatMul") == 0
+    assert count_operators(int8, "Gemm") == count_products(int8) == 0
 
 
 @pytest.mark.parametrize(
@@ -437,11 +443,11 @@ def test_q4_quantizes_every_layers_products_is_small_and_close(architecture: str
     """Products in a layer: query, key and value as one where they have biases, output, and the feed-forward's."""
     backbone = tiny_backbone(architecture)
     fp32 = passes.optimize(to_onnx(backbone))
-    assert count_operators(fp32, operator) >= products * backbone.sizes.layers
+    assert count_products(fp32, operator) >= products * backbone.sizes.layers
     q4 = quantize.q4(onnx.ModelProto.FromString(fp32.SerializeToString()))
-    once = count_operators(fp32, operator) - products * backbone.sizes.layers  # ALBERT widens its embeddings
+    once = count_products(fp32, operator) - products * backbone.sizes.layers  # ALBERT widens its embeddings
     assert count_operators(q4, "MatMulNBits") == products * backbone.sizes.layers + once
-    assert count_operators(q4, operator) == 0
+    assert count_products(q4, operator) == 0
     assert weight_bytes(q4) < 0.65 * weight_bytes(fp32)  # tiny embeddings stay in fp32
     arrays = feed(backbone, 0, 6, 2, 1)
     exact, close = (session(model).run([contract.FEATURES], arrays)[0] for model in (fp32, q4))
