@@ -8,7 +8,7 @@ demo: .venv/installed
 	$(BIN)/edgetune demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

@@ -234,11 +234,12 @@ def table(results: Path) -> None:
     )
     click.echo("|---|---|---|---|---|---|---|---|---|---|---|")
     for one in runs:
+        size = f"{one['bytes']:,}" if "bytes" in one else ""
         int8 = f"{one['test_int8']:.4f}" if "test_int8" in one else ""
         agreement = f"{one['int8_agreement']:.1%}" if "int8_agreement" in one else ""
         click.echo(
             f"| {one['data']} | {one['method']} | {one['prompt_length'] or ''} | {one['trained']:,} | "
-            f"{one['trained'] / one['backbone']:.2%} | {one['bytes']:,} | {one['epochs']} | {max(one['dev']):.4f} | "
+            f"{one['trained'] / one['backbone']:.2%} | {size} | {one['epochs']} | {max(one['dev']):.4f} | "
             f"{one['test']:.4f} | {int8} | {agreement} |"
         )
     for line in sorted({f"{one['cpu']}, {one['date']}, {json.dumps(one['versions'])}" for one in runs}):
