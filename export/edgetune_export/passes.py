@@ -71,10 +71,10 @@ def merge_projections(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    consumers = _consumers(graph)
+    users_of = consumers(graph)
     groups: dict[str, list[tuple[onnx.NodeProto, onnx.NodeProto, str]]] = defaultdict(list)
     for node in graph.node:
-        users = consumers[node.output[0]]
+        users = users_of[node.output[0]]
         if node.op_type == "MatMul" and node.input[1] in constants and len(users) == 1 and users[0].op_type == "Add":
             bias = [name for name in users[0].input if name in constants and len(constants[name].dims) == 1]
             if bias:
@@ -161,12 +161,13 @@ def _rename_inputs(node: onnx.NodeProto, names: dict[str, str]) -> None:
         node.input[place] = names.get(name, name)
 
 
-def _consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
-    consumers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+def consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
+    """The nodes that read each tensor, by its name; none for a name that nothing reads."""
+    found: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in graph.node:
         for name in node.input:
-            consumers[name].append(node)
-    return consumers
+            found[name].append(node)
+    return found
 
 
 def without_unused(model: onnx.ModelProto) -> onnx.ModelProto:

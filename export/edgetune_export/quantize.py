@@ -22,7 +22,7 @@ import onnx.numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.onnx_model import ONNXModel
 
-from edgetune_export.passes import standard_attention, without_unused
+from edgetune_export.passes import consumers, standard_attention, without_unused
 from edgetune_export.quiet import quiet
 
 _SMALLEST = 1e-9  # keeps scales above zero
@@ -174,12 +174,9 @@ def q4(model: onnx.ModelProto) -> onnx.ModelProto:
 def quantize_embeddings(model: onnx.ModelProto) -> onnx.ModelProto:
     """Store tables that only `Gather` reads by row as int8 with one scale a row; small tables stay."""
     graph = model.graph
-    consumers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            consumers.setdefault(name, []).append(node)
+    users_of = consumers(graph)
     for table in list(graph.initializer):
-        users = consumers.get(table.name, [])
+        users = users_of[table.name]
         by_row = [node for node in users if node.op_type == "Gather" and node.input[0] == table.name]
         if len(table.dims) != 2 or table.dims[0] < 4096 or len(by_row) != len(users) or not users:
             continue
