@@ -75,6 +75,8 @@ class TrainingOptions:
         learning_rate: of the prompt; the method's own where `None`.
         head_learning_rate: of the head; where `None`, a small one beside a prompt and a larger one alone.
         pooling: where features are read, one of the backbone's; where `None`, its usual one, or at the mask.
+        positions_behind_prompt: whether a text's positions begin behind the prompt on an encoder too, as PEFT's do;
+            else they begin at 0 there, or where those of `init_from` do.
         max_length: tokens of a text that are read, special tokens and template included.
         seed: of everything random.
         mixed_precision: "no", "bf16" or "fp16".
@@ -93,6 +95,7 @@ class TrainingOptions:
     learning_rate: float | None = None
     head_learning_rate: float | None = None
     pooling: str | None = None
+    positions_behind_prompt: bool = False
     max_length: int = contract.DEFAULT_MAX_LENGTH
     seed: int = 0
     mixed_precision: str = "no"
@@ -255,10 +258,18 @@ def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
         method=options.method,
         base_model=backbone.name,
         pooling=verbalizer.pooling_of(backbone, options.template, options.pooling, options.label_words),
-        position_offset=backbone.position_offset(options.prompt_length),
+        position_offset=_position_offset(backbone, options),
         template=options.template,
         max_length=options.max_length,
     )
+
+
+def _position_offset(backbone: Backbone, options: TrainingOptions) -> int:
+    if options.positions_behind_prompt:
+        return options.prompt_length
+    if options.init_from is not None:
+        return options.init_from.position_offset
+    return backbone.position_offset(options.prompt_length)
 
 
 def _beginning(

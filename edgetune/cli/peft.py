@@ -38,9 +38,9 @@ def import_peft(
 ) -> None:
     """Make a task of the PEFT adapter in ADAPTER_DIR; its logits are those of PEFT.
 
-    PROMPT_TUNING, P_TUNING, PREFIX_TUNING and MULTITASK_PROMPT_TUNING, for SEQ_CLS (decoders; its head comes
-    along), CAUSAL_LM, SEQ_2_SEQ_LM and, at a {mask}, FEATURE_EXTRACTION. What cannot be carried over exactly is
-    refused; docs/peft.md has the table.
+    PROMPT_TUNING, P_TUNING, PREFIX_TUNING and MULTITASK_PROMPT_TUNING, for SEQ_CLS (decoders, BERT and ALBERT; its
+    head comes along), CAUSAL_LM, SEQ_2_SEQ_LM and, at a {mask}, FEATURE_EXTRACTION. What cannot be carried over
+    exactly is refused; docs/peft.md has the table.
 
     \b
     Example:

@@ -68,9 +68,15 @@ INITS = ("data", "vocabulary", "random", "labels", "text")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate of the prompt. [default: by method]")
 @click.option(
     "--pooling",
-    type=click.Choice(["cls", "mean", "last", "mask", "decoder"]),
+    type=click.Choice(["cls", "mean", "last", "mask", "decoder", "pooler"]),
     help="Where features are read. [default: at {mask} where the template has one; else mean for encoders, last for "
     "decoders, decoder for encoder-decoders]",
+)
+@click.option(
+    "--positions-behind-prompt",
+    is_flag=True,
+    help="Let an encoder's text begin behind the prompt, where PEFT has it, so that 'tasks export-peft' can carry the "
+    "task over; decoders always do.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same file.")
 @click.option(
@@ -102,6 +108,7 @@ def train(
     batch_size: int,
     lr: float | None,
     pooling: str | None,
+    positions_behind_prompt: bool,
     seed: int,
     mixed_precision: str,
     resume: bool,
@@ -162,6 +169,7 @@ def train(
         batch_size=batch_size,
         learning_rate=lr,
         pooling=pooling,
+        positions_behind_prompt=positions_behind_prompt,
         max_length=max_length,
         seed=seed,
         mixed_precision=mixed_precision,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from edgetune.peft_adapters import files as peft
 from edgetune.peft_adapters.files import Adapter
-from edgetune.peft_adapters.limits import check_same_computation, reads_positions
+from edgetune.peft_adapters.limits import check_same_computation, classifier_pooling, reads_positions
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import TaskError
@@ -55,8 +55,9 @@ class Exported:
 def export_adapter(backbone: Backbone, task: Task, base_model: str) -> Exported:
     """The adapter with which PEFT's model answers as the task does.
 
-    A soft prompt becomes PROMPT_TUNING, a prefix PREFIX_TUNING. A head without biases at a decoder's last token is
-    a sequence classifier's; any other is kept beside the adapter, for the features that PEFT's model gives.
+    A soft prompt becomes PROMPT_TUNING, a prefix PREFIX_TUNING. A head behind a pooler, or without biases at a
+    decoder's last token, is a sequence classifier's; any other is kept beside the adapter, for the features that
+    PEFT's model gives.
 
     Args:
         backbone: the task's backbone.
@@ -72,7 +73,7 @@ def export_adapter(backbone: Backbone, task: Task, base_model: str) -> Exported:
     length = len(prompt) if prompt is not None else task.prefix_length
     _check_expressible(backbone, task, length)
     weight, bias = tensors[contract.HEAD_WEIGHT], tensors[contract.HEAD_BIAS]
-    classifies = backbone.family.causal and task.pooling == "last" and not bias.any()
+    classifier = _classifier(backbone, task.pooling, weight, bias)
     sizes = backbone.sizes
     if prompt is None:
         prompt = peft.flat_prefix(tensors[contract.PREFIX_KEYS], tensors[contract.PREFIX_VALUES])
@@ -82,17 +83,26 @@ def export_adapter(backbone: Backbone, task: Task, base_model: str) -> Exported:
     adapter = Adapter(
         origin=f"task '{task.name}'",
         peft_type=peft_type,
-        task_type=peft.SEQ_CLS if classifies else peft.FEATURE_EXTRACTION,
+        task_type=peft.SEQ_CLS if classifier else peft.FEATURE_EXTRACTION,
         length=length,
         layers=sizes.layers,
         heads=sizes.kv_heads,
         width=width,
         submodules=1,
         base_model=base_model,
-        tensors={peft.PROMPT: prompt} | ({"base_model.score.weight": weight} if classifies else {}),
+        tensors={peft.PROMPT: prompt, **classifier},
     )
     check_same_computation(backbone, adapter, task)
-    return Exported(adapter, task, {} if classifies else {"weight": weight, "bias": bias})
+    return Exported(adapter, task, {} if classifier else {"weight": weight, "bias": bias})
+
+
+def _classifier(backbone: Backbone, pooling: str, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
+    """The head as a sequence classifier's, or nothing where PEFT's has no place for it."""
+    if pooling != classifier_pooling(backbone):
+        return {}
+    if pooling == "pooler":
+        return {"base_model.classifier.weight": weight, "base_model.classifier.bias": bias}
+    return {} if bias.any() else {"base_model.score.weight": weight}
 
 
 def _check_expressible(backbone: Backbone, task: Task, length: int) -> None:
@@ -110,5 +120,5 @@ def _check_expressible(backbone: Backbone, task: Task, length: int) -> None:
     if task.position_offset != length and reads_positions(backbone):
         raise TaskError(
             f"the texts of task '{task.name}' begin at position {task.position_offset}, PEFT's behind the "
-            f"{length} virtual tokens: expected position_offset {length}, as tasks on decoders and imported ones have"
+            f"{length} virtual tokens: expected position_offset {length}; train it with --positions-behind-prompt"
         )

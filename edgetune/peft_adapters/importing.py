@@ -12,8 +12,9 @@ from torch import Tensor
 from edgetune import prompts, verbalizer
 from edgetune.peft_adapters import files as peft
 from edgetune.peft_adapters.files import Adapter
-from edgetune.peft_adapters.limits import check_same_computation
+from edgetune.peft_adapters.limits import check_same_computation, classifier_pooling
 from edgetune_export.backbone import Backbone
+from edgetune_export.families import CLASSIFIES_THROUGH_POOLER
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import DataError, TaskError
 from edgetune_runtime.task import Task, check_fits
@@ -76,7 +77,7 @@ def import_task(
         tensors={},
         method=METHODS[adapter.peft_type],
         base_model=backbone.name,
-        pooling=verbalizer.pooling_of(backbone, template, None, words),
+        pooling=verbalizer.pooling_of(backbone, template, _pooling(backbone, adapter), words),
         position_offset=adapter.length,  # in every family: PEFT counts the virtual tokens as text
         template=template,
         max_length=max_length,
@@ -127,6 +128,24 @@ def _check_kind(backbone: Backbone, adapter: Adapter) -> None:
             f"{adapter.origin} puts virtual tokens before the decoder's start too, which a task cannot: expected "
             f"num_transformer_submodules 1, as it was trained with {adapter.submodules}"
         )
+
+
+def _pooling(backbone: Backbone, adapter: Adapter) -> str | None:
+    """Where the adapter's features are read, unless the template says it."""
+    if adapter.task_type != peft.SEQ_CLS:
+        return None
+    found = classifier_pooling(backbone)
+    if found is None and backbone.architecture in CLASSIFIES_THROUGH_POOLER:
+        raise TaskError(
+            f"{adapter.origin} is a sequence classifier, which reads {backbone.architecture} through its pooler, and "
+            f"the weights of {backbone.name} have none: give the whole pre-trained model as --model"
+        )
+    if found is None:
+        raise TaskError(
+            f"{adapter.origin} is a sequence classifier: on {backbone.architecture} its head has a layer of its own "
+            f"that is not linear, and a task's head is linear; train it again with 'edgetune train'"
+        )
+    return found
 
 
 def _check_base(backbone: Backbone, adapter: Adapter) -> None:

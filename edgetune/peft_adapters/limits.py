@@ -20,12 +20,6 @@ def check_same_computation(backbone: Backbone, adapter: Adapter, task: Task) -> 
         adapter: PEFT's side.
         task: edgetune's side; a draft will do.
     """
-    if adapter.task_type == SEQ_CLS and not backbone.family.causal:
-        raise TaskError(
-            f"{adapter.origin} is a sequence classifier: on {backbone.architecture} there is a layer that is not "
-            f"linear between the features and the labels (BERT's pooler, RoBERTa's dense layer), and a task's head "
-            f"is linear; train it again with 'edgetune train'"
-        )
     if not adapter.is_prefix:
         return
     if isinstance(backbone.model, OneStep):
@@ -50,6 +44,13 @@ def check_same_computation(backbone: Backbone, adapter: Adapter, task: Task) -> 
             f"padding token: PEFT's model reads the token before it, a task the last one; set pad_token_id in "
             f"config.json to another token"
         )
+
+
+def classifier_pooling(backbone: Backbone) -> str | None:
+    """Where PEFT's sequence classifiers read their features; `None` where a head that is not linear reads them."""
+    if backbone.family.causal:
+        return "last"
+    return "pooler" if "pooler" in backbone.poolings else None
 
 
 def reads_positions(backbone: Backbone) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from transformers import PreTrainedConfig
 
 from edgetune_export import attention
 from edgetune_export.families import FAMILIES, OFFSETS_POSITIONS_BY_PADDING
-from edgetune_export.language_model import MaskTransform, OneStep, Vocabulary
+from edgetune_export.language_model import OneStep, Vocabulary
 from edgetune_runtime import contract
 from edgetune_runtime.contract import BackboneSizes
 from edgetune_runtime.errors import BackboneError
@@ -29,7 +30,7 @@ class Backbone(nn.Module):
         name: what to call it.
         tokenizer_json: the contents of its `tokenizer.json`.
         mask_token: its tokenizer's mask token and that token's id, where it has one.
-        mask_transform: what leads from features at a mask token to the vocabulary, for masked language models.
+        transforms: pooling → the layers behind the backbone that it reads features through ("mask", "pooler").
         vocabulary: the vocabulary's layer, where the weights have one.
     """
 
@@ -40,12 +41,12 @@ class Backbone(nn.Module):
         name: str,
         tokenizer_json: bytes,
         mask_token: tuple[str, int] | None = None,
-        mask_transform: MaskTransform | None = None,
+        transforms: Mapping[str, nn.Module] = MappingProxyType({}),
         vocabulary: Vocabulary | None = None,
     ) -> None:
         super().__init__()
         self.model = model
-        self.mask_transform = mask_transform
+        self.transforms = nn.ModuleDict(transforms)
         self._embeddings: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
         self.requires_grad_(False).eval()
         self.config = config
@@ -54,8 +55,7 @@ class Backbone(nn.Module):
         self.family = FAMILIES[self.architecture]
         self.vocabulary = vocabulary
         self.mask_token, self._mask_id = mask_token or ("", -1)
-        can_fill = mask_token is not None and mask_transform is not None
-        self.poolings = self.family.poolings + (("mask",) if can_fill else ())
+        self.poolings = (*self.family.poolings, *transforms)
         padding = int(config.pad_token_id or 0)
         self._first_position = padding + 1 if self.architecture in OFFSETS_POSITIONS_BY_PADDING else 0
         positions = getattr(config, "max_position_embeddings", None) or _UNLIMITED_POSITIONS
@@ -84,8 +84,8 @@ class Backbone(nn.Module):
         """SHA-256 over all weights that the graph has: names in order, dtypes, shapes and bytes."""
         digest = hashlib.sha256()
         tensors = self.model.state_dict()
-        if self.mask_transform is not None:
-            tensors |= {f"mask_transform.{name}": tensor for name, tensor in self.mask_transform.state_dict().items()}
+        for pooling, transform in self.transforms.items():
+            tensors |= {f"{pooling}_transform.{name}": tensor for name, tensor in transform.state_dict().items()}
         for name, tensor in sorted(tensors.items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
@@ -174,26 +174,30 @@ class Backbone(nn.Module):
         if isinstance(self.model, OneStep):
             features = hidden[:, 0]
         else:
-            features = self._pool(hidden[:, prompt.shape[1] :], input_ids, attention_mask, pooling[task_index])
+            features = self._pool(hidden, prompt_present, input_ids, attention_mask, pooling[task_index])
         logits = (head_weight[task_index] @ features[:, :, None])[:, :, 0] + head_bias[task_index]
         return logits, features
 
-    def _pool(self, hidden: Tensor, input_ids: Tensor, mask: Tensor, pooling: Tensor) -> Tensor:
-        """The mean over a span of tokens; the poolings differ in the span."""
+    def _pool(self, hidden: Tensor, prompt_present: Tensor, input_ids: Tensor, mask: Tensor, pooling: Tensor) -> Tensor:
+        """The mean over a span of tokens, through the layers that the pooling has behind it, if any."""
         chosen = pooling[:, None]
         count = mask.sum(dim=1, keepdim=True)
         begin = torch.where(chosen == _PLACE["last"], count - 1, torch.zeros_like(count))
         end = torch.where(chosen == _PLACE["cls"], torch.ones_like(count), count)
-        if self.mask_transform is not None:
-            filled = chosen == _PLACE["mask"]
-            place = (input_ids == self._mask_id).long().argmax(dim=1, keepdim=True)
-            begin, end = torch.where(filled, place, begin), torch.where(filled, place + 1, end)
-        places = torch.arange(input_ids.shape[1], device=input_ids.device)
+        # The text begins at 0, a prompt before that.
+        single = {
+            "mask": (input_ids == self._mask_id).long().argmax(dim=1, keepdim=True),
+            "pooler": -prompt_present.sum(dim=1, keepdim=True),
+        }
+        for name in self.transforms:
+            here = chosen == _PLACE[name]
+            begin, end = torch.where(here, single[name], begin), torch.where(here, single[name] + 1, end)
+        places = torch.arange(hidden.shape[1], device=hidden.device) - prompt_present.shape[1]
         inside = ((places >= begin) & (places < end)).to(hidden.dtype)
         features = (inside[:, None] @ hidden)[:, 0] / (end - begin)
-        if self.mask_transform is None:
-            return features
-        return torch.where(filled, self.mask_transform(features), features)
+        for name, transform in self.transforms.items():
+            features = torch.where(chosen == _PLACE[name], transform(features), features)
+        return features
 
     def _position_ids(self, positions: Tensor) -> dict[str, Tensor]:
         return {"position_ids": positions + self._first_position}

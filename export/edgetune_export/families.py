@@ -34,5 +34,8 @@ FAMILIES: dict[str, Family] = {
 }
 """`model_type` → its family: the architectures whose exported graph is tested against PyTorch."""
 
+CLASSIFIES_THROUGH_POOLER = ("albert", "bert")
+"""Architectures whose sequence classifiers read the first token through a layer of the pre-trained model's."""
+
 OFFSETS_POSITIONS_BY_PADDING = ("camembert", "roberta", "xlm-roberta")
 """Architectures whose position ids begin behind the padding token's id."""

@@ -62,6 +62,18 @@ class MaskTransform(nn.Module):
         return nn.functional.pad(transformed, (0, features.shape[-1] - transformed.shape[-1]))
 
 
+class Pooler(nn.Module):
+    """The layer that BERT and ALBERT were pre-trained to read a whole text's first token through."""
+
+    def __init__(self, pooler: Any) -> None:
+        super().__init__()
+        self.dense: nn.Linear = getattr(pooler, "dense", pooler)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Shape: [batch, hidden], both ways."""
+        return self.dense(features).tanh()
+
+
 class OneStep(nn.Module):
     """An encoder-decoder that reads a text and takes the first step of its decoder."""
 

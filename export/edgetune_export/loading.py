@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from optimum.exporters.tasks import TasksManager
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from edgetune_export import attention
 from edgetune_export.backbone import Backbone
-from edgetune_export.families import FAMILIES
-from edgetune_export.language_model import MaskTransform, OneStep, take_vocabulary
+from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES
+from edgetune_export.language_model import MaskTransform, OneStep, Pooler, take_vocabulary
 from edgetune_export.quiet import quiet
 from edgetune_runtime.errors import BackboneError, MissingPackageError
 
@@ -48,6 +49,11 @@ def load_backbone(model: str) -> Backbone:
             language_model_class(config.model_type).from_pretrained,
             {**source, **options, "output_loading_info": True},
         )
+        # Masked language models leave the pooler out, which only some weights have.
+        pools = config.model_type in CLASSIFIES_THROUGH_POOLER and any("pooler" in k for k in report["unexpected_keys"])
+        pooler = None
+        if pools:
+            pooler = _or_backbone_error(model, AutoModel.from_pretrained, {**source, "dtype": torch.float32}).pooler
         tokenizer = _or_backbone_error(model, AutoTokenizer.from_pretrained, source)
     if not getattr(tokenizer, "is_fast", False):
         raise BackboneError(f"{model} has no fast tokenizer: expected a tokenizer.json beside the weights")
@@ -69,6 +75,7 @@ def load_backbone(model: str) -> Backbone:
         tokenizer.backend_tokenizer.to_str().encode(),
         mask_token=(tokenizer.mask_token, tokenizer.mask_token_id) if tokenizer.mask_token else None,
         has_vocabulary=all(name.startswith(inside) for name in report["missing_keys"]),
+        pooler=pooler,
     )
 
 
@@ -78,6 +85,7 @@ def from_language_model(
     tokenizer_json: bytes,
     mask_token: tuple[str, int] | None = None,
     has_vocabulary: bool = True,
+    pooler: nn.Module | None = None,
 ) -> Backbone:
     """The backbone of a language model that was loaded with edgetune's attention; takes the model apart.
 
@@ -87,13 +95,18 @@ def from_language_model(
         tokenizer_json: the contents of its `tokenizer.json`.
         mask_token: its tokenizer's mask token and that token's id, where it has one.
         has_vocabulary: whether the layers that lead to the vocabulary are trained.
+        pooler: the model's pooler, where its weights have one (BERT, ALBERT).
     """
     config = model.config
     core = OneStep(model) if config.is_encoder_decoder else getattr(model, model.base_model_prefix)
     vocabulary = take_vocabulary(model) if has_vocabulary else None
     fills_masks = has_vocabulary and FAMILIES[config.model_type].language_model == "fill-mask"
-    mask_transform = MaskTransform(model) if fills_masks else None
-    return Backbone(core, config, name, tokenizer_json, mask_token, mask_transform, vocabulary)
+    transforms: dict[str, nn.Module] = {}
+    if fills_masks and mask_token is not None:
+        transforms["mask"] = MaskTransform(model)
+    if pooler is not None:
+        transforms["pooler"] = Pooler(pooler)
+    return Backbone(core, config, name, tokenizer_json, mask_token, transforms, vocabulary)
 
 
 def language_model_class(architecture: str) -> Any:

@@ -82,12 +82,13 @@ kept so that a training can begin where this one ended.
 DYNAMIC_DIMS = ("batch", "sequence", "tasks", "prompt", "prefix", "labels")
 """Dimensions that a run may choose; the others are fixed by the backbone."""
 
-POOLINGS = ("cls", "mean", "last", "mask", "decoder")
+POOLINGS = ("cls", "mean", "last", "mask", "decoder", "pooler")
 """Where a text's features are read; the graph takes a pooling's place in this tuple.
 
 cls, mean, last: at the first token, as the mean over all tokens, at the last token. mask: at the template's mask
 token, through the layers between the backbone and its vocabulary (masked language models). decoder: at the first
-step of the decoder (encoder-decoders, which have no other).
+step of the decoder (encoder-decoders, which have no other). pooler: at the first token of all, a soft prompt's if
+there is one, through the layer that BERT's sequence classifiers read it through (BERT, ALBERT).
 """
 
 TEXT_SLOT = "{text}"

@@ -20,6 +20,7 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForPreTraining,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
 )
@@ -47,6 +48,7 @@ SMALL = {
 }
 FAMILIES: dict[str, dict[str, Any]] = {
     "bert": {},
+    "albert": {"embedding_size": 16},
     "roberta": {},
     "electra": {"embedding_size": 16},
     "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48},
@@ -73,7 +75,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 LANGUAGE_MODELS = {
     "CAUSAL_LM": (AutoModelForCausalLM, ("gpt2", "llama", "opt", "gemma3_text")),
-    "FEATURE_EXTRACTION": (AutoModelForMaskedLM, ("bert", "roberta", "electra", "distilbert", "modernbert")),
+    "FEATURE_EXTRACTION": (AutoModelForMaskedLM, ("bert", "albert", "roberta", "electra", "distilbert", "modernbert")),
     "SEQ_2_SEQ_LM": (AutoModelForSeq2SeqLM, ("t5", "bart")),
 }
 # What PEFT takes for granted and some configs do not say.
@@ -86,9 +88,12 @@ METHODS: dict[str, Callable[..., Any]] = {
         num_tasks=3, num_ranks=2, num_transformer_submodules=1, **more
     ),
 }
+POOLED = ("bert", "albert")
+"""Encoders whose sequence classifiers have nothing but a linear layer of their own."""
+WITHOUT_PAST = ("albert", "distilbert", "modernbert")
 HEAD, PREFIX, PAST, IDS = "not linear", "self-attention alone", "no past_key_values", "hands no task_ids on"
 REASONS = {
-    HEAD: "a layer that is not linear lies between features and labels (BERT's pooler, RoBERTa's dense layer)",
+    HEAD: "the adapter's head has a layer of its own that is not linear, a task's head is linear",
     PREFIX: "PEFT gives the prefix to the decoder's self-attention alone, a task to every attention",
     PAST: "the model has no `past_key_values`, so PEFT has no such adapters",
     IDS: "PEFT itself does not run it: its `FEATURE_EXTRACTION` hands no `task_ids` on",
@@ -97,12 +102,12 @@ REASONS = {
 
 def outcome(method: str, family: str, task_type: str) -> str:
     """Why an adapter is refused; nothing where it is carried over."""
-    if task_type == "SEQ_CLS":
-        return "" if family in LANGUAGE_MODELS["CAUSAL_LM"][1] else HEAD
+    if task_type == "SEQ_CLS" and family not in (*LANGUAGE_MODELS["CAUSAL_LM"][1], *POOLED):
+        return HEAD
     if (method, task_type) == ("MULTITASK_PROMPT_TUNING", "FEATURE_EXTRACTION"):
         return IDS
     if method == "PREFIX_TUNING":
-        return PREFIX if task_type == "SEQ_2_SEQ_LM" else PAST if family in ("distilbert", "modernbert") else ""
+        return PREFIX if task_type == "SEQ_2_SEQ_LM" else PAST if family in WITHOUT_PAST else ""
     return ""
 
 
@@ -137,6 +142,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
             vocabulary = save_tokenizer(path)
             config = AutoConfig.for_model(family, vocab_size=vocabulary, **{**SMALL, **FAMILIES[family]})
             kind = next(auto for auto, having in LANGUAGE_MODELS.values() if family in having)
+            if family in POOLED:
+                kind = AutoModelForPreTraining  # with its pooler
             torch.manual_seed(0)
             model = kind.from_config(config)
             for parameter in model.parameters():
@@ -176,7 +183,7 @@ def trained(folder: Path, out: Path, method: str, task_type: str, **more: Any) -
     torch.manual_seed(2)
     model = get_peft_model(base, METHODS[method](task_type=task_type, num_virtual_tokens=LENGTH, **sizes, **more))
     for name, parameter in model.named_parameters():
-        if "prompt_encoder" in name or ".score" in name:
+        if "prompt_encoder" in name or ".score" in name or ".classifier" in name:
             torch.nn.init.normal_(parameter, std=0.5)
     model.eval().save_pretrained(out)
     return model
@@ -251,7 +258,7 @@ def export_outcome(family: str, kind: str) -> str:
     """Why a task is not exported; nothing where it is."""
     if kind == "prompt":
         return ""
-    return PREFIX if family in ("t5", "bart") else PAST if family in ("distilbert", "modernbert") else ""
+    return PREFIX if family in ("t5", "bart") else PAST if family in WITHOUT_PAST else ""
 
 
 def export_table() -> str:
@@ -343,6 +350,13 @@ class TestRefused:
         get_peft_model(auto("SEQ_CLS", folder("gpt2")), peft.LoraConfig(task_type="SEQ_CLS")).save_pretrained(tmp_path)
         with pytest.raises(TaskError, match="is LORA, which is not a prompt beside a frozen model: expected one of"):
             import_task(load("gpt2"), Adapter.load(tmp_path), "t")
+
+    def test_a_classifier_through_a_pooler_that_is_not_there(self, folder: Folder, tmp_path: Path) -> None:
+        trained(folder("bert"), tmp_path / "adapter", "PROMPT_TUNING", "SEQ_CLS")
+        AutoModelForMaskedLM.from_pretrained(folder("bert")).save_pretrained(tmp_path / "tiny-bert")
+        save_tokenizer(tmp_path / "tiny-bert")
+        with pytest.raises(TaskError, match="reads bert through its pooler, and the weights of tiny-bert have none"):
+            import_task(load_backbone(str(tmp_path / "tiny-bert")), Adapter.load(tmp_path / "adapter"), "t")
 
     def test_other_task_types(self, load: Load, saved: Path) -> None:
         with pytest.raises(TaskError, match="is for TOKEN_CLS: on tiny-gpt2"):
@@ -492,7 +506,7 @@ class TestExport:
             out = tmp_path / pooling
             task = random_task(backbone, kind, bias, pooling)
             export_adapter(backbone, task, str(folder(family))).save(out)
-            classifies = backbone.family.causal and pooling == "last" and not bias
+            classifies = pooling == "pooler" or (backbone.family.causal and pooling == "last" and not bias)
             config = json.loads((out / "adapter_config.json").read_text())
             assert config["task_type"] == ("SEQ_CLS" if classifies else "FEATURE_EXTRACTION")
             assert (out / "head.safetensors").exists() is not classifies
