@@ -173,6 +173,16 @@ def fine_tuner(backbone: Backbone, tuner: PromptTuner, method: str) -> FineTuner
     return tuner  # type: ignore[return-value]
 
 
+def fine_tuning_optimizer(tuner: FineTuner, method: str) -> torch.optim.Optimizer:
+    """AdamW for the backbone's weights, or the adapters in it, and the head."""
+    learning = [parameter for parameter in tuner.backbone.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": learning, "lr": LORA_LEARNING_RATE if method == "lora" else FULL_LEARNING_RATE},
+        {"params": list(tuner.heads.parameters()), "lr": HEAD_LEARNING_RATE},
+    ]
+    return torch.optim.AdamW(groups, weight_decay=0.01)
+
+
 def fine_tuning(
     backbone: Backbone,
     one: TaskData,
@@ -184,12 +194,6 @@ def fine_tuning(
     """Train weights of the backbone with the same trainer, epochs, batches and choice of epoch."""
     plain, (draft,), encoded = new_tuner(backbone, [one], options)
     tuner = fine_tuner(backbone, plain, method)
-    learning = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
-    rate = LORA_LEARNING_RATE if method == "lora" else FULL_LEARNING_RATE
-    groups = [
-        {"params": learning, "lr": rate},
-        {"params": list(tuner.heads.parameters()), "lr": HEAD_LEARNING_RATE},
-    ]
     trainer = Trainer(
         model=tuner,
         args=training_arguments(checkpoints, options),
@@ -197,12 +201,12 @@ def fine_tuning(
         eval_dataset=encoded["dev"],
         data_collator=collate,
         compute_metrics=accuracy,
-        optimizers=(torch.optim.AdamW(groups, weight_decay=0.01), None),
+        optimizers=(fine_tuning_optimizer(tuner, method), None),
     )
     trainer.train()
     test = trainer.evaluate(encode_rows(backbone, test_rows, draft))
     history = [entry["eval_accuracy"] for entry in trainer.state.log_history if "eval_accuracy" in entry]
-    trained = sum(parameter.numel() for parameter in [*learning, *tuner.heads.parameters()])
+    trained = sum(parameter.numel() for parameter in tuner.parameters() if parameter.requires_grad)
     return {"test": test["eval_accuracy"], "dev": history[:-1], "trained": trained}
 
 

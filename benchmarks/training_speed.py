@@ -1,11 +1,12 @@
-"""Training speed beside PEFT and full fine-tuning: the same data, batch size, precision and steps, taking turns.
+"""Training speed beside PEFT and full fine-tuning, and the accuracy that comes of it.
 
     python benchmarks/training_speed.py MODEL DATA_FOLDER --data sst2 > training.json
 
-MODEL is a BERT. Every contender trains through `transformers.Trainer` on the same rows, each turn a pass over a
-part of them; rows a second are the median over turns. PEFT is set up as its documentation does it: the
-`…ForSequenceClassification` model, `DataCollatorWithPadding`, rows in random order. The last line of stdout is
-one JSON object.
+MODEL is a BERT. Every contender trains through `transformers.Trainer` on the same rows, each turn a pass over a part
+of them, with one optimizer from the first turn to the last and the same learning rates for the same method; rows a
+second are the median over turns, accuracy is that of development data after the last. PEFT is set up as its
+documentation does it: the `…ForSequenceClassification` model, `DataCollatorWithPadding`, rows in random order. The
+last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import torch
-from accuracy import fine_tuner
+from accuracy import LORA_LEARNING_RATE, fine_tuner, fine_tuning_optimizer
 from peft import LoraConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, TaskType, get_peft_model
 from torch.utils.data import Dataset
 from transformers import (
@@ -35,128 +37,189 @@ from transformers.trainer_callback import PrinterCallback
 
 from edgetune import prompts
 from edgetune.data import label_set, read_data
-from edgetune.training import TaskData, TrainingOptions, collate, new_tuner, training_arguments
+from edgetune.training import (
+    HEAD_LEARNING_RATE,
+    TaskData,
+    TrainingOptions,
+    collate,
+    new_tuner,
+    optimizer,
+    training_arguments,
+)
 from edgetune_export import load_backbone
 from edgetune_runtime.rows import LabelledText
 from edgetune_runtime.session import cpu_name
 
-LEARNING_RATE = 1e-3  # of no account here: every contender makes the same number of steps
+Rows = list[dict[str, Any]]
+
+THEIRS = {"peft-prompt": "prompt", "peft-p-tuning": "p-tuning-lstm", "peft-prefix": "prefix", "peft-lora": "lora"}
+"""PEFT's contenders → ours of the same method."""
+CONTENDERS = (*prompts.METHODS, "lora", "full", *THEIRS)
+
+
+@dataclass
+class Contender:
+    """A way to train, with the state of its training."""
+
+    model: Any
+    optimizer: torch.optim.Optimizer
+    arguments: TrainingArguments
+    rows: dict[str, Rows]
+    collator: Any
+    seconds: list[float] = field(default_factory=list)
+
+    def train(self, part: slice) -> None:
+        """One turn: a pass over a part of the rows."""
+        began = time.monotonic()
+        self._trainer(self.rows["train"][part]).train()
+        self.seconds.append(time.monotonic() - began)
+
+    def accuracy(self) -> float:
+        """On the development rows."""
+        self.model.eval()
+        predicted = self._trainer([]).predict(_Rows(self.rows["dev"]))
+        logits = predicted.predictions[0] if isinstance(predicted.predictions, tuple) else predicted.predictions
+        labels = predicted.label_ids[-1] if isinstance(predicted.label_ids, tuple) else predicted.label_ids
+        return float((np.asarray(logits).argmax(axis=-1) == labels).mean())
+
+    def _trainer(self, rows: Rows) -> Trainer:
+        trainer = Trainer(
+            model=self.model,
+            args=self.arguments,
+            train_dataset=_Rows(rows),
+            data_collator=self.collator,
+            optimizers=(self.optimizer, None),
+        )
+        trainer.remove_callback(PrinterCallback)
+        return trainer
 
 
 @click.command()
 @click.argument("model")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--data", default="sst2", show_default=True, help="Folder inside FOLDER.")
+@click.option("--data", default="sst2", show_default=True, help="Folder inside FOLDER, with train and dev.jsonl.")
+@click.option("--contender", "names", type=click.Choice(CONTENDERS), multiple=True, help="[default: all]")
 @click.option("--prompt-length", default=20, show_default=True)
 @click.option("--rows", default=640, show_default=True, help="Rows of a turn.")
-@click.option("--turns", default=5, show_default=True)
+@click.option("--turns", default=9, show_default=True)
+@click.option("--passes", default=3, show_default=True, help="How often the turns come to the same rows.")
 @click.option("--batch-size", default=32, show_default=True)
-def main(model: str, folder: Path, data: str, prompt_length: int, rows: int, turns: int, batch_size: int) -> None:
+def main(
+    model: str,
+    folder: Path,
+    data: str,
+    names: tuple[str, ...],
+    prompt_length: int,
+    rows: int,
+    turns: int,
+    passes: int,
+    batch_size: int,
+) -> None:
     """Time training methods against each other."""
-    texts = read_data(str(folder / data / "train.jsonl"))[: rows * turns]
+    parts = turns // passes
+    texts = {"train": read_data(str(folder / data / "train.jsonl"))[: rows * parts]}
+    texts["dev"] = read_data(str(folder / data / "dev.jsonl"))
     with tempfile.TemporaryDirectory() as scratch:
-        contenders = _ours(model, texts, prompt_length, batch_size, Path(scratch))
-        contenders |= _theirs(model, texts, prompt_length, batch_size, Path(scratch))
-        seconds: dict[str, list[float]] = {name: [] for name in contenders}
+        made = {
+            name: (_theirs if name in THEIRS else _ours)(name, model, texts, prompt_length, batch_size, Path(scratch))
+            for name in names or CONTENDERS
+        }
         for turn in range(turns):
-            for name, train in contenders.items():
-                began = time.monotonic()
-                train(slice(turn * rows, (turn + 1) * rows))
-                seconds[name].append(time.monotonic() - began)
-                print(f"turn {turn + 1}/{turns}: {name} {rows / seconds[name][-1]:.0f} rows/s", file=sys.stderr)
-    speeds = {name: rows / statistics.median(taken) for name, taken in seconds.items()}
-    pairs = {"prompt": "peft-prompt", "p-tuning-lstm": "peft-p-tuning", "prefix": "peft-prefix", "lora": "peft-lora"}
-    click.echo("| method | rows/s | beside PEFT's | time, of full fine-tuning |\n|---|---|---|---|")
+            part = slice(turn % parts * rows, (turn % parts + 1) * rows)
+            for name, contender in made.items():
+                contender.train(part)
+                print(f"turn {turn + 1}/{turns}: {name} {rows / contender.seconds[-1]:.0f} rows/s", file=sys.stderr)
+        accuracies = {name: contender.accuracy() for name, contender in made.items()}
+    speeds = {name: rows / statistics.median(contender.seconds) for name, contender in made.items()}
+    click.echo("| method | rows/s | beside PEFT's | time, of full fine-tuning | dev accuracy |\n|---|---|---|---|---|")
+    peers = {ours: theirs for theirs, ours in THEIRS.items() if theirs in speeds}
     for name, speed in speeds.items():
-        beside = f"{speed / speeds[pairs[name]]:.2f}×" if name in pairs else ""
-        click.echo(f"| {name} | {speed:.0f} | {beside} | {speeds['full'] / speed:.2f} |")
+        beside = f"{speed / speeds[peers[name]]:.2f}×" if name in peers else ""
+        full = f"{speeds['full'] / speed:.2f}" if "full" in speeds else ""
+        click.echo(f"| {name} | {speed:.0f} | {beside} | {full} | {accuracies[name]:.4f} |")
     record = {
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
         "data": data,
+        "rows": rows,
+        "turns": turns,
+        "passes": passes,
         "prompt_length": prompt_length,
         "batch_size": batch_size,
         "date": time.strftime("%Y-%m-%d"),
         "rows_per_second": {name: round(speed, 1) for name, speed in speeds.items()},
+        "dev_accuracy": {name: round(found, 4) for name, found in accuracies.items()},
     }
     click.echo(json.dumps(record))
 
 
-Train = Callable[[slice], None]
+Texts = dict[str, list[LabelledText]]
 
 
-def _ours(
-    model: str, texts: list[LabelledText], prompt_length: int, batch_size: int, scratch: Path
-) -> dict[str, Train]:
-    found: dict[str, Train] = {}
-    for method in (*prompts.METHODS, "lora", "full"):
-        backbone = load_backbone(model)
-        options = TrainingOptions(
-            method=method if method in prompts.METHODS else "prefix",
-            prompt_length=prompt_length if method in prompts.METHODS else 0,
-            batch_size=batch_size,
-            epochs=1,
-        )
-        tasks = [TaskData("speed", scratch / "speed.safetensors", texts, texts)]
-        tuner, _, encoded = new_tuner(backbone, tasks, options)
-        if method not in prompts.METHODS:
-            tuner = fine_tuner(backbone, tuner, method)
-        arguments = training_arguments(scratch / "checkpoints", options)
-        found[method] = _runs(tuner, arguments, encoded["train"], collate)
-    return found
+def _ours(name: str, model: str, texts: Texts, prompt_length: int, batch_size: int, scratch: Path) -> Contender:
+    backbone = load_backbone(model)
+    tunes_prompt = name in prompts.METHODS
+    options = TrainingOptions(
+        method=name if tunes_prompt else "prefix",
+        prompt_length=prompt_length if tunes_prompt else 0,
+        batch_size=batch_size,
+        epochs=1,
+    )
+    task = TaskData("speed", scratch / "speed.safetensors", texts["train"], texts["dev"])
+    tuner, _, encoded = new_tuner(backbone, [task], options)
+    arguments = _same_schedule(training_arguments(scratch / "checkpoints", options))
+    if tunes_prompt:
+        return Contender(tuner, optimizer(tuner, options), arguments, encoded, collate)
+    fine = fine_tuner(backbone, tuner, name)
+    return Contender(fine, fine_tuning_optimizer(fine, name), arguments, encoded, collate)
 
 
-def _theirs(
-    model: str, texts: list[LabelledText], prompt_length: int, batch_size: int, scratch: Path
-) -> dict[str, Train]:
-    labels = label_set(texts, texts)
+def _theirs(name: str, model: str, texts: Texts, prompt_length: int, batch_size: int, scratch: Path) -> Contender:
+    labels = label_set(texts["train"], texts["dev"])
     tokenizer = AutoTokenizer.from_pretrained(model)
-    rows = [
-        {**tokenizer(row.text, truncation=True, max_length=256), "labels": labels.index(row.label)} for row in texts
-    ]
+    rows = {
+        split: [
+            {**tokenizer(row.text, truncation=True, max_length=256), "labels": labels.index(row.label)} for row in some
+        ]
+        for split, some in texts.items()
+    }
     virtual = {"task_type": TaskType.SEQ_CLS, "num_virtual_tokens": prompt_length}
     configs = {
-        "peft-prompt": PromptTuningConfig(**virtual),
-        "peft-p-tuning": PromptEncoderConfig(**virtual, encoder_reparameterization_type="LSTM"),
-        "peft-prefix": PrefixTuningConfig(**virtual),
-        "peft-lora": LoraConfig(task_type=TaskType.SEQ_CLS, r=8, target_modules=["query", "value"]),
+        "peft-prompt": lambda: PromptTuningConfig(**virtual),
+        "peft-p-tuning": lambda: PromptEncoderConfig(**virtual, encoder_reparameterization_type="LSTM"),
+        "peft-prefix": lambda: PrefixTuningConfig(**virtual),
+        "peft-lora": lambda: LoraConfig(task_type=TaskType.SEQ_CLS, r=8, target_modules=["query", "value"]),
     }
+    loaded = AutoModelForSequenceClassification.from_pretrained(model, num_labels=len(labels))
+    tuned = get_peft_model(loaded, configs[name]())
+    learning = {key: parameter for key, parameter in tuned.named_parameters() if parameter.requires_grad}
+    head = [parameter for key, parameter in learning.items() if "classifier" in key]
+    rest = [parameter for key, parameter in learning.items() if "classifier" not in key]
+    method = prompts.METHODS.get(THEIRS[name])
+    rate = LORA_LEARNING_RATE if method is None else method.learning_rate
+    groups = [{"params": rest, "lr": rate}, {"params": head, "lr": HEAD_LEARNING_RATE}]
     arguments = TrainingArguments(
         output_dir=str(scratch / "peft"),
         num_train_epochs=1,
         per_device_train_batch_size=batch_size,
         report_to="none",
-        save_strategy="no",
         disable_tqdm=True,
         dataloader_pin_memory=False,
     )
-    found: dict[str, Train] = {}
-    for name, config in configs.items():
-        loaded = AutoModelForSequenceClassification.from_pretrained(model, num_labels=len(labels))
-        found[name] = _runs(get_peft_model(loaded, config), arguments, rows, DataCollatorWithPadding(tokenizer))
-    return found
+    adam = torch.optim.AdamW(groups, weight_decay=0.0)
+    return Contender(tuned, adam, _same_schedule(arguments), rows, DataCollatorWithPadding(tokenizer))
 
 
-def _runs(model: Any, arguments: TrainingArguments, rows: list[dict[str, Any]], collator: Any) -> Train:
-    arguments.eval_strategy, arguments.save_strategy, arguments.load_best_model_at_end = "no", "no", False
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-    def train(part: slice) -> None:
-        trainer = Trainer(
-            model=model,
-            args=arguments,
-            train_dataset=_Rows(rows[part]),
-            data_collator=collator,
-            optimizers=(torch.optim.AdamW(parameters, lr=LEARNING_RATE), None),
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
-
-    return train
+def _same_schedule(arguments: TrainingArguments) -> TrainingArguments:
+    """Turns of one training: the learning rate stays, nothing is saved or evaluated between them."""
+    arguments.lr_scheduler_type, arguments.warmup_steps = "constant", 0
+    arguments.eval_strategy = arguments.save_strategy = "no"
+    arguments.load_best_model_at_end = False
+    return arguments
 
 
 class _Rows(Dataset):  # type: ignore[type-arg]
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
+    def __init__(self, rows: Rows) -> None:
         self._rows = rows
 
     def __len__(self) -> int:

@@ -171,7 +171,7 @@ def train(
         eval_dataset=encoded["dev"],
         data_collator=collate,
         compute_metrics=accuracy,
-        optimizers=(_optimizer(tuner, options), None),
+        optimizers=(optimizer(tuner, options), None),
         callbacks=[Progress(options.epochs)],
     )
     trainer.remove_callback(PrinterCallback)
@@ -308,7 +308,8 @@ def _head(backbone: Backbone, draft: Task, options: TrainingOptions) -> nn.Linea
     return head.requires_grad_(options.train_head)
 
 
-def _optimizer(tuner: PromptTuner, options: TrainingOptions) -> torch.optim.Optimizer:
+def optimizer(tuner: PromptTuner, options: TrainingOptions) -> torch.optim.Optimizer:
+    """AdamW for prompt and heads, each with its own learning rate."""
     alone = HEAD_LEARNING_RATE if options.prompt_length else HEAD_ALONE_LEARNING_RATE
     rates = {
         tuner.prompt: options.learning_rate or prompts.METHODS[options.method].learning_rate,
