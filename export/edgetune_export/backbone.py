@@ -47,7 +47,6 @@ class Backbone(nn.Module):
         super().__init__()
         self.model = model
         self.transforms = nn.ModuleDict(transforms)
-        self._embeddings: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
         self.requires_grad_(False).eval()
         self.config = config
         self.name = name
@@ -98,7 +97,7 @@ class Backbone(nn.Module):
             input_ids: [...]
             output: [..., embedding]
         """
-        embedded: Tensor = self._embeddings(input_ids)
+        embedded: Tensor = self.model.get_input_embeddings()(input_ids)  # type: ignore[operator]
         return embedded
 
     def keys_and_values(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
