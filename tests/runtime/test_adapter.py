@@ -11,6 +11,7 @@ from conftest import TEXTS, MakeTask
 
 from edgetune_runtime import Bundle, Engine, contract
 from edgetune_runtime.adapter import save_adapter
+from edgetune_runtime.session import int8_saturates
 
 
 def run_alone(graph: Path, adapter: Path, rows: list[list[int]]) -> np.ndarray:
@@ -24,7 +25,10 @@ def run_alone(graph: Path, adapter: Path, rows: list[list[int]]) -> np.ndarray:
         "attention_mask": np.ones((len(rows), len(rows[0])), np.int64),
         "task_index": np.zeros(len(rows), np.int64),
     }
-    session = ort.InferenceSession(graph, disabled_optimizers=["SkipLayerNormFusion"])
+    exact = ort.SessionOptions()
+    if int8_saturates():
+        exact.add_session_config_entry("session.x64quantprecision", "1")
+    session = ort.InferenceSession(graph, exact, disabled_optimizers=["SkipLayerNormFusion"])
     return session.run(["logits"], feed, options)[0]
 
 
