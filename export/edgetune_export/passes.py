@@ -88,14 +88,21 @@ def merge_projections(model: onnx.ModelProto) -> onnx.ModelProto:
 def standard_attention(model: onnx.ModelProto) -> onnx.ModelProto:
     """Make the ONNX operator `Attention` (opset 23) of onnxruntime's own, which on CPUs is the slower one.
 
-    With a prefix of 20 before 32 tokens, 12 heads of 32, two threads: 44 µs against 84.
+    With a prefix of 20 before 32 tokens, 12 heads of 32, two threads: 44 µs against 84. Keys and values that several
+    heads share are given once, not once a head.
     """
+    made = {output: node for node in model.graph.node for output in node.output}
+    widths = {value.name: known[-1] for value in model.graph.value_info if (known := _dimensions(value))}
     for node in model.graph.node:
         if node.op_type != "MultiHeadAttention":
             continue
         given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
         query, key, value, _, _, mask = node.input
         heads = {"q_num_heads": given["num_heads"], "kv_num_heads": given["num_heads"]}
+        shared_key, shared_value = (_before_repetition(name, made) for name in (key, value))
+        if shared_key != key and shared_value != value:
+            key, value = shared_key, shared_value
+            heads["kv_num_heads"] = given["num_heads"] * int(widths[key]) // int(widths[query])
         inputs, outputs = [query, key, value, mask], list(node.output)
         node.CopyFrom(
             onnx.helper.make_node("Attention", inputs, outputs, name=node.name, scale=given["scale"], **heads)
@@ -103,7 +110,7 @@ def standard_attention(model: onnx.ModelProto) -> onnx.ModelProto:
     for opset in model.opset_import:
         if opset.domain == "":
             opset.version = max(opset.version, 23)
-    return model
+    return without_unused(model)
 
 
 def _merge(
@@ -133,6 +140,15 @@ def _merge(
         graph.node.remove(add)
     for offset, node in enumerate(nodes):
         graph.node.insert(place + offset, node)
+
+
+def _before_repetition(name: str, made: dict[str, onnx.NodeProto]) -> str:
+    """The tensor whose heads were repeated to give this one; itself where none were."""
+    found, repeated = name, False
+    while found in made and made[found].op_type in ("Reshape", "Expand", "Unsqueeze"):
+        repeated |= made[found].op_type == "Expand"
+        found = made[found].input[0]
+    return found if repeated else name
 
 
 def _copies_dimensions(graph: onnx.GraphProto, reshape: onnx.NodeProto) -> bool:

@@ -348,12 +348,14 @@ def test_rows_of_the_bank_are_gathered() -> None:
     np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize("architecture", ["bert", "t5"])
+@pytest.mark.parametrize("architecture", ["bert", "t5", "llama", "gemma3_text"])
 def test_standard_attention_answers_as_the_fused_operator_does(architecture: str) -> None:
     backbone = tiny_backbone(architecture)
     plain = with_default_bank(passes.optimize(to_onnx(backbone)), backbone)
     standard = passes.standard_attention(copy_of(plain))
-    assert count_operators(standard, "Attention") == backbone.sizes.layers
+    attentions = [node for node in standard.graph.node if node.op_type == "Attention"]
+    heads = [{each.name: each.i for each in node.attribute}["kv_num_heads"] for node in attentions]
+    assert heads == [backbone.sizes.kv_heads] * backbone.sizes.layers
     opened = session(plain), session(standard)
     for prompt, prefix in LENGTHS:
         arrays = feed(backbone, prompt, prefix, 4, 5)
