@@ -7,14 +7,14 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     EvalPrediction,
     Trainer,
@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from edgetune import prompts, verbalizer
+from edgetune import heads, prompts, verbalizer
 from edgetune.calibration import fit_temperature, logits_calibration_error
 from edgetune.data import label_set
 from edgetune.progress import Progress
@@ -37,6 +37,7 @@ from edgetune_runtime.text import TextEncoder
 
 _OPTIONS_FILE = "options.json"
 _EVAL_BATCH_SIZE = 64
+_REGRESSION_ROWS = 4096  # texts that a head is fitted to before training
 HEAD_LEARNING_RATE, HEAD_ALONE_LEARNING_RATE = 1e-3, 1e-2
 
 
@@ -70,6 +71,7 @@ class TrainingOptions:
         template: what surrounds a text.
         label_words: label → words that the head begins as.
         train_head: whether the head learns; not where the label words are to stay as they are.
+        head_init: what a head begins as without label words or a task to begin from, one of `heads.HEAD_INITS`.
         epochs: passes over the training data; the one best on development data is kept.
         batch_size: texts a step.
         learning_rate: of the prompt; the method's own where `None`.
@@ -90,6 +92,7 @@ class TrainingOptions:
     template: str = contract.TEXT_SLOT
     label_words: verbalizer.LabelWords | None = None
     train_head: bool = True
+    head_init: str = "regression"
     epochs: int = 10
     batch_size: int = 32
     learning_rate: float | None = None
@@ -224,8 +227,28 @@ def new_tuner(
         for split in ("train", "dev")
     }
     prompt = _beginning(backbone, options, drafts, encoded["train"])
-    heads = [_head(backbone, draft, options) for draft in drafts]
-    return PromptTuner(backbone, prompt, heads, drafts), drafts, encoded
+    given = [heads.given_head(backbone, draft, options.label_words, options.init_from) for draft in drafts]
+    new = [
+        heads.new_head(backbone, draft, one).requires_grad_(options.train_head)
+        for draft, one in zip(drafts, given, strict=True)
+    ]
+    tuner = PromptTuner(backbone, prompt, new, drafts)
+    open_places = [place for place, one in enumerate(given) if one is None]
+    if open_places and options.head_init == "regression":
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        heads.fit_by_regression(tuner.to(device), _sampled_batches(encoded["train"], device), open_places)
+    return tuner, drafts, encoded
+
+
+def _sampled_batches(rows: Rows, device: torch.device) -> Iterator[dict[str, Tensor]]:
+    """Batches of a random part of the rows in which no label is missing, rows of like length together."""
+    order = torch.randperm(len(rows)).tolist()
+    first = {(rows[place]["task_index"], rows[place]["labels"]): place for place in reversed(order)}
+    chosen = [rows[place] for place in sorted({*order[:_REGRESSION_ROWS], *first.values()})]
+    chosen.sort(key=lambda row: len(row["input_ids"]))
+    for begin in range(0, len(chosen), _EVAL_BATCH_SIZE):
+        batch = collate(chosen[begin : begin + _EVAL_BATCH_SIZE])
+        yield {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 def _check_files(one: TaskData) -> None:
@@ -290,22 +313,6 @@ def _beginning(
         backbone.max_positions,
     )
     return prompts.begin_from(options.method, options.init_from)
-
-
-def _head(backbone: Backbone, draft: Task, options: TrainingOptions) -> nn.Linear:
-    head = nn.Linear(backbone.sizes.hidden, len(draft.labels))
-    nn.init.normal_(head.weight, std=0.02)
-    nn.init.zeros_(head.bias)
-    origin = options.init_from
-    with torch.no_grad():
-        if options.label_words is not None:
-            weight, bias = verbalizer.head(backbone, options.label_words, draft.labels)
-            head.weight.copy_(weight)
-            head.bias.copy_(bias)
-        elif origin is not None and (origin.labels, origin.pooling) == (draft.labels, draft.pooling):
-            head.weight.copy_(torch.from_numpy(origin.tensors[contract.HEAD_WEIGHT]))
-            head.bias.copy_(torch.from_numpy(origin.tensors[contract.HEAD_BIAS]))
-    return head.requires_grad_(options.train_head)
 
 
 def optimizer(tuner: PromptTuner, options: TrainingOptions) -> torch.optim.Optimizer:

@@ -81,7 +81,7 @@ def test_the_temperature_is_the_best_for_the_development_rows(backbone: Backbone
 def test_a_training_that_diverges_says_so(backbone: Backbone, tmp_path: Path) -> None:
     out = tmp_path / "mood.safetensors"
     with pytest.raises(EdgetuneError, match=r"the training diverged.*lower --lr"):
-        train_one(backbone, ROWS, ROWS, dataclasses.replace(OPTIONS, head_learning_rate=1e37), out)
+        train_one(backbone, ROWS, ROWS, dataclasses.replace(OPTIONS, learning_rate=1e30), out)
     assert not out.exists()
 
 
