@@ -99,7 +99,11 @@ def run(
     backbone = load_backbone(model)
     own = method in prompts.METHODS
     options = TrainingOptions(
-        method=method if own else "prefix", prompt_length=prompt_length if own else 0, epochs=epochs, seed=seed
+        method=method if own else "prefix",
+        prompt_length=prompt_length if own else 0,
+        head_init="regression" if own else "random",  # fine-tuning as it is usually done
+        epochs=epochs,
+        seed=seed,
     )
     result: dict[str, Any] = {"data": data, "method": method, "seed": seed, "epochs": epochs}
     result["prompt_length"] = options.prompt_length
@@ -229,25 +233,49 @@ def exported_accuracy(backbone: Backbone, task: Task, test: list[LabelledText], 
 @cli.command()
 @click.argument("results", type=click.Path(path_type=Path))
 def table(results: Path) -> None:
-    """Print the results as a Markdown table."""
+    """Print the results as Markdown tables: test accuracy by method and data, then every run."""
     runs = [json.loads(line) for line in results.read_text().splitlines()]
     runs.sort(key=lambda run: (run["data"], METHODS.index(run["method"]), run["seed"]))
+    _print_summary(runs)
     click.echo(
-        "| data | method | length | numbers trained | share | bytes a task | epochs | dev | test, PyTorch | test, int8 "
-        "| int8 agrees |"
+        "\n| data | method | length | numbers trained | share | bytes a task | epochs | best dev | test, PyTorch "
+        "| test, int8 | int8 agrees | s |"
     )
-    click.echo("|---|---|---|---|---|---|---|---|---|---|---|")
+    click.echo("|---" * 12 + "|")
     for one in runs:
-        size = f"{one['bytes']:,}" if "bytes" in one else ""
         int8 = f"{one['test_int8']:.4f}" if "test_int8" in one else ""
         agreement = f"{one['int8_agreement']:.1%}" if "int8_agreement" in one else ""
         click.echo(
             f"| {one['data']} | {one['method']} | {one['prompt_length'] or ''} | {one['trained']:,} | "
-            f"{one['trained'] / one['backbone']:.2%} | {size} | {one['epochs']} | {max(one['dev']):.4f} | "
-            f"{one['test']:.4f} | {int8} | {agreement} |"
+            f"{one['trained'] / one['backbone']:.2%} | {one['bytes']:,} | {one['epochs']} | {max(one['dev']):.4f} | "
+            f"{one['test']:.4f} | {int8} | {agreement} | {one['seconds']} |"
         )
     for line in sorted({f"{one['cpu']}, {one['date']}, {json.dumps(one['versions'])}" for one in runs}):
         click.echo(f"\n{line}")
+
+
+def _print_summary(runs: list[dict[str, Any]]) -> None:
+    """Test accuracy in PyTorch by method and data, of several seeds their mean; full fine-tuning's distance."""
+    data = sorted({one["data"] for one in runs})
+    found: dict[tuple[str, str], list[float]] = {}
+    for one in runs:
+        found.setdefault((one["method"], one["data"]), []).append(one["test"])
+    means = {key: float(np.mean(tests)) for key, tests in found.items()}
+    click.echo(
+        f"| method | {' | '.join(data)} | mean | beside full | most trained |\n" + "|---" * (len(data) + 4) + "|"
+    )
+    for method in METHODS:
+        own = {name: means[method, name] for name in data if (method, name) in means}
+        if not own:
+            continue
+        shares = [one["trained"] / one["backbone"] for one in runs if one["method"] == method]
+        cells = [f"{own[name]:.4f}" if name in own else "" for name in data]
+        mean, beside = "", ""
+        if len(own) == len(data):
+            mean = f"{np.mean(list(own.values())):.4f}"
+            if all(("full", name) in means for name in data):
+                beside = f"{100 * np.mean([own[name] - means['full', name] for name in data]):+.1f}"
+        click.echo(f"| {method} | {' | '.join(cells)} | {mean} | {beside} | {max(shares):.2%} |")
 
 
 if __name__ == "__main__":
