@@ -172,7 +172,7 @@ def fine_tuner(backbone: Backbone, tuner: PromptTuner, method: str) -> FineTuner
         config = LoraConfig(r=LORA_RANK, lora_alpha=2 * LORA_RANK, target_modules=["query", "value"])
         inject_adapter_in_model(config, backbone.model)
     else:
-        backbone.requires_grad_(True)
+        backbone.model.requires_grad_(True)
     tuner.__class__ = FineTuner
     return tuner  # type: ignore[return-value]
 
@@ -243,11 +243,12 @@ def table(results: Path) -> None:
     )
     click.echo("|---" * 12 + "|")
     for one in runs:
+        size = one.get("bytes", 4 * one["trained"])
         int8 = f"{one['test_int8']:.4f}" if "test_int8" in one else ""
         agreement = f"{one['int8_agreement']:.1%}" if "int8_agreement" in one else ""
         click.echo(
             f"| {one['data']} | {one['method']} | {one['prompt_length'] or ''} | {one['trained']:,} | "
-            f"{one['trained'] / one['backbone']:.2%} | {one['bytes']:,} | {one['epochs']} | {max(one['dev']):.4f} | "
+            f"{one['trained'] / one['backbone']:.2%} | {size:,} | {one['epochs']} | {max(one['dev']):.4f} | "
             f"{one['test']:.4f} | {int8} | {agreement} | {one['seconds']} |"
         )
     for line in sorted({f"{one['cpu']}, {one['date']}, {json.dumps(one['versions'])}" for one in runs}):

@@ -6,7 +6,8 @@ MODEL is a BERT. Every contender trains through `transformers.Trainer` on the sa
 of them, with one optimizer from the first turn to the last and the same learning rates for the same method; rows a
 second are the median over turns, accuracy is that of development data after the last. PEFT is set up as its
 documentation does it: the `…ForSequenceClassification` model, `DataCollatorWithPadding`, rows in random order. The
-last line of stdout is one JSON object.
+last line of stdout is one JSON object. Every head begins as random numbers; PEFT's reads the first token through the
+model's pooler, ours the mean of all tokens.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from accuracy import LORA_LEARNING_RATE, fine_tuner, fine_tuning_optimizer
+from accuracy import LORA_LEARNING_RATE, LORA_RANK, fine_tuner, fine_tuning_optimizer
 from peft import LoraConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, TaskType, get_peft_model
 from torch.utils.data import Dataset
 from transformers import (
@@ -117,7 +118,13 @@ def main(
 ) -> None:
     """Time training methods against each other."""
     parts = turns // passes
+    if parts * passes != turns:
+        raise click.UsageError(f"--turns {turns}: expected a multiple of --passes {passes}")
     texts = {"train": read_data(str(folder / data / "train.jsonl"))[: rows * parts]}
+    if len(texts["train"]) < rows * parts:
+        raise click.UsageError(
+            f"{data} has {len(texts['train'])} rows: expected {rows * parts} for {parts} turns a pass"
+        )
     texts["dev"] = read_data(str(folder / data / "dev.jsonl"))
     with tempfile.TemporaryDirectory() as scratch:
         made = {
@@ -162,6 +169,7 @@ def _ours(name: str, model: str, texts: Texts, prompt_length: int, batch_size: i
     options = TrainingOptions(
         method=name if tunes_prompt else "prefix",
         prompt_length=prompt_length if tunes_prompt else 0,
+        head_init="random",  # as PEFT's
         batch_size=batch_size,
         epochs=1,
     )
@@ -188,7 +196,9 @@ def _theirs(name: str, model: str, texts: Texts, prompt_length: int, batch_size:
         "peft-prompt": lambda: PromptTuningConfig(**virtual),
         "peft-p-tuning": lambda: PromptEncoderConfig(**virtual, encoder_reparameterization_type="LSTM"),
         "peft-prefix": lambda: PrefixTuningConfig(**virtual),
-        "peft-lora": lambda: LoraConfig(task_type=TaskType.SEQ_CLS, r=8, target_modules=["query", "value"]),
+        "peft-lora": lambda: LoraConfig(
+            task_type=TaskType.SEQ_CLS, r=LORA_RANK, lora_alpha=2 * LORA_RANK, target_modules=["query", "value"]
+        ),
     }
     loaded = AutoModelForSequenceClassification.from_pretrained(model, num_labels=len(labels))
     tuned = get_peft_model(loaded, configs[name]())

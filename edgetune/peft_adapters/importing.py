@@ -70,6 +70,10 @@ def import_task(
     _check_kind(backbone, adapter)
     if not same_base:
         _check_base(backbone, adapter)
+    classifies = adapter.task_type == peft.SEQ_CLS
+    if classifies and words:
+        raise DataError(f"--label-words for {adapter.origin}, a sequence classifier with its own head: name --labels")
+    pooling = _classifier_pooling(backbone, adapter) if classifies else None
     draft = Task(
         name=files.check_task_name(name),
         labels=(),
@@ -77,18 +81,14 @@ def import_task(
         tensors={},
         method=METHODS[adapter.peft_type],
         base_model=backbone.name,
-        pooling=verbalizer.pooling_of(backbone, template, _pooling(backbone, adapter), words),
+        pooling=verbalizer.pooling_of(backbone, template, pooling, words),
         position_offset=adapter.length,  # in every family: PEFT counts the virtual tokens as text
         template=template,
         max_length=max_length,
     )
     check_same_computation(backbone, adapter, draft)
     tensors = _prompt(adapter, peft_task)
-    if adapter.task_type == peft.SEQ_CLS:
-        if words:
-            raise DataError(
-                f"--label-words for {adapter.origin}, a sequence classifier with its own head: name --labels"
-            )
+    if classifies:
         weight, bias = _head(adapter)
         found = _labels(backbone, len(weight), labels)
     else:
@@ -130,10 +130,7 @@ def _check_kind(backbone: Backbone, adapter: Adapter) -> None:
         )
 
 
-def _pooling(backbone: Backbone, adapter: Adapter) -> str | None:
-    """Where the adapter's features are read, unless the template says it."""
-    if adapter.task_type != peft.SEQ_CLS:
-        return None
+def _classifier_pooling(backbone: Backbone, adapter: Adapter) -> str:
     found = classifier_pooling(backbone)
     if found is None and backbone.architecture in CLASSIFIES_THROUGH_POOLER:
         raise TaskError(

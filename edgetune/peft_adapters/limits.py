@@ -38,7 +38,7 @@ def check_same_computation(backbone: Backbone, adapter: Adapter, task: Task) -> 
             f"layers of {backbone.name} see only {backbone.window}, the prefix among them in PEFT: expected a "
             f"--max-length of at most {backbone.window - adapter.length}"
         )
-    if adapter.task_type == SEQ_CLS and _ends_in_padding(backbone, task):
+    if adapter.task_type == SEQ_CLS and task.pooling == "last" and _ends_in_padding(backbone, task):
         raise TaskError(
             f"{adapter.origin} is a sequence classifier, and the tokenizer of {backbone.name} ends texts with the "
             f"padding token: PEFT's model reads the token before it, a task the last one; set pad_token_id in "

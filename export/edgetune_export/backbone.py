@@ -184,13 +184,13 @@ class Backbone(nn.Module):
         begin = torch.where(chosen == _PLACE["last"], count - 1, torch.zeros_like(count))
         end = torch.where(chosen == _PLACE["cls"], torch.ones_like(count), count)
         # The text begins at 0, a prompt before that.
-        single = {
+        place_of = {
             "mask": (input_ids == self._mask_id).long().argmax(dim=1, keepdim=True),
             "pooler": -prompt_present.sum(dim=1, keepdim=True),
         }
         for name in self.transforms:
             here = chosen == _PLACE[name]
-            begin, end = torch.where(here, single[name], begin), torch.where(here, single[name] + 1, end)
+            begin, end = torch.where(here, place_of[name], begin), torch.where(here, place_of[name] + 1, end)
         places = torch.arange(hidden.shape[1], device=hidden.device) - prompt_present.shape[1]
         inside = ((places >= begin) & (places < end)).to(hidden.dtype)
         features = (inside[:, None] @ hidden)[:, 0] / (end - begin)

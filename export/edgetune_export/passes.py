@@ -100,9 +100,10 @@ def standard_attention(model: onnx.ModelProto) -> onnx.ModelProto:
         query, key, value, _, _, mask = node.input
         heads = {"q_num_heads": given["num_heads"], "kv_num_heads": given["num_heads"]}
         shared_key, shared_value = (_before_repetition(name, made) for name in (key, value))
-        if shared_key != key and shared_value != value:
+        whole, shared = widths.get(query), widths.get(shared_key)
+        if shared_key != key and shared_value != value and isinstance(whole, int) and isinstance(shared, int):
             key, value = shared_key, shared_value
-            heads["kv_num_heads"] = given["num_heads"] * int(widths[key]) // int(widths[query])
+            heads["kv_num_heads"] = given["num_heads"] * shared // whole
         inputs, outputs = [query, key, value, mask], list(node.output)
         node.CopyFrom(
             onnx.helper.make_node("Attention", inputs, outputs, name=node.name, scale=given["scale"], **heads)

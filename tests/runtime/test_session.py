@@ -26,7 +26,19 @@ def product_of(weights: np.ndarray, rows: int) -> bytes:
 
 
 def test_the_graph_that_tries_a_pair_is_what_it_says() -> None:
-    assert product_of(np.full((2, 1), 127, np.int8), rows=1) == session._PAIR
+    assert product_of(np.full((2, 1), 127, np.int8), rows=1) == session._LARGEST_PAIR
+
+
+@pytest.mark.parametrize("saturates", [False, True])
+def test_products_are_made_exact_only_where_they_are_not(saturates: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU with VNNI the option would cost its faster kernels."""
+    monkeypatch.setattr(session, "int8_saturates", lambda: saturates)
+    opened = session.open_session(product_of(np.full((2, 1), 127, np.int8), rows=1), "cpu", 1)
+    try:
+        found = opened.get_session_options().get_session_config_entry("session.x64quantprecision")
+    except RuntimeError:  # it was not set
+        found = "0"
+    assert found == str(int(saturates))
 
 
 @pytest.mark.parametrize("rows", [1, 40])

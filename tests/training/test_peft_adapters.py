@@ -27,10 +27,12 @@ from transformers import (
 
 from edgetune import handwritten, prompts
 from edgetune.peft_adapters import Adapter, export_adapter, import_task
+from edgetune.training import TaskData, TrainingOptions, train
 from edgetune_export import Backbone, export_bundle, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import Engine, Task, contract
 from edgetune_runtime.errors import DataError, TaskError
+from edgetune_runtime.rows import LabelledText
 from edgetune_runtime.text import TextEncoder
 
 LENGTH, LABELS, MAX_LENGTH = 5, 3, 40
@@ -529,6 +531,29 @@ class TestExport:
         assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
         again = imported(load("llama"), tmp_path / "second", method, "SEQ_CLS")
         assert again.to_bytes() == task.to_bytes()
+
+    @pytest.mark.parametrize(("method", "peft_type"), [("prompt", "PROMPT_TUNING"), ("prefix", "PREFIX_TUNING")])
+    def test_an_encoder_trained_with_peft_s_positions_becomes_a_classifier(
+        self, folder: Folder, load: Load, tmp_path: Path, method: str, peft_type: str
+    ) -> None:
+        backbone = load("bert")
+        rows = [LabelledText(text, "long" if len(text) > 30 else "short") for text in TEXTS]
+        data = [TaskData("mood", tmp_path / "mood.safetensors", rows, rows)]
+        options = TrainingOptions(method=method, prompt_length=3, epochs=2, pooling="pooler", max_length=40)
+        with pytest.raises(TaskError, match="expected position_offset 3; train it with --positions-behind-prompt"):
+            export_adapter(backbone, train(backbone, data, options)[0].task, "base")
+        options = dataclasses.replace(options, positions_behind_prompt=True)
+        task = train(backbone, data, options)[0].task
+        export_adapter(backbone, task, str(folder("bert"))).save(tmp_path / "out")
+        model = AutoModelForSequenceClassification.from_pretrained(folder("bert"), num_labels=2)
+        tuned = PeftModel.from_pretrained(model, tmp_path / "out").eval()
+        assert tuned.peft_config["default"].peft_type == peft_type
+        with torch.no_grad():
+            expected = np.stack([tuned(input_ids=ids).logits[0].numpy() for ids in token_rows(backbone, task)])
+        np.testing.assert_allclose(torch_logits(backbone, task, TEXTS), expected, atol=1e-4)
+        # A training that begins from it keeps its positions.
+        options = dataclasses.replace(options, positions_behind_prompt=False, init_from=task)
+        assert train(backbone, data, options)[0].task.position_offset == 3
 
     def test_label_words_become_a_classifier(self, folder: Folder, load: Load, tmp_path: Path) -> None:
         task = handwritten.create_task(load("gpt2"), "mood", WORDS, "{text} it was", prompt="the good", max_length=40)
