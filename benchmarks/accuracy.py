@@ -101,7 +101,6 @@ def run(
     options = TrainingOptions(
         method=method if own else "prefix",
         prompt_length=prompt_length if own else 0,
-        head_init="regression" if own else "random",  # fine-tuning as it is usually done
         epochs=epochs,
         seed=seed,
     )

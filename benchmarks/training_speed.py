@@ -6,7 +6,7 @@ MODEL is a BERT. Every contender trains through `transformers.Trainer` on the sa
 of them, with one optimizer from the first turn to the last and the same learning rates for the same method; rows a
 second are the median over turns, accuracy is that of development data after the last. PEFT is set up as its
 documentation does it: the `…ForSequenceClassification` model, `DataCollatorWithPadding`, rows in random order. The
-last line of stdout is one JSON object. Every head begins as random numbers; PEFT's reads the first token through the
+last line of stdout is one JSON object. PEFT's heads read the first token through the
 model's pooler, ours the mean of all tokens.
 """
 
@@ -169,7 +169,6 @@ def _ours(name: str, model: str, texts: Texts, prompt_length: int, batch_size: i
     options = TrainingOptions(
         method=name if tunes_prompt else "prefix",
         prompt_length=prompt_length if tunes_prompt else 0,
-        head_init="random",  # as PEFT's
         batch_size=batch_size,
         epochs=1,
     )

@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,6 @@ from edgetune_runtime.text import TextEncoder
 
 _OPTIONS_FILE = "options.json"
 _EVAL_BATCH_SIZE = 64
-_REGRESSION_ROWS = 4096  # texts that a head is fitted to before training
 HEAD_LEARNING_RATE, HEAD_ALONE_LEARNING_RATE = 1e-3, 1e-2
 
 
@@ -71,7 +70,6 @@ class TrainingOptions:
         template: what surrounds a text.
         label_words: label → words that the head begins as.
         train_head: whether the head learns; not where the label words are to stay as they are.
-        head_init: what a head begins as without label words or a task to begin from, one of `heads.HEAD_INITS`.
         epochs: passes over the training data; the one best on development data is kept.
         batch_size: texts a step.
         learning_rate: of the prompt; the method's own where `None`.
@@ -92,7 +90,6 @@ class TrainingOptions:
     template: str = contract.TEXT_SLOT
     label_words: verbalizer.LabelWords | None = None
     train_head: bool = True
-    head_init: str = "regression"
     epochs: int = 10
     batch_size: int = 32
     learning_rate: float | None = None
@@ -227,28 +224,9 @@ def new_tuner(
         for split in ("train", "dev")
     }
     prompt = _beginning(backbone, options, drafts, encoded["train"])
-    given = [heads.given_head(backbone, draft, options.label_words, options.init_from) for draft in drafts]
-    new = [
-        heads.new_head(backbone, draft, one).requires_grad_(options.train_head)
-        for draft, one in zip(drafts, given, strict=True)
-    ]
-    tuner = PromptTuner(backbone, prompt, new, drafts)
-    open_places = [place for place, one in enumerate(given) if one is None]
-    if open_places and options.head_init == "regression":
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        heads.fit_by_regression(tuner.to(device), _sampled_batches(encoded["train"], device), open_places)
+    new = [heads.begin(backbone, draft, options.label_words, options.init_from) for draft in drafts]
+    tuner = PromptTuner(backbone, prompt, [head.requires_grad_(options.train_head) for head in new], drafts)
     return tuner, drafts, encoded
-
-
-def _sampled_batches(rows: Rows, device: torch.device) -> Iterator[dict[str, Tensor]]:
-    """Batches of a random part of the rows in which no label is missing, rows of like length together."""
-    order = torch.randperm(len(rows)).tolist()
-    first = {(rows[place]["task_index"], rows[place]["labels"]): place for place in reversed(order)}
-    chosen = [rows[place] for place in sorted({*order[:_REGRESSION_ROWS], *first.values()})]
-    chosen.sort(key=lambda row: len(row["input_ids"]))
-    for begin in range(0, len(chosen), _EVAL_BATCH_SIZE):
-        batch = collate(chosen[begin : begin + _EVAL_BATCH_SIZE])
-        yield {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 def _check_files(one: TaskData) -> None:

@@ -83,18 +83,6 @@ class PromptTuner(nn.Module):
         logits = logits.masked_fill(self._no_label.to(logits.device)[task_index], torch.finfo(logits.dtype).min)
         return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
 
-    @torch.no_grad()
-    def features(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """What the heads read of a batch.
-
-        Shape:
-            batch: as the arguments of `forward`
-            output: [batch, hidden]
-        """
-        texts = (batch["input_ids"], batch["attention_mask"], batch["task_index"])
-        _, features = self.backbone(*texts, **self._bank(texts[0].device))
-        return features
-
     def _bank(self, device: torch.device) -> dict[str, Tensor]:
         """The tasks as rows of a bank; each has the one prompt."""
         tensors = {

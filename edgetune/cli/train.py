@@ -10,7 +10,6 @@ from edgetune.cli.options import FILE, column_options, json_option, needs, note,
 
 METHODS = ("prefix", "prefix-mlp", "p-tuning-v2", "prompt", "prompt-residual", "p-tuning-mlp", "p-tuning-lstm")
 INITS = ("data", "vocabulary", "random", "labels", "text")
-HEAD_INITS = ("regression", "random")
 
 
 @click.command()
@@ -62,14 +61,6 @@ HEAD_INITS = ("regression", "random")
 )
 @click.option("--init-text", help="A text for the prompt to begin as.")
 @click.option("--init-from", type=FILE, help="A task file of the same backbone for the prompt to begin as.")
-@click.option(
-    "--head-init",
-    type=click.Choice(HEAD_INITS),
-    default="regression",
-    show_default=True,
-    help="What the head begins as, unless label words or --init-from give one: a logistic regression on the features, "
-    "or small random numbers.",
-)
 @template_options
 @click.option("--fixed-label-words", is_flag=True, help="Train the prompt alone; the label words stay as they are.")
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True, help="Passes over the data.")
@@ -109,7 +100,6 @@ def train(
     init: str,
     init_text: str | None,
     init_from: Path | None,
-    head_init: str,
     template: str,
     label_words: tuple[str, ...],
     fixed_label_words: bool,
@@ -172,7 +162,6 @@ def train(
         init="text" if init_text else init,
         init_text=init_text or "",
         init_from=None if init_from is None else Task.load(init_from),
-        head_init=head_init,
         template=template,
         label_words=parse(label_words) if label_words else None,
         train_head=not fixed_label_words,

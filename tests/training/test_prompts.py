@@ -12,7 +12,6 @@ import torch
 from conftest import LanguageModelFolder
 
 from edgetune import prompts
-from edgetune.heads import HEAD_INITS
 from edgetune.prompts import INITS, METHODS, SoftPrompt
 from edgetune.training import TaskData, TrainingOptions, train
 from edgetune_export import Backbone, load_backbone
@@ -47,7 +46,6 @@ def test_the_command_line_offers_every_method_and_beginning() -> None:
     command = import_module("edgetune.cli.train")
     assert set(command.METHODS) == set(METHODS)
     assert set(command.INITS) == set(INITS)
-    assert command.HEAD_INITS == HEAD_INITS
 
 
 @pytest.mark.parametrize("method", METHODS)
