@@ -38,12 +38,14 @@ def create_task(
 
     Raises:
         BackboneError: the backbone's weights have no vocabulary.
-        DataError: template or words do not fit the backbone.
+        DataError: the words or the prompt do not fit the backbone.
+        TaskError: the template lacks a slot, or leaves no room for text.
     """
     labels = tuple(words)
     pooling = verbalizer.pooling_of(backbone, template, None, words)
     weight, bias = verbalizer.head(backbone, words, labels)
-    ids = TextEncoder(backbone.tokenizer_json, backbone.max_positions).ids(prompt)
+    encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions, backbone.mask_token)
+    ids = encoder.ids(prompt)
     if len(ids) >= backbone.max_positions:
         raise DataError(f"the prompt has {len(ids)} tokens: {backbone.name} reads {backbone.max_positions}")
     tensors = {
@@ -51,11 +53,11 @@ def create_task(
         contract.HEAD_WEIGHT: weight,
         contract.HEAD_BIAS: bias,
     }
-    return Task(
+    task = Task(
         name=files.check_task_name(name),
         labels=labels,
         backbone_sha256=backbone.fingerprint(),
-        tensors=prompts.stored(backbone, tensors, max_length),
+        tensors={name: tensor.detach().numpy() for name, tensor in tensors.items()},
         method="handwritten",
         base_model=backbone.name,
         pooling=pooling,
@@ -63,6 +65,8 @@ def create_task(
         template=template,
         max_length=max_length,
     )
+    task = encoder.fitted(task)
+    return dataclasses.replace(task, tensors=prompts.stored(backbone, tensors, task.max_length))
 
 
 def calibrated(backbone: Backbone, task: Task, texts: Sequence[str]) -> Task:

@@ -265,7 +265,8 @@ def _becomes_prefix(backbone: Backbone, prompt: Tensor, max_length: int) -> bool
 def _build(method: str, start: Tensors) -> SoftPrompt | Prefix:
     kind = METHODS[method]
     whole = torch.stack(list(start.values())) if kind.prompt is Prefix else start[contract.PROMPT_EMBEDDINGS]
-    return kind.prompt(start, kind.reparameterization(whole))
+    # What has no tokens has nothing to reparameterise.
+    return kind.prompt(start, kind.reparameterization(whole) if whole.numel() else nn.Identity())
 
 
 def _row(
@@ -284,7 +285,7 @@ def _row(
     ids = words.ids(" ".join(labels) if init == "labels" else text)
     if not ids:
         raise DataError(f"the text that the prompt should begin as, {text!r}, has no tokens: name one with words")
-    return backbone.embed(torch.tensor((ids * length)[: max(1, length)]))
+    return backbone.embed(torch.tensor((ids * max(1, length))[: max(1, length)]))
 
 
 def _passage(rows: Sequence[Sequence[int]], length: int) -> Tensor:

@@ -145,7 +145,8 @@ def train(
             label words or a prompt length that do not fit the backbone.
         EdgetuneError: an unfinished training is to be resumed with another backbone, options or data, or a file
             cannot be written, or the training diverged.
-        TaskError: `init_from` is a task of another backbone or of the other kind of prompt.
+        TaskError: `init_from` is a task of another backbone or of the other kind of prompt, or the template lacks a
+            slot or leaves no room for text.
     """
     for one in tasks:
         _check_files(one)
@@ -176,15 +177,25 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.train(resume_from_checkpoint=last)
+    try:
+        trainer.train(resume_from_checkpoint=last)
+    except KeyboardInterrupt:
+        print(f"\nstopped: --resume goes on from the last epoch in {checkpoints}", file=sys.stderr)
+        raise
     dev_accuracy = [entry["eval_accuracy"] for entry in trainer.state.log_history if "eval_accuracy" in entry]
     best = float(trainer.state.best_metric or 0.0)
     dev = trainer.predict(encoded["dev"])  # by the best epoch; in an order of its own
     logits, (index, right) = np.asarray(dev.predictions), map(np.asarray, dev.label_ids)
     best_epoch = dev_accuracy.index(best) + 1
     finished = []
+    if not np.isfinite(logits).all():
+        shutil.rmtree(checkpoints, ignore_errors=True)  # there is nothing in it to go on from
+        raise EdgetuneError(
+            "the training diverged: it ended in numbers that are not finite; train with a lower --lr, or without "
+            "--mixed-precision"
+        )
     for place, draft in enumerate(drafts):
-        learned = prompts.stored(backbone, tuner.task_tensors(place), options.max_length)
+        learned = prompts.stored(backbone, tuner.task_tensors(place), draft.max_length)
         own = index == place
         finished.append(_finished(draft, learned, logits[own], right[own], best_epoch))
     reports = [
@@ -251,7 +262,7 @@ def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
         )
     embeddings = np.zeros((options.prompt_length, backbone.sizes.embedding), np.float32)
     feeds_prompt = prompts.METHODS[options.method].prompt is prompts.SoftPrompt
-    return Task(
+    draft = Task(
         name=one.name,
         labels=labels,
         backbone_sha256=backbone.fingerprint(),
@@ -263,6 +274,7 @@ def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
         template=options.template,
         max_length=options.max_length,
     )
+    return TextEncoder(backbone.tokenizer_json, backbone.max_positions, backbone.mask_token).fitted(draft)
 
 
 def _position_offset(backbone: Backbone, options: TrainingOptions) -> int:
@@ -307,11 +319,6 @@ def optimizer(tuner: PromptTuner, options: TrainingOptions) -> torch.optim.Optim
 def _finished(draft: Task, learned: dict[str, Array], logits: Array, right: Array, best_epoch: int) -> Task:
     """The draft with what was learned, and what development data says of it."""
     logits = logits[:, : len(draft.labels)]
-    if not np.isfinite(logits).all():
-        raise EdgetuneError(
-            "the training diverged: it ended in numbers that are not finite; train with a lower --lr, or without "
-            "--mixed-precision"
-        )
     temperature = fit_temperature(logits, right)
     return dataclasses.replace(
         draft,
@@ -399,6 +406,8 @@ def _prepare_checkpoints(folder: Path, settings: dict[str, Any], resume: bool) -
         # Trainer writes its state last: a checkpoint without it is not whole.
         whole = [state.parent for state in folder.glob("checkpoint-*/trainer_state.json")]
         return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+    if resume and not folder.exists():
+        print(f"there is no unfinished training in {folder}: beginning from the start", file=sys.stderr)
     if folder.exists():
         print(f"an unfinished training in {folder} is discarded (--resume would go on with it)", file=sys.stderr)
         shutil.rmtree(folder, ignore_errors=True)

@@ -15,6 +15,7 @@ from torch import Tensor
 from edgetune_export.backbone import Backbone
 from edgetune_runtime.contract import MASK_SLOT
 from edgetune_runtime.errors import BackboneError, DataError
+from edgetune_runtime.task import check_template
 from edgetune_runtime.text import TextEncoder
 
 LabelWords = Mapping[str, Sequence[str]]
@@ -34,7 +35,11 @@ def parse(items: Sequence[str]) -> dict[str, list[str]]:
             raise DataError(f"--label-words {item!r} is not LABEL=WORD[,WORD…], one a label: write positive=great,good")
         words[label] = found
     if len(words) == 1:
-        raise DataError(f"--label-words for the label {items[0]!r} alone: expected at least two labels")
+        raise DataError(f"--label-words for the label '{next(iter(words))}' alone: expected at least two labels")
+    listed_words = [word for found in words.values() for word in found]
+    twice = sorted({word for word in listed_words if listed_words.count(word) > 1})
+    if twice:
+        raise DataError(f"--label-words has {', '.join(twice)} more than once: expected each word for one label")
     return words
 
 
@@ -81,7 +86,8 @@ def pooling_of(backbone: Backbone, template: str, pooling: str | None, words: La
     """Where a task with this template reads its features.
 
     Raises:
-        DataError: the backbone has no such pooling, or template and pooling do not fit together.
+        DataError: the backbone has no such pooling, or label words have no mask to be said at.
+        TaskError: the template lacks a slot, or has one too many.
     """
     chosen = pooling or ("mask" if MASK_SLOT in template else backbone.poolings[0])
     if words and "mask" in backbone.poolings and chosen != "mask":
@@ -95,6 +101,7 @@ def pooling_of(backbone: Backbone, template: str, pooling: str | None, words: La
             f"{reason}, but {backbone.name} can read features by {', '.join(backbone.poolings)}"
             + ("" if chosen != "mask" else ": only weights with a masked-language-model head fill a mask")
         )
+    check_template(template, chosen, "the task")
     return chosen
 
 

@@ -86,7 +86,8 @@ def _answers(engine: Engine, requests: list[Request], default: str | None, min_s
         if request.problem or request.text is None:
             problems[place] = request.problem or "no text"
         elif name is None:
-            problems[place] = "the row names no task, and there is no --task"
+            have = ", ".join(engine.task_names) or "none"
+            problems[place] = f"the row names no task, and there is no --task: expected one of {have}"
         else:
             try:
                 engine.task(name)

@@ -94,9 +94,10 @@ def import_peft(
 def export_peft(task_file: Path, model: str, out: Path, as_json: bool) -> None:
     """Write the task in TASK_FILE as an adapter that PEFT loads; its logits are those of the task.
 
-    A soft prompt becomes PROMPT_TUNING, a prefix PREFIX_TUNING. At a decoder's last token a head without biases
-    becomes that of a SEQ_CLS adapter. Otherwise the adapter is for FEATURE_EXTRACTION, and head.safetensors beside
-    it has the weight and bias for those features. What PEFT would compute otherwise is refused.
+    A soft prompt becomes PROMPT_TUNING, a prefix PREFIX_TUNING. A head behind BERT's or ALBERT's pooler, or without
+    biases at a decoder's last token, becomes that of a SEQ_CLS adapter. Otherwise the adapter is for
+    FEATURE_EXTRACTION, and head.safetensors beside it has the weight and bias for those features. What PEFT would
+    compute otherwise is refused. An encoder's task goes to PEFT if it was trained with --positions-behind-prompt.
 
     \b
     Example:

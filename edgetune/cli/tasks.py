@@ -34,12 +34,20 @@ def list_tasks(bundle: Path, as_json: bool) -> None:
       edgetune tasks list bundle
     """
     from edgetune_runtime.bundle import Bundle
+    from edgetune_runtime.errors import TaskError
 
     opened = Bundle(bundle)
-    found = [_summary(opened.load_task(name)) for name in opened.task_names()]
+    found, unusable = [], []
+    for name in opened.task_names():
+        try:
+            found.append(_summary(opened.load_task(name)))
+        except TaskError as error:
+            unusable.append({"task": name, "error": str(error)})
     if as_json:
-        print_json({"bundle": str(bundle), "tasks": found})
+        print_json({"bundle": str(bundle), "tasks": found, "unusable": unusable})
         return
+    for one in unusable:
+        note(f"unusable: {one['error']}")
     if not found:
         note(f"no tasks in {bundle}: add one with 'edgetune tasks add {bundle} FILE'")
         return

@@ -10,6 +10,7 @@ from edgetune.cli.options import FILE, column_options, json_option, needs, note,
 
 METHODS = ("prefix", "prefix-mlp", "p-tuning-v2", "prompt", "prompt-residual", "p-tuning-mlp", "p-tuning-lstm")
 INITS = ("data", "vocabulary", "random", "labels", "text")
+_GIVEN = click.core.ParameterSource.COMMANDLINE
 
 
 @click.command()
@@ -145,8 +146,16 @@ def train(
         )
     if fixed_label_words and not label_words:
         raise click.UsageError("--fixed-label-words without --label-words")
-    if init == "text" and not init_text:
+    if len(set(names)) < len(names):
+        raise click.UsageError(f"--task {' --task '.join(names)}: expected a different name for each task")
+    given = click.get_current_context().get_parameter_source
+    chosen = [f"--{name.replace('_', '-')}" for name in ("init", "init_text", "prompt_length") if given(name) is _GIVEN]
+    if init_from is not None and chosen:
+        raise click.UsageError(f"{' and '.join(chosen)} beside --init-from, which gives the prompt and its length")
+    if init == "text" and init_text is None:
         raise click.UsageError("--init text without --init-text")
+    if init_text is not None and given("init") is _GIVEN and init != "text":
+        raise click.UsageError(f"--init-text beside --init {init}: expected one of them")
     tasks = []
     for place, (source, name, out) in enumerate(zip(sources, names, outs, strict=True)):
         rows = read_data(source, text_column, label_column)
@@ -159,7 +168,7 @@ def train(
     options = TrainingOptions(
         method=method,
         prompt_length=prompt_length,
-        init="text" if init_text else init,
+        init=init if init_text is None else "text",
         init_text=init_text or "",
         init_from=None if init_from is None else Task.load(init_from),
         template=template,

@@ -119,8 +119,9 @@ class Manifest:
                 for precision, graph in record["graphs"].items()
             }
             odd = [graph.data for graph in graphs.values() if graph.data not in (None, files.data_file(graph.file))]
+            odd += [graph.file for precision, graph in graphs.items() if graph.file != files.graph_file(precision)]
             if odd:
-                raise ValueError(f"weights in {odd[0]!r}")
+                raise ValueError(f"a graph or its weights in {odd[0]!r}")
             sizes = BackboneSizes(**{name: int(size) for name, size in record["sizes"].items()})
             manifest = cls(
                 base_model=str(record["base_model"]),
@@ -223,8 +224,8 @@ class Bundle:
             return "int8" if "int8" in have else next(iter(have))
         if wanted not in have:
             raise BundleError(
-                f"{self.path} has no precision {wanted!r}: it has {', '.join(sorted(have))}; "
-                f"export it again with --precision {wanted}"
+                f"{self.path} has no precision {wanted!r}: expected one of {', '.join(sorted(have))}; "
+                f"'edgetune export' can write others"
             )
         return wanted
 
@@ -235,7 +236,7 @@ class Bundle:
     def task_names(self) -> list[str]:
         """Names of the tasks in the bundle, sorted."""
         found = (self.path / files.TASKS).glob(f"*{files.TASK_SUFFIX}")
-        names = (path.name.removesuffix(files.TASK_SUFFIX) for path in found)
+        names = (path.name.removesuffix(files.TASK_SUFFIX) for path in found if path.is_file())
         return sorted(name for name in names if files.is_task_name(name))
 
     def load_task(self, name: str) -> Task:
@@ -281,7 +282,7 @@ class Bundle:
         if not path.is_file():
             have = ", ".join(self.task_names()) or "none"
             raise TaskError(
-                f"no task '{name}' in {self.path}: it has {have}; add one with "
-                f"'edgetune tasks add {self.path} {name}.safetensors'"
+                f"no task '{name}' in {self.path}: it has {have}; put others there with "
+                f"'edgetune tasks add {self.path} FILE'"
             )
         return path

@@ -74,6 +74,7 @@ class Engine:
 
     Raises:
         BundleError: the bundle is damaged or has no such precision, or the precision cannot be batched.
+        DataError: there are fewer than one thread.
         DeviceError: the device is not there.
     """
 
@@ -86,6 +87,8 @@ class Engine:
         batch_size: int | None = None,
     ) -> None:
         check_device(device)
+        if threads is not None and threads < 1:
+            raise DataError(f"threads is {threads}: expected at least 1, or None for all that the process may use")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         if precision is None and device != "cpu":
             precision = "fp32"

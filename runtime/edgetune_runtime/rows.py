@@ -177,11 +177,14 @@ def _request(line: bytes, number: int, as_json: bool) -> Request:
         if as_json and not is_unicode(json.dumps(record, ensure_ascii=False)):
             raise ValueError("half of a surrogate pair")
     except (ValueError, RecursionError) as error:
-        return Request(id=number, problem=f"line cannot be read ({error})")
+        hint = "; --input text takes lines as they are" if as_json else ""
+        return Request(id=number, problem=f"line cannot be read ({error}){hint}")
     if not isinstance(record, dict):
         return Request(id=number, problem=f"{type(record).__name__} came where a JSON object was expected")
     identity = record.get("id", number)
     value, task = record.get("text"), record.get("task")
+    if "text" not in record:
+        return Request(id=identity, problem="there is no 'text': expected one, a string")
     if not isinstance(value, str):
         return Request(id=identity, problem=f"'text' is {json.dumps(value)[:60]}: expected a string")
     if task is not None and not isinstance(task, str):

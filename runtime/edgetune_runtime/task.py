@@ -185,12 +185,7 @@ class Task:
             )
         if self.pooling not in contract.POOLINGS:
             raise TaskError(f"{origin} has pooling {self.pooling!r}: expected one of {list(contract.POOLINGS)}")
-        slots = self.template.count(contract.TEXT_SLOT), self.template.count(contract.MASK_SLOT)
-        if slots != (1, int(self.pooling == "mask")):
-            raise TaskError(
-                f"{origin} has the template {self.template!r} for pooling '{self.pooling}': expected one "
-                f"{contract.TEXT_SLOT}, and one {contract.MASK_SLOT} where the pooling is 'mask', else none"
-            )
+        check_template(self.template, self.pooling, origin)
         sound = self.position_offset >= 0 and self.max_length >= 1
         if not (sound and math.isfinite(self.temperature) and self.temperature > 0):
             raise TaskError(
@@ -210,6 +205,16 @@ _PLAIN_FIELDS: dict[str, type] = {
     "max_length": int,
     "temperature": float,
 }
+
+
+def check_template(template: str, pooling: str, origin: str) -> None:
+    """Raise `TaskError` unless the template of what `origin` names has its slots, each as often as it should be."""
+    slots = template.count(contract.TEXT_SLOT), template.count(contract.MASK_SLOT)
+    if slots != (1, int(pooling == "mask")):
+        raise TaskError(
+            f"{origin} has the template {template!r} for pooling '{pooling}': expected one {contract.TEXT_SLOT}, and "
+            f"one {contract.MASK_SLOT} where the pooling is 'mask', else none"
+        )
 
 
 def check_fits(

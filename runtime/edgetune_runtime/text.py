@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tokenizers import Encoding, Tokenizer
 
 from edgetune_runtime.contract import MASK_SLOT, TEXT_SLOT
-from edgetune_runtime.errors import BundleError
+from edgetune_runtime.errors import BundleError, TaskError
 from edgetune_runtime.task import Task
 
 
@@ -44,6 +45,21 @@ class TextEncoder:
     def max_length(self, task: Task) -> int:
         """Most tokens that a text of this task can have, special tokens and template included."""
         return min(task.max_length, self._max_positions - max(task.position_offset, task.prompt_length))
+
+    def fitted(self, task: Task) -> Task:
+        """A new task with the length that it can have on this backbone.
+
+        Raises:
+            TaskError: its template leaves no room for text.
+        """
+        length = self.max_length(task)
+        template = len(self.ids("".join(self._frame(task)))) + self._special
+        if template >= length:
+            raise TaskError(
+                f"the template {task.template!r} of task '{task.name}' takes {template} tokens, special tokens "
+                f"included, of {length} that are read: expected room for text; shorten it, or raise --max-length"
+            )
+        return dataclasses.replace(task, max_length=length)
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a text alone, without template or special tokens."""

@@ -230,6 +230,18 @@ class TestTasks:
         assert run("tasks", "remove", folder, "yours").returncode == 0
         assert "has colour, size" in refused(run("tasks", "remove", folder, "yours"))
 
+    def test_the_list_goes_on_where_a_file_cannot_be_used(self, bundle_folder: Path, tmp_path: Path) -> None:
+        folder = tmp_path / "bundle"
+        shutil.copytree(bundle_folder, folder)
+        (folder / "tasks" / "broken.safetensors").write_bytes(b"nothing")
+        (folder / "tasks" / "folder.safetensors").mkdir()
+        listed = json.loads(run("tasks", "list", folder, "--json").stdout)
+        assert [task["task"] for task in listed["tasks"]] == ["colour", "size"]
+        assert [task["task"] for task in listed["unusable"]] == ["broken"]
+        done = run("tasks", "list", folder)
+        assert "colour" in done.stdout
+        assert "broken.safetensors is not a whole task file" in done.stderr
+
 
 class TestExportAdapter:
     def test_file_and_json(self, bundle_folder: Path, tmp_path: Path) -> None:
@@ -386,7 +398,7 @@ class TestPeft:
     def test_refusals(self, model_folder: Path, adapter: Path, tmp_path: Path) -> None:
         arguments = ("tasks", "import-peft", adapter, "--model", model_folder, "--out", tmp_path / "task.safetensors")
         assert "trained on somebody/tiny-gpt2, but this is tiny-bert" in refused(run(*arguments))
-        assert "is not linear between the features and the labels" in refused(run(*arguments, "--same-base"))
+        assert "names a: expected 2 different names" in refused(run(*arguments, "--same-base", "--labels", "a"))
         message = refused(run(*arguments, without=("torch",)))
         assert "pip install 'edgetune[export]'" in message
         assert not (tmp_path / "task.safetensors").exists()
@@ -407,6 +419,25 @@ def test_train_export_classify(model_folder: Path, rows_file: Path, tmp_path: Pa
     assert Bundle(folder).task_names() == ["mood"]
     assert json.loads(run("classify", folder, "--task", "mood", text="hello").stdout)["status"] == "ok"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "mood.safetensors", "rows.jsonl"]
+
+
+class TestUsage:
+    """Options that contradict each other are wrong usage: exit status 2, nothing is begun."""
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--init-from", "other.safetensors", "--prompt-length", 9], "--prompt-length beside --init-from"),
+            (["--init-from", "other.safetensors", "--init", "random"], "--init beside --init-from"),
+            (["--init", "random", "--init-text", "a lamp"], "--init-text beside --init random"),
+            (["--init", "text"], "--init text without --init-text"),
+            (["--task", "a", "--data", "x.csv", "--out", "b.safetensors"], "a different name for each task"),
+        ],
+    )
+    def test_train(self, options: list[object], message: str) -> None:
+        done = run("train", "model", "--data", "x.csv", "--task", "a", "--out", "a.safetensors", *options)
+        assert done.returncode == 2
+        assert message in " ".join(done.stderr.split())
 
 
 class TestErrors:
@@ -474,7 +505,7 @@ class TestErrors:
 
     def test_unknown_precision(self, bundle_folder: Path) -> None:
         message = refused(run("classify", bundle_folder, "--task", "colour", "--precision", "int3", text="a"))
-        assert "has no precision 'int3': it has fp32, int8" in message
+        assert "has no precision 'int3': expected one of fp32, int8" in message
 
     def test_no_bundle(self, tmp_path: Path) -> None:
         message = refused(run("classify", tmp_path, "--task", "colour", text="a"))

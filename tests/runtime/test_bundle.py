@@ -71,6 +71,14 @@ def test_the_manifest_comes_back_equal(bundle: Bundle) -> None:
         assert Manifest.from_json(data, "memory").to_json() == data
 
 
+@pytest.mark.parametrize("file", ["../other/onnx/model.onnx", "/etc/model.onnx", "onnx/model_int8.onnx"])
+def test_a_graph_is_nowhere_but_in_its_place(file: str) -> None:
+    record = json.loads(MANIFEST.to_json())
+    record["graphs"]["fp32"]["file"] = file
+    with pytest.raises(BundleError, match="a graph or its weights in"):
+        Manifest.from_json(json.dumps(record).encode(), "odd")
+
+
 def test_the_manifest_spells_out_the_graph() -> None:
     assert RECORD["format_version"] == 1
     assert RECORD["inputs"].keys() == contract.INPUTS.keys()
@@ -270,13 +278,13 @@ def test_without_int8_the_precision_is_the_one_there(copied: Path) -> None:
     rewrite(copied, graphs={"fp32": RECORD["graphs"]["fp32"]})
     bundle = Bundle(copied)
     assert bundle.precision(None) == "fp32"
-    with pytest.raises(BundleError, match=r"no precision 'int8': it has fp32; .*--precision int8"):
+    with pytest.raises(BundleError, match=r"no precision 'int8': expected one of fp32; .*edgetune export"):
         bundle.precision("int8")
 
 
 @pytest.mark.parametrize("wanted", ["int4", "FP32", ""])
 def test_an_unknown_precision_is_named(bundle: Bundle, wanted: str) -> None:
-    with pytest.raises(BundleError, match=f"no precision '{wanted}': it has fp32, int8; "):
+    with pytest.raises(BundleError, match=f"no precision '{wanted}': expected one of fp32, int8; "):
         bundle.precision(wanted)
 
 
@@ -335,7 +343,7 @@ def test_other_files_beside_the_tasks_are_no_tasks(copied: Path, name: str) -> N
 
 @pytest.mark.parametrize("method", ["load_task", "remove_task"])
 def test_an_unknown_task_is_told_what_is_there(bundle: Bundle, method: str) -> None:
-    with pytest.raises(TaskError, match=r"no task 'colours' in .*: it has colour, size; add one with"):
+    with pytest.raises(TaskError, match=r"no task 'colours' in .*: it has colour, size; put others there with"):
         getattr(bundle, method)("colours")
 
 

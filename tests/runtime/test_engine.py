@@ -70,6 +70,11 @@ def test_int8_is_not_batched(bundle: Bundle) -> None:
         Engine(bundle, "int8", batch_size=2)
 
 
+def test_fewer_than_one_thread_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(DataError, match="threads is 0: expected at least 1"):
+        Engine(bundle, threads=0)
+
+
 def test_threads_give_the_answers_of_one(engine: Engine) -> None:
     expected = scores(engine.classify(TEXTS, task="colour"))
     got: list[np.ndarray] = []

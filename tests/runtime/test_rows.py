@@ -310,7 +310,7 @@ def test_a_byte_order_mark_does_not_hide_the_objects() -> None:
         (b"[1]", 1, "list came where a JSON object was expected"),
         (b"null", 1, "NoneType came where a JSON object was expected"),
         (b'"text"', 1, "str came where a JSON object was expected"),
-        (b"{}", 1, "'text' is null: expected a string"),
+        (b"{}", 1, "there is no 'text': expected one, a string"),
         (b'{"id": "x", "text": null}', "x", "'text' is null: expected a string"),
         (b'{"id": "x", "text": 3}', "x", "'text' is 3: expected a string"),
         (b'{"id": [1], "text": ["a"]}', [1], "'text' is [\"a\"]: expected a string"),

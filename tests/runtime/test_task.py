@@ -379,7 +379,7 @@ def test_another_type_written_in_the_header_is_refused(dtype: str) -> None:
         pytest.param(changed(pooling="mask"), "one {mask} where the pooling is 'mask'", id="no mask"),
         pytest.param(
             changed(pooling="max"),
-            r"pooling 'max': expected one of \['cls', 'mean', 'last', 'mask', 'decoder'\]",
+            r"pooling 'max': expected one of \['cls', 'mean', 'last', 'mask', 'decoder', 'pooler'\]",
             id="pooling",
         ),
         pytest.param(changed(max_length=0), "max_length 0", id="max_length"),

@@ -12,7 +12,7 @@ from conftest import TEXTS
 from tokenizers import Tokenizer
 
 from edgetune_runtime import Task
-from edgetune_runtime.errors import BundleError
+from edgetune_runtime.errors import BundleError, TaskError
 from edgetune_runtime.rows import read_requests
 from edgetune_runtime.text import TextEncoder
 
@@ -163,3 +163,15 @@ def test_stored_truncation_and_padding_are_not_applied(tokenizer_json: bytes, en
 def test_a_broken_tokenizer_is_refused(data: bytes) -> None:
     with pytest.raises(BundleError, match=r"tokenizer.json cannot be read .* export the bundle again"):
         TextEncoder(data, POSITIONS)
+
+
+def test_a_new_task_has_the_length_that_the_backbone_allows(encoder: TextEncoder) -> None:
+    assert encoder.fitted(task(max_length=600)).max_length == 64
+    assert encoder.fitted(task(prompt=10, max_length=60)).max_length == 54
+    assert encoder.fitted(task(max_length=20)).max_length == 20
+
+
+def test_a_template_that_leaves_no_room_for_text_is_refused(encoder: TextEncoder) -> None:
+    long = task(template="the lamp is broken {text} and the screen stays black", max_length=8)
+    with pytest.raises(TaskError, match=r"takes \d+ tokens, special tokens included, of 8 that are read"):
+        encoder.fitted(long)

@@ -61,6 +61,13 @@ def test_every_method_trains_and_stores_one_of_the_two_kinds(backbone: Backbone,
     assert backbone.fingerprint() == before
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_without_a_prompt_every_method_trains_a_head_alone(backbone: Backbone, tmp_path: Path, method: str) -> None:
+    options = dataclasses.replace(OPTIONS, method=method, prompt_length=0, init="labels")
+    task = fit(backbone, options, tmp_path)
+    assert (task.prompt_length, task.prefix_length) == (0, 0)
+
+
 @pytest.mark.parametrize("method", ["prompt", "prefix"])
 @pytest.mark.parametrize("init", INITS)
 def test_what_a_prompt_begins_as(backbone: Backbone, tmp_path: Path, method: str, init: str) -> None:

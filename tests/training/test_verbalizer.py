@@ -20,7 +20,7 @@ from edgetune_export.loading import language_model_class
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import contract
 from edgetune_runtime.engine import probabilities
-from edgetune_runtime.errors import BackboneError, DataError
+from edgetune_runtime.errors import BackboneError, DataError, TaskError
 from edgetune_runtime.rows import LabelledText
 
 WORDS = {"good": ["great", "wellness"], "bad": ["broken"]}
@@ -158,11 +158,32 @@ def test_a_backbone_without_a_vocabulary_says_no_words(model_folder: Path) -> No
         create_task(backbone, "mood", WORDS, "{text} {mask}")
 
 
+@pytest.mark.parametrize(
+    ("template", "pooling"),
+    [
+        ("no slot", None),
+        ("", None),
+        ("{text} and {text}", None),
+        ("{text} {mask} {mask}", None),
+        ("{text} {mask}", "cls"),
+        ("{text}", "mask"),
+    ],
+)
+def test_a_template_without_its_slots_is_refused_before_any_work(
+    language_model_folder: LanguageModelFolder, template: str, pooling: str | None
+) -> None:
+    backbone = load_backbone(str(language_model_folder("bert")))
+    with pytest.raises(TaskError, match=r"the task has the template .* expected one {text}, and one {mask} where"):
+        verbalizer.pooling_of(backbone, template, pooling, None)
+
+
 def test_label_words_on_the_command_line() -> None:
     assert verbalizer.parse(["good=great, very well", "bad=a=b"]) == {"good": ["great", "very well"], "bad": ["a=b"]}
 
 
-@pytest.mark.parametrize("items", [["good"], ["good="], ["=great"], ["good= , "], ["good=a", "good=b"], ["good=a"]])
+@pytest.mark.parametrize(
+    "items", [["good"], ["good="], ["=great"], ["good= , "], ["good=a", "good=b"], ["good=a"], ["good=a", "bad=b,a"]]
+)
 def test_label_words_that_are_not_written_right(items: list[str]) -> None:
     with pytest.raises(DataError, match="--label-words"):
         verbalizer.parse(items)
