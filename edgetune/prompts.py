@@ -16,8 +16,6 @@ from edgetune_runtime.task import Array, Task
 from edgetune_runtime.text import TextEncoder
 
 _COMMON_TOKENS = 5000  # a vocabulary's first tokens are its most frequent ones
-_QUIET = 3.0  # how far the scores of a new prefix begin below those of the tokens that it begins as
-_QUIET_ROWS = 64
 
 Tensors = Mapping[str, Tensor]
 
@@ -159,8 +157,6 @@ INITS = ("data", "vocabulary", "random", "labels", "text")
 """What a prompt begins as: tokens of the training texts, common tokens of the vocabulary, random numbers, the
 names of the labels again and again, or a text of the user's."""
 
-_MEANT = ("labels", "text")  # to be read from the first step on
-
 
 def begin(
     method: str,
@@ -187,30 +183,8 @@ def begin(
     slots = torch.randperm(len(row))[:length] if len(row) > length else torch.arange(length)
     if METHODS[method].prompt is SoftPrompt:
         return _build(method, {contract.PROMPT_EMBEDDINGS: row[slots]})
-    keys, values = (states[0][:, :, slots] for states in backbone.keys_and_values(row[None]))
-    if init not in _MEANT:
-        keys = keys + _quieting(backbone, rows)
-    return _build(method, {contract.PREFIX_KEYS: keys, contract.PREFIX_VALUES: values})
-
-
-def _quieting(backbone: Backbone, rows: Sequence[Sequence[int]]) -> Tensor:
-    """What lowers the scores of keys by `_QUIET`, for queries as texts have them on average.
-
-    A prefix of arbitrary tokens is longer than many a text, and takes attention from it. Quiet, it leaves the
-    backbone at first almost as it was pre-trained, and is attended to as it learns.
-
-    Shape:
-        output: [layers, kv_heads, 1, head_dim]
-    """
-    chosen = torch.randperm(len(rows))[:_QUIET_ROWS].tolist()
-    texts = [backbone.queries(backbone.embed(torch.tensor([rows[place]])))[0] for place in chosen]
-    sizes = backbone.sizes
-    # Heads that share keys are neighbours.
-    queries = torch.cat(texts, dim=2).reshape(sizes.layers, sizes.kv_heads, -1, sizes.head_dim)
-    mean = queries.mean(dim=2, keepdim=True)
-    # Where queries have little in common, no key is far from all of them, and a large one would be near some.
-    spread = queries.var(dim=2, keepdim=True).mean(dim=3, keepdim=True)
-    return -_QUIET * mean / (mean.square().sum(dim=3, keepdim=True) + spread)
+    keys, values = backbone.keys_and_values(row[None])
+    return _build(method, {contract.PREFIX_KEYS: keys[0][:, :, slots], contract.PREFIX_VALUES: values[0][:, :, slots]})
 
 
 def begin_from(method: str, task: Task) -> SoftPrompt | Prefix:

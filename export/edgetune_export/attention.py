@@ -28,20 +28,6 @@ IMPLEMENTATION = "edgetune"
 FUSED_OPERATOR = "com.microsoft::MultiHeadAttention"
 
 
-@dataclass(frozen=True)
-class Call:
-    """What one attention was called with; scores are `query @ key`.
-
-    Shape:
-        query: [batch, heads, sequence, head_dim]
-        key, value: [batch, kv_heads, sequence, head_dim]
-    """
-
-    query: Tensor
-    key: Tensor
-    value: Tensor
-
-
 @dataclass
 class _Prefixes:
     """What the forward that is running puts before each layer's keys and values: [batch, prefix, kv_width]."""
@@ -65,13 +51,13 @@ class _Prefixes:
 
 
 _current: ContextVar[_Prefixes | None] = ContextVar("prefixes", default=None)
-_recorded: ContextVar[list[Call] | None] = ContextVar("recorded", default=None)
+_recorded: ContextVar[list[tuple[Tensor, Tensor]] | None] = ContextVar("recorded", default=None)
 
 
 @contextmanager
-def recording() -> Iterator[list[Call]]:
-    """Collect what each attention of the forward that runs inside is called with, in order."""
-    calls: list[Call] = []
+def recording() -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Collect the keys and values of each attention of the forward that runs inside, in order."""
+    calls: list[tuple[Tensor, Tensor]] = []
     token = _recorded.set(calls)
     try:
         yield calls
@@ -123,9 +109,8 @@ def attend(
         output: [batch, sequence, heads, head_dim]
     """
     recorded, state = _recorded.get(), _current.get()
-    scale = float(query.shape[-1] ** -0.5 if scaling is None else scaling)
     if recorded is not None:
-        recorded.append(Call(query * scale, key, value))
+        recorded.append((key, value))
     # From here on [batch, sequence, heads, head_dim].
     query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     if state is not None:
@@ -137,6 +122,7 @@ def attend(
     groups = query.shape[2] // key.shape[2]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=2), value.repeat_interleave(groups, dim=2)
+    scale = float(query.shape[-1] ** -0.5 if scaling is None else scaling)
     if torch.compiler.is_exporting():
         return _fused(query, key, value, attention_mask, scale), None
     output = torch.nn.functional.scaled_dot_product_attention(

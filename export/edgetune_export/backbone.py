@@ -107,22 +107,10 @@ class Backbone(nn.Module):
             embeddings: [batch, sequence, embedding]
             both outputs: [batch, layers, kv_heads, sequence, head_dim]
         """
-        calls = self._attentions(embeddings)
-        return torch.stack([call.key for call in calls], dim=1), torch.stack([call.value for call in calls], dim=1)
-
-    def queries(self, embeddings: Tensor) -> Tensor:
-        """What every attention asks with, scaled, so that its product with a key is their score.
-
-        Shape:
-            embeddings: [batch, sequence, embedding]
-            output: [batch, layers, heads, sequence, head_dim]
-        """
-        return torch.stack([call.query for call in self._attentions(embeddings)], dim=1)
-
-    def _attentions(self, embeddings: Tensor) -> list[attention.Call]:
         with torch.no_grad(), attention.recording() as calls:
             self._hidden(embeddings, decoder_too=True)
-        return calls
+        keys, values = zip(*calls, strict=True)
+        return torch.stack(keys, dim=1), torch.stack(values, dim=1)
 
     def _hidden(self, embeddings: Tensor, decoder_too: bool = False) -> Tensor:
         mask = torch.ones(embeddings.shape[:2], dtype=torch.int64, device=embeddings.device)
@@ -138,7 +126,7 @@ class Backbone(nn.Module):
         embeddings = self.embed(torch.zeros(1, 1, dtype=torch.int64))
         with torch.no_grad(), attention.recording() as calls:
             hidden = self._hidden(embeddings)
-        shapes = {tuple(states.shape) for call in calls for states in (call.key, call.value)}
+        shapes = {tuple(states.shape) for call in calls for states in call}
         if len(shapes) != 1:
             raise BackboneError(
                 f"{self.name} ({self.architecture}) has attention of {len(shapes)} shapes {sorted(shapes)}: "

@@ -90,36 +90,6 @@ def test_what_a_prompt_begins_as(backbone: Backbone, tmp_path: Path, method: str
         assert tensors[contract.PREFIX_KEYS].std() > 0.1
 
 
-@pytest.mark.parametrize("architecture", ["bert", "llama", "t5"])
-@pytest.mark.parametrize(("init", "quiet"), [("data", True), ("random", True), ("text", False)])
-def test_a_prefix_of_arbitrary_tokens_begins_quiet(
-    language_model_folder: LanguageModelFolder,
-    architecture: str,
-    init: str,
-    quiet: bool,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Its scores lie below the tokens' own, by 3 for the average query where queries are alike."""
-    backbone = load_backbone(str(language_model_folder(architecture)))
-    rows = [[2, 9, 10, 11, 3], [2, 20, 21, 3]]
-    keys = []
-    for by in (3.0, 0.0):
-        monkeypatch.setattr(prompts, "_QUIET", by)
-        torch.manual_seed(0)
-        keys.append(prompts.begin("prefix", backbone, 4, init, rows, text="the lamp").tensors()[contract.PREFIX_KEYS])
-    groups = backbone.queries(backbone.embed(torch.tensor(rows[:1]))).shape[2] // backbone.sizes.kv_heads
-    asked = [backbone.queries(backbone.embed(torch.tensor([row])))[0] for row in rows]
-    queries = torch.cat(asked, dim=2)
-    scores = [(queries @ states.repeat_interleave(groups, dim=1).transpose(2, 3)).mean(dim=2) for states in keys]
-    fall = (scores[1] - scores[0]).unflatten(1, (-1, groups)).mean(dim=2)  # [layers, kv_heads, slots]
-    if not quiet:
-        assert (fall == 0).all()
-        return
-    assert torch.allclose(fall, fall[:, :, :1], atol=1e-4)  # every slot alike
-    assert (fall > 0).all()
-    assert (fall < 3).all()
-
-
 @pytest.mark.parametrize("method", ["prompt", "prompt-residual", "prefix", "prefix-mlp"])
 def test_a_training_begins_from_another_tasks_file(backbone: Backbone, tmp_path: Path, method: str) -> None:
     kind = "prompt" if method.startswith("prompt") else "prefix"
