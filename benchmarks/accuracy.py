@@ -99,10 +99,7 @@ def run(
     backbone = load_backbone(model)
     own = method in prompts.METHODS
     options = TrainingOptions(
-        method=method if own else "prefix",
-        prompt_length=prompt_length if own else 0,
-        epochs=epochs,
-        seed=seed,
+        method=method if own else "prefix", prompt_length=prompt_length if own else 0, epochs=epochs, seed=seed
     )
     result: dict[str, Any] = {"data": data, "method": method, "seed": seed, "epochs": epochs}
     result["prompt_length"] = options.prompt_length

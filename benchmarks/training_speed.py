@@ -5,9 +5,9 @@
 MODEL is a BERT. Every contender trains through `transformers.Trainer` on the same rows, each turn a pass over a part
 of them, with one optimizer from the first turn to the last and the same learning rates for the same method; rows a
 second are the median over turns, accuracy is that of development data after the last. PEFT is set up as its
-documentation does it: the `…ForSequenceClassification` model, `DataCollatorWithPadding`, rows in random order. The
-last line of stdout is one JSON object. PEFT's heads read the first token through the
-model's pooler, ours the mean of all tokens.
+documentation does it: the `…ForSequenceClassification` model, `DataCollatorWithPadding`, rows in random order. PEFT's
+heads read the first token through the model's pooler, ours the mean of all tokens. The last line of stdout is one
+JSON object.
 """
 
 from __future__ import annotations
