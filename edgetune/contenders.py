@@ -159,7 +159,7 @@ def _torch(setup: TorchSetup) -> Prepare:
 
     def prepare(task: Task, rows: Rows) -> Callable[[], Any]:
         stacked = bank.stack([task], backbone.sizes)
-        tensors = {name: torch.from_numpy(array).to(setup.device) for name, array in stacked.items()}
+        tensors = {name: torch.tensor(array).to(setup.device) for name, array in stacked.items()}
         input_ids, mask = (tensor.to(setup.device) for tensor in pad(rows))
         index = torch.zeros(len(rows), dtype=torch.int64, device=setup.device)
 

@@ -6,6 +6,7 @@ Run by `make wheel-check`; not a pytest module, since it makes an environment of
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,7 @@ def main() -> None:
     """Raise where anything does not work."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
+        os.environ["EDGETUNE_CACHE"] = str(folder / "cache")
         run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT)
         (wheel,) = folder.glob("*.whl")
         run(sys.executable, "-c", EXPORT_TINY_BUNDLE, ROOT / "tests", folder)

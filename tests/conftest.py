@@ -97,6 +97,12 @@ def save_tiny_language_model(folder: Path, architecture: str) -> None:
     model.save_pretrained(folder)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Prepared graphs are kept as users have them, away from the user's own."""
+    os.environ["EDGETUNE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 LanguageModelFolder = Callable[[str], Path]
 
 

@@ -64,7 +64,7 @@ def torch_logits(backbone: Backbone, task: Task, texts: Sequence[str]) -> Array:
     encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions, backbone.mask_token)
     tokens = encoder.encode(texts, [task] * len(texts))
     arrays = bank.stack([task], backbone.sizes)
-    stacked = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    stacked = {name: torch.tensor(array) for name, array in arrays.items()}
     order = sorted(range(len(texts)), key=lambda place: len(tokens[place].ids))
     logits = np.zeros((len(texts), len(task.labels)), np.float32)
     with torch.inference_mode():

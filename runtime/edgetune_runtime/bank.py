@@ -19,7 +19,7 @@ def stack(tasks: Sequence[Task], sizes: BackboneSizes) -> dict[str, Array]:
         sizes: sizes of the backbone.
 
     Returns:
-        One array for each of `contract.BANK_INPUTS`, shaped as it says.
+        One array for each of `contract.BANK_INPUTS`, shaped as it says. A task alone lends its own tensors.
     """
     lengths = {
         "tasks": max(1, len(tasks)),
@@ -27,16 +27,22 @@ def stack(tasks: Sequence[Task], sizes: BackboneSizes) -> dict[str, Array]:
         "prefix": max((task.prefix_length for task in tasks), default=0),
         "labels": max((len(task.labels) for task in tasks), default=0),
     }
-    bank = {name: np.zeros(sizes.shape(name, **lengths), spec.dtype) for name, spec in contract.BANK_INPUTS.items()}
+    shapes = {name: (sizes.shape(name, **lengths), spec.dtype) for name, spec in contract.BANK_INPUTS.items()}
+    # A task alone fills its bank, so its tensors are not copied: a thousand tasks in use take their own bytes.
+    alone = tasks[0].tensors if len(tasks) == 1 else {}
+    bank = {
+        name: alone[name][np.newaxis] if name in alone else np.zeros(*shape_and_type)
+        for name, shape_and_type in shapes.items()
+    }
     for row, task in enumerate(tasks):
         bank[contract.POSITION_OFFSET][row] = task.position_offset
         bank[contract.POOLING][row] = contract.POOLINGS.index(task.pooling)
-        for name in bank.keys() & task.tensors.keys():
+        bank[contract.PROMPT_MASK][row, lengths["prompt"] - task.prompt_length :] = 1
+        bank[contract.PREFIX_MASK][row, : task.prefix_length] = 1
+        for name in () if alone else bank.keys() & task.tensors.keys():
             tensor = task.tensors[name]
             place: tuple[int | slice, ...] = (row, *(slice(0, size) for size in tensor.shape))
             if name == contract.PROMPT_EMBEDDINGS:
                 place = (row, slice(lengths["prompt"] - task.prompt_length, None))
             bank[name][place] = tensor
-        bank[contract.PROMPT_MASK][row, lengths["prompt"] - task.prompt_length :] = 1
-        bank[contract.PREFIX_MASK][row, : task.prefix_length] = 1
     return bank

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -173,19 +175,21 @@ class Bundle:
         Raises:
             BundleError: it is missing, or not the file that was exported.
         """
-        expected = self.manifest.files.get(name)
-        try:
-            data = (self.path / name).read_bytes()
-        except OSError as error:
-            raise BundleError(
-                f"{self.path} is incomplete ({name}: {error.strerror}): copy or export it again"
-            ) from error
-        if files.sha256(data) != expected:
-            raise BundleError(
-                f"{self.path / name} is damaged: its SHA-256 is {files.sha256(data)[:12]}…, the manifest says "
-                f"{str(expected)[:12]}…; copy or export the bundle again"
-            )
+        with self._open(name) as file:
+            data = file.read()
+        self._check_digest(name, files.sha256(data))
         return data
+
+    def digest(self, name: str) -> str:
+        """SHA-256 of a file of the manifest, checked like `read` does, without holding it in memory.
+
+        Raises:
+            BundleError: it is missing, or not the file that was exported.
+        """
+        with self._open(name) as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        self._check_digest(name, found)
+        return found
 
     def read_graph(self, precision: str) -> tuple[bytes, dict[str, bytes]]:
         """The bytes of a precision's graph and of the file of its weights, by the name that the graph gives it.
@@ -208,10 +212,14 @@ class Bundle:
             )
         return graph, weights
 
+    def graph_files(self, precision: str) -> list[str]:
+        """Paths inside the bundle of a precision's graph and, where it has one, the file of its weights."""
+        graph = self.manifest.graphs[precision]
+        return [name for name in (graph.file, graph.data) if name is not None]
+
     def graph_bytes(self, precision: str) -> int:
         """Bytes of a precision on disk."""
-        graph = self.manifest.graphs[precision]
-        return sum((self.path / name).stat().st_size for name in (graph.file, graph.data) if name)
+        return sum((self.path / name).stat().st_size for name in self.graph_files(precision))
 
     def precision(self, wanted: str | None) -> str:
         """The precision to use: `wanted`, or int8 where the bundle has it.
@@ -276,6 +284,22 @@ class Bundle:
             TaskError: there is no such task.
         """
         self._task_path(name).unlink()
+
+    def _open(self, name: str) -> BufferedReader:
+        try:
+            return (self.path / name).open("rb")
+        except OSError as error:
+            raise BundleError(
+                f"{self.path} is incomplete ({name}: {error.strerror}): copy or export it again"
+            ) from error
+
+    def _check_digest(self, name: str, found: str) -> None:
+        expected = self.manifest.files.get(name)
+        if found != expected:
+            raise BundleError(
+                f"{self.path / name} is damaged: its SHA-256 is {found[:12]}…, the manifest says "
+                f"{str(expected)[:12]}…; copy or export the bundle again"
+            )
 
     def _task_path(self, name: str) -> Path:
         path = self.path / files.task_file(name)

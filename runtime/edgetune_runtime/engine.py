@@ -17,7 +17,7 @@ from types import TracebackType
 import numpy as np
 import onnxruntime as ort
 
-from edgetune_runtime import bank, contract, files
+from edgetune_runtime import bank, contract, files, prepared
 from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.errors import BundleError, DataError, TaskError
 from edgetune_runtime.rows import is_unicode
@@ -279,9 +279,14 @@ class Engine:
     def _session(self, threads: int) -> ort.InferenceSession:
         with self._session_lock:
             if threads not in self._sessions:
-                graph, weights = self.bundle.read_graph(self.precision)
-                self._sessions[threads] = open_session(graph, self.device, threads, weights)
+                self._sessions[threads] = self._open_session(threads)
             return self._sessions[threads]
+
+    def _open_session(self, threads: int) -> ort.InferenceSession:
+        if self.device == "cpu":
+            return prepared.open_graph(self.bundle, self.precision, threads)
+        graph, weights = self.bundle.read_graph(self.precision)
+        return open_session(graph, self.device, threads, weights)
 
     def _side_by_side(
         self, run: Callable[[Sequence[tuple[int, _Row]]], Array], batches: Sequence[Sequence[tuple[int, _Row]]]

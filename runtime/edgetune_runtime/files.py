@@ -17,6 +17,8 @@ TOKENIZER = "tokenizer.json"
 GRAPHS = "onnx"
 TASKS = "tasks"
 TASK_SUFFIX = ".safetensors"
+PREPARED_GRAPH = "model.onnx"
+PREPARED_WEIGHTS = "model.weights"
 
 _TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -75,6 +77,12 @@ def write_atomic(path: Path, data: bytes | bytearray) -> None:
     finally:
         Path(partial).unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Make what was written to a file survive a power cut."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 import numpy as np
 import onnxruntime as ort
 
+from edgetune_runtime import files
 from edgetune_runtime.errors import BundleError, DeviceError
 
 _PROVIDER_OF = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -59,22 +60,10 @@ def open_session(
         DeviceError: the device is not there.
     """
     check_device(device)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    if device == "cpu" and int8_saturates():
-        options.add_session_config_entry(*_EXACT_INT8)
+    options = _options(device, threads)
     if weights:
         _add_weights(options, weights)
-    try:
-        session = ort.InferenceSession(
-            graph, options, providers=[_PROVIDER_OF[device]], disabled_optimizers=_DISABLED_OPTIMIZERS[device]
-        )
-    except Exception as error:
-        raise BundleError(
-            f"onnxruntime {ort.__version__} cannot load the graph ({error}): export the bundle again"
-        ) from error
+    session = _load(graph, options, device)
     if _PROVIDER_OF[device] not in session.get_providers():
         # onnxruntime falls back to the CPU with a warning where a driver or library is missing.
         raise DeviceError(
@@ -82,6 +71,75 @@ def open_session(
             f"the CUDA and cuDNN libraries, or use --device cpu"
         )
     return session
+
+
+def write_prepared(graph: bytes, weights: Mapping[str, bytes], folder: Path) -> None:
+    """Write what onnxruntime makes of a graph for this CPU: optimized, its weights laid out as they are multiplied.
+
+    Args:
+        graph, weights: as `open_session` takes them.
+        folder: where to; a graph and a file of weights, for `open_prepared`.
+
+    Raises:
+        BundleError: onnxruntime cannot load the graph, or cannot write there.
+    """
+    options = _options("cpu", threads=1)
+    if weights:
+        _add_weights(options, weights)
+    options.optimized_model_filepath = str(folder / files.PREPARED_GRAPH)
+    for key, value in {
+        "session.optimized_model_external_initializers_file_name": files.PREPARED_WEIGHTS,
+        "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
+        "session.save_external_prepacked_constant_initializers": "1",
+    }.items():
+        options.add_session_config_entry(key, value)
+    _load(graph, options, "cpu")
+
+
+def open_prepared(folder: Path, threads: int) -> ort.InferenceSession:
+    """Make a CPU session of what `write_prepared` wrote; its weights are mapped, one copy for all who open them.
+
+    Raises:
+        BundleError: onnxruntime cannot load it.
+    """
+    options = _options("cpu", threads)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is done
+    return _load(str(folder / files.PREPARED_GRAPH), options, "cpu")
+
+
+def preparation() -> str:
+    """What a prepared graph depends on beside the graph: onnxruntime, the CPU, and how sessions are set up."""
+    cpu = [line for line in _cpuinfo() if line.lower().startswith(("model name", "flags", "features"))]
+    return repr(
+        (
+            ort.__version__,
+            platform.machine(),
+            cpu or platform.processor(),
+            _DISABLED_OPTIMIZERS["cpu"],
+            int8_saturates(),
+        )
+    )
+
+
+def _options(device: str, threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    if device == "cpu" and int8_saturates():
+        options.add_session_config_entry(*_EXACT_INT8)
+    return options
+
+
+def _load(graph: bytes | str, options: ort.SessionOptions, device: str) -> ort.InferenceSession:
+    try:
+        return ort.InferenceSession(
+            graph, options, providers=[_PROVIDER_OF[device]], disabled_optimizers=_DISABLED_OPTIMIZERS[device]
+        )
+    except Exception as error:
+        raise BundleError(
+            f"onnxruntime {ort.__version__} cannot load the graph ({error}): export the bundle again"
+        ) from error
 
 
 @cache
