@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test lint wheel-check check clean
+.PHONY: demo test lint wheel-check check bench clean
 
 demo: .venv/installed
 	$(BIN)/edgetune demo
@@ -20,6 +20,14 @@ wheel-check: .venv/installed
 	$(BIN)/python tests/clean_wheel.py
 
 check: lint test wheel-check
+
+# DATA: a folder with ag_news, sst2 and clinc150 as NAME/test.jsonl; without it there is no bulk. QUICK=1: a little of all.
+bench: .venv/bench-installed
+	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
+
+.venv/bench-installed: .venv/installed
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
+	touch $@
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

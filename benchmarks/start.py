@@ -1,9 +1,11 @@
-"""From process start to the first answer, and the memory it takes: `edgetune classify` beside the PyTorch path.
+"""From process start to the first answer, and memory: `edgetune classify` beside the PyTorch path; workers together.
 
     python benchmarks/start.py MODEL BUNDLE TASK.safetensors
 
 The PyTorch path loads the same backbone and the same task and answers the same text. Each contender is a new
-process; they take turns. Times are wall clock, memory is the process's peak resident size.
+process; they take turns. Times are wall clock, memory is the process's peak resident size. The first start of all on a
+machine prepares the graph and is not counted; `not prepared` is a start without a cache. Workers are processes that
+have answered and wait, with one thread each; PSS counts a page that n processes share as 1/n in each (Linux).
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ import statistics
 import subprocess
 import sys
 import time
-from importlib.metadata import version
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from edgetune_runtime.session import cpu_name
+from edgetune.benchmark import machine
+from edgetune_runtime.prepared import FOLDER_VARIABLE
+from edgetune_runtime.session import available_threads
 
 TEXT = "a gorgeous , witty , seductive movie ."
 
@@ -35,25 +39,52 @@ print(task.labels[int(torch_logits(backbone, task, [sys.stdin.read().strip()]).a
 """
 
 
+WORKER = """
+import os, sys
+from edgetune_runtime import Engine
+engine = Engine(sys.argv[1], threads=1)
+name = engine.add_task(sys.argv[2]).name
+children = [os.getpid()]
+for _ in range(int(sys.argv[3])):
+    child = os.fork()
+    if child == 0:
+        children = []
+        break
+    children.append(child)
+engine.classify([sys.argv[4]], task=name)
+if children:
+    print(*children, flush=True)
+sys.stdin.read()
+os._exit(0)  # what threads the first one had, the forked have not
+"""
+"""Argument 3: how many more workers to fork, from when the task is loaded."""
+
+WORKERS = 4
+SETTLE_S = 2.0
+
+
 @click.command()
 @click.argument("model")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("task", type=click.Path(path_type=Path))
 @click.option("--runs", default=7, show_default=True, help="Counted runs of each, after one that is not.")
-def main(model: str, bundle: Path, task: Path, runs: int) -> None:
-    """Compare cold starts."""
+@click.option("--quick", is_flag=True, help="Three counted runs.")
+def main(model: str, bundle: Path, task: Path, runs: int, quick: bool) -> None:
+    """Compare cold starts, and the memory of workers."""
     edgetune = [sys.executable, "-m", "edgetune"]
+    classify = [*edgetune, "classify", str(bundle), "--task", str(task), "--precision"]
     contenders = {
         "torch": [sys.executable, "-c", TORCH, model, str(task)],
-        "fp32": [*edgetune, "classify", str(bundle), "--task", str(task), "--precision", "fp32"],
-        "int8": [*edgetune, "classify", str(bundle), "--task", str(task), "--precision", "int8"],
+        "fp32": [*classify, "fp32"],
+        "int8": [*classify, "int8"],
+        "int8, not prepared": [*classify, "int8"],
         "import click": [sys.executable, "-c", "import click"],
         "edgetune --help": [*edgetune, "--help"],
     }
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
-    for round_number in range(runs + 1):
+    for round_number in range((3 if quick else runs) + 1):
         for name, command in contenders.items():
-            figures = run(command)
+            figures = run(command, prepared="not prepared" not in name)
             if round_number:
                 measured[name].append(figures)
     result = {
@@ -63,22 +94,29 @@ def main(model: str, bundle: Path, task: Path, runs: int) -> None:
         }
         for name, figures in measured.items()
     }
-    click.echo(f"{'':<18}{'s':>8}{'peak MB':>10}{'torch / it':>12}")
+    click.echo("| | s | peak MB | torch / it |\n|---|---|---|---|")
     for name, row in result.items():
         ratio = result["torch"]["median_s"] / row["median_s"]
-        click.echo(f"{name:<18}{row['median_s']:>8.3f}{row['peak_mb']:>10.1f}{ratio:>11.1f}×")
-    help_ratio = result["edgetune --help"]["median_s"] / result["import click"]["median_s"]
-    click.echo(f"edgetune --help takes {help_ratio:.2f}× the time of import click. {cpu_name()}, {os.cpu_count()} CPUs")
-    packages = {name: version(name) for name in ("edgetune", "onnxruntime", "torch", "transformers")}
-    click.echo(
-        json.dumps({"cpu": cpu_name(), "date": time.strftime("%Y-%m-%d"), "versions": packages, "contenders": result})
-    )
+        click.echo(f"| {name} | {row['median_s']:.3f} | {row['peak_mb']:.1f} | {ratio:.1f}× |")
+    workers = {
+        "1": pss_mb(bundle, task, [0]),
+        f"{WORKERS}, started apart": pss_mb(bundle, task, [0] * WORKERS),
+        f"{WORKERS}, forked when the task is loaded": pss_mb(bundle, task, [WORKERS - 1]),
+    }
+    click.echo("\n| int8 workers | PSS together, MB | beside one |\n|---|---|---|")
+    for name, memory in workers.items():
+        click.echo(f"| {name} | {memory:.1f} | {memory / workers['1']:.2f}× |")
+    environment = machine(available_threads(), "torch", "transformers")
+    click.echo(json.dumps({"environment": environment, "contenders": result, "workers_pss_mb": workers}))
 
 
-def run(command: list[str]) -> tuple[float, float]:
+def run(command: list[str], prepared: bool) -> tuple[float, float]:
     """Seconds and peak megabytes of one run of a command."""
+    environment = dict(os.environ) if prepared else {**os.environ, FOLDER_VARIABLE: ""}
     began = time.perf_counter()
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+    ) as process:
         if process.stdin is None or process.stdout is None:
             raise SystemExit("no pipes")
         process.stdin.write(f"{TEXT}\n".encode())
@@ -90,6 +128,30 @@ def run(command: list[str]) -> tuple[float, float]:
     if process.returncode != 0 or (not answer and "import" not in command[-1]):
         raise SystemExit(f"{' '.join(command[:4])} failed")
     return seconds, usage.ru_maxrss / 1000
+
+
+def pss_mb(bundle: Path, task: Path, forks: Sequence[int]) -> float:
+    """Megabytes of all workers together: processes started apart, each of which forks so many more."""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(bundle), str(task), str(more), TEXT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for more in forks
+    ]
+    try:
+        workers = [pid for process in started if process.stdout for pid in process.stdout.readline().split()]
+        time.sleep(SETTLE_S)  # the forked ones answer after the first has said who they are
+        total = 0.0
+        for pid in workers:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+        return round(total, 1)
+    finally:
+        for process in started:
+            process.communicate()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetune.contenders import Contender, EngineSetup, Rows, TorchSetup
+from edgetune.contenders import Contender, EngineSetup, Rows, Setup, TorchSetup
 from edgetune_runtime import contract
 from edgetune_runtime.bundle import Bundle, Manifest
 from edgetune_runtime.errors import DataError
@@ -107,7 +107,7 @@ def measure(
             f"a text and its prompt of {longest} tokens are longer than {manifest.base_model} reads: at most "
             f"{manifest.max_positions}"
         )
-    setups: dict[str, EngineSetup | TorchSetup] = {}
+    setups: dict[str, Setup] = {}
     if torch_model is not None:
         setups[TORCH] = TorchSetup(torch_model, manifest.backbone_sha256, device, threads)
     for precision in precisions:
@@ -120,21 +120,20 @@ def measure(
             task, rows = random_task(manifest, cell), random_rows(bundle, cell)
             for contender in contenders.values():
                 contender.prepare(task, rows)
-            measured.append((cell, _timings(contenders, seconds_per_cell)))
-    return Report(environment(threads, device, manifest), next(iter(setups)), measured)
+            measured.append((cell, take_turns(contenders, seconds_per_cell)))
+    packages = ["torch", "transformers"] if torch_model is not None else []
+    environment = {**machine(threads, *packages), "device": device, "base_model": manifest.base_model}
+    return Report(environment, next(iter(setups)), measured)
 
 
-def environment(threads: int, device: str, manifest: Manifest) -> dict[str, Any]:
-    """The machine and the versions that figures belong to."""
-    packages = ["edgetune", "onnxruntime", "numpy"]
+def machine(threads: int, *packages: str) -> dict[str, Any]:
+    """The machine, the day and the versions that figures belong to."""
     return {
         "cpu": cpu_name(),
         "int8_dot_product": has_int8_dot_product(),
         "threads": threads,
-        "device": device,
-        "base_model": manifest.base_model,
         "date": time.strftime("%Y-%m-%d"),
-        "versions": {package: version(package) for package in packages},
+        "versions": {package: version(package) for package in ("edgetune", "onnxruntime", "numpy", *packages)},
     }
 
 
@@ -169,11 +168,12 @@ def random_rows(bundle: Bundle, cell: Cell) -> Rows:
     return rows
 
 
-def _timings(contenders: Mapping[str, Contender], seconds: float) -> dict[str, Timing]:
+def take_turns(contenders: Mapping[str, Contender], seconds: float, turns: int = _TURNS) -> dict[str, Timing]:
+    """Time what contenders have prepared, in turns, for about so long; the first is the baseline of the ratios."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(_TURNS):
+    for _ in range(turns):
         for name, contender in contenders.items():
-            times[name] += contender.run(seconds / _TURNS / len(contenders))
+            times[name] += contender.run(seconds / turns / len(contenders))
             time.sleep(_TURN_PAUSE_S)
     medians = {name: float(np.median(values)) for name, values in times.items()}
     baseline = next(iter(medians.values()))

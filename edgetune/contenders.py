@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgetune_runtime.errors import BackboneError, EdgetuneError
 
@@ -25,6 +25,13 @@ Rows = Sequence[Sequence[int]]
 Prepare = Callable[["Task", Rows], Callable[[], Any]]
 
 
+class Setup(Protocol):
+    """A way of running a task, as told to the process that runs it; it has to be picklable."""
+
+    def start(self) -> Prepare:
+        """Load all that is needed, in the process; gives what makes ready to run rows of token ids with a task."""
+
+
 @dataclass(frozen=True)
 class EngineSetup:
     """The engine, with one precision of a bundle."""
@@ -33,6 +40,19 @@ class EngineSetup:
     precision: str
     device: str
     threads: int
+
+    def start(self) -> Prepare:
+        """Open the engine."""
+        from edgetune_runtime.engine import Engine
+
+        engine = Engine(self.bundle, self.precision, self.device, self.threads)
+
+        def prepare(task: Task, rows: Rows) -> Callable[[], Any]:
+            loaded = engine.add_task(task)
+            pairs = [(ids, loaded) for ids in rows]
+            return lambda: engine.run(pairs)
+
+        return prepare
 
 
 @dataclass(frozen=True)
@@ -44,11 +64,42 @@ class TorchSetup:
     device: str
     threads: int
 
+    def start(self) -> Prepare:
+        """Load the backbone."""
+        import torch
+
+        from edgetune_export.backbone import pad
+        from edgetune_export.loading import load_backbone
+        from edgetune_runtime import bank
+
+        torch.set_num_threads(self.threads)
+        backbone = load_backbone(self.model)
+        if backbone.fingerprint() != self.backbone_sha256:
+            raise BackboneError(
+                f"{self.model} is not the backbone that the bundle was exported from: its fingerprint is "
+                f"{backbone.fingerprint()[:12]}…, the bundle's {self.backbone_sha256[:12]}…"
+            )
+        backbone.to(self.device)
+
+        def prepare(task: Task, rows: Rows) -> Callable[[], Any]:
+            stacked = bank.stack([task], backbone.sizes)
+            tensors = {name: torch.tensor(array).to(self.device) for name, array in stacked.items()}
+            input_ids, mask = (tensor.to(self.device) for tensor in pad(rows))
+            index = torch.zeros(len(rows), dtype=torch.int64, device=self.device)
+
+            def run() -> Any:
+                with torch.inference_mode():
+                    return backbone(input_ids, mask, index, **tensors)[0].cpu()
+
+            return run
+
+        return prepare
+
 
 class Contender:
     """A process that runs what it is told to; usable as a context manager."""
 
-    def __init__(self, setup: EngineSetup | TorchSetup) -> None:
+    def __init__(self, setup: Setup) -> None:
         context = get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, setup), daemon=True)
@@ -93,11 +144,11 @@ class Contender:
         return answer
 
 
-def _serve(connection: Connection, setup: EngineSetup | TorchSetup) -> None:
+def _serve(connection: Connection, setup: Setup) -> None:
     from edgetune_runtime.task import Task
 
     try:
-        prepare = _engine(setup) if isinstance(setup, EngineSetup) else _torch(setup)
+        prepare = setup.start()
     except EdgetuneError as error:
         connection.send(error)
         return
@@ -126,47 +177,3 @@ def _repeated(run: Callable[[], Any], seconds: float) -> list[float]:
         run()
         times.append((time.perf_counter() - began) * 1000)
     return times
-
-
-def _engine(setup: EngineSetup) -> Prepare:
-    from edgetune_runtime.engine import Engine
-
-    engine = Engine(setup.bundle, setup.precision, setup.device, setup.threads)
-
-    def prepare(task: Task, rows: Rows) -> Callable[[], Any]:
-        loaded = engine.add_task(task)
-        pairs = [(ids, loaded) for ids in rows]
-        return lambda: engine.run(pairs)
-
-    return prepare
-
-
-def _torch(setup: TorchSetup) -> Prepare:
-    import torch
-
-    from edgetune_export.backbone import pad
-    from edgetune_export.loading import load_backbone
-    from edgetune_runtime import bank
-
-    torch.set_num_threads(setup.threads)
-    backbone = load_backbone(setup.model)
-    if backbone.fingerprint() != setup.backbone_sha256:
-        raise BackboneError(
-            f"{setup.model} is not the backbone that the bundle was exported from: its fingerprint is "
-            f"{backbone.fingerprint()[:12]}…, the bundle's {setup.backbone_sha256[:12]}…"
-        )
-    backbone.to(setup.device)
-
-    def prepare(task: Task, rows: Rows) -> Callable[[], Any]:
-        stacked = bank.stack([task], backbone.sizes)
-        tensors = {name: torch.tensor(array).to(setup.device) for name, array in stacked.items()}
-        input_ids, mask = (tensor.to(setup.device) for tensor in pad(rows))
-        index = torch.zeros(len(rows), dtype=torch.int64, device=setup.device)
-
-        def run() -> Any:
-            with torch.inference_mode():
-                return backbone(input_ids, mask, index, **tensors)[0].cpu()
-
-        return run
-
-    return prepare

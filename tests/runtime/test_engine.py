@@ -12,6 +12,7 @@ import pytest
 from conftest import TEXTS, MakeTask
 
 from edgetune_runtime import Bundle, Engine, Result
+from edgetune_runtime.engine import _BANKS_KEPT
 from edgetune_runtime.errors import BundleError, DataError, DeviceError, TaskError
 
 PRECISIONS = ("fp32", "int8")
@@ -233,3 +234,13 @@ def test_temperature_and_template_are_used(bundle: Bundle, make_task: MakeTask) 
         np.testing.assert_allclose(scores([warm]), scores([base]) ** 0.25 / (scores([base]) ** 0.25).sum(), atol=1e-6)
         spelt, slotted = engine.classify([("the lamp good today", "plain"), ("good", "filled")])
         assert spelt.scores == pytest.approx(slotted.scores)
+
+
+def test_more_tasks_than_banks_are_kept_answer_each_time_alike(bundle: Bundle, make_task: MakeTask) -> None:
+    tasks = [make_task(f"t{n}", prompt=n % 3, prefix=n % 2, seed=n) for n in range(_BANKS_KEPT + 9)]
+    with Engine(bundle, "fp32", threads=1) as engine:
+        pairs = [(TEXTS[0], engine.add_task(task).name) for task in tasks]
+        first, again = scores(engine.classify(pairs)), scores(engine.classify(pairs))
+        np.testing.assert_array_equal(first, again)
+        assert len(np.unique(first[:, 0])) == len(tasks)
+        assert len(engine._banks) == _BANKS_KEPT
