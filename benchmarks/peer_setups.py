@@ -15,7 +15,7 @@ import numpy as np
 from edgetune.contenders import Prepare, Rows
 from edgetune_runtime.task import Task
 
-CALIBRATION_ROWS, CALIBRATION_TOKENS = 300, 32
+CALIBRATION_ROWS, CALIBRATION_TOKENS = 100, 32
 
 
 def classifier(model: str, prompt: str | None = None, length: int = 0) -> Any:
@@ -168,8 +168,10 @@ def export_plain(model: str, folder: Path, ctranslate2: bool) -> None:
 
     example = torch.ones(2, 9, dtype=torch.int64)
     axes = {0: "batch", 1: "sequence"}
+    plain_classifier = classifier(model)
+    plain_classifier.config.use_cache = False  # keys and values for the next token, which no classifier wants
     program = torch.onnx.export(
-        classifier(model),
+        plain_classifier,
         kwargs={"input_ids": example, "attention_mask": example},
         dynamo=True,
         input_names=["input_ids", "attention_mask"],
