@@ -33,6 +33,7 @@ def classifier(model: str, prompt: str | None = None, length: int = 0) -> Any:
 
     with quiet():  # its head is new, which is meant
         loaded = AutoModelForSequenceClassification.from_pretrained(model, num_labels=2).eval()
+    loaded.config.use_cache = False  # keys and values for the next token, which no classifier wants
     if prompt is None or length == 0:
         return loaded
     kind = {"prompt": PromptTuningConfig, "prefix": PrefixTuningConfig}[prompt]
@@ -62,7 +63,7 @@ class Peft:
 
 @dataclass(frozen=True)
 class TorchInt8:
-    """PyTorch's dynamic quantization of all linear layers."""
+    """PyTorch's dynamic quantization of all linear layers, of which GPT-2 has none."""
 
     model: str
     threads: int
@@ -168,10 +169,8 @@ def export_plain(model: str, folder: Path, ctranslate2: bool) -> None:
 
     example = torch.ones(2, 9, dtype=torch.int64)
     axes = {0: "batch", 1: "sequence"}
-    plain_classifier = classifier(model)
-    plain_classifier.config.use_cache = False  # keys and values for the next token, which no classifier wants
     program = torch.onnx.export(
-        plain_classifier,
+        classifier(model),
         kwargs={"input_ids": example, "attention_mask": example},
         dynamo=True,
         input_names=["input_ids", "attention_mask"],

@@ -3,15 +3,20 @@
     python benchmarks/peers.py MINILM --work FOLDER
 
 MiniLM has its real weights; BERT-base and GPT-2 small have random ones, which are as fast. FOLDER keeps what is
-exported, for the next run. All run the same token ids on the same number of threads, each in a process of its own,
-taking turns. Those that know no prompts run n more tokens a row for a prompt of n. The share of the ceiling counts
-the operations of the backbone's products and attention, without the prompt's, against the best that onnxruntime gives
-for a product alone (`ceiling.py`), measured in the same run.
+exported, for the next run.
+
+All run the same token ids on the same number of threads, each in a process of its own, taking turns. Those that know no
+prompts run n more tokens a row for a prompt of n, which is what a soft prompt costs; none of them has a prefix.
+Prompts of GPT-2 are stored as prefixes, so that the soft prompt fed as input is only there to compare. PyTorch has no
+int8 for GPT-2, and CTranslate2 no encoder. The share of the ceiling counts the operations of the products and
+attention of the backbone, without the prompt, against the best that onnxruntime gives for a product alone, in the same
+run.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -27,6 +32,7 @@ import torch
 from peer_setups import CTranslate2, OpenVino, Peft, PlainOnnx, TorchCompile, TorchInt8, export_plain
 from transformers import AutoModel, BertConfig, GPT2Config
 
+import edgetune_export
 from edgetune.benchmark import Cell, Timing, machine, random_rows, random_task, take_turns
 from edgetune.contenders import Contender, EngineSetup, Setup
 from edgetune_export import export_bundle, load_backbone
@@ -35,14 +41,25 @@ from edgetune_runtime import Bundle
 from edgetune_runtime.session import available_threads
 
 TURNS = 3
-SIZES = ((1, 12), (1, 32), (1, 128), (16, 32), (32, 128))
+SMALL = ((1, 12), (1, 32), (1, 128), (16, 32))
+SIZES = {"MiniLM": (*SMALL, (32, 128)), "BERT-base": SMALL, "GPT-2 small": SMALL}
+"""Batch and tokens; at 32 × 128 the larger models take minutes a cell."""
 LENGTHS = (0, 20, 100)
 QUICK_SIZES, QUICK_LENGTHS = ((1, 32), (16, 32)), (0, 20)
 
-RANDOM: Mapping[str, Callable[[], Any]] = {"BERT-base": BertConfig, "GPT-2 small": lambda: GPT2Config(pad_token_id=0)}
+RANDOM: Mapping[str, Callable[[], Any]] = {
+    "BERT-base": lambda: BertConfig(position_embedding_type="absolute"),  # CTranslate2 asks for it
+    "GPT-2 small": lambda: GPT2Config(pad_token_id=0),
+}
 """Models of random weights and their configurations; they borrow MiniLM's tokenizer, of which nothing is timed."""
+PACKAGES = ("torch", "transformers", "peft", "openvino", "nncf", "ctranslate2")
 MODELS = ("MiniLM", *RANDOM)
-PYTORCH, OURS = "PEFT prompt", "edgetune int8 prefix"
+PREFIX, PROMPT = "edgetune int8 prefix", "edgetune int8 prompt"
+BESIDE = {
+    PREFIX: ("PEFT prefix", "edgetune fp32 prefix"),
+    PROMPT: ("PEFT prompt", "OpenVINO int8", "CTranslate2 int8"),
+}
+"""Ours → those that do the same work."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +74,15 @@ def columns(model: Path, folder: Path, threads: int) -> dict[str, Column]:
     """All contenders, the baseline first."""
     plain, bundle = str(model), str(folder / "bundle")
     found = {
-        PYTORCH: Column("prompt", Peft(plain, threads, "prompt")),
+        "PEFT prompt": Column("prompt", Peft(plain, threads, "prompt")),
         "PEFT prefix": Column("prefix", Peft(plain, threads, "prefix")),
         "torch.compile": Column("prompt", TorchCompile(plain, threads)),
-        "torch int8": Column("prompt", TorchInt8(plain, threads)),
         "onnx int8": Column("prompt", PlainOnnx(str(folder / "plain_int8.onnx"), threads)),
         "OpenVINO": Column("prompt", OpenVino(str(folder / "openvino.xml"), threads)),
         "OpenVINO int8": Column("prompt", OpenVino(str(folder / "openvino_int8.xml"), threads)),
     }
-    if (folder / "ctranslate2").exists():
+    if (folder / "ctranslate2").exists():  # a BERT
+        found["torch int8"] = Column("prompt", TorchInt8(plain, threads))
         found["CTranslate2 int8"] = Column("prompt", CTranslate2(str(folder / "ctranslate2"), threads))
     for precision, method in (("fp32", "prefix"), ("int8", "prefix"), ("int8", "prompt")):
         setup = EngineSetup(bundle, precision, "cpu", threads)
@@ -74,23 +91,31 @@ def columns(model: Path, folder: Path, threads: int) -> dict[str, Column]:
 
 
 def prepare(name: str, minilm: Path, work: Path) -> tuple[Path, Path]:
-    """The folder of a model and the one of what is exported from it, made where they are not there yet."""
+    """The folder of a model and the one of what is exported from it, made where they are not there yet or are old."""
     folder = work / name.replace(" ", "-")
     model = minilm if name not in RANDOM else folder / "model"
-    if name in RANDOM and not model.exists():
-        torch.manual_seed(0)
-        AutoModel.from_config(RANDOM[name]()).save_pretrained(model)
-        for file in minilm.glob("*token*"):
-            shutil.copy(file, model)
-    finished = folder / "finished"
-    if not finished.exists():
+    finished, state = folder / "finished", exporter()
+    if not finished.exists() or finished.read_text() != state:
         click.echo(f"{name}: exporting", err=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        export_bundle(load_backbone(str(model)), folder / "bundle", overwrite=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        if name in RANDOM:
+            torch.manual_seed(0)
+            AutoModel.from_config(RANDOM[name]()).save_pretrained(model)
+            for file in minilm.glob("*token*"):
+                shutil.copy(file, model)
+        export_bundle(load_backbone(str(model)), folder / "bundle")
         with quiet():
             export_plain(str(model), folder, ctranslate2=name != "GPT-2 small")
-        finished.touch()
+        finished.write_text(state)
     return model, folder
+
+
+def exporter() -> str:
+    """What exports depend on: the sources of the export and of this benchmark, and the versions that they use."""
+    sources = sorted([*Path(edgetune_export.__file__).parent.glob("*.py"), *Path(__file__).parent.glob("peer*.py")])
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    return json.dumps([digest, machine(0, *PACKAGES)["versions"]])
 
 
 @functools.cache
@@ -146,19 +171,18 @@ def report(name: str, cells: list[dict[str, Any]], peak: Mapping[str, float]) ->
         size = f"{cell['batch_size']} × {cell['sequence_length']}"
         times = " | ".join(f"{timings[column].median_ms:.2f}" for column in names)
         lines.append(f"| {size} | {cell['prompt_length']} | {times} |")
-    peers = [column for column in names if column.startswith(("OpenVINO int8", "CTranslate2"))]
-    lines += ["", f"### {name}, {OURS} beside", ""]
-    lines += [
-        f"| batch × tokens | prompt | {PYTORCH} | {' | '.join(peers)} | edgetune fp32 prefix | share of ceiling |"
-    ]
-    lines.append("|---" * (len(peers) + 5) + "|")
+    beside = {ours: [theirs for theirs in some if theirs in names] for ours, some in BESIDE.items()}
+    titles = [f"{ours.removeprefix('edgetune ')} beside {theirs}" for ours, some in beside.items() for theirs in some]
+    lines += ["", f"### {name}, times as fast", ""]
+    lines += [f"| batch × tokens | prompt | {' | '.join(titles)} | share of ceiling, int8 | fp32 |"]
+    lines.append("|---" * (len(titles) + 4) + "|")
     for cell in cells:
-        ours = cell["contenders"][OURS].median_ms
-        times = [cell["contenders"][column].median_ms for column in (PYTORCH, *peers, "edgetune fp32 prefix")]
-        share = cell["operations"] / ours / 1e6 / peak["int8"]
+        times = {column: timing.median_ms for column, timing in cell["contenders"].items()}
+        ratios = [f"{times[theirs] / times[ours]:.2f}×" for ours, some in beside.items() for theirs in some]
+        gops = {precision: cell["operations"] / times[f"edgetune {precision} prefix"] / 1e6 for precision in peak}
+        shares = [f"{gops[precision] / peak[precision]:.0%}" for precision in ("int8", "fp32")]
         size = f"{cell['batch_size']} × {cell['sequence_length']}"
-        ratios = " | ".join(f"{time / ours:.2f}×" for time in times)
-        lines.append(f"| {size} | {cell['prompt_length']} | {ratios} | {share:.0%} |")
+        lines.append(f"| {size} | {cell['prompt_length']} | {' | '.join([*ratios, *shares])} |")
     return "\n".join(lines)
 
 
@@ -174,18 +198,17 @@ def main(minilm: Path, work: Path, names: tuple[str, ...], threads: int | None, 
     threads = threads or available_threads()
     figures = ceiling.gops(threads)
     peak = {precision: max(both[precision] for both in figures.values()) for precision in ("fp32", "int8")}
-    cells = list(product(QUICK_SIZES, QUICK_LENGTHS) if quick else product(SIZES, LENGTHS))
     found = {}
     for name in names or (MODELS[:1] if quick else MODELS):
+        cells = product(QUICK_SIZES, QUICK_LENGTHS) if quick else product(SIZES[name], LENGTHS)
         found[name] = measure(name, minilm, work, cells, threads, seconds)
         click.echo(report(name, found[name], peak) + "\n")
-    packages = ("torch", "transformers", "peft", "openvino", "nncf", "ctranslate2")
     click.echo(f"Ceiling: {peak['fp32']:.0f} GOP/s in fp32, {peak['int8']:.0f} in int8.")
     record = {
         model: [{**cell, "contenders": {key: asdict(t) for key, t in cell["contenders"].items()}} for cell in some]
         for model, some in found.items()
     }
-    click.echo(json.dumps({"environment": machine(threads, *packages), "gops": figures, "models": record}))
+    click.echo(json.dumps({"environment": machine(threads, *PACKAGES), "gops": figures, "models": record}))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     make bench DATA=FOLDER            (or: python benchmarks/run_all.py --data FOLDER)
 
-Hours on two cores; `--quick` takes a quarter of an hour and shows that everything runs. Each benchmark is a script of
-its own, which prints tables of Markdown and then one line of JSON. Run it on a machine that does nothing else.
+Most of an hour on two cores; `--quick` takes a few minutes and shows that everything runs. Each benchmark is a script
+of its own, which prints tables of Markdown and then one line of JSON. Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import bulk
 import click
 import peers
 import pictures
@@ -58,7 +59,7 @@ def run(name: str, arguments: list[str]) -> tuple[str, dict[str, Any]]:
         [sys.executable, str(HERE / f"{name}.py"), *arguments], stdout=subprocess.PIPE, text=True, check=False
     )
     if process.returncode:
-        raise SystemExit(f"{name}.py failed: see above")
+        raise SystemExit(f"{process.stdout}{name}.py failed: see above")
     tables, _, figures = process.stdout.rstrip().rpartition("\n")
     return tables, json.loads(figures)
 
@@ -94,19 +95,23 @@ def commit() -> str:
 @click.command()
 @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Left out: no bulk.")
 @click.option("--work", type=click.Path(path_type=Path), help="Where exported models are kept. [default: nowhere]")
-@click.option("--out", type=click.Path(path_type=Path), default=HERE / "results", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="[default: benchmarks/results; bench-output if --quick]")
 @click.option("--quick", is_flag=True, help="Little of everything; the page says so.")
-def main(data: Path | None, work: Path | None, out: Path, quick: bool) -> None:
+def main(data: Path | None, work: Path | None, out: Path | None, quick: bool) -> None:
     """Run every benchmark and write what they found."""
     minilm = Path(packaged_model())
+    out = out or (Path("bench-output") if quick else HERE / "results")
+    out.mkdir(parents=True, exist_ok=True)
     how = f"{commit()}{', --quick' if quick else ''}"
-    with tempfile.TemporaryDirectory() as scratch:
-        arguments = commands(minilm, data, work or Path(scratch), quick)
-        found = {name: run(name, arguments[name]) for name in arguments}
     if data is None:
         click.echo("bulk is left out: it needs --data (make bench DATA=FOLDER)", err=True)
-    for name, (_, figures) in found.items():
-        files.write_atomic(out / f"{name}.json", (json.dumps(figures) + "\n").encode())
+    elif missing := [name for name in bulk.DATA if not (data / name / "test.jsonl").is_file()]:
+        raise click.UsageError(f"{data} has no {missing[0]}/test.jsonl: bulk classifies {', '.join(bulk.DATA)}")
+    found = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, arguments in commands(minilm, data, work or Path(scratch), quick).items():
+            found[name] = run(name, arguments)
+            files.write_atomic(out / f"{name}.json", (json.dumps(found[name][1]) + "\n").encode())
     drawn = {name: pictures.DRAW[name](figures, out) for name, (_, figures) in found.items() if name in pictures.DRAW}
     files.write_atomic(out / "speed.md", page(found, drawn, how).encode())
     click.echo(str(out / "speed.md"))

@@ -3,9 +3,10 @@
     python benchmarks/start.py MODEL BUNDLE TASK.safetensors
 
 The PyTorch path loads the same backbone and the same task and answers the same text. Each contender is a new
-process; they take turns. Times are wall clock, memory is the process's peak resident size. The first start of all on a
-machine prepares the graph and is not counted; `not prepared` is a start without a cache. Workers are processes that
-have answered and wait, with one thread each; PSS counts a page that n processes share as 1/n in each (Linux).
+process; they take turns. Times are wall clock, memory is the process's peak resident size, which Linux does not tell
+below that of the process that starts it. The first start of all on a machine prepares the graph and is not counted;
+`not prepared` is a start without a cache. Workers are processes that have answered and wait, with one thread each; PSS
+counts a page that n processes share as 1/n in each (Linux).
 """
 
 from __future__ import annotations
@@ -21,9 +22,7 @@ from pathlib import Path
 
 import click
 
-from edgetune.benchmark import machine
-from edgetune_runtime.prepared import FOLDER_VARIABLE
-from edgetune_runtime.session import available_threads
+from edgetune_runtime.files import CACHE_VARIABLE
 
 TEXT = "a gorgeous , witty , seductive movie ."
 
@@ -44,23 +43,17 @@ import os, sys
 from edgetune_runtime import Engine
 engine = Engine(sys.argv[1], threads=1)
 name = engine.add_task(sys.argv[2]).name
-children = [os.getpid()]
 for _ in range(int(sys.argv[3])):
-    child = os.fork()
-    if child == 0:
-        children = []
+    if os.fork() == 0:
         break
-    children.append(child)
 engine.classify([sys.argv[4]], task=name)
-if children:
-    print(*children, flush=True)
+os.write(1, b"%d\\n" % os.getpid())
 sys.stdin.read()
 os._exit(0)  # what threads the first one had, the forked have not
 """
-"""Argument 3: how many more workers to fork, from when the task is loaded."""
+"""Argument 3: how many more workers to fork, from when the task is loaded. Each says who it is when it has answered."""
 
 WORKERS = 4
-SETTLE_S = 2.0
 
 
 @click.command()
@@ -106,13 +99,17 @@ def main(model: str, bundle: Path, task: Path, runs: int, quick: bool) -> None:
     click.echo("\n| int8 workers | PSS together, MB | beside one |\n|---|---|---|")
     for name, memory in workers.items():
         click.echo(f"| {name} | {memory:.1f} | {memory / workers['1']:.2f}× |")
+    # Not before all is measured: what libraries this process has, workers would share with it.
+    from edgetune.benchmark import machine
+    from edgetune_runtime.session import available_threads
+
     environment = machine(available_threads(), "torch", "transformers")
     click.echo(json.dumps({"environment": environment, "contenders": result, "workers_pss_mb": workers}))
 
 
 def run(command: list[str], prepared: bool) -> tuple[float, float]:
     """Seconds and peak megabytes of one run of a command."""
-    environment = dict(os.environ) if prepared else {**os.environ, FOLDER_VARIABLE: ""}
+    environment = dict(os.environ) if prepared else {**os.environ, CACHE_VARIABLE: ""}
     began = time.perf_counter()
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
@@ -127,7 +124,7 @@ def run(command: list[str], prepared: bool) -> tuple[float, float]:
     seconds = time.perf_counter() - began
     if process.returncode != 0 or (not answer and "import" not in command[-1]):
         raise SystemExit(f"{' '.join(command[:4])} failed")
-    return seconds, usage.ru_maxrss / 1000
+    return seconds, usage.ru_maxrss / 1024
 
 
 def pss_mb(bundle: Path, task: Path, forks: Sequence[int]) -> float:
@@ -142,8 +139,15 @@ def pss_mb(bundle: Path, task: Path, forks: Sequence[int]) -> float:
         for more in forks
     ]
     try:
-        workers = [pid for process in started if process.stdout for pid in process.stdout.readline().split()]
-        time.sleep(SETTLE_S)  # the forked ones answer after the first has said who they are
+        said = [
+            process.stdout.readline()
+            for process, more in zip(started, forks, strict=True)
+            for _ in range(more + 1)
+            if process.stdout
+        ]
+        if not all(said):
+            raise SystemExit("a worker ended before it answered: see above")
+        workers = [line.strip() for line in said]
         total = 0.0
         for pid in workers:
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()

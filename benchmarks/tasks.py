@@ -13,6 +13,7 @@ import json
 import statistics
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
@@ -47,7 +48,7 @@ def write_tasks(bundle: Bundle, method: str, count: int, folder: Path) -> list[P
     return paths
 
 
-def resident(bundle: str, paths: list[Path], answer: Any) -> None:
+def resident(bundle: str, paths: list[Path]) -> dict[str, float]:
     """Load tasks and use each once; tells the seconds and the megabytes that it took."""
     engine = Engine(bundle)
     warm = Task.load(paths[0]).renamed("warm")
@@ -59,18 +60,13 @@ def resident(bundle: str, paths: list[Path], answer: Any) -> None:
     seconds = time.perf_counter() - began
     for name in names:
         engine.classify([TEXT], task=name)
-    answer.put({"load_s": round(seconds, 4), "mb": round(private_mb() - before, 2)})
+    return {"load_s": round(seconds, 4), "mb": round(private_mb() - before, 2)}
 
 
 def in_process(bundle: str, paths: list[Path]) -> dict[str, float]:
     """`resident` in a new process."""
-    context = get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=resident, args=(bundle, paths, queue))
-    process.start()
-    found: dict[str, float] = queue.get()
-    process.join()
-    return found
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(resident, bundle, paths).result()
 
 
 def swapping(bundle: Bundle, paths: list[Path], seconds: float) -> dict[str, float]:

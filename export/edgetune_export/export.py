@@ -148,7 +148,7 @@ def _measured(
         progress(f"comparing with PyTorch: {task.name}, {len(check.texts)} texts")
         expected = torch_logits(backbone, task, check.texts)
         for precision in manifest.graphs:
-            with Engine(staged, precision=precision) as engine:
+            with Engine(staged, precision=precision, prepare=False) as engine:
                 parity[precision][task.name] = compare(expected, engine, task, check)
     return dataclasses.replace(
         manifest,

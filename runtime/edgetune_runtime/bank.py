@@ -31,8 +31,8 @@ def stack(tasks: Sequence[Task], sizes: BackboneSizes) -> dict[str, Array]:
     # A task alone fills its bank, so its tensors are not copied: a thousand tasks in use take their own bytes.
     alone = tasks[0].tensors if len(tasks) == 1 else {}
     bank = {
-        name: alone[name][np.newaxis] if name in alone else np.zeros(*shape_and_type)
-        for name, shape_and_type in shapes.items()
+        name: alone[name].astype(dtype, copy=False)[np.newaxis] if name in alone else np.zeros(shape, dtype)
+        for name, (shape, dtype) in shapes.items()
     }
     for row, task in enumerate(tasks):
         bank[contract.POSITION_OFFSET][row] = task.position_offset

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +174,10 @@ class Bundle:
         Raises:
             BundleError: it is missing, or not the file that was exported.
         """
-        with self._open(name) as file:
-            data = file.read()
+        try:
+            data = (self.path / name).read_bytes()
+        except OSError as error:
+            raise self._incomplete(name, error) from error
         self._check_digest(name, files.sha256(data))
         return data
 
@@ -186,8 +187,11 @@ class Bundle:
         Raises:
             BundleError: it is missing, or not the file that was exported.
         """
-        with self._open(name) as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            with (self.path / name).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise self._incomplete(name, error) from error
         self._check_digest(name, found)
         return found
 
@@ -285,13 +289,8 @@ class Bundle:
         """
         self._task_path(name).unlink()
 
-    def _open(self, name: str) -> BufferedReader:
-        try:
-            return (self.path / name).open("rb")
-        except OSError as error:
-            raise BundleError(
-                f"{self.path} is incomplete ({name}: {error.strerror}): copy or export it again"
-            ) from error
+    def _incomplete(self, name: str, error: OSError) -> BundleError:
+        return BundleError(f"{self.path} is incomplete ({name}: {error.strerror}): copy or export it again")
 
     def _check_digest(self, name: str, found: str) -> None:
         expected = self.manifest.files.get(name)

@@ -72,6 +72,7 @@ class Engine:
         threads: CPU threads; all that the process may use.
         batch_size: most texts in one run; 1 on a CPU, 32 on a GPU. Above 1 only for graphs whose answers do
             not depend on the batch.
+        prepare: whether the graph is kept as this CPU runs it, in the user's cache folder (see `prepared`).
 
     Raises:
         BundleError: the bundle is damaged or has no such precision, or the precision cannot be batched.
@@ -86,6 +87,7 @@ class Engine:
         device: str = "cpu",
         threads: int | None = None,
         batch_size: int | None = None,
+        prepare: bool = True,
     ) -> None:
         check_device(device)
         if threads is not None and threads < 1:
@@ -96,6 +98,7 @@ class Engine:
         self.precision = self.bundle.precision(precision)
         self.device = device
         self.threads = threads or available_threads()
+        self._prepare = prepare and device == "cpu"
         manifest = self.bundle.manifest
         graph = manifest.graphs[self.precision]
         self.batch_size = batch_size or (_GPU_BATCH_SIZE if device != "cpu" and graph.batch_invariant else 1)
@@ -288,7 +291,7 @@ class Engine:
             return self._sessions[threads]
 
     def _open_session(self, threads: int) -> ort.InferenceSession:
-        if self.device == "cpu":
+        if self._prepare:
             return prepared.open_graph(self.bundle, self.precision, threads)
         graph, weights = self.bundle.read_graph(self.precision)
         return open_session(graph, self.device, threads, weights)

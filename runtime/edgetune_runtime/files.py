@@ -17,6 +17,8 @@ TOKENIZER = "tokenizer.json"
 GRAPHS = "onnx"
 TASKS = "tasks"
 TASK_SUFFIX = ".safetensors"
+CACHE_VARIABLE = "EDGETUNE_CACHE"
+PREPARED = "graphs"
 PREPARED_GRAPH = "model.onnx"
 PREPARED_WEIGHTS = "model.weights"
 

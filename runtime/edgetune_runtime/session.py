@@ -22,6 +22,12 @@ DEVICES = tuple(_PROVIDER_OF)
 # On a CPU SkipLayerNormalization takes 4 to 7 times as long as Add and LayerNormalization, which are vectorized.
 _DISABLED_OPTIMIZERS: dict[str, list[str]] = {"cpu": ["SkipLayerNormFusion"], "cuda": []}
 
+_PREPARATION = {
+    "session.optimized_model_external_initializers_file_name": files.PREPARED_WEIGHTS,
+    "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
+    "session.save_external_prepacked_constant_initializers": "1",
+}
+
 _EXACT_INT8 = ("session.x64quantprecision", "1")
 _LARGEST_PAIR = base64.b64decode(
     "CAg6WQoYCgF4CgF3EgF5Ig1NYXRNdWxJbnRlZ2VyEgRwYWlyKg0IAggBEANCAXdKAn"
@@ -87,11 +93,7 @@ def write_prepared(graph: bytes, weights: Mapping[str, bytes], folder: Path) -> 
     if weights:
         _add_weights(options, weights)
     options.optimized_model_filepath = str(folder / files.PREPARED_GRAPH)
-    for key, value in {
-        "session.optimized_model_external_initializers_file_name": files.PREPARED_WEIGHTS,
-        "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
-        "session.save_external_prepacked_constant_initializers": "1",
-    }.items():
+    for key, value in _PREPARATION.items():
         options.add_session_config_entry(key, value)
     _load(graph, options, "cpu")
 
@@ -108,17 +110,14 @@ def open_prepared(folder: Path, threads: int) -> ort.InferenceSession:
 
 
 def preparation() -> str:
-    """What a prepared graph depends on beside the graph: onnxruntime, the CPU, and how sessions are set up."""
-    cpu = [line for line in _cpuinfo() if line.lower().startswith(("model name", "flags", "features"))]
-    return repr(
-        (
-            ort.__version__,
-            platform.machine(),
-            cpu or platform.processor(),
-            _DISABLED_OPTIMIZERS["cpu"],
-            int8_saturates(),
-        )
-    )
+    """What a prepared graph depends on beside the graph: onnxruntime, the CPU, and how sessions are set up.
+
+    Where the system does not tell what its CPU can do, an entry belongs to the computer.
+    """
+    told = sorted({line for line in _cpuinfo() if line.lower().startswith(("model name", "flags", "features"))})
+    cpu = told or [platform.processor(), platform.node()]
+    setup = _PREPARATION, _DISABLED_OPTIMIZERS["cpu"], int8_saturates()
+    return repr((ort.__version__, platform.machine(), cpu, setup))
 
 
 def _options(device: str, threads: int) -> ort.SessionOptions:

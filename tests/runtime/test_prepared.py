@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+import platformdirs
 import pytest
 from conftest import TEXTS
 
@@ -21,7 +22,7 @@ from edgetune_runtime.errors import BundleError
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
-    monkeypatch.setenv(prepared.FOLDER_VARIABLE, str(folder))
+    monkeypatch.setenv(files.CACHE_VARIABLE, str(folder))
     return folder
 
 
@@ -31,7 +32,7 @@ def answers(bundle: Path | Bundle, precision: str, threads: int = 2) -> np.ndarr
 
 
 def entries(cache: Path) -> list[Path]:
-    return sorted(cache.iterdir())
+    return sorted((cache / files.PREPARED).iterdir())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -40,7 +41,7 @@ def test_answers_are_those_of_the_graph_itself(
 ) -> None:
     written, mapped = answers(bundle, precision), answers(bundle, precision)
     assert len(entries(cache)) == 1
-    monkeypatch.setenv(prepared.FOLDER_VARIABLE, "")
+    monkeypatch.setenv(files.CACHE_VARIABLE, "")
     np.testing.assert_array_equal(written, answers(bundle, precision))
     np.testing.assert_array_equal(mapped, written)
 
@@ -99,14 +100,35 @@ def test_a_damaged_bundle_is_refused_although_its_graph_is_prepared(
         answers(copied, "int8")
 
 
+def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home(*_: object, **__: object) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv(files.CACHE_VARIABLE)
+    assert prepared.cache_folder() is not None
+    monkeypatch.setattr(platformdirs, "user_cache_path", no_home)
+    assert prepared.cache_folder() is None
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_, **__: Path("~/.cache/edgetune"))
+    assert prepared.cache_folder() is None
+
+
+def test_an_engine_that_does_not_prepare_keeps_nothing(bundle: Bundle, cache: Path) -> None:
+    expected = answers(bundle, "int8")
+    shutil.rmtree(cache)
+    with Engine(bundle, "int8", prepare=False) as engine:
+        got = [list(result.scores.values()) for result in engine.classify(TEXTS, task="colour")]
+    np.testing.assert_array_equal(got, expected)
+    assert not cache.exists()
+
+
 def test_where_nothing_can_be_written_the_graph_is_loaded_as_it_is(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(prepared.FOLDER_VARIABLE, "")
+    monkeypatch.setenv(files.CACHE_VARIABLE, "")
     expected = answers(bundle, "int8")
     taken = tmp_path / "a file"
     taken.write_text("in the way")
-    monkeypatch.setenv(prepared.FOLDER_VARIABLE, str(taken / "cache"))
+    monkeypatch.setenv(files.CACHE_VARIABLE, str(taken / "cache"))
     np.testing.assert_array_equal(answers(bundle, "int8"), expected)
 
 
@@ -125,11 +147,13 @@ def test_an_interrupted_preparation_leaves_nothing(
 
 def test_entries_that_nothing_used_for_a_month_go_when_another_is_written(bundle: Bundle, cache: Path) -> None:
     month = 31 * 24 * 3600
-    for name, age in {"old": month, "young": 0}.items():
-        (cache / name).mkdir(parents=True)
-        os.utime(cache / name, (time.time() - age, time.time() - age))
+    kept = cache / files.PREPARED
+    for folder, age in {kept / "old": month, kept / "young": 0, cache / "of another program": month}.items():
+        folder.mkdir(parents=True)
+        os.utime(folder, (time.time() - age, time.time() - age))
     answers(bundle, "int8")
     assert [entry.name for entry in entries(cache) if entry.name in ("old", "young")] == ["young"]
+    assert (cache / "of another program").is_dir()
 
 
 def test_using_an_entry_keeps_it(bundle: Bundle, cache: Path) -> None:
