@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from edgetune.training import (
 from edgetune.tuner import PromptTuner
 from edgetune_export import Backbone, CheckTexts, export_bundle, load_backbone
 from edgetune_export.parity import torch_logits
+from edgetune_runtime.engine import Engine
 from edgetune_runtime.rows import LabelledText
 from edgetune_runtime.session import cpu_name, has_int8_dot_product
 from edgetune_runtime.task import Task
@@ -215,15 +217,25 @@ def exported_accuracy(backbone: Backbone, task: Task, test: list[LabelledText], 
     check = CheckTexts([row.text for row in test], [row.label for row in test])
     manifest = export_bundle(backbone, scratch / "bundle", tasks=[task], checks={task.name: check}, max_drop=1.0)
     parity = {name: graph.parity[task.name] for name, graph in manifest.graphs.items()}
-    answers = torch_logits(backbone, task, check.texts).argmax(axis=1)
-    right = np.mean([task.labels[place] == row.label for place, row in zip(answers, test, strict=True)])
+    answers = [task.labels[place] for place in torch_logits(backbone, task, check.texts).argmax(axis=1)]
+    with Engine(scratch / "bundle") as engine:
+        results = engine.classify(check.texts, task.name)
+    labels = [row.label for row in test]
     return {
-        "test": float(right),
+        "test": shared(answers, labels),
         "test_fp32": parity["fp32"].accuracy,
         "test_int8": parity["int8"].accuracy,
         "int8_agreement": parity["int8"].label_agreement,
         "fp32_logit_difference": parity["fp32"].max_logit_difference,
+        "test_default": shared([result.best for result in results], labels),
+        "default_agreement": shared([result.best for result in results], answers),
+        "rechecked": float(np.mean([result.precision != "int8" for result in results])),
     }
+
+
+def shared(some: Sequence[str], others: Sequence[str]) -> float:
+    """The share of places with the same label."""
+    return float(np.mean([one == other for one, other in zip(some, others, strict=True)]))
 
 
 @cli.command()
@@ -235,17 +247,19 @@ def table(results: Path) -> None:
     _print_summary(runs)
     click.echo(
         "\n| data | method | length | numbers trained | share | bytes a task | epochs | best dev | test, PyTorch "
-        "| test, int8 | int8 agrees | s |"
+        "| test, int8 | int8 agrees | default agrees | anew in fp32 | s |"
     )
-    click.echo("|---" * 12 + "|")
+    click.echo("|---" * 14 + "|")
     for one in runs:
         size = one.get("bytes", 4 * one["trained"])
         int8 = f"{one['test_int8']:.4f}" if "test_int8" in one else ""
-        agreement = f"{one['int8_agreement']:.1%}" if "int8_agreement" in one else ""
+        shares = [
+            f"{one[name]:.1%}" if name in one else "" for name in ("int8_agreement", "default_agreement", "rechecked")
+        ]
         click.echo(
             f"| {one['data']} | {one['method']} | {one['prompt_length'] or ''} | {one['trained']:,} | "
             f"{one['trained'] / one['backbone']:.2%} | {size:,} | {one['epochs']} | {max(one['dev']):.4f} | "
-            f"{one['test']:.4f} | {int8} | {agreement} | {one['seconds']} |"
+            f"{one['test']:.4f} | {int8} | {' | '.join(shares)} | {one['seconds']} |"
         )
     for line in sorted({f"{one['cpu']}, {one['date']}, {json.dumps(one['versions'])}" for one in runs}):
         click.echo(f"\n{line}")

@@ -19,8 +19,9 @@ import functools
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -105,7 +106,7 @@ def prepare(name: str, minilm: Path, work: Path) -> tuple[Path, Path]:
             for file in minilm.glob("*token*"):
                 shutil.copy(file, model)
         export_bundle(load_backbone(str(model)), folder / "bundle")
-        with quiet():
+        with quiet(), redirect_stdout(sys.stderr):  # nncf draws bars there
             export_plain(str(model), folder, ctranslate2=name != "GPT-2 small")
         finished.write_text(state)
     return model, folder

@@ -84,6 +84,7 @@ def evaluate(
     accuracy_answered = float(right[answered].mean()) if answered.any() else None
     coverage = float(answered.mean())
     abstaining = {"min_score": min_score, "coverage": coverage, "accuracy_answered": accuracy_answered}
+    rechecked = float(np.mean([result.precision != used for result in results]))
     truncated = sum(result.truncated for result in results)
     if truncated:
         note(f"{truncated} of {len(rows)} texts are longer than the task reads: their ends were not read")
@@ -92,6 +93,7 @@ def evaluate(
             {
                 "task": loaded.name,
                 "precision": used,
+                "rechecked": rechecked,
                 "rows": len(rows),
                 "accuracy": measured.accuracy,
                 "macro_f1": measured.macro_f1,
@@ -104,8 +106,9 @@ def evaluate(
             }
         )
         return
+    anew = f" with {rechecked:.1%} anew in fp32" if rechecked else ""
     click.echo(
-        f"task {loaded.name}, {used}: accuracy {measured.accuracy:.3f}, macro-F1 {measured.macro_f1:.3f}, "
+        f"task {loaded.name}, {used}{anew}: accuracy {measured.accuracy:.3f}, macro-F1 {measured.macro_f1:.3f}, "
         f"ECE {ece:.3f} on {len(rows):,} rows, {len(rows) / seconds:,.0f} rows/s"
     )
     if min_score is not None:

@@ -57,7 +57,11 @@ def json_option(command: Command) -> Command:
 def engine_options(command: Command) -> Command:
     """How the engine runs: `--precision`, `--device`, `--threads`."""
     options = [
-        click.option("--precision", help="Precision to run: one that the bundle has. [default: int8 where it is]"),
+        click.option(
+            "--precision",
+            help="Precision to run: one that the bundle has. [default: int8, and close calls anew in fp32, where "
+            "they are]",
+        ),
         click.option(
             "--device", default="cpu", show_default=True, help="cpu, or cuda where onnxruntime-gpu is installed."
         ),

@@ -3,6 +3,9 @@
 On a CPU each text is a run of its own, at its exact length: nothing is padded, no text has neighbours, and
 an answer depends on the text and the task alone, in every precision. One text uses all threads; many texts
 run side by side, one thread each. On a GPU texts of like length share a run.
+
+Where no precision is asked for, int8 answers, and close calls are answered anew in fp32: int8 changes the label of few
+texts, and nearly all of them are among those whose two best scores are close.
 """
 
 from __future__ import annotations
@@ -27,6 +30,10 @@ from edgetune_runtime.text import TextEncoder, Tokens
 
 _GPU_BATCH_SIZE = 32
 _BANKS_KEPT = 64  # making one takes a tenth of a millisecond
+_EXACT = "fp32"
+
+CLOSE_CALL = 0.1
+"""The difference of the two best scores below which the default precision answers anew in fp32."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class Result:
         scores: label → probability; they sum to 1.
         truncated: whether the end of the text was not read, because it was longer than the task allows.
         abstained: whether the best label's score is below the `min_score` of the call, so there is no answer.
+        precision: the precision that answered.
     """
 
     task: str
@@ -46,6 +54,7 @@ class Result:
     scores: Mapping[str, float]
     truncated: bool = False
     abstained: bool = False
+    precision: str = _EXACT
 
     @property
     def label(self) -> str | None:
@@ -67,7 +76,8 @@ class Engine:
 
     Args:
         bundle: a bundle, or its folder.
-        precision: a precision of the bundle; on a CPU int8 where it has one, on a GPU fp32.
+        precision: a precision of the bundle, for all texts. `None` is int8 on a CPU, where the bundle has it, with
+            close calls in fp32, where it has that; on a GPU fp32.
         device: "cpu" or "cuda".
         threads: CPU threads; all that the process may use.
         batch_size: most texts in one run; 1 on a CPU, 32 on a GPU. Above 1 only for graphs whose answers do
@@ -93,9 +103,11 @@ class Engine:
         if threads is not None and threads < 1:
             raise DataError(f"threads is {threads}: expected at least 1, or None for all that the process may use")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
+        rechecks = precision is None and device == "cpu" and _EXACT in self.bundle.manifest.graphs
         if precision is None and device != "cpu":
-            precision = "fp32"
+            precision = _EXACT
         self.precision = self.bundle.precision(precision)
+        self._recheck = _EXACT if rechecks and self.precision != _EXACT else None
         self.device = device
         self.threads = threads or available_threads()
         self._prepare = prepare and device == "cpu"
@@ -110,7 +122,7 @@ class Engine:
         self._encoder = TextEncoder(self.bundle.read(files.TOKENIZER), manifest.max_positions, manifest.mask_token)
         self._lock = threading.Lock()
         self._session_lock = threading.Lock()
-        self._sessions: dict[int, ort.InferenceSession] = {}
+        self._sessions: dict[tuple[str, int], ort.InferenceSession] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._banks: dict[tuple[int, ...], tuple[tuple[Task, ...], dict[str, ort.OrtValue]]] = {}
         self._in_bundle = set(self.bundle.task_names())
@@ -213,10 +225,15 @@ class Engine:
         tasks_by_name = {name: self.task(name) for name in dict.fromkeys(name for _, name in pairs)}
         tasks = [tasks_by_name[name] for _, name in pairs]
         tokens = self.encode([text for text, _ in pairs], tasks)
-        logits = self.run([(row.ids, row_task) for row, row_task in zip(tokens, tasks, strict=True)])
+        rows = [(row.ids, row_task) for row, row_task in zip(tokens, tasks, strict=True)]
+        logits, precisions = self.run(rows), [self.precision] * len(rows)
+        if self._recheck is not None:
+            close = [place for place, row_task in enumerate(tasks) if _margin(logits[place], row_task) < CLOSE_CALL]
+            for place, again in zip(close, self._run([rows[place] for place in close], self._recheck), strict=True):
+                logits[place], precisions[place] = again, self._recheck
         return [
-            _result(row_logits, row_task, row.truncated, min_score)
-            for row_logits, row_task, row in zip(logits, tasks, tokens, strict=True)
+            _result(*row, min_score)
+            for row in zip(logits, tasks, (row.truncated for row in tokens), precisions, strict=True)
         ]
 
     def encode(self, texts: Sequence[str], tasks: Sequence[Task]) -> list[Tokens]:
@@ -224,7 +241,7 @@ class Engine:
         return self._encoder.encode(texts, tasks)
 
     def run(self, rows: Sequence[tuple[Sequence[int], Task]]) -> list[Array]:
-        """Logits for rows of token ids, each with its task.
+        """Logits for rows of token ids, each with its task, all in the engine's precision.
 
         Args:
             rows: (token ids with special tokens, task) pairs.
@@ -232,12 +249,15 @@ class Engine:
         Returns:
             For each row, float32 logits of shape [labels of its task].
         """
+        return self._run(rows, self.precision)
+
+    def _run(self, rows: Sequence[tuple[Sequence[int], Task]], precision: str) -> list[Array]:
         batches = list(_batches([_Row(list(ids), task) for ids, task in rows], self.batch_size))
         if len(batches) > 1 and self.threads > 1 and self.device == "cpu":
-            session = self._session(threads=1)
+            session = self._session(precision, threads=1)
             outputs = self._side_by_side(lambda batch: self._run_batch(session, [row for _, row in batch]), batches)
         else:
-            session = self._session(self.threads)
+            session = self._session(precision, self.threads)
             outputs = (self._run_batch(session, [row for _, row in batch]) for batch in batches)
         logits: list[Array] = [np.empty(0)] * len(rows)
         for batch, output in zip(batches, outputs, strict=True):
@@ -284,16 +304,16 @@ class Engine:
         live = {id(task) for task in self._tasks.values()}
         self._banks = {key: kept for key, kept in self._banks.items() if live.issuperset(key)}
 
-    def _session(self, threads: int) -> ort.InferenceSession:
+    def _session(self, precision: str, threads: int) -> ort.InferenceSession:
         with self._session_lock:
-            if threads not in self._sessions:
-                self._sessions[threads] = self._open_session(threads)
-            return self._sessions[threads]
+            if (precision, threads) not in self._sessions:
+                self._sessions[precision, threads] = self._open_session(precision, threads)
+            return self._sessions[precision, threads]
 
-    def _open_session(self, threads: int) -> ort.InferenceSession:
+    def _open_session(self, precision: str, threads: int) -> ort.InferenceSession:
         if self._prepare:
-            return prepared.open_graph(self.bundle, self.precision, threads)
-        graph, weights = self.bundle.read_graph(self.precision)
+            return prepared.open_graph(self.bundle, precision, threads)
+        graph, weights = self.bundle.read_graph(precision)
         return open_session(graph, self.device, threads, weights)
 
     def _side_by_side(
@@ -341,7 +361,13 @@ def probabilities(logits: Array, temperature: float) -> Array:
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
-def _result(logits: Array, task: Task, truncated: bool, min_score: float) -> Result:
+def _margin(logits: Array, task: Task) -> float:
+    """The difference of the two best scores."""
+    second, best = np.partition(probabilities(logits, task.temperature), -2)[-2:]
+    return float(best - second)
+
+
+def _result(logits: Array, task: Task, truncated: bool, precision: str, min_score: float) -> Result:
     scores = dict(zip(task.labels, map(float, probabilities(logits, task.temperature)), strict=True))
     best = task.labels[int(logits.argmax())]
-    return Result(task.name, best, scores, truncated, abstained=scores[best] < min_score)
+    return Result(task.name, best, scores, truncated, scores[best] < min_score, precision)

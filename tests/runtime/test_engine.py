@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +13,8 @@ import numpy as np
 import pytest
 from conftest import TEXTS, MakeTask
 
-from edgetune_runtime import Bundle, Engine, Result
-from edgetune_runtime.engine import _BANKS_KEPT
+from edgetune_runtime import Bundle, Engine, Result, Task, contract, files
+from edgetune_runtime.engine import _BANKS_KEPT, CLOSE_CALL
 from edgetune_runtime.errors import BundleError, DataError, DeviceError, TaskError
 
 PRECISIONS = ("fp32", "int8")
@@ -244,3 +246,59 @@ def test_more_tasks_than_banks_are_kept_answer_each_time_alike(bundle: Bundle, m
         np.testing.assert_array_equal(first, again)
         assert len(np.unique(first[:, 0])) == len(tasks)
         assert len(engine._banks) == _BANKS_KEPT
+
+
+def close_and_clear(bundle: Bundle, make_task: MakeTask) -> Task:
+    """A task that is undecided in the middle of the texts."""
+    task = make_task("close", labels=2)
+    with Engine(bundle, "fp32") as engine:
+        first, second = np.stack(engine.run(tokens_of(engine, task))).T
+    middle = np.median(first - second)
+    bias = task.tensors[contract.HEAD_BIAS] + np.array([0, middle], np.float32)
+    return dataclasses.replace(task, tensors={**task.tensors, contract.HEAD_BIAS: bias})
+
+
+def tokens_of(engine: Engine, task: Task) -> list[tuple[list[int], Task]]:
+    return [(row.ids, task) for row in engine.encode(TEXTS, [task] * len(TEXTS))]
+
+
+def test_by_default_close_calls_are_answered_in_fp32_and_the_others_in_int8(
+    bundle: Bundle, make_task: MakeTask
+) -> None:
+    task = close_and_clear(bundle, make_task)
+    found = {}
+    for precision in (None, "int8", "fp32"):
+        with Engine(bundle, precision, threads=2) as engine:
+            engine.add_task(task)
+            found[precision] = engine.classify(TEXTS, task="close")
+    used = [result.precision for result in found[None]]
+    assert set(used) == {"int8", "fp32"}
+    for result, int8, fp32 in zip(found[None], found["int8"], found["fp32"], strict=True):
+        best, second = sorted(int8.scores.values(), reverse=True)
+        assert (result.precision == "fp32") == (best - second < CLOSE_CALL)
+        assert result.scores == (fp32 if result.precision == "fp32" else int8).scores
+        assert (int8.precision, fp32.precision) == ("int8", "fp32")
+
+
+def test_without_fp32_in_the_bundle_all_answers_are_int8s(
+    bundle: Bundle, bundle_folder: Path, make_task: MakeTask, tmp_path: Path
+) -> None:
+    shutil.copytree(bundle_folder, tmp_path / "bundle")
+    manifest = json.loads((tmp_path / "bundle" / files.MANIFEST).read_bytes())
+    del manifest["graphs"]["fp32"]
+    (tmp_path / "bundle" / files.MANIFEST).write_text(json.dumps(manifest))
+    task = close_and_clear(bundle, make_task)
+    with Engine(tmp_path / "bundle") as engine, Engine(bundle, "int8") as int8:
+        engine.add_task(task)
+        int8.add_task(task)
+        assert engine.classify(TEXTS, task="close") == int8.classify(TEXTS, task="close")
+
+
+def test_a_task_in_another_float_type_is_run_in_the_graphs(bundle: Bundle, make_task: MakeTask) -> None:
+    task = make_task("double", prompt=2, prefix=3)
+    double = {name: tensor.astype(np.float64) for name, tensor in task.tensors.items()}
+    with Engine(bundle, "fp32") as engine:
+        engine.add_task(task, "single")
+        engine.add_task(dataclasses.replace(task, tensors=double))
+        one, other = (scores(engine.classify(TEXTS, task=name)) for name in ("single", "double"))
+    np.testing.assert_array_equal(one, other)
