@@ -221,6 +221,11 @@ class Bundle:
         graph = self.manifest.graphs[precision]
         return [name for name in (graph.file, graph.data) if name is not None]
 
+    def has_graph(self, precision: str) -> bool:
+        """Whether a precision is in the bundle with its files: an edge device may leave out those it does not run."""
+        known = precision in self.manifest.graphs
+        return known and all((self.path / name).is_file() for name in self.graph_files(precision))
+
     def graph_bytes(self, precision: str) -> int:
         """Bytes of a precision on disk."""
         return sum((self.path / name).stat().st_size for name in self.graph_files(precision))

@@ -103,7 +103,7 @@ class Engine:
         if threads is not None and threads < 1:
             raise DataError(f"threads is {threads}: expected at least 1, or None for all that the process may use")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
-        rechecks = precision is None and device == "cpu" and _EXACT in self.bundle.manifest.graphs
+        rechecks = precision is None and device == "cpu" and self.bundle.has_graph(_EXACT)
         if precision is None and device != "cpu":
             precision = _EXACT
         self.precision = self.bundle.precision(precision)
@@ -252,6 +252,8 @@ class Engine:
         return self._run(rows, self.precision)
 
     def _run(self, rows: Sequence[tuple[Sequence[int], Task]], precision: str) -> list[Array]:
+        if not rows:  # which needs no session
+            return []
         batches = list(_batches([_Row(list(ids), task) for ids, task in rows], self.batch_size))
         if len(batches) > 1 and self.threads > 1 and self.device == "cpu":
             session = self._session(precision, threads=1)

@@ -280,13 +280,26 @@ def test_by_default_close_calls_are_answered_in_fp32_and_the_others_in_int8(
         assert (int8.precision, fp32.precision) == ("int8", "fp32")
 
 
+def test_fp32_is_not_opened_before_a_close_call(bundle: Bundle, make_task: MakeTask) -> None:
+    task = make_task("sure", labels=2)
+    sure = task.tensors[contract.HEAD_BIAS] + np.array([1000, 0], np.float32)
+    with Engine(bundle) as engine:
+        engine.add_task(dataclasses.replace(task, tensors={**task.tensors, contract.HEAD_BIAS: sure}))
+        assert {result.precision for result in engine.classify(TEXTS, task="sure")} == {"int8"}
+        assert {precision for precision, _ in engine._sessions} == {"int8"}
+
+
+@pytest.mark.parametrize("left_out", ["in the manifest", "as a file"])
 def test_without_fp32_in_the_bundle_all_answers_are_int8s(
-    bundle: Bundle, bundle_folder: Path, make_task: MakeTask, tmp_path: Path
+    bundle: Bundle, bundle_folder: Path, make_task: MakeTask, tmp_path: Path, left_out: str
 ) -> None:
     shutil.copytree(bundle_folder, tmp_path / "bundle")
-    manifest = json.loads((tmp_path / "bundle" / files.MANIFEST).read_bytes())
-    del manifest["graphs"]["fp32"]
-    (tmp_path / "bundle" / files.MANIFEST).write_text(json.dumps(manifest))
+    if left_out == "as a file":
+        (tmp_path / "bundle" / files.graph_file("fp32")).unlink()
+    else:
+        manifest = json.loads((tmp_path / "bundle" / files.MANIFEST).read_bytes())
+        del manifest["graphs"]["fp32"]
+        (tmp_path / "bundle" / files.MANIFEST).write_text(json.dumps(manifest))
     task = close_and_clear(bundle, make_task)
     with Engine(tmp_path / "bundle") as engine, Engine(bundle, "int8") as int8:
         engine.add_task(task)
