@@ -41,7 +41,7 @@ print(task.labels[int(torch_logits(backbone, task, [sys.stdin.read().strip()]).a
 WORKER = """
 import os, sys
 from edgetune_runtime import Engine
-engine = Engine(sys.argv[1], threads=1)
+engine = Engine(sys.argv[1], "int8", threads=1)
 name = engine.add_task(sys.argv[2]).name
 for _ in range(int(sys.argv[3])):
     if os.fork() == 0:

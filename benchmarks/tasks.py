@@ -50,7 +50,7 @@ def write_tasks(bundle: Bundle, method: str, count: int, folder: Path) -> list[P
 
 def resident(bundle: str, paths: list[Path]) -> dict[str, float]:
     """Load tasks and use each once; tells the seconds and the megabytes that it took."""
-    engine = Engine(bundle)
+    engine = Engine(bundle, "int8")
     warm = Task.load(paths[0]).renamed("warm")
     engine.add_task(warm)
     engine.classify([TEXT] * 4, task="warm")
@@ -74,7 +74,7 @@ def swapping(bundle: Bundle, paths: list[Path], seconds: float) -> dict[str, flo
     tasks = [Task.load(path) for path in paths[:10]]
     (row,) = random_rows(bundle, Cell("prefix", PROMPT_LENGTH, TOKENS, 1))
     times: dict[str, list[float]] = {"run_ms": [], "swap_ms": [], "run_swapped_ms": []}
-    with Engine(bundle) as engine:
+    with Engine(bundle, "int8") as engine:
         turn = 0
         began = time.perf_counter()
         while time.perf_counter() - began < seconds:
@@ -96,7 +96,7 @@ def swapping(bundle: Bundle, paths: list[Path], seconds: float) -> dict[str, flo
 def mixed(bundle: Bundle, paths: list[Path], seconds: float) -> dict[str, float]:
     """Rows a second, 32 rows of one task and of 32 tasks, taking turns."""
     rows = random_rows(bundle, Cell("prefix", PROMPT_LENGTH, TOKENS, MIXED_ROWS))
-    with Engine(bundle) as engine:
+    with Engine(bundle, "int8") as engine:
         tasks = [engine.add_task(path) for path in paths[:MIXED_ROWS]]
         contenders = {
             "one_task": [(row, tasks[0]) for row in rows],
