@@ -42,9 +42,9 @@ from edgetune_runtime import Bundle
 from edgetune_runtime.session import available_threads
 
 TURNS = 3
-SMALL = ((1, 12), (1, 32), (1, 128), (16, 32))
-SIZES = {"MiniLM": (*SMALL, (32, 128)), "BERT-base": SMALL, "GPT-2 small": SMALL}
-"""Batch and tokens; at 32 × 128 the larger models take minutes a cell."""
+SMALL, LARGE = ((1, 12), (1, 32), (1, 128), (16, 32)), (32, 128)
+SIZES = {"MiniLM": (*SMALL, LARGE), "BERT-base": SMALL, "GPT-2 small": SMALL}
+"""Batch and tokens. The large size takes the larger models minutes a cell: `--large` runs it."""
 LENGTHS = (0, 20, 100)
 QUICK_SIZES, QUICK_LENGTHS = ((1, 32), (16, 32)), (0, 20)
 
@@ -193,15 +193,19 @@ def report(name: str, cells: list[dict[str, Any]], peak: Mapping[str, float]) ->
 @click.option("--model", "names", type=click.Choice(MODELS), multiple=True, help="[default: all]")
 @click.option("--threads", type=click.IntRange(1), help="Threads of each contender. [default: all]")
 @click.option("--seconds", default=1.0, show_default=True, help="Time for each contender in each cell.")
+@click.option("--large", is_flag=True, help="32 × 128 alone: minutes a cell for all but MiniLM.")
 @click.option("--quick", is_flag=True, help="MiniLM alone, two sizes, two prompt lengths.")
-def main(minilm: Path, work: Path, names: tuple[str, ...], threads: int | None, seconds: float, quick: bool) -> None:
+def main(
+    minilm: Path, work: Path, names: tuple[str, ...], threads: int | None, seconds: float, large: bool, quick: bool
+) -> None:
     """Compare latencies."""
     threads = threads or available_threads()
     figures = ceiling.gops(threads)
     peak = {precision: max(both[precision] for both in figures.values()) for precision in ("fp32", "int8")}
     found = {}
     for name in names or (MODELS[:1] if quick else MODELS):
-        cells = product(QUICK_SIZES, QUICK_LENGTHS) if quick else product(SIZES[name], LENGTHS)
+        sizes = (LARGE,) if large else SIZES[name]
+        cells = product(QUICK_SIZES, QUICK_LENGTHS) if quick else product(sizes, LENGTHS)
         found[name] = measure(name, minilm, work, cells, threads, seconds)
         click.echo(report(name, found[name], peak) + "\n")
     click.echo(f"Ceiling: {peak['fp32']:.0f} GOP/s in fp32, {peak['int8']:.0f} in int8.")

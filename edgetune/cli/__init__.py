@@ -11,6 +11,7 @@ from edgetune.cli.classify import classify
 from edgetune.cli.demo import demo
 from edgetune.cli.evaluate import evaluate
 from edgetune.cli.export import export
+from edgetune.cli.serve import serve
 from edgetune.cli.tasks import tasks
 from edgetune.cli.train import train
 from edgetune_runtime.errors import EdgetuneError
@@ -28,7 +29,7 @@ def cli() -> None:
     """
 
 
-for command in (train, export, classify, evaluate, bench, tasks, demo):
+for command in (train, export, classify, serve, evaluate, bench, tasks, demo):
     cli.add_command(command)
 
 

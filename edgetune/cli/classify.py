@@ -13,7 +13,7 @@ import click
 from edgetune.cli.options import FILE, engine_options, find_task, min_score_option, note, print_json
 
 if TYPE_CHECKING:
-    from edgetune_runtime.engine import Engine, Result
+    from edgetune_runtime.engine import Engine
     from edgetune_runtime.rows import Request
 
 
@@ -107,13 +107,7 @@ def _answers(engine: Engine, requests: list[Request], default: str | None, min_s
                 "task": result.task,
                 "label": result.label,
                 "scores": {label: round(score, 6) for label, score in result.scores.items()},
-                "status": _status(result),
+                "status": result.status,
             }
         )
     return answers
-
-
-def _status(result: Result) -> str:
-    if result.abstained:
-        return "abstained"
-    return "truncated" if result.truncated else "ok"

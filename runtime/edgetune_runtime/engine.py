@@ -10,12 +10,14 @@ texts, and nearly all of them are among those whose two best scores are close.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 import numpy as np
 import onnxruntime as ort
@@ -31,6 +33,8 @@ from edgetune_runtime.text import TextEncoder, Tokens
 _GPU_BATCH_SIZE = 32
 _BANKS_KEPT = 64  # making one takes a tenth of a millisecond
 _EXACT = "fp32"
+
+Status = Literal["ok", "truncated", "abstained"]
 
 CLOSE_CALL = 0.1
 """The difference of the two best scores below which the default precision answers anew in fp32."""
@@ -60,6 +64,17 @@ class Result:
     def label(self) -> str | None:
         """The answer: the most probable label, or `None` where the task abstained."""
         return None if self.abstained else self.best
+
+    @property
+    def status(self) -> Status:
+        """What became of the text: "abstained" also where it was truncated."""
+        if self.abstained:
+            return "abstained"
+        return "truncated" if self.truncated else "ok"
+
+    def at(self, min_score: float) -> Result:
+        """The same, abstaining where the best label's score is below `min_score`."""
+        return dataclasses.replace(self, abstained=self.scores[self.best] < min_score)
 
 
 @dataclass(frozen=True)
@@ -225,16 +240,38 @@ class Engine:
         tasks_by_name = {name: self.task(name) for name in dict.fromkeys(name for _, name in pairs)}
         tasks = [tasks_by_name[name] for _, name in pairs]
         tokens = self.encode([text for text, _ in pairs], tasks)
-        rows = [(row.ids, row_task) for row, row_task in zip(tokens, tasks, strict=True)]
-        logits, precisions = self.run(rows), [self.precision] * len(rows)
+        results = self.answer(list(zip(tokens, tasks, strict=True)))
+        return [result.at(min_score) for result in results]
+
+    def answer(self, rows: Sequence[tuple[Tokens, Task]], threads: int | None = None) -> list[Result]:
+        """Classify texts that `encode` tokenized, each by the task given with it.
+
+        Args:
+            rows: (tokens, task) pairs.
+            threads: CPU threads inside a run, and the rows one after the other; all threads by default, several rows
+                side by side.
+        """
+        ids = [(tokens.ids, task) for tokens, task in rows]
+        logits, precisions = self._run(ids, self.precision, threads), [self.precision] * len(rows)
         if self._recheck is not None:
-            close = [place for place, row_task in enumerate(tasks) if _margin(logits[place], row_task) < CLOSE_CALL]
-            for place, again in zip(close, self._run([rows[place] for place in close], self._recheck), strict=True):
-                logits[place], precisions[place] = again, self._recheck
+            close = [place for place, (_, task) in enumerate(rows) if _margin(logits[place], task) < CLOSE_CALL]
+            anew = self._run([ids[place] for place in close], self._recheck, threads)
+            for place, values in zip(close, anew, strict=True):
+                logits[place], precisions[place] = values, self._recheck
         return [
-            _result(*row, min_score)
-            for row in zip(logits, tasks, (row.truncated for row in tokens), precisions, strict=True)
+            _result(values, task, tokens, precision)
+            for values, (tokens, task), precision in zip(logits, rows, precisions, strict=True)
         ]
+
+    def open(self, *threads: int) -> None:
+        """Open all that runs of so many threads need, so that no text waits for it.
+
+        Raises:
+            BundleError: a graph is missing or damaged.
+        """
+        for precision in filter(None, (self.precision, self._recheck)):
+            for number in threads:
+                self._session(precision, number)
 
     def encode(self, texts: Sequence[str], tasks: Sequence[Task]) -> list[Tokens]:
         """Token ids of texts, each as its own task reads it."""
@@ -251,15 +288,17 @@ class Engine:
         """
         return self._run(rows, self.precision)
 
-    def _run(self, rows: Sequence[tuple[Sequence[int], Task]], precision: str) -> list[Array]:
+    def _run(
+        self, rows: Sequence[tuple[Sequence[int], Task]], precision: str, threads: int | None = None
+    ) -> list[Array]:
         if not rows:  # which needs no session
             return []
         batches = list(_batches([_Row(list(ids), task) for ids, task in rows], self.batch_size))
-        if len(batches) > 1 and self.threads > 1 and self.device == "cpu":
+        if threads is None and len(batches) > 1 and self.threads > 1 and self.device == "cpu":
             session = self._session(precision, threads=1)
             outputs = self._side_by_side(lambda batch: self._run_batch(session, [row for _, row in batch]), batches)
         else:
-            session = self._session(precision, self.threads)
+            session = self._session(precision, threads or self.threads)
             outputs = (self._run_batch(session, [row for _, row in batch]) for batch in batches)
         logits: list[Array] = [np.empty(0)] * len(rows)
         for batch, output in zip(batches, outputs, strict=True):
@@ -369,7 +408,6 @@ def _margin(logits: Array, task: Task) -> float:
     return float(best - second)
 
 
-def _result(logits: Array, task: Task, truncated: bool, precision: str, min_score: float) -> Result:
+def _result(logits: Array, task: Task, tokens: Tokens, precision: str) -> Result:
     scores = dict(zip(task.labels, map(float, probabilities(logits, task.temperature)), strict=True))
-    best = task.labels[int(logits.argmax())]
-    return Result(task.name, best, scores, truncated, scores[best] < min_score, precision)
+    return Result(task.name, task.labels[int(logits.argmax())], scores, tokens.truncated, precision=precision)

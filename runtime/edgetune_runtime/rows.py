@@ -87,7 +87,11 @@ def _no_constant(name: str) -> None:
 
 def is_unicode(text: str) -> bool:
     """Whether a string is text: JSON can also spell halves of surrogate pairs, which no tokenizer takes."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _csv_records(path: Path, content: str) -> Iterator[tuple[int, Any]]:

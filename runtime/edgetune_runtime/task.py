@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,11 @@ class Task:
     def num_parameters(self) -> int:
         """Numbers that the task stores."""
         return sum(int(tensor.size) for tensor in self.tensors.values())
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the task's file, its version."""
+        return files.sha256(self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """The task as the bytes of a `.safetensors` file; equal tasks give equal bytes."""

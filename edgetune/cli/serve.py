@@ -1,0 +1,91 @@
+"""`edgetune serve`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgetune.cli.options import FILE, engine_options, needs, note
+
+
+@click.command()
+@click.argument("bundle", type=FILE)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any that is free.")
+@click.option(
+    "--api-key",
+    "api_keys",
+    multiple=True,
+    envvar="EDGETUNE_API_KEY",
+    help="A key of which clients send one as 'Authorization: Bearer KEY'; may be repeated. Better set in the "
+    "environment, as EDGETUNE_API_KEY. [default: everyone may ask]",
+)
+@click.option("--allow-task-changes", is_flag=True, help="Let clients that have --task-key load and unload tasks.")
+@click.option("--task-key", envvar="EDGETUNE_TASK_KEY", help="The key for that; better set as EDGETUNE_TASK_KEY.")
+@click.option(
+    "--queue-seconds", type=click.FloatRange(0, min_open=True), help="Longest wait in the queue. [default: 1]"
+)
+@click.option("--queue-rows", type=click.IntRange(1), help="Most texts that wait. [default: 1024]")
+@click.option("--max-rows", type=click.IntRange(1), help="Most texts of one request. [default: 256]")
+@click.option("--max-characters", type=click.IntRange(1), help="Most characters of one text. [default: 20000]")
+@click.option("--drain-seconds", type=click.FloatRange(0), help="Time not ready before the end. [default: 1]")
+@click.option("--access-log/--no-access-log", default=True, show_default=True, help="A line for every request.")
+@engine_options
+def serve(
+    bundle: Path,
+    host: str,
+    port: int,
+    api_keys: tuple[str, ...],
+    allow_task_changes: bool,
+    task_key: str | None,
+    queue_seconds: float | None,
+    queue_rows: int | None,
+    max_rows: int | None,
+    max_characters: int | None,
+    drain_seconds: float | None,
+    access_log: bool,
+    precision: str | None,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Serve the tasks of BUNDLE over HTTP, without PyTorch, until SIGTERM or Ctrl-C.
+
+    A page for people is at /; POST /v1/classify and /v2/models/TASK/infer (Open Inference Protocol) answer programs,
+    /metrics Prometheus, /openapi.json says all. Logs are JSON lines on stderr. When more comes than the machine can
+    do, requests are refused at once with 429; what was accepted is answered, also on SIGTERM.
+
+    \b
+    Example:
+      edgetune serve bundle --port 8000
+      curl localhost:8000/v1/classify -H 'content-type: application/json' \\
+        -d '{"model": "sentiment", "input": "it broke again"}'
+    """
+    if allow_task_changes and not task_key:
+        raise click.UsageError("--allow-task-changes needs a key: set EDGETUNE_TASK_KEY, or --task-key")
+    given = {
+        "queue_s": queue_seconds,
+        "queue_rows": queue_rows,
+        "max_rows": max_rows,
+        "max_characters": max_characters,
+        "drain_s": drain_seconds,
+    }
+    with needs("serve"):
+        from edgetune.server.lifecycle import listen, log_to_stderr
+        from edgetune.server.lifecycle import serve as run
+        from edgetune.server.service import Service
+        from edgetune.server.settings import Settings
+    from edgetune_runtime.engine import Engine
+
+    settings = Settings(
+        api_keys=tuple(filter(None, api_keys)),
+        task_key=task_key if allow_task_changes else None,
+        **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
+    )
+    log_to_stderr(access_log)
+    if not settings.api_keys and host not in ("127.0.0.1", "::1", "localhost"):
+        note(f"warning: everyone who reaches {host} may ask: set EDGETUNE_API_KEY to change that")
+    with Engine(bundle, precision, device, threads) as engine, listen(host, port) as listener:
+        service = Service(engine, settings)
+        address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        run(service, listener, lambda: note(f"{bundle}: {len(service.catalog.tasks())} tasks on {address}"))

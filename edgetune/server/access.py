@@ -1,0 +1,93 @@
+"""Before and after every request: is the server ready, may this client ask, what came of it."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import time
+from collections.abc import Iterable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from edgetune.server.errors import RequestError
+from edgetune.server.responses import error_response
+from edgetune.server.service import Service
+
+OPEN_PATHS = frozenset({"/", "/page.js", "/page.css", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
+"""Paths that need no key and answer in every phase; none of them tells anything of the tasks."""
+
+TASK_CHANGES = "/v2/repository/models/"
+"""Paths that begin so change tasks, and need the key for that."""
+
+_ALWAYS = OPEN_PATHS | {"/metrics"}
+_log = logging.getLogger("edgetune.access")
+
+
+class Access:
+    """Wraps the application.
+
+    Args:
+        app: the application.
+        service: what it serves.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        began = time.monotonic()
+        status = 0
+        state = scope.setdefault("state", {})
+
+        async def counting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if not self._service.ready:
+                    message["headers"] = [*message["headers"], (b"connection", b"close")]
+            await send(message)
+
+        try:
+            refusal = self._refusal(scope)
+            app = self._app if refusal is None else error_response(refusal, scope)
+            await app(scope, receive, counting)
+        finally:
+            self._note(scope, status, time.monotonic() - began)
+            if "reason" in state:
+                self._service.metrics.failures.labels(state["reason"]).inc()
+
+    def _refusal(self, scope: Scope) -> RequestError | None:
+        path: str = scope["path"]
+        settings = self._service.settings
+        if path not in _ALWAYS and not self._service.ready:
+            return self._service.not_ready()
+        if path.startswith(TASK_CHANGES):
+            if settings.task_key is None:
+                return RequestError(403, "forbidden", "tasks cannot be changed: start with --allow-task-changes")
+            keys: Iterable[str] = (settings.task_key,)
+        else:
+            keys = settings.api_keys
+        if path in OPEN_PATHS or not keys or _has_key(scope, keys):
+            return None
+        return RequestError(
+            401, "unauthorized", "expected the header 'Authorization: Bearer KEY'", {"www-authenticate": "Bearer"}
+        )
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("endpoint"), "__name__", "none")
+        metrics = self._service.metrics
+        metrics.requests.labels(route, str(status)).inc()
+        metrics.request_seconds.observe(seconds)
+        if _log.isEnabledFor(logging.INFO):
+            client = scope["client"] or ("", 0)
+            line = {"method": scope["method"], "path": scope["path"], "status": status, "ms": round(seconds * 1e3, 3)}
+            _log.info({**line, "client": client[0], **scope["state"]})
+
+
+def _has_key(scope: Scope, keys: Iterable[str]) -> bool:
+    sent = [value for name, value in scope["headers"] if name == b"authorization"]
+    if len(sent) != 1 or sent[0][:7].lower() != b"bearer ":
+        return False
+    return any(hmac.compare_digest(sent[0][7:].strip(), key.encode()) for key in keys)

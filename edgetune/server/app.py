@@ -1,0 +1,231 @@
+"""The routes."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib import resources
+from importlib.metadata import version
+from typing import TypeVar
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from edgetune.server import messages, metrics
+from edgetune.server.access import TASK_CHANGES, Access
+from edgetune.server.errors import RequestError, too_large, unusable
+from edgetune.server.openapi import document
+from edgetune.server.responses import error_response, json_response
+from edgetune.server.scheduler import Ticket
+from edgetune.server.service import Service
+from edgetune_runtime.engine import Result
+from edgetune_runtime.task import Task
+
+Message = TypeVar("Message")
+
+_PAGE = {
+    "/": ("index.html", "text/html"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/page.css": ("page.css", "text/css"),
+}
+_POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+
+def build_app(service: Service) -> ASGIApp:
+    """The whole application of a service."""
+    routes = Routes(service)
+    model = "/v2/models/{task}"
+    found = [
+        Route("/v2", routes.server_metadata),
+        Route("/v2/health/live", routes.live),
+        Route("/v2/health/ready", routes.ready),
+        Route("/v1/classify", routes.classify, methods=["POST"]),
+        Route("/v2/repository/index", routes.repository_index, methods=["POST"]),
+        Route(TASK_CHANGES + "{task}/load", routes.load_task, methods=["POST"]),
+        Route(TASK_CHANGES + "{task}/unload", routes.unload_task, methods=["POST"]),
+        Route("/tasks", routes.tasks),
+        Route("/metrics", routes.metrics),
+        Route("/openapi.json", routes.openapi),
+    ]
+    for path in (model, model + "/versions/{version}"):
+        found += [
+            Route(path + "/infer", routes.infer, methods=["POST"]),
+            Route(path + "/ready", routes.model_ready),
+            Route(path, routes.model_metadata),
+        ]
+    found += [Route(path, routes.page) for path in _PAGE]
+    app = Starlette(
+        routes=found,
+        exception_handlers={RequestError: _refused, HTTPException: _refused_by_starlette, Exception: _failed},
+    )
+    app.router.redirect_slashes = False
+    return Access(app, service)
+
+
+class Routes:
+    """What is done for each route.
+
+    Args:
+        service: what is served.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._catalog = service.catalog
+        self._scheduler = service.scheduler
+        self._settings = service.settings
+        self._openapi = json_response(document(service.settings))
+
+    async def server_metadata(self, request: Request) -> Response:
+        """Name, version and extensions of the server."""
+        return json_response(
+            {"name": "edgetune", "version": version("edgetune"), "extensions": ["model_repository", "classify"]}
+        )
+
+    async def live(self, request: Request) -> Response:
+        """The process answers."""
+        return json_response({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        """Requests are taken."""
+        return json_response({"ready": self._service.ready}, 200 if self._service.ready else 503)
+
+    async def model_metadata(self, request: Request) -> Response:
+        """A task as the protocol describes a model."""
+        return json_response(messages.model_metadata(self._task(request)))
+
+    async def model_ready(self, request: Request) -> Response:
+        """Whether a task answers."""
+        task = self._task(request)
+        return json_response({"name": task.name, "ready": True})
+
+    async def infer(self, request: Request) -> Response:
+        """Classify, in the Open Inference Protocol."""
+        task = self._task(request)
+        message = await self._message(request, messages.InferRequest)
+        outputs = message.output_names()
+        ticket = self._submit(message.texts(), task)
+        results = await self._answer(request, ticket)
+        return json_response(messages.infer_response(message.id, outputs, task, results), headers=_timing(ticket))
+
+    async def classify(self, request: Request) -> Response:
+        """Classify, in the shape of vLLM's route."""
+        message = await self._message(request, messages.ClassifyRequest)
+        if not 0 <= message.min_score <= 1:
+            raise unusable(f"min_score is {message.min_score}: expected a probability, from 0 to 1")
+        task = self._catalog.task(message.model)
+        ticket = self._submit(message.texts(), task)
+        results = [result.at(message.min_score) for result in await self._answer(request, ticket)]
+        return json_response(messages.classify_response(task, results, ticket.tokens), headers=_timing(ticket))
+
+    async def tasks(self, request: Request) -> Response:
+        """All tasks."""
+        return json_response({"tasks": list(map(messages.task_summary, self._catalog.tasks()))})
+
+    async def repository_index(self, request: Request) -> Response:
+        """All tasks, in the shape of Triton's model repository."""
+        return json_response([messages.RepositoryModel(task.name, task.sha256) for task in self._catalog.tasks()])
+
+    async def load_task(self, request: Request) -> Response:
+        """Load a task, or replace the one of that name; the body is its file."""
+        data = await self._body(request, self._settings.max_task_bytes)
+        task = await asyncio.to_thread(self._catalog.put, request.path_params["task"], data)
+        self._service.metrics.task_changes.labels("load").inc()
+        return json_response(messages.task_summary(task))
+
+    async def unload_task(self, request: Request) -> Response:
+        """Take a task out of service and out of the bundle."""
+        await asyncio.to_thread(self._catalog.remove, request.path_params["task"])
+        self._service.metrics.task_changes.labels("unload").inc()
+        return json_response({})
+
+    async def metrics(self, request: Request) -> Response:
+        """Figures for Prometheus."""
+        return Response(self._service.metrics.exposition(), headers={"content-type": metrics.CONTENT_TYPE})
+
+    async def openapi(self, request: Request) -> Response:
+        """The description of all this."""
+        return self._openapi
+
+    async def page(self, request: Request) -> Response:
+        """The page for people."""
+        file, media_type = _PAGE[request.scope["path"]]
+        content = (resources.files("edgetune.server") / "page" / file).read_bytes()
+        return Response(content, 200, {"content-security-policy": _POLICY, "cache-control": "no-cache"}, media_type)
+
+    def _task(self, request: Request) -> Task:
+        return self._catalog.task(request.path_params["task"], request.path_params.get("version"))
+
+    def _submit(self, texts: list[str], task: Task) -> Ticket:
+        messages.check_texts(texts, self._settings)
+        return self._scheduler.submit(texts, [task] * len(texts))
+
+    async def _answer(self, request: Request, ticket: Ticket) -> list[Result]:
+        gone = asyncio.ensure_future(request.receive())  # the body is read: what comes next is the end
+        try:
+            await asyncio.wait((ticket.answer, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not ticket.answer.done():
+                raise _client_gone()
+            results = ticket.answer.result()
+        finally:
+            gone.cancel()
+            ticket.cancel()
+        self._service.metrics.rows.inc(len(results))
+        self._service.metrics.tokens.inc(ticket.tokens)
+        request.scope["state"] |= {"rows": len(results), "tokens": ticket.tokens, "task": results[0].task}
+        return results
+
+    async def _message(self, request: Request, kind: type[Message]) -> Message:
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise RequestError(415, "media_type", "expected the header 'Content-Type: application/json'")
+        self._scheduler.check_room()  # before anything is read for nothing
+        return messages.decode(await self._body(request, self._settings.max_body_bytes), kind)
+
+    async def _body(self, request: Request, limit: int) -> bytes:
+        announced = request.headers.get("content-length", "0")
+        if announced.isdigit() and int(announced) > limit:
+            raise too_large(f"the body has {announced} bytes: expected at most {limit}")
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._settings.client_s):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > limit:
+                        raise too_large(f"the body has more than {limit} bytes: expected at most that")
+        except TimeoutError as error:
+            late = f"the body did not come within {self._settings.client_s:g} s"
+            raise RequestError(408, "slow_client", late, {"connection": "close"}) from error
+        except ClientDisconnect as error:
+            raise _client_gone() from error
+        return bytes(body)
+
+
+def _timing(ticket: Ticket) -> dict[str, str]:
+    """https://www.w3.org/TR/server-timing/, in milliseconds."""
+    return {"server-timing": f"queue;dur={ticket.queue_s * 1e3:.2f}, run;dur={ticket.run_s * 1e3:.2f}"}
+
+
+def _client_gone() -> RequestError:
+    return RequestError(499, "client_gone", "the client went away")  # nobody reads it: it is for the log
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestError):
+        raise error
+    return error_response(error, request.scope)
+
+
+async def _refused_by_starlette(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    wrong = "there is nothing at this path: /openapi.json describes what there is"
+    message = {404: wrong, 405: f"{request.method} is not for this path: expected {(error.headers or {}).get('Allow')}"}
+    refusal = RequestError(error.status_code, "path", message.get(error.status_code, error.detail), error.headers)
+    return error_response(refusal, request.scope)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return error_response(RequestError(500, "failed", "the server failed: its log says why"), request.scope)

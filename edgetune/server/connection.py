@@ -1,0 +1,125 @@
+"""One client's connection: uvicorn's, with bounds on how long a header may be and how slowly it may come.
+
+uvicorn bounds neither. Bodies are bounded where they are read, in `app`.
+"""
+
+from __future__ import annotations
+
+from asyncio import TimerHandle, Transport
+from http import HTTPStatus
+from typing import ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from edgetune.server.messages import Error, encode
+from edgetune.server.metrics import Metrics
+from edgetune.server.settings import Settings
+
+
+class Connection(HttpToolsProtocol):
+    """A connection; `bound` gives a class with the limits of a server."""
+
+    settings: ClassVar[Settings]
+    metrics: ClassVar[Metrics]
+
+    _timer: TimerHandle | None = None
+    _header_bytes = 0
+    _in_header = True
+    _refused = False
+
+    @classmethod
+    def bound(cls, settings: Settings, metrics: Metrics) -> type[Connection]:
+        """The class for connections of one server."""
+        return type("BoundConnection", (cls,), {"settings": settings, "metrics": metrics})
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """A client came."""
+        super().connection_made(transport)
+        if len(self.connections) > self.settings.max_connections:
+            self._refuse(HTTPStatus.TOO_MANY_REQUESTS, "busy", "too many connections: come again later")
+        else:
+            self._expect_header()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        if self._refused:
+            return
+        if self._in_header:
+            self._header_bytes += len(data)
+            if self._timer is None:
+                self._expect_header()
+        super().data_received(data)
+        # A header that ended in these bytes was measured there.
+        if self._in_header and self._header_bytes > self.settings.max_header_bytes:
+            self._refuse_header()
+
+    def on_headers_complete(self) -> None:
+        """A request's header is whole."""
+        self._stop_timer()
+        self._in_header = False
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > self.settings.max_header_bytes:
+            self._refuse_header()
+        if not self._refused:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a body came."""
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """A request is whole; what comes next is another one's header."""
+        self._in_header, self._header_bytes = True, 0
+        if not self._refused:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """An answer is sent: what is left of its request is not waited for."""
+        unread = self.cycle.more_body and not self.pipeline
+        super().on_response_complete()
+        if unread and not self.transport.is_closing():
+            self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is no HTTP."""
+        self._refuse(HTTPStatus.BAD_REQUEST, "malformed", "this is not sound HTTP")
+
+    def _expect_header(self) -> None:
+        self._timer = self.loop.call_later(self.settings.client_s, self._late)
+
+    def _late(self) -> None:
+        self._timer = None
+        if self._header_bytes:
+            late = f"the header did not come within {self.settings.client_s:g} s"
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, "slow_client", late)
+        else:
+            self.transport.close()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _refuse_header(self) -> None:
+        limit = f"the header is larger than {self.settings.max_header_bytes} bytes"
+        self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", limit)
+
+    def _refuse(self, status: HTTPStatus, reason: str, message: str) -> None:
+        if self._refused:
+            return
+        self._refused = True
+        self._stop_timer()
+        self.metrics.requests.labels("none", str(int(status))).inc()
+        self.metrics.failures.labels(reason).inc()
+        body = encode(Error(message))
+        head = f"HTTP/1.1 {int(status)} {status.phrase}\r\ncontent-type: application/json\r\n"
+        head += f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        if self.cycle is None or self.cycle.response_complete:  # else this would go into another answer
+            self.transport.write(head.encode() + body)
+        self.transport.close()

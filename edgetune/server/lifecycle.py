@@ -1,0 +1,136 @@
+"""How a server begins and ends: 503 until it is ready; on SIGTERM 503 again, until what was accepted is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from edgetune.server.app import build_app
+from edgetune.server.connection import Connection
+from edgetune.server.service import Service
+from edgetune_runtime.errors import EdgetuneError
+
+_log = logging.getLogger("edgetune.server")
+_BACKLOG = 1024
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        EdgetuneError: the address cannot be had.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise EdgetuneError(
+            f"{host}:{port} cannot be listened on ({error}): choose another --host or --port"
+        ) from error
+
+
+def serve(service: Service, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+    """Serve until a signal says to end; a second one ends at once.
+
+    Args:
+        service: what is served.
+        listener: where; it is closed in the end.
+        on_ready: called when requests are taken.
+
+    Raises:
+        EdgetuneError: the service cannot start.
+    """
+    settings = service.settings
+    config = uvicorn.Config(
+        build_app(service),
+        http=Connection.bound(settings, service.metrics),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]  # it is only waited for
+    )
+    server = _Server(config, service, on_ready)
+    server.run(sockets=[listener])
+    if server.problem is not None:
+        raise server.problem
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, service: Service, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.problem: BaseException | None = None
+        self._service = service
+        self._on_ready = on_ready
+        self._drain_from = 0.0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._starting = asyncio.create_task(asyncio.to_thread(self._start))
+        self._starting.add_done_callback(self._started)
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._service.draining:
+            waited = time.monotonic() - self._drain_from >= self._service.settings.drain_s
+            self.should_exit |= waited and self._service.scheduler.idle
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        await asyncio.to_thread(self._service.scheduler.close)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._service.draining:
+            self.should_exit = self.force_exit = True
+        else:
+            self._drain_from = time.monotonic()
+            self._service.drain()
+
+    def _start(self) -> None:
+        for problem in self._service.start():
+            _log.warning({"event": "task_left_out", "error": problem})
+
+    def _started(self, starting: asyncio.Task[None]) -> None:
+        self.problem = starting.exception()
+        if self.problem is not None:
+            self.should_exit = True
+        elif self._service.ready:
+            self._on_ready()
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A record as JSON."""
+        told = record.msg if isinstance(record.msg, dict) else {"event": record.getMessage()}
+        line = {"time": round(record.created, 3), "level": record.levelname.lower(), "logger": record.name, **told}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def log_to_stderr(requests: bool) -> None:
+    """Log as JSON lines on stderr.
+
+    Args:
+        requests: whether every request has a line; failures of the server and left out tasks always do.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    for name, level in (("edgetune", logging.INFO), ("uvicorn", logging.ERROR)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)
+    logging.getLogger("edgetune.access").setLevel(logging.INFO if requests else logging.ERROR)

@@ -1,0 +1,46 @@
+"""What the server counts, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1, 2, 4)
+_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+class Metrics:
+    """Counters of one server.
+
+    Args:
+        queue_rows: gives how many texts wait.
+    """
+
+    def __init__(self, queue_rows: Callable[[], float]) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody reads
+        self._registry = registry = CollectorRegistry()
+        self.requests = Counter("edgetune_requests", "Requests answered.", ["route", "status"], registry=registry)
+        self.failures = Counter("edgetune_failures", "Requests not answered well.", ["reason"], registry=registry)
+        self.rows = Counter("edgetune_rows", "Texts answered.", registry=registry)
+        self.tokens = Counter("edgetune_tokens", "Tokens of texts answered.", registry=registry)
+        self.task_changes = Counter("edgetune_task_changes", "Tasks loaded or unloaded.", ["change"], registry=registry)
+        self.request_seconds = _seconds("edgetune_request_seconds", "From a request's header to its answer.", registry)
+        self.queue_seconds = _seconds("edgetune_queue_seconds", "A text's wait for its run.", registry)
+        self.tokenizing_seconds = _seconds("edgetune_tokenizing_seconds", "Tokenizing of a run's texts.", registry)
+        self.inference_seconds = _seconds("edgetune_inference_seconds", "A run of the backbone.", registry)
+        self.batch_rows = Histogram("edgetune_batch_rows", "Texts in a run.", buckets=_COUNTS, registry=registry)
+        self.batch_tokens = Histogram("edgetune_batch_tokens", "Tokens in a run.", buckets=_COUNTS, registry=registry)
+        queue = Gauge("edgetune_queue_rows", "Texts that wait for their run.", registry=registry)
+        queue.set_function(queue_rows)
+
+    def exposition(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+def _seconds(name: str, what: str, registry: CollectorRegistry) -> Histogram:
+    return Histogram(name, what, buckets=_SECONDS, registry=registry)

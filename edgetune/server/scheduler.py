@@ -1,0 +1,237 @@
+"""When a text runs: one queue for all requests and tasks, bounded, with deadlines.
+
+On a CPU a text is a run of its own, and there are as many runs at a time as threads, one thread each; a text that
+finds the machine idle gets all threads. Where the engine batches (GPU) a run takes what waits, up to a budget of
+tokens. Texts run in the order in which they came. A request is accepted whole or refused at once, when what waits
+before it would take longer than the deadline; texts of a client that went away, or that waited too long, do not run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from edgetune.server.errors import RequestError, busy, draining
+from edgetune.server.metrics import Metrics
+from edgetune_runtime.engine import Engine, Result
+from edgetune_runtime.task import Task
+
+_BATCH_TOKENS = 16_384
+_CHARACTERS_A_TOKEN = 4
+_ROW_TOKENS = 8  # what a text costs beside its tokens
+_SMOOTHING = 0.05
+
+
+class Ticket:
+    """One request's texts on their way through the queue.
+
+    Attributes:
+        answer: becomes the results, in the order of the texts, or the error; belongs to the event loop.
+        queue_s: how long the first of the texts waited.
+        run_s: how long runs took, all texts together.
+        tokens: tokens of all texts.
+    """
+
+    def __init__(self, rows: int, deadline: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.answer: asyncio.Future[list[Result]] = self._loop.create_future()
+        self.results: list[Result | None] = [None] * rows
+        self.came = time.monotonic()
+        self.deadline = deadline
+        self.begun = False
+        self.over = False
+        self.left = rows
+        self.queue_s = 0.0
+        self.run_s = 0.0
+        self.tokens = 0
+
+    def cancel(self) -> None:
+        """Nobody waits for the answer any more: texts that have not begun do not run. In the event loop."""
+        self.over = True
+        self.answer.cancel()
+
+    def finish(self, error: Exception | None = None) -> None:
+        """Hand the answer to whom it was promised, from any thread."""
+        self.over = True
+        self._loop.call_soon_threadsafe(self._settle, error)
+
+    def _settle(self, error: Exception | None) -> None:
+        if self.answer.done():
+            return
+        if error is not None:
+            self.answer.set_exception(error)
+        else:
+            self.answer.set_result([result for result in self.results if result is not None])
+
+
+@dataclass(frozen=True)
+class _Row:
+    ticket: Ticket
+    place: int
+    text: str
+    task: Task
+    tokens: int = field(compare=False)  # about how many
+
+
+class Scheduler:
+    """Runs texts on an engine.
+
+    Args:
+        engine: the engine; the scheduler is the only one that runs it.
+        queue_rows: most texts that wait.
+        queue_s: longest that a request waits for the first of its texts to run.
+    """
+
+    def __init__(self, engine: Engine, queue_rows: int, queue_s: float) -> None:
+        self._engine = engine
+        self._queue_rows = queue_rows
+        self._queue_s = queue_s
+        self._rows: deque[_Row] = deque()
+        self._tokens = 0
+        self._token_s = 0.0  # how long a token takes, all workers together
+        self._running = 0
+        self._closed = False
+        self._changed = threading.Condition()
+        self._workers = 1 if engine.batch_size > 1 else engine.threads
+        self._threads: list[threading.Thread] = []
+        self.metrics = Metrics(lambda: len(self._rows))
+
+    def start(self) -> None:
+        """Open the engine's sessions and begin to run."""
+        self._engine.open(*{1, self._engine.threads})
+        for number in range(self._workers):
+            thread = threading.Thread(target=self._work, name=f"edgetune-worker-{number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def close(self) -> None:
+        """Run what waits and end."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits or runs."""
+        with self._changed:
+            return not self._rows and not self._running
+
+    def check_room(self, rows: int = 1) -> None:
+        """Raise the `RequestError` that says when to come again, where so many texts could not be accepted now."""
+        waiting, wait_s = len(self._rows), self._tokens * self._token_s
+        if waiting and (waiting + rows > self._queue_rows or wait_s > self._queue_s):
+            raise busy(wait_s, f"{waiting} texts wait, for about {wait_s:.1f} s: come again later")
+
+    def submit(self, texts: Sequence[str], tasks: Sequence[Task]) -> Ticket:
+        """Put a request's texts into the queue.
+
+        Args:
+            texts: at least one.
+            tasks: the task of each.
+
+        Raises:
+            RequestError: there is no room, or the server is stopping.
+        """
+        ticket = Ticket(len(texts), time.monotonic() + self._queue_s)
+        rows = [
+            _Row(ticket, place, text, task, _about_tokens(text, task))
+            for place, (text, task) in enumerate(zip(texts, tasks, strict=True))
+        ]
+        with self._changed:
+            if self._closed:
+                raise draining()
+            self.check_room(len(rows))
+            self._rows.extend(rows)
+            self._tokens += sum(row.tokens for row in rows)
+            self._changed.notify(len(rows))
+        return ticket
+
+    def _work(self) -> None:
+        while (taken := self._take()) is not None:
+            batch, threads = taken
+            began = time.monotonic()
+            self._run(batch, threads)
+            spent = (time.monotonic() - began) / (self._workers if threads == 1 else 1)
+            token_s = spent / sum(row.tokens for row in batch)
+            with self._changed:
+                self._running -= 1
+                self._token_s += (token_s - self._token_s) * (_SMOOTHING if self._token_s else 1)
+
+    def _take(self) -> tuple[list[_Row], int] | None:
+        """The rows of the next run and its threads; `None` at the end."""
+        with self._changed:
+            while True:
+                batch = self._next_batch()
+                if batch:
+                    alone = not self._running and not self._rows
+                    self._running += 1
+                    return batch, self._engine.threads if alone or self._workers == 1 else 1
+                if self._closed:
+                    return None
+                self._changed.wait()
+
+    def _next_batch(self) -> list[_Row]:
+        batch: list[_Row] = []
+        tokens, now = 0, time.monotonic()
+        while self._rows and len(batch) < self._engine.batch_size:
+            row = self._rows[0]
+            if batch and tokens + row.tokens > _BATCH_TOKENS:
+                break
+            self._rows.popleft()
+            self._tokens -= row.tokens
+            if row.ticket.over:
+                continue
+            waited = now - row.ticket.came
+            if not row.ticket.begun:
+                if now > row.ticket.deadline:
+                    row.ticket.finish(busy(waited, f"the request waited {waited:.1f} s, too long: come again later"))
+                    continue
+                row.ticket.begun, row.ticket.queue_s = True, waited
+            self.metrics.queue_seconds.observe(waited)
+            batch.append(row)
+            tokens += row.tokens
+        return batch
+
+    def _run(self, batch: list[_Row], threads: int) -> None:
+        began = time.monotonic()
+        try:
+            tokens = self._engine.encode([row.text for row in batch], [row.task for row in batch])
+            encoded = time.monotonic()
+            pairs = [(ids, row.task) for ids, row in zip(tokens, batch, strict=True)]
+            results = self._engine.answer(pairs, threads=threads)
+        except Exception as error:  # noqa: BLE001 - a worker outlives whatever a text does
+            if len(batch) > 1:  # of which the others are not to blame
+                for row in batch:
+                    self._run([row], threads)
+            else:
+                batch[0].ticket.finish(error if isinstance(error, RequestError) else _failed(error))
+            return
+        ended = time.monotonic()
+        lengths = [len(row.ids) for row in tokens]
+        self.metrics.tokenizing_seconds.observe(encoded - began)
+        self.metrics.inference_seconds.observe(ended - encoded)
+        self.metrics.batch_rows.observe(len(batch))
+        self.metrics.batch_tokens.observe(sum(lengths))
+        with self._changed:
+            for row, result, length in zip(batch, results, lengths, strict=True):
+                ticket = row.ticket
+                ticket.results[row.place] = result
+                ticket.tokens += length
+                ticket.run_s += (ended - began) / len(batch)
+                ticket.left -= 1
+                if not ticket.left:
+                    ticket.finish()
+
+
+def _about_tokens(text: str, task: Task) -> int:
+    return _ROW_TOKENS + min(len(text) // _CHARACTERS_A_TOKEN, task.max_length)
+
+
+def _failed(error: Exception) -> RequestError:
+    return RequestError(500, "failed", f"the text could not be classified ({type(error).__name__}: {error})")

@@ -1,0 +1,54 @@
+"""What a running server is made of, and whether it takes requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgetune.server.catalog import Catalog
+from edgetune.server.errors import RequestError, draining
+from edgetune.server.scheduler import Scheduler
+from edgetune.server.settings import Settings
+from edgetune_runtime.engine import Engine
+
+
+class Service:
+    """An engine with its tasks and its queue: starting, then ready, then draining.
+
+    Args:
+        engine: the engine.
+        settings: limits and keys.
+    """
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self.settings = settings
+        self.catalog = Catalog(engine)
+        self.scheduler = Scheduler(engine, settings.queue_rows, settings.queue_s)
+        self.metrics = self.scheduler.metrics
+        self._phase = "starting"
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are taken."""
+        return self._phase == "ready"
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is about to end."""
+        return self._phase == "draining"
+
+    def start(self) -> Iterator[str]:
+        """Read the tasks and open the sessions; gives what is wrong with tasks that are left out."""
+        yield from self.catalog.read()
+        self.scheduler.start()
+        if not self.draining:
+            self._phase = "ready"
+
+    def drain(self) -> None:
+        """Take no more requests."""
+        self._phase = "draining"
+
+    def not_ready(self) -> RequestError:
+        """What a request is told that comes too early or too late."""
+        if self.draining:
+            return draining()
+        return RequestError(503, "starting", "the server is starting: come again", {"retry-after": "1"})
