@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import httpx
+from serving import Serve, Server, run_server
 
 from edgetune_runtime import Bundle, Task, contract
 
@@ -180,3 +184,29 @@ def bundle_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
 def bundle(bundle_folder: Path) -> Bundle:
     """The session's bundle."""
     return Bundle(bundle_folder)
+
+
+@pytest.fixture(scope="session")
+def serve() -> Serve:
+    """Serves a bundle: `with serve(bundle, *options) as server`."""
+    return run_server
+
+
+@pytest.fixture(scope="module")
+def server_bundle(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tiny bundle. Not to be changed."""
+    return shutil.copytree(bundle_folder, tmp_path_factory.mktemp("served") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def server(server_bundle: Path) -> Iterator[Server]:
+    """A server that all tests of a module share."""
+    with run_server(server_bundle) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx.Client]:
+    """A client of the shared server."""
+    with server.client() as client:
+        yield client

@@ -29,6 +29,12 @@ from edgetune.cli.options import FILE, engine_options, needs, note
 @click.option("--queue-rows", type=click.IntRange(1), help="Most texts that wait. [default: 1024]")
 @click.option("--max-rows", type=click.IntRange(1), help="Most texts of one request. [default: 256]")
 @click.option("--max-characters", type=click.IntRange(1), help="Most characters of one text. [default: 20000]")
+@click.option(
+    "--client-seconds",
+    type=click.FloatRange(0, min_open=True),
+    help="Longest that a client may take to send a header, and again a body. [default: 10]",
+)
+@click.option("--max-connections", type=click.IntRange(1), help="Most connections at a time. [default: 1000]")
 @click.option("--drain-seconds", type=click.FloatRange(0), help="Time not ready before the end. [default: 1]")
 @click.option("--access-log/--no-access-log", default=True, show_default=True, help="A line for every request.")
 @engine_options
@@ -43,6 +49,8 @@ def serve(
     queue_rows: int | None,
     max_rows: int | None,
     max_characters: int | None,
+    client_seconds: float | None,
+    max_connections: int | None,
     drain_seconds: float | None,
     access_log: bool,
     precision: str | None,
@@ -68,6 +76,8 @@ def serve(
         "queue_rows": queue_rows,
         "max_rows": max_rows,
         "max_characters": max_characters,
+        "client_s": client_seconds,
+        "max_connections": max_connections,
         "drain_s": drain_seconds,
     }
     with needs("serve"):

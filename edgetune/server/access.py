@@ -45,8 +45,9 @@ class Access:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if not self._service.ready:
-                    message["headers"] = [*message["headers"], (b"connection", b"close")]
+                if not self._service.ready:  # so that nobody asks again on this connection
+                    others = [header for header in message["headers"] if header[0] != b"connection"]
+                    message["headers"] = [*others, (b"connection", b"close")]
             await send(message)
 
         try:

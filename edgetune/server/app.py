@@ -221,9 +221,13 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _refused_by_starlette(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    wrong = "there is nothing at this path: /openapi.json describes what there is"
-    message = {404: wrong, 405: f"{request.method} is not for this path: expected {(error.headers or {}).get('Allow')}"}
-    refusal = RequestError(error.status_code, "path", message.get(error.status_code, error.detail), error.headers)
+    message = error.detail
+    if error.status_code == 404:
+        message = "there is nothing at this path: /openapi.json describes what there is"
+    elif error.status_code == 405:
+        allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+        message = f"{request.method} is not for this path: expected {allowed}"
+    refusal = RequestError(error.status_code, "path", message, error.headers)
     return error_response(refusal, request.scope)
 
 

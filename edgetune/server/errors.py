@@ -32,7 +32,7 @@ def busy(wait_s: float, message: str) -> RequestError:
 
 def draining() -> RequestError:
     """The server is about to end."""
-    return RequestError(503, "draining", "the server is stopping: ask another one", {"connection": "close"})
+    return RequestError(503, "draining", "the server is stopping: ask another one")
 
 
 def too_large(message: str) -> RequestError:
