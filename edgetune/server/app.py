@@ -172,7 +172,7 @@ class Routes:
             results = ticket.answer.result()
         finally:
             gone.cancel()
-            ticket.cancel()
+            self._scheduler.cancel(ticket)
         self._service.metrics.rows.inc(len(results))
         self._service.metrics.tokens.inc(ticket.tokens)
         request.scope["state"] |= {"rows": len(results), "tokens": ticket.tokens, "task": results[0].task}

@@ -58,6 +58,12 @@ class Connection(HttpToolsProtocol):
         if self._in_header and self._header_bytes > self.settings.max_header_bytes:
             self._refuse_header()
 
+    def on_message_begin(self) -> None:
+        """A request's first bytes came."""
+        super().on_message_begin()
+        if self._timer is None:
+            self._expect_header()
+
     def on_headers_complete(self) -> None:
         """A request's header is whole."""
         self._stop_timer()
@@ -90,12 +96,18 @@ class Connection(HttpToolsProtocol):
         """What came is no HTTP."""
         self._refuse(HTTPStatus.BAD_REQUEST, "malformed", "this is not sound HTTP")
 
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
     def _expect_header(self) -> None:
         self._timer = self.loop.call_later(self.settings.client_s, self._late)
 
     def _late(self) -> None:
         self._timer = None
-        if self._header_bytes:
+        if self._answering:  # which goes first
+            self._expect_header()
+        elif self._header_bytes:
             late = f"the header did not come within {self.settings.client_s:g} s"
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "slow_client", late)
         else:
@@ -120,6 +132,9 @@ class Connection(HttpToolsProtocol):
         body = encode(Error(message))
         head = f"HTTP/1.1 {int(status)} {status.phrase}\r\ncontent-type: application/json\r\n"
         head += f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        if self.cycle is None or self.cycle.response_complete:  # else this would go into another answer
+        if not (self._answering and self.cycle.response_started):  # else this would go into the midst of an answer
             self.transport.write(head.encode() + body)
+        if self._answering:  # for nobody
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self.transport.close()

@@ -20,6 +20,7 @@ from edgetune_runtime.errors import EdgetuneError
 
 _log = logging.getLogger("edgetune.server")
 _BACKLOG = 1024
+_SWITCH_S = 0.0005  # a run that ended need not wait Python's 5 ms until the event loop gives way
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -61,6 +62,7 @@ def serve(service: Service, listener: socket.socket, on_ready: Callable[[], None
         backlog=_BACKLOG,
         timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]  # it is only waited for
     )
+    sys.setswitchinterval(_SWITCH_S)
     server = _Server(config, service, on_ready)
     server.run(sockets=[listener])
     if server.problem is not None:

@@ -23,7 +23,7 @@ from edgetune_runtime.task import Task
 _BATCH_TOKENS = 16_384
 _CHARACTERS_A_TOKEN = 4
 _ROW_TOKENS = 8  # what a text costs beside its tokens
-_SMOOTHING = 0.05
+_SMOOTHING = 0.1
 
 
 class Ticket:
@@ -36,23 +36,19 @@ class Ticket:
         tokens: tokens of all texts.
     """
 
-    def __init__(self, rows: int, deadline: float) -> None:
+    def __init__(self, rows: int, deadline: float, ahead: int) -> None:
         self._loop = asyncio.get_running_loop()
         self.answer: asyncio.Future[list[Result]] = self._loop.create_future()
         self.results: list[Result | None] = [None] * rows
         self.came = time.monotonic()
         self.deadline = deadline
+        self.ahead = ahead
         self.begun = False
         self.over = False
         self.left = rows
         self.queue_s = 0.0
         self.run_s = 0.0
         self.tokens = 0
-
-    def cancel(self) -> None:
-        """Nobody waits for the answer any more: texts that have not begun do not run. In the event loop."""
-        self.over = True
-        self.answer.cancel()
 
     def finish(self, error: Exception | None = None) -> None:
         """Hand the answer to whom it was promised, from any thread."""
@@ -92,7 +88,7 @@ class Scheduler:
         self._queue_s = queue_s
         self._rows: deque[_Row] = deque()
         self._tokens = 0
-        self._token_s = 0.0  # how long a token takes, all workers together
+        self._token_s = 0.0  # how long a request waits for each token before it, as seen of late
         self._running = 0
         self._closed = False
         self._changed = threading.Condition()
@@ -138,7 +134,7 @@ class Scheduler:
         Raises:
             RequestError: there is no room, or the server is stopping.
         """
-        ticket = Ticket(len(texts), time.monotonic() + self._queue_s)
+        ticket = Ticket(len(texts), time.monotonic() + self._queue_s, self._tokens)
         rows = [
             _Row(ticket, place, text, task, _about_tokens(text, task))
             for place, (text, task) in enumerate(zip(texts, tasks, strict=True))
@@ -152,16 +148,20 @@ class Scheduler:
             self._changed.notify(len(rows))
         return ticket
 
+    def cancel(self, ticket: Ticket) -> None:
+        """Nobody waits for a request's answer any more: those of its texts that have not begun do not run."""
+        ticket.answer.cancel()
+        with self._changed:
+            if ticket.left and not ticket.over:
+                ticket.over = True
+                self._rows = deque(row for row in self._rows if row.ticket is not ticket)
+                self._tokens = sum(row.tokens for row in self._rows)
+
     def _work(self) -> None:
         while (taken := self._take()) is not None:
-            batch, threads = taken
-            began = time.monotonic()
-            self._run(batch, threads)
-            spent = (time.monotonic() - began) / (self._workers if threads == 1 else 1)
-            token_s = spent / sum(row.tokens for row in batch)
+            self._run(*taken)
             with self._changed:
                 self._running -= 1
-                self._token_s += (token_s - self._token_s) * (_SMOOTHING if self._token_s else 1)
 
     def _take(self) -> tuple[list[_Row], int] | None:
         """The rows of the next run and its threads; `None` at the end."""
@@ -193,10 +193,15 @@ class Scheduler:
                     row.ticket.finish(busy(waited, f"the request waited {waited:.1f} s, too long: come again later"))
                     continue
                 row.ticket.begun, row.ticket.queue_s = True, waited
+                self._learn(waited, row.ticket.ahead)
             self.metrics.queue_seconds.observe(waited)
             batch.append(row)
             tokens += row.tokens
         return batch
+
+    def _learn(self, waited_s: float, tokens: int) -> None:
+        if tokens:
+            self._token_s += (waited_s / tokens - self._token_s) * (_SMOOTHING if self._token_s else 1)
 
     def _run(self, batch: list[_Row], threads: int) -> None:
         began = time.monotonic()

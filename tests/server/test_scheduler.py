@@ -138,7 +138,8 @@ def test_a_wait_beyond_the_deadline_is_refused_when_it_is_foreseen(engine: HeldE
                 accepted.append(submit(scheduler, engine, TEXTS[:1]))
         assert 2 < len(accepted) < 10_000
         for ticket in accepted:
-            ticket.cancel()
+            scheduler.cancel(ticket)
+        submit(scheduler, engine, TEXTS)  # there is room again
 
     run(engine, test, rows=100_000, wait_s=0.05)
 
@@ -177,8 +178,8 @@ def test_a_cancelled_request_does_not_run_and_hinders_nobody(engine: HeldEngine)
         running = [submit(scheduler, engine, TEXTS[:1]) for _ in range(2)]
         await begun(engine, 2)
         gone, next_one = submit(scheduler, engine, TEXTS), submit(scheduler, engine, TEXTS[:1])
-        gone.cancel()
-        running[0].cancel()  # while it runs
+        scheduler.cancel(gone)
+        scheduler.cancel(running[0])  # while it runs
         engine.free.set()
         assert len(await next_one.answer) == 1
         assert len(await running[1].answer) == 1
