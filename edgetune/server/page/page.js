@@ -1,0 +1,249 @@
+// Task names, labels and errors come from elsewhere: they are put in as text, never as HTML.
+
+const SCORES_SHOWN = 8;
+const TASKS_WITHOUT_FILTER = 12;
+const TASKS_PICKED_AT_FIRST = 4;
+const OWN_ROUTES = ["page", "metrics", "live", "ready"]; // this page and probes ask for them all the time
+const KEY = "edgetune-key"; // in sessionStorage: it is gone with the tab
+
+const $ = (id) => document.getElementById(id);
+const milliseconds = (ms) => `${ms.toFixed(1)}\u00a0ms`;
+
+function make(tag, properties, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+// Asking the server
+
+async function ask(path, options = {}) {
+  const key = sessionStorage.getItem(KEY);
+  const headers = { ...options.headers, ...(key && { authorization: `Bearer ${utf8(key)}` }) };
+  const response = await fetch(path, { cache: "no-store", ...options, headers }).catch(() => {
+    throw new Error("The server does not answer.");
+  });
+  if (response.status === 401) wantKey(key);
+  if (!response.ok) {
+    const { error } = await response.json().catch(() => ({})); // something before the server may have answered
+    throw Object.assign(new Error(error ?? `The answer has status ${response.status}.`), { status: response.status });
+  }
+  return response;
+}
+
+// fetch takes a character for a byte
+const utf8 = (text) => String.fromCharCode(...new TextEncoder().encode(text));
+
+function wantKey(refused) {
+  sessionStorage.removeItem(KEY);
+  $("key-why").textContent = refused ? "The server does not take this key." : "The server wants a key.";
+  $("key-form").hidden = false;
+  if (document.activeElement === document.body) $("key").focus(); // else somebody is writing
+}
+
+$("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(KEY, $("key").value);
+  $("key-form").reset();
+  $("key-form").hidden = true;
+  watch();
+});
+
+// Tasks
+
+const tasks = new Map();
+let listed = "";
+
+const picked = () => [...$("tasks").querySelectorAll(":checked")].map((box) => box.value);
+
+async function listTasks() {
+  const response = await ask("tasks", { signal: AbortSignal.timeout(5000) });
+  const body = await response.text();
+  if (body === listed) return; // what is shown keeps its place and the focus
+  const found = JSON.parse(body).tasks;
+  const names = listed || found.length > TASKS_PICKED_AT_FIRST ? picked() : found.map(({ task }) => task);
+  listed = body;
+  tasks.clear();
+  for (const task of found) tasks.set(task.task, task);
+  $("tasks").replaceChildren(...found.map((task) => choice(task, names.includes(task.task))));
+  $("filter").hidden = found.length <= TASKS_WITHOUT_FILTER;
+  filterTasks();
+  countPicked();
+}
+
+function choice({ task, labels }, checked) {
+  const box = make("input", { type: "checkbox", value: task, checked });
+  return make("label", {}, box, make("span", {}, task), make("small", {}, `${labels.length} labels`));
+}
+
+function filterTasks() {
+  const wanted = $("filter").hidden ? "" : $("filter").value.trim().toLowerCase();
+  for (const label of $("tasks").children) {
+    label.hidden = !label.firstChild.value.toLowerCase().includes(wanted);
+  }
+}
+
+function countPicked() {
+  $("picked").textContent = tasks.size ? `${picked().length} of ${tasks.size} picked` : "There are none.";
+}
+
+$("filter").addEventListener("input", filterTasks);
+$("tasks").addEventListener("change", countPicked);
+
+// Answers
+
+const cards = new Map(); // by task; an answer stays until the next one is there
+let asking = new AbortController();
+
+async function classifyAll() {
+  asking.abort();
+  asking = new AbortController();
+  const { signal } = asking;
+  const names = picked();
+  for (const name of names) {
+    if (!cards.has(name)) cards.set(name, make("article", {}, make("h2", {}, name)));
+    cards.get(name).classList.add("old");
+  }
+  $("answers").replaceChildren(...names.map((name) => cards.get(name)));
+  $("said").textContent = names.length ? "…" : "Pick a task.";
+
+  const began = performance.now();
+  const labels = await Promise.all(names.map((name) => showAnswer(tasks.get(name), $("text").value, signal)));
+  const spent = milliseconds(performance.now() - began);
+  if (signal.aborted || !names.length) return;
+  const heard = names.map((name, place) => `${name}: ${labels[place] ?? "no answer"}`).join(", ");
+  const answered = `${labels.filter((label) => label !== null).length} of ${names.length} answered in ${spent}`;
+  $("said").replaceChildren(answered, make("span", { className: "heard" }, `. ${heard}`));
+}
+
+async function showAnswer(task, text, signal) {
+  let label = null, shown;
+  try {
+    const answer = await classify(task, text, signal);
+    label = answer.label ?? "no label";
+    shown = [make("p", { className: "label" }, label), ...details(task, answer)];
+  } catch (error) {
+    shown = [make("p", { className: "problem" }, error.message)];
+  }
+  if (!signal.aborted) {
+    cards.get(task.task).replaceChildren(make("h2", {}, task.task), ...shown);
+    cards.get(task.task).classList.remove("old");
+  }
+  return label;
+}
+
+async function classify(task, text, signal) {
+  const began = performance.now();
+  const response = await ask("v1/classify", {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ model: task.task, input: text }),
+    signal,
+  });
+  const [answer] = (await response.json()).data;
+  const here = milliseconds(performance.now() - began);
+  // Scores come without labels, and the labels that are listed may be those of the task before it was replaced.
+  const best = task.labels[answer.probs.indexOf(Math.max(...answer.probs))];
+  if (answer.num_classes !== task.labels.length || (answer.label ?? best) !== best) {
+    await listTasks();
+    throw new Error("The task was replaced just now: classify again.");
+  }
+  const timing = (response.headers.get("server-timing") ?? "").matchAll(/(\w+);dur=([\d.]+)/g);
+  const server = [...timing].map(([, part, spent]) => `${part} ${milliseconds(Number(spent))}`);
+  return { ...answer, time: `browser ${here}; server: ${server.join(", ")}` };
+}
+
+function* details(task, { status, probs, time }) {
+  const note = (text) => make("p", { className: "note" }, text);
+  if (status === "truncated") yield note(`truncated: the task reads at most ${task.max_length} tokens`);
+  if (status === "abstained") yield note("abstained: no score is high enough");
+  const scores = task.labels.map((label, place) => [label, probs[place]]).sort(([, one], [, other]) => other - one);
+  const rest = scores.splice(SCORES_SHOWN);
+  yield make("ol", {}, ...scores.map(bar));
+  if (rest.length) {
+    yield make("details", {}, make("summary", {}, `… and ${rest.length} more`), make("ol", {}, ...rest.map(bar)));
+  }
+  yield make("p", { className: "time" }, time);
+}
+
+function bar([label, score]) {
+  const drawn = make("div", { className: "bar" });
+  drawn.style.setProperty("--score", score);
+  return make("li", {}, make("span", {}, label), make("span", { className: "score" }, score.toFixed(3)), drawn);
+}
+
+$("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  classifyAll();
+});
+$("ask").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+  event.preventDefault(); // on the button it would be a second click
+  $("ask").requestSubmit();
+});
+
+// Figures
+
+let last = null; // the reading before
+
+async function readFigures() {
+  const response = await ask("metrics", { signal: AbortSignal.timeout(5000) });
+  const now = { samples: readSamples(await response.text()), at: performance.now() };
+  const grown = (name) => total(now, name) - total(last ?? now, name);
+  showFigures(now, grown);
+  const other = grown("task_changes_total") !== 0 || grown("requests_total") < 0; // tasks, or a server that began anew
+  last = other ? null : now;
+}
+
+// https://prometheus.io/docs/instrumenting/exposition_formats/
+function readSamples(text) {
+  return [...text.matchAll(/^edgetune_(\w+)(?:\{(.*)\})? (\S+)/gm)].map(([, name, inner = "", value]) => {
+    const labels = [...inner.matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, label, of]) => [label, of]);
+    return { name, labels: Object.fromEntries(labels), value: Number(value) };
+  });
+}
+
+const sum = (samples) => samples.reduce((all, { value }) => all + value, 0);
+const total = ({ samples }, wanted) => sum(samples.filter(({ name }) => name === wanted));
+
+function showFigures(now, grown) {
+  const counted = ({ name, labels }) => name === "requests_total" && !OWN_ROUTES.includes(labels.route);
+  const requests = now.samples.filter(counted);
+  const statuses = [...new Set(requests.map(({ labels }) => labels.status))].sort();
+  const answered = (status) => sum(requests.filter(({ labels }) => labels.status === status));
+  $("requests").textContent = sum(requests);
+  $("statuses").textContent = statuses.map((status) => `${status}: ${answered(status)}`).join(", ");
+  $("rate").textContent = last ? ((grown("rows_total") / (now.at - last.at)) * 1000).toFixed(1) : "–";
+  $("waiting").textContent = total(now, "queue_rows");
+  for (const part of ["queue", "tokenizing", "inference"]) {
+    const runs = grown(`${part}_seconds_count`);
+    if (runs > 0) $(part).textContent = milliseconds((grown(`${part}_seconds_sum`) / runs) * 1000);
+    $(part).classList.toggle("old", runs <= 0);
+  }
+}
+
+// Once a second while somebody looks, whatever goes wrong
+
+let watching = false;
+
+async function watch() {
+  if (watching) return;
+  watching = true;
+  while (!document.hidden && $("key-form").hidden) {
+    let problem = "";
+    try {
+      if (last === null) await listTasks(); // it may be another server
+      await readFigures();
+    } catch (error) {
+      last = null;
+      if (error.status !== 401) problem = error.message;
+    }
+    $("figures").classList.toggle("old", problem !== "");
+    if ($("problem").textContent !== problem) $("problem").textContent = problem; // said once, not every second
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+  }
+  watching = false;
+}
+
+document.addEventListener("visibilitychange", watch);
+watch();
