@@ -13,6 +13,7 @@ from edgetune.cli.evaluate import evaluate
 from edgetune.cli.export import export
 from edgetune.cli.tasks import tasks
 from edgetune.cli.train import train
+from edgetune.cli.verify import verify
 from edgetune_runtime.errors import EdgetuneError
 
 
@@ -28,7 +29,7 @@ def cli() -> None:
     """
 
 
-for command in (train, export, classify, evaluate, bench, tasks, demo):
+for command in (train, export, classify, evaluate, bench, tasks, verify, demo):
     cli.add_command(command)
 
 

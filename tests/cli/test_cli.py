@@ -49,7 +49,7 @@ def rows_file(tmp_path: Path) -> Path:
 
 
 COMMANDS = (
-    ["train"], ["export"], ["classify"], ["evaluate"], ["bench"], ["demo"],
+    ["train"], ["export"], ["classify"], ["evaluate"], ["bench"], ["verify"], ["demo"],
     ["tasks"], ["tasks", "list"], ["tasks", "show"], ["tasks", "add"], ["tasks", "remove"],
     ["tasks", "export-adapter"], ["tasks", "create"], ["tasks", "import-peft"], ["tasks", "export-peft"],
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -101,7 +102,15 @@ def test_weights_behind_a_link_are_refused(copied: Path, tmp_path: Path) -> None
     path = copied / "onnx/model.onnx.data"
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(BundleError, match=r"onnx/model\.onnx\.data is a link: copy the file itself into the bundle"):
+    with pytest.raises(
+        BundleError, match=r"onnx/model\.onnx\.data: 'model\.onnx\.data' is a link\): copy the file itself"
+    ):
+        Bundle(copied).read_graph("fp32")
+
+
+def test_weights_with_another_name_are_refused(copied: Path, tmp_path: Path) -> None:
+    os.link(copied / "onnx/model.onnx.data", tmp_path / "elsewhere")
+    with pytest.raises(BundleError, match=r"onnx/model\.onnx\.data: it is a hard link\): copy the file itself"):
         Bundle(copied).read_graph("fp32")
 
 
