@@ -55,7 +55,7 @@ class TextEncoder:
 
     def max_length(self, task: Task) -> int:
         """Most tokens that a text of this task can have, special tokens and template included."""
-        return min(task.max_length, self._max_positions - max(task.position_offset, task.prompt_length))
+        return min(task.max_length, self._positions(task))
 
     def fitted(self, task: Task) -> Task:
         """A new task with the length that it can have on this backbone.
@@ -96,16 +96,25 @@ class TextEncoder:
                     encoding = self._cut(encoding, text, frame, room)
                 # Without special tokens an empty text has no token at all, and a run needs one.
                 rows.append(Tokens(self._tokenizer.post_process(encoding).ids or [0], truncated))
-        self._check_ids(rows)
+        for row, task in zip(rows, tasks, strict=True):
+            self._check(row.ids, task)
         return rows
 
-    def _check_ids(self, rows: Sequence[Tokens]) -> None:
-        largest = max((max(row.ids) for row in rows), default=0)
-        if self._vocabulary_size is not None and largest >= self._vocabulary_size:
+    def _check(self, ids: Sequence[int], task: Task) -> None:
+        if self._vocabulary_size is not None and max(ids) >= self._vocabulary_size:
             raise BundleError(
-                f"tokenizer.json gives the token id {largest:,}, and the backbone knows {self._vocabulary_size:,}: "
+                f"tokenizer.json gives the token id {max(ids):,}, and the backbone knows {self._vocabulary_size:,}: "
                 f"export the bundle again"
             )
+        if len(ids) > self._positions(task):
+            raise BundleError(
+                f"tokenizer.json gives {len(ids):,} tokens where task '{task.name}' leaves {self._positions(task):,} "
+                f"positions: export the bundle again, or train the task with a shorter prompt"
+            )
+
+    def _positions(self, task: Task) -> int:
+        """Positions that a task leaves for the text."""
+        return self._max_positions - max(task.position_offset, task.prompt_length)
 
     def _frame(self, task: Task) -> tuple[str, str]:
         before, _, after = task.template.partition(TEXT_SLOT)
