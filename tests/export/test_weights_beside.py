@@ -15,6 +15,7 @@ from conftest import TEXTS, MakeTask
 from edgetune_export import export_bundle, external, load_backbone
 from edgetune_runtime import Bundle, Engine, files
 from edgetune_runtime.errors import BundleError
+from edgetune_runtime.verify import findings
 
 PRECISIONS = ("fp32", "int8", "q4")
 
@@ -70,6 +71,10 @@ def test_answers_are_those_of_one_file(
             task = engine.add_task(make_task(prefix=4))
             logits.append(engine.run([(row.ids, task) for row in engine.encode(TEXTS, [task] * len(TEXTS))]))
     np.testing.assert_array_equal(*logits)
+
+
+def test_the_bundle_is_sound(split: Path) -> None:
+    assert {finding.status for finding in findings(split)} == {"sound"}
 
 
 def test_the_files_are_plain_onnx(split: Path) -> None:

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import hostile
 import pytest
 from hostile import HOSTILE, HOSTILE_WHEN_RUN
+from hostile.graphs import plain_graph
 
 from edgetune_runtime import Bundle, probe
 from edgetune_runtime.errors import BundleError
@@ -22,9 +22,8 @@ Outcomes = dict[str, dict[str, Any]]
 @pytest.fixture(scope="module")
 def outcomes(bundle_folder: Path) -> Outcomes:
     """What became of each case, all of them in one process of their own."""
-    done = subprocess.run(
-        [sys.executable, hostile.__file__, bundle_folder], stdout=subprocess.PIPE, text=True, check=True
-    )
+    command = [sys.executable, "-m", "hostile", bundle_folder]
+    done = subprocess.run(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True, check=True)
     return {outcome["name"]: outcome for outcome in map(json.loads, done.stdout.splitlines())}
 
 
@@ -49,7 +48,7 @@ def test_a_hostile_file_is_refused(outcomes: Outcomes, name: str) -> None:
 
 def test_the_plain_graph_passes_the_probe(bundle_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(bundle_folder, tmp_path / "bundle")
-    hostile.plain_graph()(folder)
+    plain_graph()(folder)
     probe.probe_bundle(Bundle(folder), ["fp32", "int8"])
 
 

@@ -76,13 +76,13 @@ def test_without_a_manifest_nothing_else_is_known(tmp_path: Path) -> None:
     assert (found.subject, found.status) == (files.MANIFEST, "fault")
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "t5"])
+@pytest.mark.parametrize("architecture", ["gpt2", "t5"])
 def test_bundles_of_other_families_are_sound(
     language_model_folder: LanguageModelFolder, tmp_path: Path, architecture: str
 ) -> None:
     from edgetune_export import export_bundle, load_backbone
 
-    export_bundle(load_backbone(str(language_model_folder(architecture))), tmp_path / "bundle")
+    export_bundle(load_backbone(str(language_model_folder(architecture))), tmp_path / "bundle", precisions=["fp32"])
     assert {finding.status for finding in findings(tmp_path / "bundle")} == {"sound"}
 
 
