@@ -29,7 +29,8 @@ class TextEncoder:
         tokenizer_json: the contents of a `tokenizer.json`.
         max_positions: positions that the backbone has.
         mask_token: what `{mask}` becomes. Where a template has one, the text's own are read as spaces.
-        vocabulary_size: token ids that the backbone knows; `None`: the tokenizer is trusted to give no other.
+        vocabulary_size: token ids that the backbone knows; where it is told, other ids are refused, and more of them
+            than there are positions. Where a model is trained or exported, its tokenizer is trusted.
 
     Raises:
         BundleError: the tokenizer cannot be read; from the methods too: it fails on a text, or gives other ids.
@@ -101,7 +102,9 @@ class TextEncoder:
         return rows
 
     def _check(self, ids: Sequence[int], task: Task) -> None:
-        if self._vocabulary_size is not None and max(ids) >= self._vocabulary_size:
+        if self._vocabulary_size is None:
+            return
+        if max(ids) >= self._vocabulary_size:
             raise BundleError(
                 f"tokenizer.json gives the token id {max(ids):,}, and the backbone knows {self._vocabulary_size:,}: "
                 f"export the bundle again"
