@@ -2,13 +2,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test lint wheel-check check bench clean
+.PHONY: demo test torture lint wheel-check check bench clean
 
 demo: .venv/installed
 	$(BIN)/edgetune demo
 
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+# Files changed at random, N times: each is refused, or answers, and nothing ends, takes long or takes much memory.
+N ?= 100000
+torture: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/mutate.py --number $(N)
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

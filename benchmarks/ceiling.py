@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgetune.benchmark import machine
-from edgetune_runtime.session import available_threads, open_session
+from edgetune_runtime.session import available_threads, open_any
 
 INNER, COLUMNS, LAYERS = 384, 1536, 6
 ROWS = (32, 52, 512)
@@ -42,7 +42,7 @@ def products(int8: bool) -> bytes:
 
 def gops(threads: int, turns: int = 20) -> dict[int, dict[str, float]]:
     """Billions of operations a second, by rows and precision, the two taking turns; medians."""
-    sessions = {name: open_session(products(name == "int8"), "cpu", threads) for name in ("fp32", "int8")}
+    sessions = {name: open_any(products(name == "int8"), "cpu", threads) for name in ("fp32", "int8")}
     found = {}
     for rows in ROWS:
         inputs = {"fp32": np.ones((rows, INNER), np.float32), "int8": np.full((rows, INNER), 3, np.uint8)}

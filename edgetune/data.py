@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgetune_runtime import strict
 from edgetune_runtime.errors import DataError, MissingPackageError
 from edgetune_runtime.rows import LABEL_COLUMN, TEXT_COLUMN, LabelledText, labelled, read_labelled
+from edgetune_runtime.task import LONGEST_LABEL, MOST_LABELS
 
 DEV_SHARE = 0.1
 
@@ -61,11 +63,22 @@ def label_set(train: Sequence[LabelledText], dev: Sequence[LabelledText]) -> tup
     """The labels of the training data, sorted.
 
     Raises:
-        DataError: there are fewer than two, or the development data has others.
+        DataError: there are fewer than two, more than a task can hold, or one is no text that a task can hold; or
+            the development data has others.
     """
     labels = sorted({row.label for row in train})
     if len(labels) < 2:
         raise DataError(f"the training data has only the label '{labels[0]}': expected at least two different labels")
+    if len(labels) > MOST_LABELS:
+        raise DataError(
+            f"the training data has {len(labels):,} different labels: expected at most {MOST_LABELS:,}; name the "
+            f"column that has them with --label-column"
+        )
+    for label in labels:
+        try:
+            strict.plain_text(label, LONGEST_LABEL)
+        except ValueError as error:
+            raise DataError(f"the training data has the label {label!r:.60}: {error}; call it otherwise") from error
     unknown = sorted({row.label for row in dev} - set(labels))
     if unknown:
         raise DataError(

@@ -14,6 +14,7 @@ from edgetune.cli.export import export
 from edgetune.cli.serve import serve
 from edgetune.cli.tasks import tasks
 from edgetune.cli.train import train
+from edgetune.cli.verify import verify
 from edgetune_runtime.errors import EdgetuneError
 
 
@@ -29,7 +30,7 @@ def cli() -> None:
     """
 
 
-for command in (train, export, classify, serve, evaluate, bench, tasks, demo):
+for command in (train, export, classify, serve, evaluate, bench, tasks, verify, demo):
     cli.add_command(command)
 
 

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from edgetune_runtime import contract, files
+from edgetune_runtime import contract, files, strict
 from edgetune_runtime.contract import BackboneSizes
 from edgetune_runtime.errors import BundleError, TaskError
 from edgetune_runtime.external import external_files
 from edgetune_runtime.task import Task, check_fits
+
+_LONGEST_TEXT = 1000
+_LARGEST_SIZE = 1 << 16  # of a backbone's dimensions; the shapes made of them stay countable in 64 bits
+_MOST_POSITIONS = 1 << 24
+_MOST_TOKENS = 1 << 31
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -101,49 +110,62 @@ class Manifest:
         """Read a manifest.
 
         Raises:
-            BundleError: it is not JSON, of another format version, or lacks a field.
+            BundleError: it is not JSON, of another format version, lacks a field, or a field is not what it should be.
         """
         try:
-            record: dict[str, Any] = json.loads(data)
-            if record["format_version"] != contract.FORMAT_VERSION:
+            record: dict[str, Any] = strict.json_value(data)
+            version = record["format_version"]
+            if type(version) is not int or version != contract.FORMAT_VERSION:
                 raise BundleError(
-                    f"{origin} has bundle format version {record['format_version']}, expected "
-                    f"{contract.FORMAT_VERSION}: export it again, or install the edgetune that wrote it"
+                    f"{origin} has bundle format version {version}, expected {contract.FORMAT_VERSION}: export it "
+                    f"again, or install the edgetune that wrote it"
                 )
-            graphs = {
-                precision: Graph(
-                    file=str(graph["file"]),
-                    batch_invariant=bool(graph["batch_invariant"]),
-                    parity={name: TaskParity(**parity) for name, parity in graph["parity"].items()},
-                    data=graph.get("data"),
-                )
-                for precision, graph in record["graphs"].items()
-            }
-            odd = [graph.data for graph in graphs.values() if graph.data not in (None, files.data_file(graph.file))]
-            odd += [graph.file for precision, graph in graphs.items() if graph.file != files.graph_file(precision)]
-            if odd:
-                raise ValueError(f"a graph or its weights in {odd[0]!r}")
-            sizes = BackboneSizes(**{name: int(size) for name, size in record["sizes"].items()})
+            sizes = {name: strict.whole_number(size, 1, _LARGEST_SIZE) for name, size in record["sizes"].items()}
             manifest = cls(
-                base_model=str(record["base_model"]),
-                architecture=str(record["architecture"]),
-                backbone_sha256=str(record["backbone_sha256"]),
-                sizes=sizes,
-                max_positions=int(record["max_positions"]),
-                poolings=tuple(map(str, record["poolings"])),
-                mask_token=str(record["mask_token"]),
-                graphs=graphs,
-                files={str(name): str(digest) for name, digest in record["files"].items()},
-                edgetune_version=str(record["edgetune_version"]),
+                base_model=strict.plain_text(record["base_model"], _LONGEST_TEXT),
+                architecture=strict.plain_text(record["architecture"], _LONGEST_TEXT),
+                backbone_sha256=strict.plain_text(record["backbone_sha256"], _LONGEST_TEXT),
+                sizes=BackboneSizes(**sizes),
+                max_positions=strict.whole_number(record["max_positions"], 1, _MOST_POSITIONS),
+                poolings=tuple(record["poolings"]),
+                mask_token=strict.plain_text(record["mask_token"], _LONGEST_TEXT),
+                graphs={precision: _graph(precision, graph) for precision, graph in record["graphs"].items()},
+                files=_digests(record["files"]),
+                edgetune_version=strict.plain_text(record["edgetune_version"], _LONGEST_TEXT),
             )
             known = manifest.poolings and set(manifest.poolings) <= set(contract.POOLINGS)
-            if not graphs or not known or min(*vars(sizes).values()) < 1:
-                raise ValueError(f"{len(graphs)} graphs, poolings {manifest.poolings}, {sizes}")
+            if not manifest.graphs or not known:
+                raise ValueError(f"{len(manifest.graphs)} graphs, poolings {manifest.poolings}")
             return manifest
         except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise BundleError(
                 f"{origin} is not a sound edgetune manifest ({type(error).__name__}: {error}): export the bundle again"
             ) from error
+
+
+def _graph(precision: str, record: Mapping[str, Any]) -> Graph:
+    file, data, invariant = record["file"], record.get("data"), record["batch_invariant"]
+    if not files.is_plain_path(precision) or file != files.graph_file(precision):
+        raise ValueError(f"a graph or its weights in {file!r:.300}")
+    if data not in (None, files.data_file(file)):
+        raise ValueError(f"a graph or its weights in {data!r:.300}")
+    if not isinstance(invariant, bool):
+        raise ValueError(f"batch_invariant {invariant!r:.40}")
+    parity = {name: TaskParity(**measured) for name, measured in record["parity"].items()}
+    odd = [value for one in parity.values() for value in vars(one).values() if type(value) not in _MEASURED]
+    if odd:
+        raise ValueError(f"a parity of {odd[0]!r:.40}")
+    return Graph(file, invariant, parity, data)
+
+
+_MEASURED = (int, float, type(None))
+
+
+def _digests(record: Mapping[str, Any]) -> dict[str, str]:
+    for name, digest in record.items():
+        if not files.is_plain_path(name) or not _SHA256.fullmatch(digest):
+            raise ValueError(f"a file {name!r:.300} with the SHA-256 {digest!r:.80}")
+    return dict(record)
 
 
 class Bundle:
@@ -158,24 +180,25 @@ class Bundle:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        manifest = self.path / files.MANIFEST
         try:
-            data = manifest.read_bytes()
+            with files.open_inside(self.path, files.MANIFEST) as file:
+                data = file.read()
         except OSError as error:
             raise BundleError(
                 f"{self.path} is not a bundle ({files.MANIFEST}: {error.strerror}): expected a folder that "
-                f"'edgetune export' wrote"
+                f"'edgetune export' wrote, with the file itself in it"
             ) from error
-        self.manifest = Manifest.from_json(data, str(manifest))
+        self.manifest = Manifest.from_json(data, str(self.path / files.MANIFEST))
 
     def read(self, name: str) -> bytes:
         """Bytes of a file of the manifest, checked against its SHA-256.
 
         Raises:
-            BundleError: it is missing, or not the file that was exported.
+            BundleError: it is missing, a link, or not the file that was exported.
         """
         try:
-            data = (self.path / name).read_bytes()
+            with files.open_inside(self.path, name) as file:
+                data = file.read()
         except OSError as error:
             raise self._incomplete(name, error) from error
         self._check_digest(name, files.sha256(data))
@@ -185,10 +208,10 @@ class Bundle:
         """SHA-256 of a file of the manifest, checked like `read` does, without holding it in memory.
 
         Raises:
-            BundleError: it is missing, or not the file that was exported.
+            BundleError: it is missing, a link, or not the file that was exported.
         """
         try:
-            with (self.path / name).open("rb") as file:
+            with files.open_inside(self.path, name) as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise self._incomplete(name, error) from error
@@ -203,11 +226,7 @@ class Bundle:
         """
         record = self.manifest.graphs[precision]
         graph = self.read(record.file)
-        weights = {}
-        if record.data is not None:
-            if (self.path / record.data).is_symlink():
-                raise BundleError(f"{self.path / record.data} is a link: copy the file itself into the bundle")
-            weights[Path(record.data).name] = self.read(record.data)
+        weights = {} if record.data is None else {Path(record.data).name: self.read(record.data)}
         other = external_files(graph) - set(weights)
         if other:
             raise BundleError(
@@ -247,23 +266,61 @@ class Bundle:
         return wanted
 
     def vocabulary_size(self) -> int:
-        """Token ids that the backbone knows."""
-        return int(json.loads(self.read(files.CONFIG))["vocab_size"])
+        """Token ids that the backbone knows.
+
+        Raises:
+            BundleError: `config.json` is missing, not what was exported, or does not say it.
+        """
+        data = self.read(files.CONFIG)
+        try:
+            return strict.whole_number(strict.json_value(data)["vocab_size"], 1, _MOST_TOKENS)
+        except (KeyError, ValueError, TypeError) as error:
+            raise BundleError(
+                f"{self.path / files.CONFIG} does not say the size of the vocabulary ({type(error).__name__}: "
+                f"{error}): export the bundle again"
+            ) from error
 
     def task_names(self) -> list[str]:
-        """Names of the tasks in the bundle, sorted."""
-        found = (self.path / files.TASKS).glob(f"*{files.TASK_SUFFIX}")
-        names = (path.name.removesuffix(files.TASK_SUFFIX) for path in found if path.is_file())
-        return sorted(name for name in names if files.is_task_name(name))
+        """Names of the tasks in the bundle, sorted; links are none.
+
+        Raises:
+            BundleError: the folder of tasks is a link, or cannot be looked through.
+        """
+        self._check_tasks_folder()
+        try:
+            with os.scandir(self.path / files.TASKS) as entries:
+                found = list(islice(entries, files.LISTING_LIMIT + 1))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise self._incomplete(files.TASKS, error) from error
+        if len(found) > files.LISTING_LIMIT:
+            raise BundleError(f"{self.path / files.TASKS} has more than {files.LISTING_LIMIT:,} entries: take some out")
+        tasks = [
+            entry.name.removesuffix(files.TASK_SUFFIX)
+            for entry in found
+            if entry.name.endswith(files.TASK_SUFFIX) and entry.is_file(follow_symlinks=False)
+        ]
+        return sorted(filter(files.is_task_name, tasks))
 
     def load_task(self, name: str) -> Task:
         """Read one of the bundle's tasks.
 
         Raises:
-            TaskError: there is no such task, or it is damaged or made for another backbone.
+            TaskError: there is no such task, or it is a link, damaged, or made for another backbone.
         """
-        path = self._task_path(name)
-        task = Task.load(path)
+        path = self.path / files.task_file(name)
+        try:
+            with files.open_inside(self.path, files.task_file(name)) as file:
+                data = file.read()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise self._no_task(name) from error
+        except OSError as error:
+            raise TaskError(
+                f"{path} cannot be read ({error.strerror}): copy the file itself there, or take it out with "
+                f"'edgetune tasks remove {self.path} {name}'"
+            ) from error
+        task = Task.from_bytes(data, str(path))
         self.check_task(task)
         return task.renamed(name)
 
@@ -280,8 +337,14 @@ class Bundle:
         )
 
     def add_task(self, task: Task) -> Path:
-        """Put a task into the bundle, or in the place of the one of the same name, in one rename."""
+        """Put a task into the bundle, or in the place of the one of the same name, in one rename.
+
+        Raises:
+            TaskError: it was made for another backbone.
+            BundleError: the folder of tasks is a link.
+        """
         self.check_task(task)
+        self._check_tasks_folder()
         path = self.path / files.task_file(task.name)
         task.save(path)
         return path
@@ -291,11 +354,18 @@ class Bundle:
 
         Raises:
             TaskError: there is no such task.
+            BundleError: the folder of tasks is a link.
         """
-        self._task_path(name).unlink()
+        self._check_tasks_folder()
+        try:
+            (self.path / files.task_file(name)).unlink()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise self._no_task(name) from error
 
     def _incomplete(self, name: str, error: OSError) -> BundleError:
-        return BundleError(f"{self.path} is incomplete ({name}: {error.strerror}): copy or export it again")
+        return BundleError(
+            f"{self.path} is incomplete ({name}: {error.strerror}): copy the file itself there, or export it again"
+        )
 
     def _check_digest(self, name: str, found: str) -> None:
         expected = self.manifest.files.get(name)
@@ -305,12 +375,14 @@ class Bundle:
                 f"{str(expected)[:12]}…; copy or export the bundle again"
             )
 
-    def _task_path(self, name: str) -> Path:
-        path = self.path / files.task_file(name)
-        if not path.is_file():
-            have = ", ".join(self.task_names()) or "none"
-            raise TaskError(
-                f"no task '{name}' in {self.path}: it has {have}; put others there with "
-                f"'edgetune tasks add {self.path} FILE'"
-            )
-        return path
+    def _check_tasks_folder(self) -> None:
+        folder = self.path / files.TASKS
+        if folder.is_symlink():
+            raise BundleError(f"{folder} is a link: copy the folder itself into the bundle")
+
+    def _no_task(self, name: str) -> TaskError:
+        have = ", ".join(self.task_names()) or "none"
+        return TaskError(
+            f"no task '{name}' in {self.path}: it has {have}; put others there with "
+            f"'edgetune tasks add {self.path} FILE'"
+        )

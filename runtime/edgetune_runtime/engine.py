@@ -134,7 +134,12 @@ class Engine:
                 f"precision {self.precision} cannot run {self.batch_size} texts at once on '{device}': their "
                 f"answers would depend on each other; use batch size 1 on the CPU, or --precision fp32"
             )
-        self._encoder = TextEncoder(self.bundle.read(files.TOKENIZER), manifest.max_positions, manifest.mask_token)
+        self._encoder = TextEncoder(
+            self.bundle.read(files.TOKENIZER),
+            manifest.max_positions,
+            manifest.mask_token,
+            self.bundle.vocabulary_size(),
+        )
         self._lock = threading.Lock()
         self._session_lock = threading.Lock()
         self._sessions: dict[tuple[str, int], ort.InferenceSession] = {}

@@ -3,9 +3,24 @@
 Every message says what came, what was expected and what to do next, in one line.
 """
 
+import re
+
+_LONGEST = 2000
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def in_one_line(text: str) -> str:
+    """Text that a file may have chosen, as it can be shown: one line, no control characters, not without end."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+    return _UNPRINTABLE.sub(lambda found: ascii(found.group())[1:-1], " ".join(text.strip().splitlines()))
+
 
 class EdgetuneError(Exception):
     """Base of all errors that a user can act on. The CLI prints it as one line and exits with 1."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(in_one_line(message))
 
 
 class DataError(EdgetuneError):

@@ -1,11 +1,14 @@
-"""Names on disk, and writing that is never half done."""
+"""Names on disk, reading that stays inside a folder, and writing that is never half done."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+import stat
 import tempfile
+from io import BufferedReader
 from pathlib import Path
 
 from edgetune_runtime.errors import EdgetuneError, TaskError
@@ -22,7 +25,23 @@ PREPARED = "graphs"
 PREPARED_GRAPH = "model.onnx"
 PREPARED_WEIGHTS = "model.weights"
 
+TASK_LIMIT_BYTES = 64_000_000
+"""Largest task file: a prefix of 100 on 24 layers of 1024 takes 20 MB."""
+
+LISTING_LIMIT = 100_000
+"""Most entries of a folder that are looked through."""
+
+_LIMITS_BYTES = {
+    MANIFEST: 2_000_000,  # the parity of a thousand tasks in three precisions takes 0.8 MB
+    CONFIG: 1_000_000,
+    TOKENIZER: 64_000_000,  # Gemma's 262,144 tokens take 33 MB
+}
+_DATA_SUFFIX = ".data"
 _TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_PLAIN_PATH = re.compile(r"(?=.{1,255}$)[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+
+# Where the system has them: not through a link, not waiting for a pipe's other end, and bytes as they are.
+_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def graph_file(precision: str) -> str:
@@ -32,12 +51,18 @@ def graph_file(precision: str) -> str:
 
 def data_file(graph: str) -> str:
     """Path of the weights that do not fit into a graph's own file."""
-    return f"{graph}.data"
+    return f"{graph}{_DATA_SUFFIX}"
 
 
 def task_file(name: str) -> str:
     """Path of a task inside a bundle."""
     return f"{TASKS}/{check_task_name(name)}{TASK_SUFFIX}"
+
+
+def is_task_path(path: str) -> bool:
+    """Whether a path inside a bundle is that of a task."""
+    folder, _, name = path.rpartition("/")
+    return folder == TASKS and name.endswith(TASK_SUFFIX) and is_task_name(name.removesuffix(TASK_SUFFIX))
 
 
 def is_task_name(name: str) -> bool:
@@ -53,6 +78,58 @@ def check_task_name(name: str) -> str:
             f"the first a letter or digit"
         )
     return name
+
+
+def is_plain_path(name: str) -> bool:
+    """Whether a manifest may name a file so: relative, downwards, and alike on every system."""
+    return _PLAIN_PATH.fullmatch(name) is not None
+
+
+def open_inside(root: Path, name: str) -> BufferedReader:
+    """Open a file of a bundle for reading.
+
+    The bundle's folder may be reached by a link; below it none is followed. The size is bounded by what the file is,
+    and weights beside a graph are refused where the file has another name (a hard link) by which it could be changed.
+
+    Raises:
+        OSError: there is no such file, or it is not what may be read; `strerror` says what it is.
+    """
+    if not is_plain_path(name):
+        raise OSError(errno.EINVAL, "not a plain path inside the bundle")
+    path = root
+    for part in name.split("/"):
+        path /= part
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, f"'{part}' is a link")
+    if name.endswith(_DATA_SUFFIX) and path.stat().st_nlink != 1:
+        raise OSError(errno.EMLINK, "it is a hard link")
+    limit = TASK_LIMIT_BYTES if name.startswith(f"{TASKS}/") else _LIMITS_BYTES.get(name)
+    return open_regular(path, limit)
+
+
+def open_regular(path: Path, limit_bytes: int | None = None) -> BufferedReader:
+    """Open a file for reading that is a regular one, of at most `limit_bytes`; never waits, as opening a pipe can.
+
+    Raises:
+        OSError: there is no such file, or it is not what may be read; `strerror` says what it is.
+    """
+    _check_regular(path.lstat(), limit_bytes)  # a device is not even opened
+    file = os.fdopen(os.open(path, _READ), "rb")
+    try:
+        _check_regular(os.fstat(file.fileno()), limit_bytes)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def _check_regular(found: os.stat_result, limit_bytes: int | None) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    if limit_bytes is not None and found.st_size > limit_bytes:
+        raise OSError(errno.EFBIG, f"it has {found.st_size:,} bytes where at most {limit_bytes:,} are expected")
 
 
 def sha256(data: bytes | bytearray) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 import onnxruntime as ort
 
-from edgetune_runtime import files
+from edgetune_runtime import contract, files
 from edgetune_runtime.errors import BundleError, DeviceError
 
 _PROVIDER_OF = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -27,6 +27,10 @@ _PREPARATION = {
     "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
     "session.save_external_prepacked_constant_initializers": "1",
 }
+
+_TYPE_OF = {"int64": "tensor(int64)", "float32": "tensor(float)"}
+_INPUTS = sorted((name, _TYPE_OF[spec.dtype], len(spec.dims)) for name, spec in contract.INPUTS.items())
+_OUTPUTS = sorted((name, _TYPE_OF["float32"], len(dims)) for name, dims in contract.OUTPUTS.items())
 
 _EXACT_INT8 = ("session.x64quantprecision", "1")
 _LARGEST_PAIR = base64.b64decode(
@@ -53,7 +57,7 @@ def check_device(device: str) -> None:
 def open_session(
     graph: bytes, device: str, threads: int, weights: Mapping[str, bytes] = MappingProxyType({})
 ) -> ort.InferenceSession:
-    """Make a session of a graph.
+    """Make a session of a backbone's graph.
 
     Args:
         graph: the bytes of the ONNX file.
@@ -62,9 +66,18 @@ def open_session(
         weights: name → bytes of the files that the graph takes weights from; none is opened.
 
     Raises:
-        BundleError: onnxruntime cannot load the graph.
+        BundleError: onnxruntime cannot load the graph, or it does not take and give what the contract says.
         DeviceError: the device is not there.
     """
+    session = open_any(graph, device, threads, weights)
+    _check_contract(session)
+    return session
+
+
+def open_any(
+    graph: bytes, device: str, threads: int, weights: Mapping[str, bytes] = MappingProxyType({})
+) -> ort.InferenceSession:
+    """Make a session of any graph, as `open_session` does of a backbone's."""
     check_device(device)
     options = _options(device, threads)
     if weights:
@@ -102,11 +115,13 @@ def open_prepared(folder: Path, threads: int) -> ort.InferenceSession:
     """Make a CPU session of what `write_prepared` wrote; its weights are mapped, one copy for all who open them.
 
     Raises:
-        BundleError: onnxruntime cannot load it.
+        BundleError: onnxruntime cannot load it, or it does not take and give what the contract says.
     """
     options = _options("cpu", threads)
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is done
-    return _load(str(folder / files.PREPARED_GRAPH), options, "cpu")
+    session = _load(str(folder / files.PREPARED_GRAPH), options, "cpu")
+    _check_contract(session)
+    return session
 
 
 def preparation() -> str:
@@ -139,6 +154,25 @@ def _load(graph: bytes | str, options: ort.SessionOptions, device: str) -> ort.I
         raise BundleError(
             f"onnxruntime {ort.__version__} cannot load the graph ({error}): export the bundle again"
         ) from error
+
+
+def _check_contract(session: ort.InferenceSession) -> None:
+    """Raise `BundleError` unless names, types and ranks of the graph's inputs and outputs are the contract's."""
+    sides = (
+        ("inputs", [*session.get_inputs(), *session.get_overridable_initializers()], _INPUTS),
+        ("outputs", session.get_outputs(), _OUTPUTS),
+    )
+    for side, values, expected in sides:
+        found = sorted((value.name, value.type, len(value.shape)) for value in values)
+        if found != expected:
+            raise BundleError(
+                f"the graph has the {side} {_told(found)}: expected those of a backbone, {_told(expected)}; export the "
+                f"bundle again"
+            )
+
+
+def _told(values: Sequence[tuple[str, str, int]]) -> str:
+    return ", ".join(f"{name!r:.60} ({kind} of rank {rank})" for name, kind, rank in values[:20]) or "none"
 
 
 @cache

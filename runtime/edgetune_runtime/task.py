@@ -8,9 +8,12 @@ Tensors: any of `prompt_embeddings` [prompt, embedding], `prefix_keys` and `pref
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,11 +24,21 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from edgetune_runtime import contract, files
+from edgetune_runtime import contract, files, strict
 from edgetune_runtime.contract import BackboneSizes
 from edgetune_runtime.errors import TaskError
 
 Array = NDArray[Any]
+
+MOST_LABELS = 10_000
+LONGEST_LABEL = 1000
+"""Characters of a label, and of the other strings but the template."""
+
+_LONGEST_TEMPLATE = 100_000
+_LARGEST_HEADER_BYTES = 1_000_000  # clinc150's 150 labels take 3.5 kB, ten thousand of 90 characters all of it
+
+# Trained tasks stay below 11. Sums, squares and cubes of a million stay far below float32's 3e38 in every layer.
+_LARGEST_NUMBER = 1e6
 
 _REQUIRED = (contract.HEAD_WEIGHT, contract.HEAD_BIAS)
 _OPTIONAL = tuple(name for name in contract.TASK_TENSORS if name not in _REQUIRED)
@@ -99,8 +112,14 @@ class Task:
         return _sorted_header(safetensors.numpy.save(tensors, metadata))
 
     def save(self, path: Path) -> None:
-        """Write the task file, whole or not at all."""
-        files.write_atomic(path, self.to_bytes())
+        """Write the task file, whole or not at all.
+
+        Raises:
+            TaskError: the task is not one that could be read again.
+        """
+        data = self.to_bytes()
+        Task.from_bytes(data, f"the task '{self.name}'")
+        files.write_atomic(path, data)
 
     @classmethod
     def from_bytes(cls, data: bytes, origin: str) -> Task:
@@ -127,15 +146,17 @@ class Task:
                 f"copy or train it again"
             )
         try:
-            plain = {key: kind(metadata[key]) for key, kind in _PLAIN_FIELDS.items()}
+            plain = {key: kind(metadata.pop(key)) for key, kind in _PLAIN_FIELDS.items()}
             task = cls(
-                name=files.check_task_name(metadata["task"]),
-                labels=_labels(metadata["labels"]),
-                metrics={str(key): float(value) for key, value in json.loads(metadata["metrics"]).items()},
+                name=files.check_task_name(metadata.pop("task")),
+                labels=_labels(metadata.pop("labels")),
+                metrics=_metrics(metadata.pop("metrics")),
                 tensors=tensors,
                 **plain,
             )
-        except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            if unknown := sorted(metadata.keys() - {"format_version"}):
+                raise ValueError(f"unknown fields {unknown!r:.300}")
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
             raise TaskError(
                 f"{origin} is not a sound edgetune task: its metadata cannot be read "
                 f"({type(error).__name__}: {error}); train it again"
@@ -151,7 +172,9 @@ class Task:
             TaskError: it is not there, or not a whole, sound task file of this format version.
         """
         try:
-            data = path.read_bytes()
+            # The path is the user's own: it may be a link, or lead through one.
+            with files.open_regular(Path(os.path.realpath(path)), files.TASK_LIMIT_BYTES) as file:
+                data = file.read()
         except OSError as error:
             raise TaskError(
                 f"the task file {path} cannot be read ({error.strerror}): expected a .safetensors file "
@@ -168,7 +191,7 @@ class Task:
         prefixes = {contract.PREFIX_KEYS, contract.PREFIX_VALUES} & names
         if not set(_REQUIRED) <= names <= {*_REQUIRED, *_OPTIONAL} or len(prefixes) == 1:
             raise TaskError(
-                f"{origin} has the tensors {sorted(names)}: expected {list(_REQUIRED)} and any of "
+                f"{origin} has the tensors {sorted(names)!r:.300}: expected {list(_REQUIRED)} and any of "
                 f"{list(_OPTIONAL)} (keys and values together)"
             )
         for name, tensor in self.tensors.items():
@@ -177,20 +200,23 @@ class Task:
                 raise TaskError(
                     f"{origin} has {name} as {tensor.dtype} {list(tensor.shape)}: expected float32 {list(dims)}"
                 )
-            if not np.isfinite(tensor).all():
-                raise TaskError(f"{origin} has numbers in {name} that are not finite: train it again")
+            if tensor.size and not np.abs([tensor.min(), tensor.max()]).max() <= _LARGEST_NUMBER:
+                raise TaskError(
+                    f"{origin} has numbers in {name} that are not finite or not from {-_LARGEST_NUMBER:,.0f} to "
+                    f"{_LARGEST_NUMBER:,.0f}: train it again"
+                )
         rows = (
             len(self.labels),
             len(self.tensors[contract.HEAD_WEIGHT]),
             len(self.tensors[contract.HEAD_BIAS]),
         )
-        if len(set(rows)) != 1 or len(set(self.labels)) != len(self.labels) or len(self.labels) < 2:
+        if len(set(rows)) != 1 or len(set(self.labels)) != len(self.labels) or not 2 <= len(self.labels) <= MOST_LABELS:
             raise TaskError(
                 f"{origin} has {rows[0]} labels for a head of {rows[1]} rows and {rows[2]} biases: expected "
-                f"at least two labels, all different, one a row"
+                f"at least two labels and at most {MOST_LABELS:,}, all different, one a row"
             )
         if self.pooling not in contract.POOLINGS:
-            raise TaskError(f"{origin} has pooling {self.pooling!r}: expected one of {list(contract.POOLINGS)}")
+            raise TaskError(f"{origin} has pooling {self.pooling!r:.40}: expected one of {list(contract.POOLINGS)}")
         check_template(self.template, self.pooling, origin)
         sound = self.position_offset >= 0 and self.max_length >= 1
         if not (sound and math.isfinite(self.temperature) and self.temperature > 0):
@@ -201,25 +227,46 @@ class Task:
             )
 
 
-_PLAIN_FIELDS: dict[str, type] = {
-    "backbone_sha256": str,
-    "method": str,
-    "base_model": str,
-    "pooling": str,
-    "position_offset": int,
+def _text(value: str) -> str:
+    return strict.plain_text(value, LONGEST_LABEL)
+
+
+def _whole(value: str) -> int:
+    # int() also takes other scripts' digits, underscores and blanks.
+    if not re.fullmatch("-?[0-9]{1,9}", value):
+        raise ValueError(f"{value!r:.40} where a whole number was expected")
+    return int(value)
+
+
+def _number(value: str) -> float:
+    if not re.fullmatch("[-+.0-9a-z]{1,40}", value):
+        raise ValueError(f"{value!r:.40} where a number was expected")
+    return float(value)
+
+
+_PLAIN_FIELDS: dict[str, Callable[[str], Any]] = {
+    "backbone_sha256": _text,
+    "method": _text,
+    "base_model": _text,
+    "pooling": _text,
+    "position_offset": _whole,
     "template": str,
-    "max_length": int,
-    "temperature": float,
+    "max_length": _whole,
+    "temperature": _number,
 }
 
 
 def check_template(template: str, pooling: str, origin: str) -> None:
-    """Raise `TaskError` unless the template of what `origin` names has its slots, each as often as it should be."""
+    """Raise `TaskError` unless the template of what `origin` names is text and has each slot as often as it should."""
+    try:
+        strict.plain_text(template, _LONGEST_TEMPLATE)
+    except ValueError as error:
+        raise TaskError(f"{origin} has the template {template!r:.300}: {error}; write another") from error
     slots = template.count(contract.TEXT_SLOT), template.count(contract.MASK_SLOT)
     if slots != (1, int(pooling == "mask")):
         raise TaskError(
-            f"{origin} has the template {template!r} for pooling '{pooling}': expected one {contract.TEXT_SLOT}, and "
-            f"one {contract.MASK_SLOT} where the pooling is 'mask', else none"
+            f"{origin} has the template {template!r:.300} for pooling '{pooling}': expected one {contract.TEXT_SLOT}, "
+            f"and one {contract.MASK_SLOT} where the pooling is 'mask', else none"
         )
 
 
@@ -259,19 +306,26 @@ def check_fits(
 
 
 def _labels(text: str) -> tuple[str, ...]:
-    labels = json.loads(text)
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise ValueError(f"labels are {text[:60]}")
-    return tuple(labels)
+    labels = strict.json_value(text)
+    if not isinstance(labels, list):
+        raise ValueError(f"labels are {text:.60}")
+    return tuple(map(_text, labels))
+
+
+def _metrics(text: str) -> dict[str, float]:
+    metrics = strict.json_value(text)
+    odd = [value for value in metrics.values() if type(value) not in (int, float)]
+    if odd:
+        raise ValueError(f"a metric is {odd[0]!r:.40}")
+    return {_text(name): float(value) for name, value in metrics.items()}
 
 
 def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> str:
-    parts = [json.dumps(metadata, sort_keys=True).encode()]
-    parts += [
-        f"{name} {tensor.dtype.str} {tensor.shape}\n".encode() + tensor.tobytes()
-        for name, tensor in sorted(tensors.items())
-    ]
-    return files.sha256(b"".join(parts))
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype.str} {tensor.shape}\n".encode())
+        digest.update(tensor.tobytes())
+    return digest.hexdigest()
 
 
 def _header(data: bytes) -> tuple[dict[str, Any], int]:
@@ -279,7 +333,7 @@ def _header(data: bytes) -> tuple[dict[str, Any], int]:
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > len(data) - 8:
         raise ValueError("the header is cut short")
-    return json.loads(data[8 : 8 + length]), 8 + length
+    return strict.json_value(data[8 : 8 + length]), 8 + length
 
 
 def _sorted_header(data: bytes) -> bytes:
@@ -292,9 +346,11 @@ def _sorted_header(data: bytes) -> bytes:
 
 def _split(data: bytes, origin: str) -> tuple[dict[str, str], dict[str, Array]]:
     try:
+        if int.from_bytes(data[:8], "little") > _LARGEST_HEADER_BYTES:
+            raise ValueError(f"its header is larger than {_LARGEST_HEADER_BYTES:,} bytes, or cut short")
         metadata = _header(data)[0].get("__metadata__")
         return dict(metadata or {}), safetensors.numpy.load(data)
-    except (ValueError, TypeError, AttributeError, KeyError, SafetensorError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, SafetensorError) as error:
         raise TaskError(
             f"{origin} is not a whole task file ({error}): expected the .safetensors file that "
             f"'edgetune train' wrote; copy or train it again"

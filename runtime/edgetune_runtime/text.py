@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tokenizers import Encoding, Tokenizer
@@ -28,23 +29,34 @@ class TextEncoder:
         tokenizer_json: the contents of a `tokenizer.json`.
         max_positions: positions that the backbone has.
         mask_token: what `{mask}` becomes. Where a template has one, the text's own are read as spaces.
+        vocabulary_size: token ids that the backbone knows; where it is told, other ids are refused, and more of them
+            than there are positions. Where a model is trained or exported, its tokenizer is trusted.
+
+    Raises:
+        BundleError: the tokenizer cannot be read; from the methods too: it fails on a text, or gives other ids.
     """
 
-    def __init__(self, tokenizer_json: bytes, max_positions: int, mask_token: str = "") -> None:
-        try:
+    def __init__(
+        self, tokenizer_json: bytes, max_positions: int, mask_token: str = "", vocabulary_size: int | None = None
+    ) -> None:
+        with _failures_told("cannot be read"):
             self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
-        except Exception as error:
-            raise BundleError(f"tokenizer.json cannot be read ({error}): export the bundle again") from error
-        # A stored truncation or padding would be applied to every text behind our back.
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+            # A stored truncation or padding would be applied to every text behind our back.
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
+            self._special = self._tokenizer.num_special_tokens_to_add(False)
+        if self._special >= max_positions:
+            raise BundleError(
+                f"tokenizer.json adds {self._special:,} special tokens to a text, and the backbone has "
+                f"{max_positions:,} positions: export the bundle again"
+            )
         self._max_positions = max_positions
         self._mask_token = mask_token
-        self._special = self._tokenizer.num_special_tokens_to_add(False)
+        self._vocabulary_size = vocabulary_size
 
     def max_length(self, task: Task) -> int:
         """Most tokens that a text of this task can have, special tokens and template included."""
-        return min(task.max_length, self._max_positions - max(task.position_offset, task.prompt_length))
+        return min(task.max_length, self._positions(task))
 
     def fitted(self, task: Task) -> Task:
         """A new task with the length that it can have on this backbone.
@@ -63,7 +75,8 @@ class TextEncoder:
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a text alone, without template or special tokens."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        with _failures_told("fails on a text"):
+            return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def encode(self, texts: Sequence[str], tasks: Sequence[Task]) -> list[Tokens]:
         """Tokenize texts, each with the template and the length of its own task."""
@@ -74,16 +87,37 @@ class TextEncoder:
                 for text, task in zip(texts, tasks, strict=True)
             ]
         filled = [text.join(frame) for text, frame in zip(texts, frames, strict=True)]
-        encodings = self._tokenizer.encode_batch(filled, add_special_tokens=False)
         rows = []
-        for encoding, text, frame, task in zip(encodings, texts, frames, tasks, strict=True):
-            room = max(1, self.max_length(task) - self._special)
-            truncated = len(encoding.ids) > room
-            if truncated:
-                encoding = self._cut(encoding, text, frame, room)
-            # Without special tokens an empty text has no token at all, and a run needs one.
-            rows.append(Tokens(self._tokenizer.post_process(encoding).ids or [0], truncated))
+        with _failures_told("fails on a text"):
+            encodings = self._tokenizer.encode_batch(filled, add_special_tokens=False)
+            for encoding, text, frame, task in zip(encodings, texts, frames, tasks, strict=True):
+                room = max(1, self.max_length(task) - self._special)
+                truncated = len(encoding.ids) > room
+                if truncated:
+                    encoding = self._cut(encoding, text, frame, room)
+                # Without special tokens an empty text has no token at all, and a run needs one.
+                rows.append(Tokens(self._tokenizer.post_process(encoding).ids or [0], truncated))
+        for row, task in zip(rows, tasks, strict=True):
+            self._check(row.ids, task)
         return rows
+
+    def _check(self, ids: Sequence[int], task: Task) -> None:
+        if self._vocabulary_size is None:
+            return
+        if max(ids) >= self._vocabulary_size:
+            raise BundleError(
+                f"tokenizer.json gives the token id {max(ids):,}, and the backbone knows {self._vocabulary_size:,}: "
+                f"export the bundle again"
+            )
+        if len(ids) > self._positions(task):
+            raise BundleError(
+                f"tokenizer.json gives {len(ids):,} tokens where task '{task.name}' leaves {self._positions(task):,} "
+                f"positions: export the bundle again, or train the task with a shorter prompt"
+            )
+
+    def _positions(self, task: Task) -> int:
+        """Positions that a task leaves for the text."""
+        return self._max_positions - max(task.position_offset, task.prompt_length)
 
     def _frame(self, task: Task) -> tuple[str, str]:
         before, _, after = task.template.partition(TEXT_SLOT)
@@ -100,3 +134,15 @@ class TextEncoder:
             encoding = self._tokenizer.encode(text.join(frame), add_special_tokens=False)
         encoding.truncate(room)
         return encoding
+
+
+@contextmanager
+def _failures_told(what: str) -> Iterator[None]:
+    """Around calls of the tokenizer: what it raises is told as a fault of its file."""
+    try:
+        yield
+    except BaseException as error:
+        # What is a panic in Rust comes as an exception that is no `Exception`, of a class that cannot be imported.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise BundleError(f"tokenizer.json {what} ({error}): export the bundle again") from error

@@ -49,7 +49,7 @@ def rows_file(tmp_path: Path) -> Path:
 
 
 COMMANDS = (
-    ["train"], ["export"], ["classify"], ["evaluate"], ["bench"], ["demo"],
+    ["train"], ["export"], ["classify"], ["evaluate"], ["bench"], ["verify"], ["demo"],
     ["tasks"], ["tasks", "list"], ["tasks", "show"], ["tasks", "add"], ["tasks", "remove"],
     ["tasks", "export-adapter"], ["tasks", "create"], ["tasks", "import-peft"], ["tasks", "export-peft"],
 )  # fmt: skip
@@ -547,6 +547,37 @@ class TestErrors:
             run("classify", bundle_folder, "missing.txt", "--task", "colour")
         )
 
+    def test_labels_that_no_task_can_hold(self, model_folder: Path, tmp_path: Path) -> None:
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(json.dumps({"text": "a", "label": label}) + "\n" for label in ("a", "b\x1b") * 9))
+        assert r"the training data has the label 'b\x1b'" in self.train(model_folder, path)
+
     def test_usage_is_exit_2(self) -> None:
         assert run("classify").returncode == 2
         assert run("bench", "x", "--prompt-lengths", "a,b").returncode == 2
+
+
+def test_a_sound_bundle_is_verified(bundle_folder: Path) -> None:
+    done = run("verify", bundle_folder)
+    assert done.returncode == 0, done.stderr
+    assert {line.split()[0] for line in done.stdout.splitlines()} == {"sound"}
+    report = json.loads(run("verify", bundle_folder, "--json").stdout)
+    assert report["sound"]
+    assert [finding["subject"] for finding in report["findings"]] == [
+        line.split(maxsplit=1)[1] for line in done.stdout.splitlines()
+    ]
+
+
+def test_a_bundle_with_a_fault_is_told_line_by_line(bundle_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(bundle_folder, tmp_path / "bundle")
+    (folder / "config.json").write_text("{}")
+    (folder / "notes.txt").write_text("notes")
+    done = run("verify", folder)
+    assert done.returncode == 1
+    lines = dict(line.split(maxsplit=1)[::-1] for line in done.stdout.splitlines())
+    assert any(line.startswith("config.json: ") and "is damaged" in line for line in lines)
+    assert lines["notes.txt: the manifest does not name it, and nothing reads it"] == "note"
+    assert lines["onnx/model.onnx"] == "sound"
+    done = run("verify", folder, "--json")
+    assert done.returncode == 1
+    assert not json.loads(done.stdout)["sound"]

@@ -21,7 +21,7 @@ from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES
 from edgetune_export.graph import to_onnx, with_default_bank
 from edgetune_export.loading import from_language_model, language_model_class
 from edgetune_runtime import contract
-from edgetune_runtime.session import open_session
+from edgetune_runtime.session import open_any
 
 SMALL = {
     "vocab_size": 200,
@@ -145,7 +145,7 @@ def count_products(model: onnx.ModelProto) -> int:
 
 
 def session(model: onnx.ModelProto) -> ort.InferenceSession:
-    return open_session(model.SerializeToString(), "cpu", 1)
+    return open_any(model.SerializeToString(), "cpu", 1)
 
 
 @pytest.mark.parametrize("architecture", sorted(FAMILIES))

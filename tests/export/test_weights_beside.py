@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from conftest import TEXTS, MakeTask
 from edgetune_export import export_bundle, external, load_backbone
 from edgetune_runtime import Bundle, Engine, files
 from edgetune_runtime.errors import BundleError
+from edgetune_runtime.verify import findings
 
 PRECISIONS = ("fp32", "int8", "q4")
 
@@ -71,6 +73,10 @@ def test_answers_are_those_of_one_file(
     np.testing.assert_array_equal(*logits)
 
 
+def test_the_bundle_is_sound(split: Path) -> None:
+    assert {finding.status for finding in findings(split)} == {"sound"}
+
+
 def test_the_files_are_plain_onnx(split: Path) -> None:
     """Others find the weights as ONNX says: by the name beside the graph, the offset and the length."""
     for graph in Bundle(split).manifest.graphs.values():
@@ -101,7 +107,15 @@ def test_weights_behind_a_link_are_refused(copied: Path, tmp_path: Path) -> None
     path = copied / "onnx/model.onnx.data"
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(BundleError, match=r"onnx/model\.onnx\.data is a link: copy the file itself into the bundle"):
+    with pytest.raises(
+        BundleError, match=r"onnx/model\.onnx\.data: 'model\.onnx\.data' is a link\): copy the file itself"
+    ):
+        Bundle(copied).read_graph("fp32")
+
+
+def test_weights_with_another_name_are_refused(copied: Path, tmp_path: Path) -> None:
+    os.link(copied / "onnx/model.onnx.data", tmp_path / "elsewhere")
+    with pytest.raises(BundleError, match=r"onnx/model\.onnx\.data: it is a hard link\): copy the file itself"):
         Bundle(copied).read_graph("fp32")
 
 

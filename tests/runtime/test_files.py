@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -131,3 +132,85 @@ def test_graphs_have_the_names_that_others_know(precision: str, path: str) -> No
 def test_sha256_is_hexadecimal() -> None:
     assert files.sha256(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert files.sha256(OLD) == hashlib.sha256(OLD).hexdigest()
+
+
+# Reading
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the files that a bundle has, reached by a link."""
+    (tmp_path / "real/onnx").mkdir(parents=True)
+    for name in ("config.json", "onnx/model.onnx", "onnx/model.onnx.data"):
+        (tmp_path / "real" / name).write_bytes(OLD)
+    (tmp_path / "folder").symlink_to(tmp_path / "real")
+    return tmp_path / "folder"
+
+
+@pytest.mark.parametrize("name", ["config.json", "onnx/model.onnx", "onnx/model.onnx.data"])
+def test_files_of_a_folder_are_read_although_a_link_leads_to_it(folder: Path, name: str) -> None:
+    with files.open_inside(folder, name) as file:
+        assert file.read() == OLD
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../real/config.json", "/etc/hostname", "./config.json", "onnx/../config.json", "onnx//x", "a\0"],
+)
+def test_a_path_that_is_not_plain_is_not_opened(folder: Path, name: str) -> None:
+    with pytest.raises(OSError, match="not a plain path"):
+        files.open_inside(folder, name)
+
+
+def test_no_link_is_followed(folder: Path) -> None:
+    (folder / "link").symlink_to("config.json")
+    (folder / "linked").symlink_to("onnx")
+    for name in ("link", "linked/model.onnx"):
+        with pytest.raises(OSError, match=f"'{name.partition('/')[0]}' is a link"):
+            files.open_inside(folder, name)
+
+
+def test_weights_may_have_no_other_name_and_other_files_may(folder: Path) -> None:
+    for name in ("onnx/model.onnx", "onnx/model.onnx.data"):
+        os.link(folder / name, folder / f"{name}.copy")
+    files.open_inside(folder, "onnx/model.onnx").close()
+    with pytest.raises(OSError, match="it is a hard link"):
+        files.open_inside(folder, "onnx/model.onnx.data")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    began = time.monotonic()
+    with pytest.raises(OSError, match="not a regular file"):
+        files.open_inside(folder, "pipe")
+    assert time.monotonic() - began < 1
+
+
+def test_a_file_that_became_a_pipe_is_refused_and_not_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(folder / "pipe")
+    before = (folder / "config.json").stat()
+    monkeypatch.setattr(Path, "lstat", lambda path: before)
+    with pytest.raises(OSError, match="not a regular file"):
+        files.open_regular(folder / "pipe")
+
+
+@pytest.mark.parametrize(("size_bytes", "sound"), [(1_000_000, True), (1_000_001, False), (1 << 40, False)])
+def test_sizes_are_bounded_by_what_a_file_is(folder: Path, size_bytes: int, sound: bool) -> None:
+    os.truncate(folder / "config.json", size_bytes)
+    if sound:
+        files.open_inside(folder, "config.json").close()
+        return
+    with pytest.raises(OSError, match=f"{size_bytes:,} bytes where at most 1,000,000"):
+        files.open_inside(folder, "config.json")
+
+
+@pytest.mark.parametrize("name", ["tasks/colour.safetensors", "tasks/a..b.safetensors"])
+def test_paths_of_tasks_are_known(name: str) -> None:
+    assert files.is_task_path(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["colour.safetensors", "tasks/.x.safetensors", "tasks/x", "tasks/a/b.safetensors", "tasks"]
+)
+def test_paths_of_other_files_are_no_tasks(name: str) -> None:
+    assert not files.is_task_path(name)

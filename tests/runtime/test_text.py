@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,40 @@ def test_a_template_that_leaves_no_room_for_text_is_refused(encoder: TextEncoder
     long = task(template="the lamp is broken {text} and the screen stays black", max_length=8)
     with pytest.raises(TaskError, match=r"takes \d+ tokens, special tokens included, of 8 that are read"):
         encoder.fitted(long)
+
+
+def test_ids_that_the_backbone_does_not_know_are_refused(tokenizer_json: bytes) -> None:
+    largest = max(Tokenizer.from_buffer(tokenizer_json).get_vocab().values())
+    words = "the lamp is broken"
+    (tokens,) = TextEncoder(tokenizer_json, POSITIONS).encode([words], [task()])
+    assert max(tokens.ids) < largest
+    TextEncoder(tokenizer_json, POSITIONS, vocabulary_size=max(tokens.ids) + 1).encode([words], [task()])
+    with pytest.raises(BundleError, match=rf"gives the token id {max(tokens.ids)}, and the backbone knows"):
+        TextEncoder(tokenizer_json, POSITIONS, vocabulary_size=max(tokens.ids)).encode([words], [task()])
+
+
+def test_a_tokenizer_that_gives_more_tokens_than_positions_is_refused(tokenizer_json: bytes) -> None:
+    record = json.loads(tokenizer_json)
+    record["post_processor"]["special_tokens"]["[CLS]"].update(ids=[2] * 63, tokens=["[CLS]"] * 63)
+    with pytest.raises(BundleError, match=r"adds \d+ special tokens to a text, and the backbone has 64 positions"):
+        TextEncoder(json.dumps(record).encode(), POSITIONS)
+
+
+def test_a_panic_of_the_tokenizer_is_an_error_of_its_file(tokenizer_json: bytes) -> None:
+    record = json.loads(tokenizer_json)
+    record["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    with pytest.raises(BundleError, match=r"tokenizer\.json cannot be read .*precompiled_charsmap"):
+        TextEncoder(json.dumps(record).encode(), POSITIONS)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_is_no_error_of_the_tokenizer(
+    encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    class Interrupted:
+        def encode_batch(self, *_: object, **__: object) -> None:
+            raise error
+
+    monkeypatch.setattr(encoder, "_tokenizer", Interrupted())
+    with pytest.raises(error):
+        encoder.encode(["lamp"], [task()])

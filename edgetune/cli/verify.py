@@ -1,0 +1,39 @@
+"""`edgetune verify`"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from edgetune.cli.options import FILE, json_option, note, print_json
+
+
+@click.command()
+@click.argument("bundle", type=FILE)
+@json_option
+def verify(bundle: Path, as_json: bool) -> None:
+    """Check a bundle that comes from elsewhere, before anything runs on it.
+
+    Looks at the manifest, at every file and its SHA-256, and at every task; tries the tokenizer and each graph in a
+    process of its own, limited in memory and time. Prints a line for each thing: sound, a fault, or a note. The exit
+    status is 1 where there is a fault.
+
+    \b
+    Example:
+      edgetune verify bundle
+    """
+    from edgetune_runtime.verify import findings
+
+    found = []
+    for finding in findings(bundle):
+        found.append(finding)
+        line = f"{finding.status:<6} {finding.subject}{': ' if finding.message else ''}{finding.message}"
+        note(line) if as_json else click.echo(line)
+    sound = all(finding.status != "fault" for finding in found)
+    if as_json:
+        print_json({"bundle": str(bundle), "sound": sound, "findings": list(map(asdict, found))})
+    if not sound:
+        sys.exit(1)

@@ -1,0 +1,184 @@
+"""The probe: a part of a bundle that comes from elsewhere, tried out in a process of its own.
+
+A graph or a tokenizer can be made so that loading it ends the process, takes all memory or never ends. Here that
+befalls a process that is limited in memory and time, and becomes a `BundleError`. It is no sandbox: the process may
+read and write what its user may.
+
+`python -m edgetune_runtime.probe BUNDLE PART` is that process; PART is a precision or `tokenizer.json`. It prints one
+line of JSON, `{"error": null}` where the part is sound.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from edgetune_runtime import bank, contract, files, strict
+from edgetune_runtime.bundle import Bundle
+from edgetune_runtime.errors import BundleError, EdgetuneError
+from edgetune_runtime.session import open_session
+from edgetune_runtime.task import Task
+from edgetune_runtime.text import TextEncoder
+
+if sys.platform != "win32":
+    import resource
+
+TEXTS = ("", "The parcel came a day early, thank you!", "".join(map(chr, range(32, 0x250))), "größe 赤い 😀 " * 100)
+"""What a tokenizer is tried with."""
+
+_TIME_S = 20.0
+_BYTES_A_SECOND = 10_000_000  # a computer of a few watts loads that much
+_MEMORY_BYTES = 1 << 30
+_COPIES = 8  # of the file: its bytes, its message, its weights, their layout for this CPU
+_ANSWER_BYTES = 100_000
+
+
+def probe_bundle(bundle: Bundle, precisions: Iterable[str]) -> None:
+    """Try graphs of a bundle, each in a process of its own: load it, check its contract, run one short row.
+
+    Raises:
+        BundleError: a file is damaged, or a graph does not load, or not run, or ends its process, or takes too much
+            memory or time.
+    """
+    for precision in precisions:
+        bundle.precision(precision)
+        _probe(bundle, precision)
+
+
+def probe_tokenizer(bundle: Bundle) -> None:
+    """Try the tokenizer of a bundle in a process of its own: load it, read some texts.
+
+    Raises:
+        BundleError: it does not load, fails on a text, gives a token id that the backbone does not know, ends its
+            process, or takes too much memory or time.
+    """
+    _probe(bundle, files.TOKENIZER)
+
+
+def check_part(bundle: Bundle, part: str) -> None:
+    """Try a part of a bundle in this process.
+
+    Raises:
+        BundleError: the part is not sound; where it is hostile, anything can happen.
+    """
+    if part == files.TOKENIZER:
+        _check_tokenizer(bundle)
+    else:
+        _check_graph(bundle, part)
+
+
+def limit_process(file_bytes: int) -> None:
+    """Limit what this process can take from now on: memory and time for a file of that size, and no core dump."""
+    if sys.platform == "win32":
+        return
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_CPU, int(_seconds(file_bytes)))
+    _lower(resource.RLIMIT_FSIZE, _ANSWER_BYTES)
+    taken = Path("/proc/self/statm")
+    if taken.exists():
+        pages = int(taken.read_text().split()[0])
+        _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + _MEMORY_BYTES + _COPIES * file_bytes)
+
+
+def _lower(kind: int, wanted: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(kind, (most, most))
+
+
+def _seconds(file_bytes: int) -> float:
+    return _TIME_S + file_bytes / _BYTES_A_SECOND
+
+
+def _part_bytes(bundle: Bundle, part: str) -> int:
+    try:
+        return (bundle.path / part).stat().st_size if part == files.TOKENIZER else bundle.graph_bytes(part)
+    except OSError as error:
+        raise BundleError(f"{bundle.path} has no {part} ({error.strerror}): copy or export it again") from error
+
+
+def _probe(bundle: Bundle, part: str) -> None:
+    seconds = _seconds(_part_bytes(bundle, part))
+    # -P: a bundle's folder may be where this runs, and must not be where modules are looked for.
+    command = [sys.executable, "-P", "-m", __name__, str(bundle.path), part]
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}  # a thread takes as much of the limit as a graph
+    with tempfile.TemporaryFile() as answer:
+        try:
+            ended = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=answer,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                timeout=seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise _refused(bundle, part, f"it took longer than {seconds:.0f} s") from error
+        answer.seek(0)
+        lines = answer.read(_ANSWER_BYTES).splitlines() or [b""]
+    if ended.returncode < 0:
+        name = signal.Signals(-ended.returncode).name
+        raise _refused(bundle, part, f"the process that tried it was ended by {name}")
+    try:
+        told = strict.json_value(lines[-1])["error"]
+    except (ValueError, KeyError, TypeError) as error:
+        code = ended.returncode
+        raise _refused(bundle, part, f"the process that tried it ended with status {code} and no answer") from error
+    if told is not None:
+        raise _refused(bundle, part, str(told))
+
+
+def _refused(bundle: Bundle, part: str, reason: str) -> BundleError:
+    return BundleError(f"{bundle.path}: {part} does not pass its probe: {reason}; get the bundle from who exported it")
+
+
+def _check_tokenizer(bundle: Bundle) -> None:
+    manifest, vocabulary = bundle.manifest, bundle.vocabulary_size()
+    encoder = TextEncoder(bundle.read(files.TOKENIZER), manifest.max_positions, manifest.mask_token, vocabulary)
+    task = Task("probe", (), manifest.backbone_sha256, {}, "none", manifest.base_model, manifest.poolings[0])
+    encoder.encode(TEXTS, [task] * len(TEXTS))
+
+
+def _check_graph(bundle: Bundle, precision: str) -> None:
+    manifest = bundle.manifest
+    graph, weights = bundle.read_graph(precision)
+    session = open_session(graph, "cpu", 1, weights)
+    feed = bank.stack([], manifest.sizes)
+    feed[contract.POOLING][:] = contract.POOLINGS.index(manifest.poolings[0])
+    # The last token at the last position: a graph that knows fewer than the bundle says fails here.
+    feed[contract.POSITION_OFFSET][:] = manifest.max_positions - 1
+    feed[contract.INPUT_IDS] = np.array([[bundle.vocabulary_size() - 1]], np.int64)
+    feed[contract.ATTENTION_MASK] = np.ones((1, 1), np.int64)
+    feed[contract.TASK_INDEX] = np.zeros(1, np.int64)
+    try:
+        logits, features = session.run([contract.LOGITS, contract.FEATURES], feed)
+    except Exception as error:
+        raise BundleError(f"the graph does not run ({error})") from error
+    if logits.shape != (1, 0) or features.shape != (1, manifest.sizes.hidden) or not np.isfinite(features).all():
+        raise BundleError(f"the graph gives logits {list(logits.shape)} and features {list(features.shape)}")
+
+
+def _main() -> None:
+    folder, part = sys.argv[1:]
+    problem = None
+    try:
+        bundle = Bundle(folder)
+        limit_process(_part_bytes(bundle, part))
+        check_part(bundle, part)
+    except EdgetuneError as error:
+        problem = str(error)
+    print(json.dumps({"error": problem}), flush=True)
+    os._exit(0)  # what a hostile graph left in memory is not taken apart
+
+
+if __name__ == "__main__":
+    _main()
