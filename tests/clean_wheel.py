@@ -12,12 +12,14 @@ import sys
 import tempfile
 import venv
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 ROOT = Path(__file__).resolve().parent.parent
 
 EXPORT_TINY_BUNDLE = """
 import sys
 from pathlib import Path
+from urllib.request import Request, urlopen
 sys.path.insert(0, sys.argv[1])
 from conftest import random_task, save_tiny_bert
 from edgetune_export import export_bundle, load_backbone
@@ -41,6 +43,22 @@ assert not {"torch", "transformers", "onnx", "optimum"} & set(sys.modules)
 def run(*command: object, text: str = "") -> str:
     """Run a command to its end; gives what it prints."""
     return subprocess.run(list(map(str, command)), input=text, check=True, text=True, stdout=subprocess.PIPE).stdout
+
+
+def serve(edgetune: Path, bundle: Path) -> None:
+    """Raise where the server does not answer, or has no page."""
+    command = [str(edgetune), "serve", str(bundle), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            said = next(line for line in process.stderr or () if "tasks on http://" in line)
+            url = said.split()[-1]
+            question = json.dumps({"model": "colour", "input": "it is broken"}).encode()
+            request = Request(f"{url}/v1/classify", question, {"content-type": "application/json"})
+            with urlopen(request) as answer, urlopen(url) as page:
+                if not json.load(answer)["data"][0]["label"] or b"edgetune" not in page.read():
+                    raise SystemExit("the server of the wheel does not answer")
+        finally:
+            process.terminate()
 
 
 def main() -> None:
@@ -67,6 +85,10 @@ def main() -> None:
         if answer["status"] != "ok":
             raise SystemExit(f"the wheel does not classify: {answer}")
         print(f"{wheel.name} alone classifies: {printed.strip()}")
+
+        run(scripts / "python", "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", f"{wheel}[serve]")
+        serve(scripts / "edgetune", folder / "bundle")
+        print(f"{wheel.name}[serve] serves")
 
 
 if __name__ == "__main__":

@@ -38,9 +38,11 @@ Serve = Callable[..., AbstractContextManager[Server]]
 
 @contextmanager
 def run_server(bundle: Path, *options: str, env: dict[str, str] | None = None) -> Iterator[Server]:
-    """Serve a bundle on a free port for as long as the context lasts."""
-    command = [sys.executable, "-m", "edgetune", "serve", str(bundle), "--port", "0", "--threads", "2", *options]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
+    """Serve a bundle, which is trusted, on a free port for as long as the context lasts."""
+    command = [sys.executable, "-m", "edgetune", "serve", str(bundle), "--trust", "--port", "0", "--threads", "2"]
+    process = subprocess.Popen(
+        [*command, *options], stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
+    )
     assert process.stderr is not None
     said: list[str] = []
     try:

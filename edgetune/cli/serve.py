@@ -36,6 +36,12 @@ from edgetune.cli.options import FILE, engine_options, needs, note
 )
 @click.option("--max-connections", type=click.IntRange(1), help="Most connections at a time. [default: 1000]")
 @click.option("--drain-seconds", type=click.FloatRange(0), help="Time not ready before the end. [default: 1]")
+@click.option(
+    "--trust",
+    is_flag=True,
+    help="The bundle is your own: do not first try its tokenizer and graphs in processes that "
+    "are limited in memory and time.",
+)
 @click.option("--access-log/--no-access-log", default=True, show_default=True, help="A line for every request.")
 @engine_options
 def serve(
@@ -52,6 +58,7 @@ def serve(
     client_seconds: float | None,
     max_connections: int | None,
     drain_seconds: float | None,
+    trust: bool,
     access_log: bool,
     precision: str | None,
     device: str,
@@ -85,7 +92,9 @@ def serve(
         from edgetune.server.lifecycle import serve as run
         from edgetune.server.service import Service
         from edgetune.server.settings import Settings
+    from edgetune_runtime.bundle import Bundle
     from edgetune_runtime.engine import Engine
+    from edgetune_runtime.probe import probe_bundle, probe_tokenizer
 
     settings = Settings(
         api_keys=tuple(filter(None, api_keys)),
@@ -95,7 +104,12 @@ def serve(
     log_to_stderr(access_log)
     if not settings.api_keys and host not in ("127.0.0.1", "::1", "localhost"):
         note(f"warning: everyone who reaches {host} may ask: set EDGETUNE_API_KEY to change that")
-    with Engine(bundle, precision, device, threads) as engine, listen(host, port) as listener:
+    opened = Bundle(bundle)
+    if not trust:
+        graphs = [opened.precision(precision)] if precision else filter(opened.has_graph, opened.manifest.graphs)
+        probe_tokenizer(opened)
+        probe_bundle(opened, graphs)
+    with Engine(opened, precision, device, threads) as engine, listen(host, port) as listener:
         service = Service(engine, settings)
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         run(service, listener, lambda: note(f"{bundle}: {len(service.catalog.tasks())} tasks on {address}"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgetune_runtime import files
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -30,7 +32,7 @@ class Settings:
     max_rows: int = 256
     max_characters: int = 20_000
     max_body_bytes: int = 8_000_000
-    max_task_bytes: int = 64_000_000
+    max_task_bytes: int = files.TASK_LIMIT_BYTES
     queue_rows: int = 1024
     queue_s: float = 1.0
     client_s: float = 10.0

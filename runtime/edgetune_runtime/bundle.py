@@ -357,10 +357,12 @@ class Bundle:
             BundleError: the folder of tasks is a link.
         """
         self._check_tasks_folder()
+        path = self.path / files.task_file(name)
         try:
-            (self.path / files.task_file(name)).unlink()
+            path.unlink()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise self._no_task(name) from error
+        files.sync_folder(path.parent)
 
     def _incomplete(self, name: str, error: OSError) -> BundleError:
         return BundleError(

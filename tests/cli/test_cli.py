@@ -49,7 +49,7 @@ def rows_file(tmp_path: Path) -> Path:
 
 
 COMMANDS = (
-    ["train"], ["export"], ["classify"], ["evaluate"], ["bench"], ["verify"], ["demo"],
+    ["train"], ["export"], ["classify"], ["serve"], ["evaluate"], ["bench"], ["verify"], ["demo"],
     ["tasks"], ["tasks", "list"], ["tasks", "show"], ["tasks", "add"], ["tasks", "remove"],
     ["tasks", "export-adapter"], ["tasks", "create"], ["tasks", "import-peft"], ["tasks", "export-peft"],
 )  # fmt: skip
@@ -57,7 +57,7 @@ COMMANDS = (
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_help_needs_no_heavy_package_and_has_an_example(command: list[str]) -> None:
-    heavy = ("torch", "transformers", "onnx", "onnxruntime", "numpy", "tokenizers", "matplotlib")
+    heavy = ("torch", "transformers", "onnx", "onnxruntime", "numpy", "tokenizers", "matplotlib", "uvicorn")
     done = run(*command, "--help", without=heavy)
     assert done.returncode == 0, done.stderr
     if command != ["tasks"]:

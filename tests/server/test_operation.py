@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
 import signal
@@ -239,6 +240,20 @@ def test_a_damaged_graph_ends_the_server(own_bundle: Path) -> None:
     found = run(str(own_bundle), "--port", "0")
     assert found.returncode == 1
     assert "damaged" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize("part", ["a graph", "the tokenizer"])
+def test_what_does_not_pass_its_probe_is_not_served(own_bundle: Path, part: str) -> None:
+    """Both are as the manifest says; only a trial can tell."""
+    name = "onnx/model_int8.onnx" if part == "a graph" else "tokenizer.json"
+    (own_bundle / name).write_bytes(b"{}")
+    manifest = json.loads((own_bundle / "edgetune.json").read_bytes())
+    manifest["files"][name] = hashlib.sha256(b"{}").hexdigest()
+    (own_bundle / "edgetune.json").write_text(json.dumps(manifest))
+    found = run(str(own_bundle), "--port", "0")
+    assert found.returncode == 1
+    assert "does not pass its probe" in found.stderr
     assert "Traceback" not in found.stderr
 
 
