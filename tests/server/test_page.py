@@ -1,0 +1,353 @@
+"""The page for people, in a real browser."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from conftest import TEXTS, random_task
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+from serving import Serve, Server
+
+from edgetune_runtime import Bundle, Engine
+
+CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+OPTIONS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+HOSTILE = '<img src="/nothing" onerror="document.title = 1">'
+
+pytestmark = pytest.mark.skipif(
+    "CI" not in os.environ and not (CHROMIUM.exists() and CHROMEDRIVER.exists()),
+    reason="the packages chromium and chromium-driver are not there",
+)
+
+
+class Page:
+    """The page in a browser, and what a person does there."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self.driver = driver
+
+    def open(self, server: Server) -> Page:
+        self.driver.get(server.url)
+        self.wait(lambda: self.all("#tasks label") or self.one("#key").is_displayed())
+        return self
+
+    def wait(self, condition: Callable[[], object]) -> None:
+        WebDriverWait(self.driver, 30, poll_frequency=0.05).until(lambda _: condition())
+
+    def one(self, selector: str) -> WebElement:
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def text(self, selector: str) -> str:
+        return self.one(selector).text.replace("\N{NO-BREAK SPACE}", " ")
+
+    def texts(self, selector: str) -> list[str]:
+        # In one go: the page may put others in their place at any time.
+        script = "return [...document.querySelectorAll(arguments[0])].map((element) => element.textContent)"
+        return self.driver.execute_script(script, selector)
+
+    def pick(self, *tasks: str) -> None:
+        for box in self.all("#tasks input"):
+            if box.is_selected() != (box.get_attribute("value") in tasks):
+                box.click()
+
+    def write(self, text: str) -> None:
+        self.one("#text").clear()
+        self.one("#text").send_keys(text)
+
+    def classify(self) -> None:
+        self.one("#ask button").click()
+        self.wait(lambda: " answered in " in self.text("#said"))
+
+    def answers(self) -> dict[str, dict[str, str]]:
+        """Scores by label, as they are shown, by task; those that are folded away too."""
+        return {
+            name: dict(zip(self.texts(f"{card} li > :first-child"), self.texts(f"{card} .score"), strict=True))
+            for place, name in enumerate(self.texts("#answers h2"), 1)
+            for card in [f"#answers article:nth-child({place})"]
+        }
+
+    def console(self) -> list[str]:
+        """What the console has said since it was last asked."""
+        return [line["message"] for line in self.driver.get_log("browser")]
+
+    def asked_for(self) -> list[str]:
+        """The addresses that were asked for since this was last asked."""
+        events = [json.loads(line["message"])["message"] for line in self.driver.get_log("performance")]
+        return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for option in [*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    # Where its driver is named, selenium fetches none.
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(CHROMEDRIVER)))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def browser(driver: webdriver.Chrome) -> Page:
+    """A browser with nothing open and nothing logged."""
+    driver.get("about:blank")
+    page = Page(driver)
+    page.console()
+    page.asked_for()
+    return page
+
+
+@pytest.fixture
+def page(browser: Page, server: Server) -> Page:
+    """The page of the shared server."""
+    return browser.open(server)
+
+
+@pytest.fixture(scope="module")
+def many(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory, serve: Serve) -> Iterator[Server]:
+    """A server of 16 tasks, one with labels that would like to be HTML, one with more labels than are shown."""
+    folder = shutil.copytree(bundle_folder, tmp_path_factory.mktemp("many") / "bundle")
+    bundle = Bundle(folder)
+    hostile = random_task(bundle, "hostile", prefix=3, labels=2)
+    bundle.add_task(dataclasses.replace(hostile, labels=(HOSTILE, "x" * 300)))
+    bundle.add_task(random_task(bundle, "wide", prefix=3, labels=11))
+    for number in range(12):
+        bundle.add_task(random_task(bundle, f"topic{number}", prefix=3, seed=number))
+    with serve(folder) as server:
+        yield server
+
+
+def expected(bundle: Path, text: str, *tasks: str) -> dict[str, dict[str, str]]:
+    with Engine(bundle, threads=2) as engine:
+        results = engine.classify([(text, task) for task in tasks])
+    return {
+        result.task: {
+            label: f"{score:.3f}" for label, score in sorted(result.scores.items(), key=lambda pair: -pair[1])
+        }
+        for result in results
+    }
+
+
+def test_tasks_are_listed(page: Page) -> None:
+    assert page.texts("#tasks label") == ["colour3 labels", "size2 labels"]
+    assert page.text("#picked") == "2 of 2 picked"
+    assert not page.one("#filter").is_displayed()
+    assert not page.one("#key").is_displayed()
+
+
+@pytest.mark.parametrize("tasks", [("colour",), ("colour", "size")])
+def test_answers_are_those_of_the_engine(page: Page, server_bundle: Path, tasks: tuple[str, ...]) -> None:
+    page.pick(*tasks)
+    page.write(TEXTS[0])
+    page.classify()
+    answers, right = page.answers(), expected(server_bundle, TEXTS[0], *tasks)
+    assert answers == right
+    assert [list(scores) for scores in answers.values()] == [list(scores) for scores in right.values()]
+    assert page.texts("#answers .label") == [next(iter(scores)) for scores in right.values()]
+    assert page.text("#said").startswith(f"{len(tasks)} of {len(tasks)} answered in ")
+    for line in page.all("#answers .time"):
+        assert [part in line.text for part in ("browser", "queue", "run")] == [True] * 3
+
+
+def test_bars_are_as_long_as_their_scores(page: Page) -> None:
+    page.pick("colour")
+    page.write(TEXTS[1])
+    page.classify()
+    measure = """return [...document.querySelectorAll(".bar")].map((bar) =>
+        parseFloat(getComputedStyle(bar, "::before").width) / bar.clientWidth)"""
+    scores = [float(score) for score in page.answers()["colour"].values()]
+    assert page.driver.execute_script(measure) == pytest.approx(scores, abs=0.005)
+
+
+def test_by_keyboard_alone(page: Page) -> None:
+    page.one("#text").send_keys(TEXTS[2], Keys.TAB, Keys.SPACE, Keys.CONTROL, Keys.ENTER)
+    page.wait(lambda: " answered in " in page.text("#said"))
+    assert list(page.answers()) == ["size"]  # Space took the first task away
+
+
+def test_a_text_and_a_task_are_needed(page: Page) -> None:
+    page.one("#ask button").click()
+    assert page.driver.execute_script("return document.activeElement.id") == "text"
+    page.write("good")
+    page.pick()
+    page.one("#ask button").click()
+    assert page.text("#said") == "Pick a task."
+    assert page.answers() == {}
+
+
+def test_a_truncated_text_is_said_to_be(page: Page) -> None:
+    page.pick("size")
+    page.write("good " * 300)
+    page.classify()
+    assert "truncated" in page.text("#answers")
+
+
+def test_an_error_of_the_server_is_shown(page: Page) -> None:
+    page.driver.execute_script("document.getElementById('text').value = 'x'.repeat(20001)")
+    page.classify()
+    assert page.texts("#answers .problem") == ["a text has 20001 characters: expected at most 20000; cut it"] * 2
+    assert page.text("#said").startswith("0 of 2 answered")
+
+
+def test_figures_move(page: Page) -> None:
+    page.wait(lambda: page.text("#waiting") == "0")
+    before = int(page.text("#requests"))
+    page.write("good")
+    page.classify()
+    page.wait(lambda: int(page.text("#requests")) >= before + 2)
+    page.wait(lambda: all(page.text(f"#{part}").endswith(" ms") for part in ("queue", "tokenizing", "inference")))
+    assert "200: " in page.text("#statuses")
+
+    def rate() -> float:
+        page.classify()
+        return float(page.text("#rate"))
+
+    page.wait(lambda: rate() > 0)
+    page.wait(lambda: page.text("#rate") == "0.0")
+
+
+def test_labels_are_text(browser: Page, many: Server) -> None:
+    page = browser.open(many)
+    page.pick("hostile")
+    page.write("good")
+    page.classify()
+    assert HOSTILE in page.answers()["hostile"]
+    assert page.all("img") == []
+    assert page.driver.title == "edgetune"
+    assert page.console() == []
+
+
+def test_many_labels_are_folded(browser: Page, many: Server) -> None:
+    page = browser.open(many)
+    page.pick("wide")
+    page.write("good")
+    page.classify()
+    assert page.text("summary") == "… and 3 more"
+    assert [row.is_displayed() for row in page.all("#answers li")] == [True] * 8 + [False] * 3
+    page.one("summary").click()
+    assert all(row.is_displayed() for row in page.all("#answers li"))
+
+
+def test_many_tasks_are_filtered(browser: Page, many: Server) -> None:
+    page = browser.open(many)
+    assert page.text("#picked") == "0 of 16 picked"
+    page.pick("size", "topic3")
+    page.one("#filter").send_keys("PIC1")
+    assert [row.text.split()[0] for row in page.all("#tasks label") if row.is_displayed()] == [
+        "topic1",
+        "topic10",
+        "topic11",
+    ]
+    page.write("good")
+    page.classify()
+    assert list(page.answers()) == ["size", "topic3"]  # what is picked stays so
+
+
+def test_the_key_is_asked_for(browser: Page, server_bundle: Path, serve: Serve) -> None:
+    with serve(server_bundle, "--api-key", "schlüssel") as server:
+        page = browser.open(server)
+        assert page.one("#key-why").text == "The server wants a key."
+        page.one("#key").send_keys("another", Keys.ENTER)
+        page.wait(lambda: page.text("#key-why") == "The server does not take this key.")
+        page.one("#key").send_keys("schlüssel", Keys.ENTER)
+        page.wait(lambda: page.all("#tasks label"))
+        assert not page.one("#key").is_displayed()
+        page.write("good")
+        page.classify()
+        assert page.answers() == expected(server_bundle, "good", "colour", "size")
+        page.open(server)
+        assert page.all("#tasks label")  # the tab has kept it
+        assert page.driver.execute_script("return [localStorage.length, document.cookie]") == [0, ""]
+
+
+def test_a_server_that_goes_and_comes_back(browser: Page, server_bundle: Path, serve: Serve) -> None:
+    with serve(server_bundle) as server:
+        page = browser.open(server)
+        page.pick("size")
+        page.write("good")
+        page.classify()
+        server.process.kill()
+        page.wait(lambda: page.text("#problem") == "The server does not answer.")
+        page.one("#ask button").click()
+        page.wait(lambda: page.texts("#answers .problem") == ["The server does not answer."])
+    with serve(server_bundle, "--port", str(server.port)):
+        page.wait(lambda: page.text("#problem") == "")
+        page.classify()
+        page.wait(lambda: page.texts("#answers .problem") == [])
+        assert page.answers() == expected(server_bundle, "good", "size")
+
+
+def test_tasks_that_come_and_go_are_listed(browser: Page, bundle_folder: Path, tmp_path: Path, serve: Serve) -> None:
+    folder = shutil.copytree(bundle_folder, tmp_path / "bundle")
+    task = random_task(Bundle(folder), "new", prefix=3)
+    headers = {"authorization": "Bearer key"}
+    with (
+        serve(folder, "--allow-task-changes", env={"EDGETUNE_TASK_KEY": "key"}) as server,
+        server.client(headers=headers) as client,
+    ):
+        page = browser.open(server)
+        page.pick("size")
+        assert client.post("/v2/repository/models/new/load", content=task.to_bytes()).status_code == 200
+        page.wait(lambda: "new3 labels" in page.texts("#tasks label"))
+        assert client.post("/v2/repository/models/colour/unload").status_code == 200
+        page.wait(lambda: page.texts("#tasks label") == ["new3 labels", "size2 labels"])
+        assert page.text("#picked") == "1 of 2 picked"
+
+
+def test_nothing_is_said_to_the_console_or_asked_of_others(page: Page, server: Server) -> None:
+    page.write("good")
+    page.classify()
+    page.wait(lambda: page.text("#inference").endswith(" ms"))
+    assert page.console() == []
+    asked = page.asked_for()
+    assert {urlsplit(url).netloc for url in asked if url != "about:blank"} == {urlsplit(server.url).netloc}
+    assert f"{server.url}/v1/classify" in asked
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1000])
+def test_it_fits(browser: Page, many: Server, width: int, scheme: str) -> None:
+    driver = browser.driver
+    size: dict[str, Any] = {"width": width, "height": 640, "deviceScaleFactor": 1, "mobile": width < 500}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    scheme_feature = {"name": "prefers-color-scheme", "value": scheme}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme_feature]})
+    try:
+        page = browser.open(many)
+        page.pick("hostile", "wide")
+        page.write("x" * 200)
+        page.classify()
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+        ground = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+        brightness = sum(int(part) for part in ground.strip("rgb()").split(","))
+        assert (brightness > 3 * 128) == (scheme == "light")
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
