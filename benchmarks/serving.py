@@ -229,9 +229,14 @@ def measure(bundle: Path, threads: int, seconds: float, number: int) -> dict[str
         for place in range(TASKS):
             tensors = {name: np.roll(tensor, place) for name, tensor in task.tensors.items()}
             copy.add_task(replace(task, name=f"task-{place:03d}", tensors=tensors))
-        with Engine(copy, "int8", threads=threads) as engine, serving(copy.path, threads) as url:
+        with (
+            Engine(copy, "int8", threads=threads) as engine,
+            serving(copy.path, threads) as url,
+            serving(copy.path, 1) as single,
+        ):
             found["tokens"] = len(engine.encode([TEXT], [engine.task("task-000")])[0].ids)
-            turns: dict[str, list[float]] = {"engine_ms": [], "lone_ms": [], "lone": [], "one_task": [], "tasks": []}
+            names = ("engine_ms", "lone_ms", "lone", "lone_one_thread", "one_task", "tasks")
+            turns: dict[str, list[float]] = {name: [] for name in names}
             closed_loop(url, 8, 1, TASKS, folder)
             for turn in range(TURNS):
                 click.echo(f"turn {turn + 1} of {TURNS}", err=True)
@@ -239,6 +244,7 @@ def measure(bundle: Path, threads: int, seconds: float, number: int) -> dict[str
                 rate, median = closed_loop(url, 1, seconds, 1, folder)
                 turns["lone_ms"].append(median)
                 turns["lone"].append(rate)
+                turns["lone_one_thread"].append(closed_loop(single, 1, seconds, 1, folder)[0])
                 turns["one_task"].append(closed_loop(url, 8, seconds, 1, folder)[0])
                 turns["tasks"].append(closed_loop(url, 8, seconds, TASKS, folder)[0])
             found |= {name: statistics.median(values) for name, values in turns.items()}
@@ -258,9 +264,10 @@ def report(found: dict[str, Any]) -> str:
     """The figures as Markdown."""
     lines = [
         f"One text of {found['tokens']} tokens at a time: engine alone {found['engine_ms']:.2f} ms, over HTTP "
-        f"{found['lone_ms']:.2f} ms ({found['http_ms']:+.2f} ms); {found['lone']:.0f} requests/s.",
+        f"{found['lone_ms']:.2f} ms ({found['http_ms']:+.2f} ms); {found['lone']:.0f} requests/s on all threads, "
+        f"{found['lone_one_thread']:.0f} on one.",
         f"8 clients: {found['one_task']:.0f} requests/s with one task ({found['one_task'] / found['lone']:.2f}× one at "
-        f"a time), {found['tasks']:.0f} with {TASKS} tasks at random ({found['tasks'] / found['one_task']:.2f}×).",
+        f"a time, {found['one_task'] / found['lone_one_thread']:.2f}× that on one thread), {found['tasks']:.0f} with {TASKS} tasks at random ({found['tasks'] / found['one_task']:.2f}×).",
         f"Answers under load that are those of a lone engine to the last bit: {found['alike']} of {found['compared']}.",
         "",
         "| load | offered/s | answered/s | of capacity | p50 ms | p99 ms | refused | p50 ms | p99 ms | failed |",

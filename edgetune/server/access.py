@@ -70,11 +70,13 @@ class Access:
             keys: Iterable[str] = (settings.task_key,)
         else:
             keys = settings.api_keys
-        if path in OPEN_PATHS or not keys or _has_key(scope, keys):
-            return None
-        return RequestError(
-            401, "unauthorized", "expected the header 'Authorization: Bearer KEY'", {"www-authenticate": "Bearer"}
-        )
+        if path not in OPEN_PATHS and keys and not _has_key(scope, keys):
+            return RequestError(
+                401, "unauthorized", "expected the header 'Authorization: Bearer KEY'", {"www-authenticate": "Bearer"}
+            )
+        if scope["method"] == "POST" and (path == "/v1/classify" or path.endswith("/infer")):
+            return self._service.scheduler.lack_of_room()  # here, where it costs least
+        return None
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("endpoint"), "__name__", "none")

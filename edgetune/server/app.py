@@ -181,7 +181,6 @@ class Routes:
     async def _message(self, request: Request, kind: type[Message]) -> Message:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise RequestError(415, "media_type", "expected the header 'Content-Type: application/json'")
-        self._scheduler.check_room()  # before anything is read for nothing
         return messages.decode(await self._body(request, self._settings.max_body_bytes), kind)
 
     async def _body(self, request: Request, limit: int) -> bytes:

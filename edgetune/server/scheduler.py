@@ -24,6 +24,7 @@ _BATCH_TOKENS = 16_384
 _CHARACTERS_A_TOKEN = 4
 _ROW_TOKENS = 8  # what a text costs beside its tokens
 _SMOOTHING = 0.1
+_MARGIN = 0.75  # of the longest wait is what may be foreseen, so that next to nothing accepted waits too long
 
 
 class Ticket:
@@ -118,11 +119,12 @@ class Scheduler:
         with self._changed:
             return not self._rows and not self._running
 
-    def check_room(self, rows: int = 1) -> None:
-        """Raise the `RequestError` that says when to come again, where so many texts could not be accepted now."""
+    def lack_of_room(self, rows: int = 1) -> RequestError | None:
+        """Why so many texts could not be accepted now, and when to come again; `None`: they could."""
         waiting, wait_s = len(self._rows), self._tokens * self._token_s
-        if waiting and (waiting + rows > self._queue_rows or wait_s > self._queue_s):
-            raise busy(wait_s, f"{waiting} texts wait, for about {wait_s:.1f} s: come again later")
+        if waiting and (waiting + rows > self._queue_rows or wait_s > self._queue_s * _MARGIN):
+            return busy(wait_s, f"{waiting} texts wait, for about {wait_s:.1f} s: come again later")
+        return None
 
     def submit(self, texts: Sequence[str], tasks: Sequence[Task]) -> Ticket:
         """Put a request's texts into the queue.
@@ -142,7 +144,8 @@ class Scheduler:
         with self._changed:
             if self._closed:
                 raise draining()
-            self.check_room(len(rows))
+            if lack := self.lack_of_room(len(rows)):
+                raise lack
             self._rows.extend(rows)
             self._tokens += sum(row.tokens for row in rows)
             self._changed.notify(len(rows))

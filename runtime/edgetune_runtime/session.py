@@ -32,6 +32,10 @@ _TYPE_OF = {"int64": "tensor(int64)", "float32": "tensor(float)"}
 _INPUTS = sorted((name, _TYPE_OF[spec.dtype], len(spec.dims)) for name, spec in contract.INPUTS.items())
 _OUTPUTS = sorted((name, _TYPE_OF["float32"], len(dims)) for name, dims in contract.OUTPUTS.items())
 
+# After a run the threads sleep. To let them spin wins 3% on texts one right after the other, and takes a core from
+# whatever hands in the next text: over HTTP a lone client is answered 10% more often without.
+_SLEEP_BETWEEN_RUNS = ("session.force_spinning_stop", "1")
+
 _EXACT_INT8 = ("session.x64quantprecision", "1")
 _LARGEST_PAIR = base64.b64decode(
     "CAg6WQoYCgF4CgF3EgF5Ig1NYXRNdWxJbnRlZ2VyEgRwYWlyKg0IAggBEANCAXdKAn"
@@ -140,6 +144,7 @@ def _options(device: str, threads: int) -> ort.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.add_session_config_entry(*_SLEEP_BETWEEN_RUNS)
     if device == "cpu" and int8_saturates():
         options.add_session_config_entry(*_EXACT_INT8)
     return options
