@@ -203,8 +203,9 @@ class Scheduler:
         return batch
 
     def _learn(self, waited_s: float, tokens: int) -> None:
-        if tokens:
-            self._token_s += (waited_s / tokens - self._token_s) * (_SMOOTHING if self._token_s else 1)
+        # Who finds the queue empty tells that it moves: after a stall the server does not refuse for ever.
+        token_s = waited_s / tokens if tokens else 0.0
+        self._token_s += (token_s - self._token_s) * (_SMOOTHING if self._token_s else 1)
 
     def _run(self, batch: list[_Row], threads: int) -> None:
         began = time.monotonic()

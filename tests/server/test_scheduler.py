@@ -144,6 +144,19 @@ def test_a_wait_beyond_the_deadline_is_refused_when_it_is_foreseen(engine: HeldE
     run(engine, test, rows=100_000, wait_s=0.05)
 
 
+def test_after_a_stall_it_accepts_again(engine: HeldEngine) -> None:
+    async def test(scheduler: Scheduler) -> None:
+        scheduler._token_s = 10.0  # as if each token had taken so long
+        for _ in range(100):
+            await submit(scheduler, engine, TEXTS[:1]).answer
+        engine.free.clear()
+        tickets = [submit(scheduler, engine, TEXTS[:1]) for _ in range(4)]
+        engine.free.set()
+        await asyncio.gather(*(ticket.answer for ticket in tickets))
+
+    run(engine, test, wait_s=5.0)
+
+
 def test_what_waited_too_long_does_not_run(engine: HeldEngine) -> None:
     async def test(scheduler: Scheduler) -> None:
         engine.free.clear()
