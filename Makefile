@@ -10,10 +10,16 @@ demo: .venv/installed
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-# Files changed at random, N times: each is refused, or answers, and nothing ends, takes long or takes much memory.
+# The long tests: files changed at random (N of them), faults under load, bad input over HTTP; half an hour.
 N ?= 100000
-torture: .venv/installed
+torture: .venv/torture-installed
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/mutate.py --number $(N)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/faults.py all
+	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/bad_input.py all
+
+.venv/torture-installed: .venv/installed
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[torture]'
+	touch $@
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

@@ -9,7 +9,8 @@ from asyncio import TimerHandle, Transport
 from http import HTTPStatus
 from typing import ClassVar
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from edgetune.server.messages import Error, encode
 from edgetune.server.metrics import Metrics
@@ -25,7 +26,9 @@ class Connection(HttpToolsProtocol):
     _timer: TimerHandle | None = None
     _header_bytes = 0
     _in_header = True
-    _refused = False
+    _open = 0  # requests whose answer is not sent
+    _running: RequestResponseCycle | None = None
+    _refusal: bytes | None = None
 
     @classmethod
     def bound(cls, settings: Settings, metrics: Metrics) -> type[Connection]:
@@ -43,11 +46,12 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self._stop_timer()
+        self._abandon(self._running)  # uvicorn tells the last request alone
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
-        if self._refused:
+        if self._refusal is not None:
             return
         if self._in_header:
             self._header_bytes += len(data)
@@ -67,45 +71,49 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """A request's header is whole."""
         self._stop_timer()
-        self._in_header = False
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > self.settings.max_header_bytes:
             self._refuse_header()
-        if not self._refused:
+        if self._refusal is None:
+            self._in_header = False
             super().on_headers_complete()
+            self._open += 1
 
     def on_body(self, body: bytes) -> None:
         """A part of a body came."""
-        if not self._refused:
+        if self._refusal is None:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """A request is whole; what comes next is another one's header."""
         self._in_header, self._header_bytes = True, 0
-        if not self._refused:
+        if self._refusal is None:
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """An answer is sent: what is left of its request is not waited for."""
+        self._open -= 1
         unread = self.cycle.more_body and not self.pipeline
         super().on_response_complete()
-        if unread and not self.transport.is_closing():
+        if self._refusal is not None:
+            self._say_refusal()
+        elif unread:
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """What came is no HTTP."""
         self._refuse(HTTPStatus.BAD_REQUEST, "malformed", "this is not sound HTTP")
 
-    @property
-    def _answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _expect_header(self) -> None:
         self._timer = self.loop.call_later(self.settings.client_s, self._late)
 
     def _late(self) -> None:
         self._timer = None
-        if self._answering:  # which goes first
+        if self._open:  # which goes first
             self._expect_header()
         elif self._header_bytes:
             late = f"the header did not come within {self.settings.client_s:g} s"
@@ -123,18 +131,33 @@ class Connection(HttpToolsProtocol):
         self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", limit)
 
     def _refuse(self, status: HTTPStatus, reason: str, message: str) -> None:
-        if self._refused:
+        if self._refusal is not None:
             return
-        self._refused = True
         self._stop_timer()
         self.metrics.requests.labels("none", str(int(status))).inc()
         self.metrics.failures.labels(reason).inc()
         body = encode(Error(message))
         head = f"HTTP/1.1 {int(status)} {status.phrase}\r\ncontent-type: application/json\r\n"
         head += f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        if not (self._answering and self.cycle.response_started):  # else this would go into the midst of an answer
-            self.transport.write(head.encode() + body)
-        if self._answering:  # for nobody
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-        self.transport.close()
+        self._refusal = head.encode() + body
+        if not self._in_header:  # the last request broke off in its body
+            if self.pipeline:
+                self.pipeline.popleft()
+            else:
+                self._abandon(self.cycle)
+                if self.cycle.response_started:
+                    self.transport.close()
+            self._open -= 1
+        self._say_refusal()
+
+    def _say_refusal(self) -> None:
+        # Requests that came before are answered first, or their clients would take this for the answer.
+        if not self._open and self._refusal is not None and not self.transport.is_closing():
+            self.transport.write(self._refusal)
+            self.transport.close()
+
+    @staticmethod
+    def _abandon(cycle: RequestResponseCycle | None) -> None:
+        if cycle is not None:
+            cycle.disconnected = True
+            cycle.message_event.set()

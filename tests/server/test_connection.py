@@ -137,6 +137,32 @@ def test_requests_on_one_connection_are_answered_in_order(server: Server) -> Non
     assert [status(b"x " + part) for part in found.split(b"HTTP/1.1 ")[1:]] == [200, 404, 200]
 
 
+@pytest.mark.parametrize("sound", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("bad", "expected"),
+    [
+        (b"hello\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nx: " + b"y" * 20_000 + b"\r\n\r\n", 431),
+        (HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n", 400),
+    ],
+    ids=["no HTTP", "a long header", "a bad chunk"],
+)
+def test_what_came_before_something_bad_is_answered_first(
+    strict: Server, sound: int, bad: bytes, expected: int
+) -> None:
+    answers = answer_to(strict, SOUND * sound + bad).split(b"HTTP/1.1 ")[1:]
+    assert [status(b"x " + answer) for answer in answers] == [200] * sound + [expected]
+    assert "traceback" not in "".join(strict.said)
+
+
+def test_who_goes_away_from_several_requests_leaves_no_error(strict: Server) -> None:
+    for _ in range(20):
+        with connect(strict) as connection:
+            connection.sendall(SOUND * 5)
+    time.sleep(0.2)
+    assert "traceback" not in "".join(strict.said)
+
+
 def test_a_chunked_body_is_read(server: Server) -> None:
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in BODY)
     with connect(server) as connection:
