@@ -78,6 +78,8 @@ def serve(
     """
     if allow_task_changes and not task_key:
         raise click.UsageError("--allow-task-changes needs a key: set EDGETUNE_TASK_KEY, or --task-key")
+    if not all(key.strip() for key in api_keys):
+        raise click.UsageError("an empty --api-key keeps nobody out: give a key, or leave it out")
     given = {
         "queue_s": queue_seconds,
         "queue_rows": queue_rows,
@@ -97,7 +99,7 @@ def serve(
     from edgetune_runtime.probe import probe_bundle, probe_tokenizer
 
     settings = Settings(
-        api_keys=tuple(filter(None, api_keys)),
+        api_keys=api_keys,
         task_key=task_key if allow_task_changes else None,
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edgetune.server.errors import RequestError
+from edgetune.server.errors import RequestError, not_found
 from edgetune.server.responses import error_response
 from edgetune.server.service import Service
 
@@ -62,6 +62,8 @@ class Access:
     def _refusal(self, scope: Scope) -> RequestError | None:
         path: str = scope["path"]
         settings = self._service.settings
+        if not path.isprintable():  # a route's pattern would pass over a line's end
+            return not_found("there is nothing at this path: /openapi.json describes what there is")
         if path not in _ALWAYS and not self._service.ready:
             return self._service.not_ready()
         if path.startswith(TASK_CHANGES):

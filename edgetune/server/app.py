@@ -22,6 +22,7 @@ from edgetune.server.responses import error_response, json_response
 from edgetune.server.scheduler import Ticket
 from edgetune.server.service import Service
 from edgetune_runtime.engine import Result
+from edgetune_runtime.errors import EdgetuneError
 from edgetune_runtime.task import Task
 
 Message = TypeVar("Message")
@@ -59,7 +60,7 @@ def build_app(service: Service) -> ASGIApp:
     found += [Route(path, routes.page) for path in _PAGE]
     app = Starlette(
         routes=found,
-        exception_handlers={RequestError: _refused, HTTPException: _refused_by_starlette, Exception: _failed},
+        exception_handlers={EdgetuneError: _refused, HTTPException: _refused_by_starlette, Exception: _failed},
     )
     app.router.redirect_slashes = False
     return Access(app, service)
@@ -212,8 +213,8 @@ def _client_gone() -> RequestError:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    if not isinstance(error, RequestError):
-        raise error
+    if not isinstance(error, RequestError):  # such as a disk that is full
+        error = RequestError(500, "failed", str(error))
     return error_response(error, request.scope)
 
 

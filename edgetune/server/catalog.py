@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 from edgetune.server.errors import not_found, unusable
 from edgetune_runtime.engine import Engine
@@ -79,7 +80,8 @@ class Catalog:
         """
         with self._writing:
             self.task(name)
-            self._engine.bundle.remove_task(name)
+            with suppress(TaskError):  # its file was taken away by somebody else
+                self._engine.bundle.remove_task(name)
             self._engine.remove_task(name)
             del self._tasks[name]
 

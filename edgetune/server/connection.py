@@ -1,6 +1,6 @@
 """One client's connection: uvicorn's, with bounds on how long a header may be and how slowly it may come.
 
-uvicorn bounds neither. Bodies are bounded where they are read, in `app`.
+uvicorn bounds neither, nor how long a client may not read its answer. Bodies are bounded where they are read, in `app`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from edgetune.server.messages import Error, encode
 from edgetune.server.metrics import Metrics
 from edgetune.server.settings import Settings
 
+_MOST_PIPELINED = 8  # requests of one connection that wait for the one before them
+
 
 class Connection(HttpToolsProtocol):
     """A connection; `bound` gives a class with the limits of a server."""
@@ -24,6 +26,8 @@ class Connection(HttpToolsProtocol):
     metrics: ClassVar[Metrics]
 
     _timer: TimerHandle | None = None
+    _write_timer: TimerHandle | None = None
+    _begun = False
     _header_bytes = 0
     _in_header = True
     _open = 0  # requests whose answer is not sent
@@ -46,6 +50,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self._stop_timer()
+        self.resume_writing()
         self._abandon(self._running)  # uvicorn tells the last request alone
         super().connection_lost(exc)
 
@@ -65,6 +70,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request's first bytes came."""
         super().on_message_begin()
+        self._begun = True
         if self._timer is None:
             self._expect_header()
 
@@ -74,10 +80,19 @@ class Connection(HttpToolsProtocol):
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > self.settings.max_header_bytes:
             self._refuse_header()
+        elif len(self.pipeline) >= _MOST_PIPELINED:
+            self._refuse(HTTPStatus.TOO_MANY_REQUESTS, "busy", "too many requests at once on one connection")
+        elif self.parser.should_upgrade():  # after which the parser would take a body for a request
+            self._refuse(HTTPStatus.BAD_REQUEST, "malformed", "there is nothing to upgrade to: leave out 'Upgrade'")
         if self._refusal is None:
-            self._in_header = False
             super().on_headers_complete()
+            self._in_header = False
             self._open += 1
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header came, or what follows a chunked body, which is passed over."""
+        if self._in_header:
+            super().on_header(name, value)
 
     def on_body(self, body: bytes) -> None:
         """A part of a body came."""
@@ -86,19 +101,38 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """A request is whole; what comes next is another one's header."""
-        self._in_header, self._header_bytes = True, 0
+        self._in_header, self._header_bytes, self._begun = True, 0, False
         if self._refusal is None:
             super().on_message_complete()
+            if not self._open:  # it was answered before it was whole
+                self._stop_timer()
+                self._expect_header()
 
     def on_response_complete(self) -> None:
-        """An answer is sent: what is left of its request is not waited for."""
+        """An answer is sent: what is left of its request is passed over, but not for long."""
         self._open -= 1
         unread = self.cycle.more_body and not self.pipeline
         super().on_response_complete()
         if self._refusal is not None:
             self._say_refusal()
         elif unread:
-            self.transport.close()
+            self._stop_timer()
+            self._timer = self.loop.call_later(self.settings.client_s, self.transport.close)
+        if self.transport.is_closing():
+            self._expect_reading()
+
+    def pause_writing(self) -> None:
+        """The client does not read."""
+        super().pause_writing()
+        self._expect_reading()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+        if self.flow is not None:
+            super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         """What came is no HTTP."""
@@ -115,11 +149,15 @@ class Connection(HttpToolsProtocol):
         self._timer = None
         if self._open:  # which goes first
             self._expect_header()
-        elif self._header_bytes:
+        elif self._begun:
             late = f"the header did not come within {self.settings.client_s:g} s"
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "slow_client", late)
         else:
             self.transport.close()
+
+    def _expect_reading(self) -> None:
+        if self._write_timer is None:
+            self._write_timer = self.loop.call_later(self.settings.client_s, self.transport.abort)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -138,6 +176,7 @@ class Connection(HttpToolsProtocol):
         self.metrics.failures.labels(reason).inc()
         body = encode(Error(message))
         head = f"HTTP/1.1 {int(status)} {status.phrase}\r\ncontent-type: application/json\r\n"
+        head += "retry-after: 1\r\n" if status == HTTPStatus.TOO_MANY_REQUESTS else ""
         head += f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         self._refusal = head.encode() + body
         if not self._in_header:  # the last request broke off in its body
@@ -155,6 +194,7 @@ class Connection(HttpToolsProtocol):
         if not self._open and self._refusal is not None and not self.transport.is_closing():
             self.transport.write(self._refusal)
             self.transport.close()
+            self._expect_reading()
 
     @staticmethod
     def _abandon(cycle: RequestResponseCycle | None) -> None:

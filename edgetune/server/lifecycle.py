@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import socket
 import sys
 import time
@@ -20,6 +21,7 @@ from edgetune_runtime.errors import EdgetuneError
 
 _log = logging.getLogger("edgetune.server")
 _BACKLOG = 1024
+_LONGEST_RUN_S = 60  # of a request's texts, once the first of them has begun
 _SWITCH_S = 0.0005  # a run that ended need not wait Python's 5 ms until the event loop gives way
 
 
@@ -60,6 +62,7 @@ def serve(service: Service, listener: socket.socket, on_ready: Callable[[], None
         server_header=False,
         proxy_headers=False,
         backlog=_BACKLOG,
+        timeout_graceful_shutdown=math.ceil(settings.queue_s + settings.client_s) + _LONGEST_RUN_S,
         timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]  # it is only waited for
     )
     sys.setswitchinterval(_SWITCH_S)
@@ -90,7 +93,8 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
-        await asyncio.to_thread(self._service.scheduler.close)
+        if not self.force_exit:
+            await asyncio.to_thread(self._service.scheduler.close)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._service.draining:
@@ -104,6 +108,8 @@ class _Server(uvicorn.Server):
             _log.warning({"event": "task_left_out", "error": problem})
 
     def _started(self, starting: asyncio.Task[None]) -> None:
+        if starting.cancelled():  # a signal came first
+            return
         self.problem = starting.exception()
         if self.problem is not None:
             self.should_exit = True

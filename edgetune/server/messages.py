@@ -114,6 +114,8 @@ class InferRequest(msgspec.Struct):
         names = [output.name for output in self.outputs]
         if odd := [name for name in names if name not in OUTPUTS]:
             raise unusable(f"there is no output {odd[0][:60]!r}: expected some of {', '.join(OUTPUTS)}")
+        if len(set(names)) < len(names):
+            raise unusable(f"{len(names)} outputs came: expected each of {', '.join(OUTPUTS)} once at the most")
         return names
 
 

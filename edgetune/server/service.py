@@ -17,6 +17,9 @@ class Service:
     Args:
         engine: the engine.
         settings: limits and keys.
+
+    Attributes:
+        draining: whether the server is about to end.
     """
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
@@ -24,28 +27,23 @@ class Service:
         self.catalog = Catalog(engine)
         self.scheduler = Scheduler(engine, settings.queue_rows, settings.queue_s)
         self.metrics = self.scheduler.metrics
-        self._phase = "starting"
+        self._started = False
+        self.draining = False
 
     @property
     def ready(self) -> bool:
         """Whether requests are taken."""
-        return self._phase == "ready"
-
-    @property
-    def draining(self) -> bool:
-        """Whether the server is about to end."""
-        return self._phase == "draining"
+        return self._started and not self.draining
 
     def start(self) -> Iterator[str]:
         """Read the tasks and open the sessions; gives what is wrong with tasks that are left out."""
         yield from self.catalog.read()
         self.scheduler.start()
-        if not self.draining:
-            self._phase = "ready"
+        self._started = True
 
     def drain(self) -> None:
         """Take no more requests."""
-        self._phase = "draining"
+        self.draining = True
 
     def not_ready(self) -> RequestError:
         """What a request is told that comes too early or too late."""
