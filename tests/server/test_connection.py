@@ -193,7 +193,8 @@ def test_a_refusal_reaches_a_client_whose_body_comes_late(server: Server) -> Non
         assert status(found) == 404
         connection.sendall(BODY + SOUND)
         while b"HTTP/1.1 200 OK" not in found:
-            assert (chunk := connection.recv(65536))
+            chunk = connection.recv(65536)
+            assert chunk
             found += chunk
 
 
