@@ -5,7 +5,7 @@
 The server has all threads and 100 random prefixes of 20; the load comes from the same machine, so both share its cores.
 wrk (closed loop: each of its connections asks again when it is answered) gives the capacity; for the open loop, where
 requests come at random moments (Poisson) whether or not others are answered, they are sent by this script, over as many
-connections as it takes. Refused means 429. Texts have 32 tokens; the queue's deadline is 0.5 s.
+connections as it takes. Refused means 429. The text has 29 tokens of MiniLM; the queue's deadline is 0.5 s.
 """
 
 from __future__ import annotations

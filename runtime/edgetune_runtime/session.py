@@ -36,7 +36,7 @@ _OUTPUTS = sorted((name, _TYPE_OF["float32"], len(dims)) for name, dims in contr
 # whatever hands in the next text: over HTTP a lone client is answered 10% more often without.
 _SLEEP_BETWEEN_RUNS = ("session.force_spinning_stop", "1")
 
-_EXACT_INT8 = ("session.x64quantprecision", "1")
+EXACT_INT8 = ("session.x64quantprecision", "1")
 _LARGEST_PAIR = base64.b64decode(
     "CAg6WQoYCgF4CgF3EgF5Ig1NYXRNdWxJbnRlZ2VyEgRwYWlyKg0IAggBEANCAXdKAn"
     "9/WhMKAXgSDgoMCAISCAoCCAEKAggCYhMKAXkSDgoMCAYSCAoCCAEKAggBQgQKABAN"
@@ -146,7 +146,7 @@ def _options(device: str, threads: int) -> ort.SessionOptions:
     options.log_severity_level = 3
     options.add_session_config_entry(*_SLEEP_BETWEEN_RUNS)
     if device == "cpu" and int8_saturates():
-        options.add_session_config_entry(*_EXACT_INT8)
+        options.add_session_config_entry(*EXACT_INT8)
     return options
 
 

@@ -16,12 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
-from conftest import TEXTS, MakeTask, random_task
+from conftest import TEXTS, MakeTask
 from serving import Serve, Server
 
-from edgetune_runtime import Bundle, Task, contract
+from edgetune_runtime import Bundle
 
 QUESTION = {"model": "colour", "input": "good"}
 
@@ -114,50 +113,6 @@ class TestTaskChanges:
             answer = httpx.post(f"{server.url}/v2/repository/models/colour/unload")
         assert answer.status_code == 403
         assert "--allow-task-changes" in answer.json()["error"]
-
-    def test_an_answer_is_of_one_version_while_tasks_are_swapped(
-        self, changing: httpx.Client, own_bundle: Path
-    ) -> None:
-        versions = {canary(Bundle(own_bundle), place).sha256: place for place in range(2)}
-        files = [canary(Bundle(own_bundle), place).to_bytes() for place in range(2)]
-        assert changing.post("/v2/repository/models/canary/load", content=files[0]).status_code == 200
-        over = threading.Event()
-        problems: list[str] = []
-
-        def ask() -> None:
-            texts = ["good", "where is my parcel?", "thank you"]
-            tensor = {"name": "text", "shape": [3], "datatype": "BYTES", "data": texts}
-            with httpx.Client(base_url=changing.base_url) as client:
-                while not over.is_set():
-                    answer = client.post("/v2/models/canary/infer", json={"inputs": [tensor]}).json()
-                    expected = f"version{versions[answer['model_version']]}"
-                    if answer["outputs"][0]["data"] != [expected] * 3:
-                        problems.append(str(answer))
-
-        askers = [threading.Thread(target=ask) for _ in range(3)]
-        for asker in askers:
-            asker.start()
-        for swap in range(60):
-            swapped = changing.post("/v2/repository/models/canary/load", content=files[swap % 2])
-            assert swapped.json()["version"] == list(versions)[swap % 2]
-        over.set()
-        for asker in askers:
-            asker.join()
-        assert problems == []
-
-
-def canary(bundle: Bundle, place: int) -> Task:
-    """A task that always answers `version{place}`; each version has the labels in an order of its own."""
-    task = random_task(bundle, "canary", prefix=3, labels=2, seed=place)
-    head = {
-        contract.HEAD_WEIGHT: task.tensors[contract.HEAD_WEIGHT] * 0,
-        contract.HEAD_BIAS: np.array([1e4, 0], np.float32),
-    }
-    return dataclasses.replace(
-        task,
-        labels=(f"version{place}", f"other{place}"),
-        tensors={**task.tensors, **head},
-    )
 
 
 def test_a_task_that_cannot_be_used_is_left_out_and_said(own_bundle: Path, serve: Serve) -> None:

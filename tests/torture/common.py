@@ -1,20 +1,24 @@
-"""What the long tests share: requests over raw sockets, and how their findings are told."""
+"""What the long tests share: their command line, requests over raw sockets, and how their findings are told."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import multiprocessing
+import shutil
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import click
 import httpx
 from serving import Server
+from torture.tiny import tiny_bundle
 
 _TOLD = 20
 
@@ -62,6 +66,33 @@ class Findings:
         """Stop the clock."""
         self.seconds = time.monotonic() - self.began
         return self
+
+
+Parts = Mapping[str, tuple[Callable[[Path, int, int], Findings], int, int]]
+"""Parts of a script by name: what runs it (bundle, number, seed), how many there are, and how many with `--quick`."""
+
+
+def command(script: str, parts: Parts) -> click.Command:
+    """The command line of a script: runs one part or all, each on a tiny bundle of its own."""
+    wholes = ", ".join(f"{name} {whole}" for name, (_, whole, _) in parts.items())
+
+    @click.command()
+    @click.argument("part", type=click.Choice([*parts, "all"]))
+    @click.option("--number", type=click.IntRange(1), help=f"How many. [default: {wholes}]")
+    @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is random.")
+    @click.option("--quick", is_flag=True, help="A little of it.")
+    def main(part: str, number: int | None, seed: int, quick: bool) -> None:
+        """Run PART, or all."""
+        found = []
+        with tempfile.TemporaryDirectory() as scratch:
+            bundle = tiny_bundle(Path(scratch))
+            for name in parts if part == "all" else [part]:
+                run, whole, little = parts[name]
+                own = shutil.copytree(bundle, Path(scratch) / name)
+                found.append(run(own, number or (little if quick else whole), seed))
+        tell(found, {"script": script, "seed": seed})
+
+    return main
 
 
 def tell(all_findings: Sequence[Findings], settings: Mapping[str, object]) -> None:
