@@ -279,6 +279,15 @@ def descriptors(server: Server) -> int:
 
 def memory_mb(server: Server) -> float:
     """Memory that a server holds; 0 where the system does not tell."""
+    return _told_by_system(server, "VmRSS") / 1024
+
+
+def threads(server: Server) -> int:
+    """How many threads a server has; 0 where the system does not tell."""
+    return _told_by_system(server, "Threads")
+
+
+def _told_by_system(server: Server, name: str) -> int:
     status = Path(f"/proc/{server.process.pid}/status")
     lines = status.read_text().splitlines() if status.is_file() else []
-    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+    return sum(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
