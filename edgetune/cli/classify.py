@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgetune.cli.options import FILE, engine_options, find_task, min_score_option, note, print_json
+from edgetune.cli.options import FILE, engine_options, min_score_option, note, print_json
 
 if TYPE_CHECKING:
     from edgetune_runtime.engine import Engine
@@ -63,7 +63,7 @@ def classify(
     counts: Counter[str] = Counter()
     began = time.monotonic()
     with stream, Engine(bundle, precision, device, threads) as engine:
-        default = None if task is None else find_task(engine, task).name
+        default = None if task is None else engine.find_task(task).name
         for requests in read_requests(stream, as_json):
             for answer in _answers(engine, requests, default, min_score or 0.0):
                 counts[answer["status"]] += 1

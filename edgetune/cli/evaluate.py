@@ -12,7 +12,6 @@ from edgetune.cli.options import (
     FILE,
     column_options,
     engine_options,
-    find_task,
     json_option,
     min_score_option,
     note,
@@ -60,7 +59,7 @@ def evaluate(
 
     rows = read_labelled(data, text_column, label_column)
     with Engine(bundle, precision, device, threads) as engine:
-        loaded = find_task(engine, task)
+        loaded = engine.find_task(task)
         unknown = sorted({row.label for row in rows} - set(loaded.labels))
         if unknown:
             raise DataError(

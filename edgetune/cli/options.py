@@ -6,15 +6,11 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from edgetune_runtime.errors import MissingPackageError
-
-if TYPE_CHECKING:
-    from edgetune_runtime.engine import Engine
-    from edgetune_runtime.task import Task
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -41,12 +37,6 @@ def needs(extra: str) -> Iterator[None]:
         if not package or package.startswith("edgetune"):
             raise
         raise MissingPackageError(package, extra) from error
-
-
-def find_task(engine: Engine, task: str) -> Task:
-    """The task that `--task` means: a file where it is one or ends like one, else a task of the bundle."""
-    path = Path(task)
-    return engine.add_task(path) if path.is_file() or path.suffix == ".safetensors" else engine.task(task)
 
 
 def json_option(command: Command) -> Command:

@@ -164,6 +164,11 @@ class Engine:
             pool.shutdown()
 
     @property
+    def precisions(self) -> tuple[str, ...]:
+        """The precisions that answer: the engine's own, then, where close calls are answered anew, that one."""
+        return tuple(filter(None, (self.precision, self._recheck)))
+
+    @property
     def task_names(self) -> list[str]:
         """Names of the tasks that can be asked for, sorted."""
         with self._lock:
@@ -188,6 +193,16 @@ class Engine:
         with self._lock:
             # Meanwhile another thread may have put a newer one there, which stands, or removed it.
             return self._tasks.setdefault(name, loaded) if name in self._in_bundle else loaded
+
+    def find_task(self, name_or_file: str) -> Task:
+        """The task that is meant where a user names one: a file, which is added, or a task by its name.
+
+        Raises:
+            TaskError: there is no such task, or its file is damaged or made for another backbone.
+        """
+        path = Path(name_or_file)
+        named = path.is_file() or path.suffix == files.TASK_SUFFIX
+        return self.add_task(path) if named else self.task(name_or_file)
 
     def add_task(self, task: Task | str | Path, name: str | None = None) -> Task:
         """Add a task, or swap the one of the same name, for the calls that begin from now on.
@@ -274,7 +289,7 @@ class Engine:
         Raises:
             BundleError: a graph is missing or damaged.
         """
-        for precision in filter(None, (self.precision, self._recheck)):
+        for precision in self.precisions:
             for number in threads:
                 self._session(precision, number)
 

@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import tempfile
+from collections.abc import Iterable
 from io import BufferedReader
 from pathlib import Path
 
@@ -20,6 +21,7 @@ TOKENIZER = "tokenizer.json"
 GRAPHS = "onnx"
 TASKS = "tasks"
 TASK_SUFFIX = ".safetensors"
+INDEX = "tasks/index.json"
 CACHE_VARIABLE = "EDGETUNE_CACHE"
 PREPARED = "graphs"
 PREPARED_GRAPH = "model.onnx"
@@ -35,6 +37,7 @@ _LIMITS_BYTES = {
     MANIFEST: 2_000_000,  # the parity of a thousand tasks in three precisions takes 0.8 MB
     CONFIG: 1_000_000,
     TOKENIZER: 64_000_000,  # Gemma's 262,144 tokens take 33 MB
+    INDEX: 25_000_000,  # as many tasks as are looked through, with the longest names
 }
 _DATA_SUFFIX = ".data"
 _TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -80,6 +83,11 @@ def check_task_name(name: str) -> str:
     return name
 
 
+def limit_bytes(path: str) -> int | None:
+    """Most bytes that a file of a bundle may have; `None` for graphs and their weights."""
+    return _LIMITS_BYTES.get(path, TASK_LIMIT_BYTES if path.startswith(f"{TASKS}/") else None)
+
+
 def is_plain_path(name: str) -> bool:
     """Whether a manifest may name a file so: relative, downwards, and alike on every system."""
     return _PLAIN_PATH.fullmatch(name) is not None
@@ -103,8 +111,7 @@ def open_inside(root: Path, name: str) -> BufferedReader:
             raise OSError(errno.ELOOP, f"'{part}' is a link")
     if name.endswith(_DATA_SUFFIX) and path.stat().st_nlink != 1:
         raise OSError(errno.EMLINK, "it is a hard link")
-    limit = TASK_LIMIT_BYTES if name.startswith(f"{TASKS}/") else _LIMITS_BYTES.get(name)
-    return open_regular(path, limit)
+    return open_regular(path, limit_bytes(name))
 
 
 def open_regular(path: Path, limit_bytes: int | None = None) -> BufferedReader:
@@ -139,6 +146,11 @@ def sha256(data: bytes | bytearray) -> str:
 
 def write_atomic(path: Path, data: bytes | bytearray) -> None:
     """Write a file so that a reader sees the old bytes or the new ones, whenever this is interrupted."""
+    write_chunks(path, (data,))
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes | bytearray]) -> None:
+    """Write a file like `write_atomic`, a chunk at a time; what the chunks raise leaves the old bytes."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
@@ -146,7 +158,8 @@ def write_atomic(path: Path, data: bytes | bytearray) -> None:
         raise EdgetuneError(f"{path} cannot be written: {error.strerror}") from error
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            for chunk in chunks:
+                file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
         Path(partial).chmod(0o644)

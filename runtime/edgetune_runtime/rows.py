@@ -174,13 +174,26 @@ def _lines(stream: IO[bytes]) -> Iterator[list[bytes]]:
         yield [rest]
 
 
+def json_row(line: bytes) -> Any:
+    """Read a line of JSON: UTF-8, finite numbers, whole characters.
+
+    Raises:
+        ValueError: it is none; the message says why.
+    """
+    try:
+        record = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
+        # Only an escape can spell half of a surrogate pair.
+        if b"\\u" in line and not is_unicode(json.dumps(record, ensure_ascii=False)):
+            raise ValueError("half of a surrogate pair")
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return record
+
+
 def _request(line: bytes, number: int, as_json: bool) -> Request:
     try:
-        text = line.decode("utf-8").strip()
-        record = json.loads(text, parse_constant=_no_constant) if as_json else {"text": text}
-        if as_json and not is_unicode(json.dumps(record, ensure_ascii=False)):
-            raise ValueError("half of a surrogate pair")
-    except (ValueError, RecursionError) as error:
+        record = json_row(line) if as_json else {"text": line.decode("utf-8").strip()}
+    except ValueError as error:
         hint = "; --input text takes lines as they are" if as_json else ""
         return Request(id=number, problem=f"line cannot be read ({error}){hint}")
     if not isinstance(record, dict):

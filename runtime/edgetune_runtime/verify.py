@@ -80,7 +80,7 @@ def _tasks(bundle: Bundle) -> Iterator[Finding]:
 
 
 def _others(bundle: Bundle) -> Iterator[Finding]:
-    """What lies in the folder and is neither a file of the manifest nor a task."""
+    """What lies in the folder and is neither a file of the manifest, nor a task, nor the index of those."""
     known = {files.MANIFEST, *bundle.manifest.files}
     for path in islice(_entries(bundle.path), files.LISTING_LIMIT):
         name = in_one_line(path.relative_to(bundle.path).as_posix())
@@ -91,7 +91,7 @@ def _others(bundle: Bundle) -> Iterator[Finding]:
             yield Finding(name, "fault", "it is a link: copy what it leads to, or remove it")
         elif not stat.S_ISREG(mode):
             yield Finding(name, "fault", "it is not a regular file: remove it")
-        elif not files.is_task_path(name):
+        elif not files.is_task_path(name) and name != files.INDEX:
             yield Finding(name, "note", "the manifest does not name it, and nothing reads it")
 
 

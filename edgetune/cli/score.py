@@ -1,0 +1,133 @@
+"""`edgetune score`"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from edgetune.cli.options import FILE, json_option, min_score_option, needs, note, print_json
+
+
+@click.command()
+@click.argument("bundle", type=FILE)
+@click.argument("inputs", type=FILE, nargs=-1, required=True, metavar="INPUT...")
+@click.option(
+    "--task", "tasks", required=True, metavar="NAME[,NAME...]", help="Tasks of the bundle, or task files, in one pass."
+)
+@click.option("--out", required=True, type=FILE, help="Folder for the parts, which are Parquet files.")
+@click.option("--text-column", default="text", show_default=True, help="Column with the texts.")
+@click.option("--all-scores", is_flag=True, help="Write the scores of all labels, not of the best alone.")
+@min_score_option
+@click.option("--strict", is_flag=True, help="Stop at the first bad row. [default: mark it and go on]")
+@click.option(
+    "--max-characters",
+    type=click.IntRange(1),
+    default=100_000,
+    show_default=True,
+    help="A longer text is a bad row.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Processes of this machine, or a Ray cluster (RAY_ADDRESS, or one that is started here).",
+)
+@click.option("--workers", type=click.IntRange(1), help="[default: one for each CPU, here or of the cluster]")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of a worker.")
+@click.option(
+    "--shard-rows",
+    type=click.IntRange(1, 1_000_000),
+    default=10_000,
+    show_default=True,
+    help="Most rows of a part: what a killed worker has to do again.",
+)
+@click.option("--overwrite", is_flag=True, help="Remove parts of other runs from the folder.")
+@click.option(
+    "--precision",
+    help="Precision to run: one that the bundle has. [default: int8, and close calls anew in fp32, where they are]",
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda where onnxruntime-gpu is installed.")
+@json_option
+def score(
+    bundle: Path,
+    inputs: tuple[Path, ...],
+    tasks: str,
+    out: Path,
+    text_column: str,
+    all_scores: bool,
+    min_score: float | None,
+    strict: bool,
+    max_characters: int,
+    engine: str,
+    workers: int | None,
+    threads: int,
+    shard_rows: int,
+    overwrite: bool,
+    precision: str | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Classify files of any number of rows: Parquet, CSV or JSONL in, Parquet out.
+
+    INPUT is a file, or a folder of files of one format. Each row comes back with its columns and, for each task,
+    NAME_label, NAME_score and NAME_status; edgetune_error says what is wrong with a bad row. The folder has a part for
+    every 10,000 rows, in their order, and _manifest.json once all are there. A run that was broken off, wherever,
+    goes on where the same command is given again, and ends with the same bytes.
+
+    \b
+    Example:
+      edgetune score bundle reviews.parquet --task sentiment,topic --out scored
+    """
+    with needs("score"):
+        import pyarrow  # noqa: F401
+        import tqdm  # noqa: F401
+    from edgetune.scoring import local
+    from edgetune.scoring.plan import Settings
+    from edgetune.scoring.run import score as run
+    from edgetune_runtime.session import available_threads
+
+    settings = Settings(
+        bundle=bundle,
+        tasks=tuple(filter(None, tasks.split(","))),
+        text_column=text_column,
+        all_scores=all_scores,
+        min_score=min_score or 0.0,
+        most_characters=max_characters,
+        precision=precision,
+        device=device,
+        strict=strict,
+    )
+    make_parts = local.make_parts
+    if engine == "ray":
+        with needs("ray"):
+            import ray.data  # noqa: F401
+        from edgetune.scoring import on_ray
+
+        make_parts = on_ray.make_parts
+    began = time.monotonic()
+    summary = run(
+        settings,
+        inputs,
+        out,
+        make_parts,
+        workers or (max(1, available_threads() // threads) if engine == "local" else 0),
+        threads,
+        shard_rows,
+        overwrite,
+    )
+    seconds = time.monotonic() - began
+    if as_json:
+        print_json({"out": str(out), **asdict(summary), "seconds": round(seconds, 2)})
+        return
+    if summary.parts_made < summary.parts:
+        there = summary.parts - summary.parts_made
+        note(f"{there:,} of {summary.parts:,} parts were there")
+    for task, statuses in summary.statuses.items():
+        click.echo(f"{task:<24}" + ", ".join(f"{count:,} {status}" for status, count in statuses.items()))
+    click.echo(f"{out}: {summary.rows:,} rows in {summary.parts:,} parts, {seconds:,.1f} s")
+    if summary.errors:
+        note(f"{summary.errors:,} bad rows, the first: {summary.first_error}")

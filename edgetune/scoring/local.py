@@ -1,0 +1,127 @@
+"""Workers as processes of this machine. The backbone's weights are mapped, one copy for all of them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+from edgetune.scoring.parts import Outcome
+from edgetune.scoring.worker import Assignment, Job, Worker
+from edgetune_runtime.errors import EdgetuneError
+
+MOST_DEATHS = 3
+"""Workers that may die at one shard before the run gives up: what kills three will kill the next."""
+
+Update = tuple[int, int | Outcome]
+"""The index of a shard, and how many of its rows are scored, or what its part holds once it is there."""
+
+
+@dataclass
+class _Hired:
+    process: SpawnProcess
+    line: Connection
+    doing: Assignment | None = None
+
+
+def make_parts(job: Job, assignments: Sequence[Assignment], workers: int) -> Iterator[Update]:
+    """Make parts with so many processes; one that dies is replaced, and its shard done again.
+
+    Raises:
+        EdgetuneError: a worker met what ends the run, or several died at one shard.
+    """
+    waiting = deque(assignments)
+    deaths: dict[int, int] = {}
+    hired = [_hire(job) for _ in range(min(workers, len(assignments)))]
+    try:
+        for one in hired:
+            _hand_out(one, waiting)
+        while busy := {one.line: one for one in hired if one.doing is not None}:
+            for line in wait(list(busy)):
+                one = busy[line]  # type: ignore[index]
+                assignment = one.doing
+                if assignment is None:
+                    continue
+                try:
+                    message = one.line.recv()
+                except (EOFError, OSError):
+                    one.process.join()
+                    deaths[assignment.index] = deaths.get(assignment.index, 0) + 1
+                    if deaths[assignment.index] >= MOST_DEATHS:
+                        raise _hopeless(assignment, one.process.exitcode) from None
+                    yield assignment.index, 0
+                    hired.remove(one)
+                    hired.append(_hire(job))
+                    waiting.appendleft(assignment)
+                    _hand_out(hired[-1], waiting)
+                    continue
+                if isinstance(message, EdgetuneError):
+                    raise message
+                yield assignment.index, message
+                if isinstance(message, Outcome):
+                    _hand_out(one, waiting)
+    finally:
+        for one in hired:
+            one.process.kill()  # what it has not finished is not there, and what it has is whole
+        for one in hired:
+            one.process.join()
+            one.line.close()
+
+
+def _hire(job: Job) -> _Hired:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(job, theirs), daemon=True, name="edgetune-score")
+    process.start()
+    theirs.close()
+    return _Hired(process, ours)
+
+
+def _hand_out(one: _Hired, waiting: deque[Assignment]) -> None:
+    one.doing = waiting.popleft() if waiting else None
+    if one.doing is not None:
+        with suppress(OSError):  # it is dead, which is seen when its line is read
+            one.line.send(one.doing)
+
+
+def _hopeless(assignment: Assignment, exit_code: int | None) -> EdgetuneError:
+    shard = assignment.shard
+    return EdgetuneError(
+        f"{MOST_DEATHS} workers died at the {shard.rows:,} rows of {shard.path} from {shard.first:,} on (the last with "
+        f"{exit_code}; -9 is often too little memory): try fewer --workers or --shard-rows; what is done stays done"
+    )
+
+
+def _work(job: Job, line: Connection) -> None:
+    """What a process does: make the parts that it is told to."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends its workers
+    handed_in: queue.SimpleQueue[Assignment] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(line, handed_in), daemon=True).start()
+
+    def send(message: object) -> None:
+        with suppress(OSError):  # the run is gone, and the other thread ends this process
+            line.send(message)
+
+    try:
+        worker = Worker(job)
+        while True:
+            send(worker.make(handed_in.get(), send))
+    except EdgetuneError as error:
+        send(error)
+
+
+def _listen(line: Connection, handed_in: queue.SimpleQueue[Assignment]) -> None:
+    """Hand in what the run sends; where the run is gone, end at once, so that nobody writes behind its back."""
+    try:
+        while True:
+            handed_in.put(line.recv())
+    except (EOFError, OSError):
+        os._exit(1)

@@ -1,0 +1,148 @@
+"""The folder of a run's output: parts, each whole or not there, and a manifest once all of them are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from edgetune_runtime import files, strict
+from edgetune_runtime.errors import DataError
+
+MANIFEST = "_manifest.json"
+"""Readers of Parquet folders (Spark, pyarrow, DuckDB) pass over names that begin so."""
+
+_LOCK = ".lock"
+_PART = re.compile(r"part-\d{7}-[0-9a-f]{16}\.parquet")
+_OUTCOME = b"edgetune"
+_COMPRESSION = "zstd"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a part holds.
+
+    Attributes:
+        part: its file name.
+        rows: how many.
+        statuses: task → status → rows.
+        first_error: what is wrong with the first bad row, and where; empty where none is.
+    """
+
+    part: str
+    rows: int
+    statuses: Mapping[str, Mapping[str, int]]
+    first_error: str = ""
+
+    @property
+    def errors(self) -> int:
+        """Bad rows."""
+        return max((counts.get("error", 0) for counts in self.statuses.values()), default=0)
+
+
+def write_part(folder: Path, outcome: Outcome, table: pa.Table) -> None:
+    """Write a part: when this returns it is there whole, and survives a power cut.
+
+    Raises:
+        EdgetuneError: it cannot be written.
+    """
+    record = json.dumps([outcome.rows, outcome.statuses, outcome.first_error], sort_keys=True)
+    buffer = pa.BufferOutputStream()
+    table = table.replace_schema_metadata({_OUTCOME: record.encode()})
+    pq.write_table(table, buffer, compression=_COMPRESSION, row_group_size=max(1, len(table)))
+    files.write_atomic(folder / outcome.part, buffer.getvalue().to_pybytes())
+
+
+def read_outcome(folder: Path, part: str) -> Outcome | None:
+    """What a part holds, as it says itself; `None` where there is none, or it is no part of ours."""
+    try:
+        metadata = pq.read_metadata(folder / part).metadata or {}
+        rows, statuses, first_error = strict.json_value(metadata[_OUTCOME])
+    except (OSError, KeyError, ValueError, TypeError):  # pyarrow's errors are among them
+        return None
+    return Outcome(part, rows, statuses, first_error)
+
+
+def strangers(folder: Path, planned: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Parts in a folder that are not of this run, and other Parquet files that someone put there."""
+    found = {path.name for path in folder.glob("*.parquet")} - set(planned)
+    parts = sorted(name for name in found if _PART.fullmatch(name))
+    return parts, sorted(found - set(parts))
+
+
+def clear_partial(folder: Path) -> None:
+    """Remove what a killed run was about to write."""
+    for path in folder.glob(".part-*.partial"):
+        path.unlink(missing_ok=True)
+
+
+def write_manifest(folder: Path, identity: Mapping[str, Any], outcomes: Sequence[Outcome]) -> None:
+    """Say that all parts are there, and what they are.
+
+    Raises:
+        EdgetuneError: it cannot be written.
+    """
+    record = {
+        **identity,
+        "rows": sum(outcome.rows for outcome in outcomes),
+        "statuses": total(outcomes),
+        "parts": [
+            {"file": outcome.part, "rows": outcome.rows, "sha256": _digest(folder / outcome.part)}
+            for outcome in outcomes
+        ],
+    }
+    files.write_atomic(folder / MANIFEST, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def total(outcomes: Sequence[Outcome]) -> dict[str, dict[str, int]]:
+    """Task → status → rows, of all parts."""
+    counts: dict[str, Counter[str]] = {}
+    for outcome in outcomes:
+        for task, statuses in outcome.statuses.items():
+            counts.setdefault(task, Counter()).update(statuses)
+    return {task: dict(sorted(statuses.items())) for task, statuses in counts.items()}
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder, which is made where it is not there; a run that was killed keeps out none.
+
+    Raises:
+        DataError: another run is at work there, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / _LOCK).open("a")
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written to ({error.strerror}): name another folder with --out") from error
+    with file:
+        if not _lock(file.fileno()):
+            raise DataError(f"another run is writing to {folder}: wait for it, or name another folder with --out")
+        yield
+
+
+def _lock(descriptor: int) -> bool:
+    if os.name != "posix":  # elsewhere two runs of one plan write the same bytes to the same names
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,86 @@
+"""What the input is cut into, and what is read of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from edgetune_runtime.errors import DataError
+
+SHARD_BYTES = 64_000_000
+"""Most bytes of a shard's input, whatever its number of rows: what a worker holds does not grow with the input."""
+
+CHUNK_ROWS = 256
+"""Rows that are read and scored at a time."""
+
+MOST_COLUMNS = 2_000
+
+Advance = Callable[[int], object]
+"""Is told of bytes that were looked at."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A stretch of an input file, which becomes one part of the output.
+
+    Attributes:
+        path: the file.
+        start, stop: where in it: bytes of a text file, rows of a Parquet file.
+        rows: how many there are.
+        first: number of the line that it begins with, or of the row where the file is Parquet; from 1.
+        sha256: of the bytes from `start` to `stop`, or of the whole file where that is Parquet.
+    """
+
+    path: Path
+    start: int
+    stop: int
+    rows: int
+    first: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a shard.
+
+    Attributes:
+        table: the input's columns, in the schema that all its rows have.
+        numbers: the line or row of each, from 1.
+        texts: what is to be classified; `None` where a row has a problem.
+        problems: what is wrong with a row, by its place in `table`.
+    """
+
+    table: pa.RecordBatch
+    numbers: Sequence[int]
+    texts: Sequence[str | None]
+    problems: Mapping[int, str]
+
+
+def make_rows(
+    table: pa.RecordBatch, numbers: Sequence[int], values: Sequence[object], unreadable: Mapping[int, str]
+) -> Rows:
+    """Rows whose text column holds `values`; those that are no text, or could not be read, have a problem."""
+    texts: list[str | None] = []
+    problems = dict(unreadable)
+    for place, value in enumerate(values):
+        if place not in problems:
+            if value is None:
+                problems[place] = "no text: null"
+            elif isinstance(value, bytes):
+                try:
+                    value = value.decode()
+                except UnicodeDecodeError as error:
+                    problems[place] = f"not UTF-8 text ({error.reason} at byte {error.start})"
+            elif not isinstance(value, str):
+                problems[place] = f"{json.dumps(value)[:60]} where a text was expected"
+        texts.append(None if place in problems else value)  # type: ignore[arg-type]
+    return Rows(table, numbers, texts, problems)
+
+
+def changed(path: Path) -> DataError:
+    """The error for a file that is not what it was."""
+    return DataError(f"{path} changed while it was scored: leave the inputs alone, and run the same command again")
