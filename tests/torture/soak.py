@@ -30,6 +30,9 @@ LOAD = 0.8
 DROPPED, BAD, SWAPPED = 0.02, 0.02, 0.002
 """Shares of the requests that are dropped, cannot be understood, and swap a task."""
 
+IDLE_S = 2.0
+"""After so long a connection is not used again: the server ends those on which nothing comes, maybe at that moment."""
+
 MEMORY_GROWTH_MB = 4.0
 """What memory may grow from the second quarter to the last: some twenty bytes a request, at 300 requests a second."""
 
@@ -82,16 +85,18 @@ def soak(bundle: Path, number: int, seed: int) -> Findings:
 
         async def load() -> None:
             chance = random.Random(seed)
-            idle: list[Line] = []
+            idle: list[tuple[Line, float]] = []
             asking: set[asyncio.Task[None]] = set()
 
             async def one() -> None:
-                line = idle.pop() if idle else Line(server.port)
+                line, since = idle.pop() if idle else (Line(server.port), 0.0)
+                if time.monotonic() - since > IDLE_S:
+                    line.close()
                 try:
                     await ask(line, chance)
                 except (OSError, TimeoutError) as error:
                     found.fail(f"no answer: {error!r}")
-                idle.append(line)
+                idle.append((line, time.monotonic()))
 
             sampling = asyncio.create_task(sample())
             due = time.monotonic()
@@ -102,7 +107,7 @@ def soak(bundle: Path, number: int, seed: int) -> Findings:
                 task.add_done_callback(asking.discard)
                 due += chance.expovariate(capacity * LOAD)
             await asyncio.gather(sampling, *asking)
-            for line in idle:
+            for line, _ in idle:
                 line.close()
 
         asyncio.run(load())

@@ -1,0 +1,306 @@
+"""Input files are cut into shards that together are the file, whatever stands in it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgetune.scoring.shards import Rows
+from edgetune.scoring.sources import find_files, format_of, scan
+from edgetune_runtime.errors import DataError
+
+
+def read_all(paths: list[Path], shard_rows: int = 3) -> tuple[pa.Table, list[str | None], list[str | None]]:
+    """All rows of files, read shard by shard: the columns, the texts, and the problems."""
+    columns, cut = scan(paths, shard_rows, lambda number: None)
+    found: list[Rows] = [rows for one in cut for rows in format_of(one.path).read(one, columns, "text")]
+    assert sum(one.rows for one in cut) == sum(rows.table.num_rows for rows in found)
+    assert all(one.rows <= shard_rows for one in cut)
+    texts = [text for rows in found for text in rows.texts]
+    problems = [rows.problems.get(place) for rows in found for place in range(rows.table.num_rows)]
+    return pa.Table.from_batches([rows.table for rows in found], columns), texts, problems
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def lines(*records: Any) -> str:
+    return "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records)
+
+
+@pytest.mark.parametrize("shard_rows", [1, 2, 5, 1000])
+@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet"])
+def test_shards_together_are_the_file(tmp_path: Path, ending: str, shard_rows: int) -> None:
+    texts = [f"text, {place}\nand more" for place in range(11)]
+    path = tmp_path / f"rows{ending}"
+    if ending == ".parquet":
+        pq.write_table(pa.table({"id": list(range(11)), "text": texts}), path, row_group_size=4)
+    elif ending == ".csv":
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([["id", "text"], *enumerate(texts)])
+    else:
+        write(path, lines(*({"id": place, "text": text} for place, text in enumerate(texts))))
+    table, found, problems = read_all([path], shard_rows)
+    assert found == texts == table["text"].to_pylist()
+    assert [int(value) for value in table["id"].to_pylist()] == list(range(11))
+    assert problems == [None] * 11
+
+
+def test_numbers_of_rows_are_those_of_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", 'text,n\n"two\nlines",1\n\nb,2\nc,3\n')
+    columns, cut = scan([path], 2, lambda number: None)
+    numbers = [number for one in cut for rows in format_of(path).read(one, columns, "text") for number in rows.numbers]
+    assert numbers == [2, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "stored"),
+    [
+        ([1, 2, None], pa.int64(), [1, 2, None]),
+        ([2**63 - 1, -(2**63), 0], pa.int64(), [2**63 - 1, -(2**63), 0]),
+        ([1, 2.5, None], pa.float64(), [1.0, 2.5, None]),
+        ([2**53 + 1, 2.5, 1], pa.string(), ["9007199254740993", "2.5", "1"]),
+        ([2**63, 1, None], pa.string(), ["9223372036854775808", "1", None]),
+        ([True, False, None], pa.bool_(), [True, False, None]),
+        ([True, 1, 0], pa.string(), ["true", "1", "0"]),
+        (["a", "é", None], pa.string(), ["a", "é", None]),
+        (["a", 1, {"b": [1]}], pa.string(), ["a", "1", '{"b": [1]}']),
+        ([[1], [2], None], pa.string(), ["[1]", "[2]", None]),
+        ([None, None, None], pa.string(), [None, None, None]),
+    ],
+)
+def test_a_jsonl_column_keeps_each_value(tmp_path: Path, values: list[Any], kind: pa.DataType, stored: Any) -> None:
+    path = write(tmp_path / "rows.jsonl", lines(*({"text": "x", "value": value} for value in values)))
+    table, _, _ = read_all([path], shard_rows=1)
+    assert table.schema.field("value").type == kind
+    assert table["value"].to_pylist() == stored
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"{", "not a line of JSON"),
+        (b"[1]", "list where a JSON object"),
+        (b'{"text": null}', "null"),
+        (b"{}", "null"),
+        (b'{"text": 5}', "5 where a text"),
+        (b'{"text": {"a": 1}}', '{"a": 1} where a text'),
+        (b'{"text": NaN}', "NaN is not JSON"),
+        (b'{"text": "\\ud800"}', "half of a surrogate pair"),
+        (b'{"text": "\xff"}', "not a line of JSON"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"text": ' + b"9" * 5000 + b"}", "not a line of JSON"),
+    ],
+)
+def test_a_bad_line_of_json_costs_that_line_only(tmp_path: Path, line: bytes, problem: str) -> None:
+    path = write(tmp_path / "rows.jsonl", b'{"text": "a"}\n' + line + b'\n{"text": "b"}\n')
+    _, texts, problems = read_all([path])
+    assert texts == ["a", None, "b"]
+    assert problems[0] is problems[2] is None
+    assert problem in str(problems[1])
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "problem"),
+    [
+        (b"a,b,c", "a", "3 fields where the header has 2"),
+        (b"a", "a", "1 fields where the header has 2"),
+        (b"\xff\xfe,b", "��", "not UTF-8"),
+        (b"a,\xff", "a", "not UTF-8"),
+    ],
+)
+def test_a_bad_line_of_csv_costs_that_line_only(tmp_path: Path, line: bytes, text: str, problem: str) -> None:
+    path = write(tmp_path / "rows.csv", b"text,n\nx,1\n" + line + b"\ny,2\n")
+    table, texts, problems = read_all([path])
+    assert texts == ["x", None, "y"]
+    assert table["text"].to_pylist() == ["x", text, "y"]
+    assert problem in str(problems[1])
+
+
+def test_strings_of_parquet_that_are_none_cost_their_rows_only(tmp_path: Path) -> None:
+    raw = pa.array([b"a", b"\xff\xfe", None, b"d"], pa.binary())
+    pq.write_table(pa.table({"text": raw.view(pa.string())}), tmp_path / "rows.parquet")
+    _, texts, problems = read_all([tmp_path / "rows.parquet"])
+    assert texts == ["a", None, None, "d"]
+    assert [problem and problem.split(" (")[0] for problem in problems] == [
+        None,
+        "not UTF-8 text",
+        "no text: null",
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(["a", "b", None], pa.large_string()),
+        pa.array(["a", "b", None]).dictionary_encode(),
+        pa.array([b"a", b"b", None], pa.binary()),
+        pa.array([b"a", b"b", None], pa.large_binary()),
+    ],
+)
+def test_texts_of_parquet_may_have_any_type_of_text(tmp_path: Path, column: pa.Array) -> None:
+    pq.write_table(pa.table({"text": column}), tmp_path / "rows.parquet")
+    table, texts, _ = read_all([tmp_path / "rows.parquet"], shard_rows=2)
+    assert texts == ["a", "b", None]
+    assert table.schema.field("text").type == column.type
+
+
+def test_a_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
+    table, texts, problems = read_all(
+        [write(tmp_path / "a.csv", b"\xef\xbb\xbftext,n\r\na,1\r\nb,2\r\n")], shard_rows=1
+    )
+    assert (texts, table["n"].to_pylist(), problems) == (["a", "b"], ["1", "2"], [None, None])
+    jsonl = write(tmp_path / "a.jsonl", b'\xef\xbb\xbf{"text": "a"}\r\n{"text": "b"}')
+    assert read_all([jsonl], shard_rows=1)[1] == ["a", "b"]
+
+
+def test_columns_of_several_jsonl_files_are_put_together(tmp_path: Path) -> None:
+    one = write(tmp_path / "1.jsonl", lines({"text": "a", "n": 1}))
+    two = write(tmp_path / "2.jsonl", lines({"n": 2.5, "text": "b", "m": "x"}))
+    table, _, _ = read_all([one, two])
+    assert table.to_pylist() == [{"text": "a", "n": 1.0, "m": None}, {"text": "b", "n": 2.5, "m": "x"}]
+
+
+def test_a_shard_is_small_where_rows_are_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("line_files", "parquet_files"):
+        monkeypatch.setattr(f"edgetune.scoring.{module}.SHARD_BYTES", 5_000)
+    texts = ["x" * 1_900 for _ in range(9)]
+    path = write(tmp_path / "rows.jsonl", lines(*({"text": text} for text in texts)))
+    assert [one.rows for one in scan([path], 1000, lambda number: None)[1]] == [3, 3, 3]
+    table = pa.table({"text": [f"{place:06d}" * 300 for place in range(9)]})
+    pq.write_table(table, tmp_path / "rows.parquet", use_dictionary=False)
+    assert max(one.rows for one in scan([tmp_path / "rows.parquet"], 1000, lambda number: None)[1]) <= 3
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.txt", "x", "expected one of .parquet, .csv, .jsonl"),
+        ("a.parquet", "no Parquet", "cannot be read as Parquet"),
+        ("a.csv", "", "empty"),
+        ("a.csv", "text,text\n1,2\n", "each once"),
+        ("a.csv", "text,\n1,2\n", "each once"),
+        ("missing.jsonl", None, "cannot be read"),
+        ("missing.parquet", None, "cannot be read"),
+        ("a.jsonl", lines(*({f"column{place}": 1} for place in range(3000))), "at most 2,000"),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path: Path, name: str, content: str | None, told: str) -> None:
+    if content is not None:
+        write(tmp_path / name, content)
+    with pytest.raises(DataError, match=told):
+        scan(find_files([tmp_path / name]), 10, lambda number: None)
+
+
+def test_a_line_without_end_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetune.scoring.line_files.SHARD_BYTES", 1_000)
+    with pytest.raises(DataError, match="line 2: more than 1,000 bytes"):
+        scan([write(tmp_path / "a.jsonl", lines({"text": "a"}, {"text": "b" * 2_000}))], 10, lambda number: None)
+
+
+def test_files_with_other_columns_are_refused(tmp_path: Path) -> None:
+    one, two = write(tmp_path / "1.csv", "text,a\n1,2\n"), write(tmp_path / "2.csv", "text,b\n1,2\n")
+    with pytest.raises(DataError, match="columns text, b, and"):
+        scan([one, two], 10, lambda number: None)
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "1.parquet")
+    pq.write_table(pa.table({"text": ["a"], "n": [1]}), tmp_path / "2.parquet")
+    with pytest.raises(DataError, match=r"other columns than .*n: int64"):
+        scan([tmp_path / "1.parquet", tmp_path / "2.parquet"], 10, lambda number: None)
+
+
+def test_a_folder_is_its_files_in_order(tmp_path: Path) -> None:
+    for name in ("b.jsonl", "a/c.jsonl", "_manifest.jsonl", ".hidden.jsonl", "_x/d.jsonl", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / name, lines({"text": name}))
+    assert find_files([tmp_path]) == [tmp_path / "a/c.jsonl", tmp_path / "b.jsonl"]
+
+
+@pytest.mark.parametrize(("names", "told"), [(["a.csv", "b.jsonl"], "several formats"), (["a.csv", "a.csv"], "twice")])
+def test_inputs_that_do_not_go_together(tmp_path: Path, names: list[str], told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        find_files([write(tmp_path / name, "text\n") for name in names])
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nothing to score"):
+        find_files([tmp_path])
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet"])
+def test_a_file_that_changed_since_the_scan_is_refused(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"rows{ending}"
+
+    def fill(text: str) -> None:
+        if ending == ".parquet":
+            pq.write_table(pa.table({"text": [text]}), path)
+        else:
+            write(path, f"text\n{text}\n" if ending == ".csv" else lines({"text": text}))
+
+    fill("a")
+    columns, (one,) = scan([path], 10, lambda number: None)
+    fill("b")
+    with pytest.raises(DataError, match="changed while it was scored"):
+        list(format_of(path).read(one, columns, "text"))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["text", "a", "b"]), json_values), min_size=1, max_size=12))
+def test_any_json_comes_back(tmp_path_factory: pytest.TempPathFactory, records: list[dict[str, Any]]) -> None:
+    path = write(tmp_path_factory.mktemp("any") / "rows.jsonl", "".join(json.dumps(one) + "\n" for one in records))
+    columns, _ = scan([path], 3, lambda number: None)
+    if not columns.names:
+        return
+    table, texts, problems = read_all([path])
+    for record, row, text, problem in zip(records, table.to_pylist(), texts, problems, strict=True):
+        value = record.get("text")
+        assert text == (value if isinstance(value, str) else None)
+        assert (problem is None) == isinstance(value, str)
+        for name, stored in row.items():
+            wanted = record.get(name)
+            same = stored == wanted or (isinstance(stored, str) and json.loads(stored) == wanted)
+            assert same, (name, stored, wanted)
+
+
+@given(st.lists(st.lists(st.text(st.characters(codec="utf-8"), max_size=6), min_size=2, max_size=2), max_size=12))
+def test_any_csv_is_read_as_the_csv_module_reads_it_whole(
+    tmp_path_factory: pytest.TempPathFactory, records: list[list[str]]
+) -> None:
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer).writerows([["text", "n"], *records])
+    path = write(tmp_path_factory.mktemp("any") / "rows.csv", buffer.getvalue())
+    table, texts, problems = read_all([path], shard_rows=2)
+    assert [list(row.values()) for row in table.to_pylist()] == records
+    assert texts == [record[0] for record in records]
+    assert problems == [None] * len(records)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_rows_or_an_error_of_ours(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    for path in (
+        write(folder / "rows.csv", b"text,n\n" + data),
+        write(folder / "rows.jsonl", b'{"text": "x"}\n' + data),
+    ):
+        try:
+            table, _, _ = read_all([path])
+        except DataError:
+            continue
+        table.validate(full=True)
