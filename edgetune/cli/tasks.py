@@ -10,6 +10,7 @@ import click
 from edgetune.cli.create import create
 from edgetune.cli.options import FILE, json_option, note, print_json
 from edgetune.cli.peft import export_peft, import_peft
+from edgetune.cli.sync import sync
 
 if TYPE_CHECKING:
     from edgetune_runtime.task import Task
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def tasks() -> None:
-    """See and change which tasks a bundle holds; make, import and export them."""
+    """See and change which tasks a bundle holds; make, import, export and sync them."""
 
 
 tasks.add_command(create)
@@ -153,7 +154,7 @@ def export_adapter(bundle: Path, name: str, out: Path, as_json: bool) -> None:
         click.echo(f"{out}: task '{task.name}', {out.stat().st_size / 1000:,.0f} kB, labels {', '.join(task.labels)}")
 
 
-for command in (import_peft, export_peft):
+for command in (import_peft, export_peft, sync):
     tasks.add_command(command)
 
 

@@ -27,6 +27,9 @@ from edgetune_runtime.errors import EdgetuneError
 STALL_S = 600.0
 """Seconds without a scored row after which a run gives up: the longest that a worker may take to start."""
 
+BUSY_S = 30.0
+"""Seconds to wait for CPUs that others still hold."""
+
 _LOOK_S = 0.5
 
 
@@ -157,17 +160,31 @@ class _Run:
 
 
 def _affordable(workers: int, threads: int, gpus: int) -> int:
-    """How many workers there will be, none of which waits for CPUs for ever."""
-    free = ray.available_resources()
-    cpus, free_gpus = int(free.get("CPU", 0)), int(free.get("GPU", 0))
-    most = min(cpus // threads, free_gpus // gpus if gpus else cpus)
-    if most < max(1, workers):
-        needs = f"{max(1, workers)} workers need {max(1, workers) * threads} CPUs"
-        needs += f" and {max(1, workers) * gpus} GPUs" if gpus else ""
-        raise EdgetuneError(
-            f"{needs}, and the Ray cluster has {cpus} CPUs and {free_gpus} GPUs free: try fewer --workers, or wait"
-        )
-    return workers or most
+    """How many workers there will be, none of which waits for a CPU for ever: those wished, or as many as there can be.
+
+    Raises:
+        EdgetuneError: the cluster has not the resources, or others keep them.
+    """
+    wanted = max(1, workers)
+    if _room(ray.cluster_resources(), threads, gpus) >= wanted:
+        for _ in range(round(BUSY_S / _LOOK_S)):
+            room = _room(ray.available_resources(), threads, gpus)
+            if room >= wanted:
+                return workers or room
+            time.sleep(_LOOK_S)
+    needs = f"{wanted * threads} CPUs" + (f" and {wanted * gpus} GPUs" if gpus else "")
+    have, free = ray.cluster_resources(), ray.available_resources()
+    cpus, cards = (f"{have.get(kind, 0):g} {kind}s, {free.get(kind, 0):g} of them free" for kind in ("CPU", "GPU"))
+    raise EdgetuneError(
+        f"{wanted} workers need {needs}, and the Ray cluster has {cpus}{f', and {cards}' if gpus else ''}: try fewer "
+        f"--workers, or wait"
+    )
+
+
+def _room(resources: Mapping[str, float], threads: int, gpus: int) -> int:
+    """For how many workers there is room."""
+    cpus = int(resources.get("CPU", 0)) // threads
+    return min(cpus, int(resources.get("GPU", 0)) // gpus) if gpus else cpus
 
 
 def _stalled() -> EdgetuneError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +275,22 @@ def test_an_error_of_a_worker_ends_the_run(bundle_folder: Path, rows_file: Path,
     shutil.copytree(bundle_folder, tmp_path / "bundle")
     with pytest.raises(EdgetuneError, match="task 'colour' was replaced"):
         score(settings(tmp_path / "bundle"), [rows_file], tmp_path / "out", after_a_swap, 2)
+
+
+def die(job: Any, line: Connection) -> None:
+    """A worker that takes a shard and dies."""
+    line.recv()
+    os._exit(7)
+
+
+def test_what_kills_worker_after_worker_ends_the_run(
+    bundle_folder: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgetune.scoring.local._work", die)
+    with pytest.raises(
+        EdgetuneError, match=r"3 workers died at the 20 rows of .*rows.jsonl from 1 on \(the last with 7"
+    ):
+        score(settings(bundle_folder), [rows_file], tmp_path / "out", make_parts, 1, shard_rows=20)
 
 
 def test_the_command_line(bundle_folder: Path, rows_file: Path, tmp_path: Path) -> None:

@@ -1,0 +1,191 @@
+"""From one place to another: a bundle where there is none, else the tasks that changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from edgetune.sync.index import fingerprint
+from edgetune.sync.offer import Offer, graph_files, manifest_of
+from edgetune.sync.places import Destination, Folder, Place
+from edgetune.sync.staging import staged
+from edgetune.sync.tasks import Report, Tasks, entries_at
+from edgetune_runtime import files
+from edgetune_runtime.bundle import Manifest
+from edgetune_runtime.errors import BundleError
+
+_BESIDE_GRAPHS = (files.CARD, files.CONFIG, files.TOKENIZER)
+
+
+Progress = Callable[[str, int, int | None], None]
+"""Told of a bundle's files as they are copied: path, bytes done, all bytes where they are known."""
+
+
+def sync(
+    source: Place,
+    destination: Place,
+    *,
+    tasks: Sequence[str] = (),
+    precisions: Sequence[str] = (),
+    delete: bool = False,
+    dry_run: bool = False,
+    progress: Progress = lambda path, done, total: None,
+) -> Report:
+    """Make the bundle at `destination` what it is at `source`.
+
+    Where there is none it is copied. Where it is there the tasks are that differ, each whole and checked: its SHA-256,
+    its contents, and that it was made for this backbone. A task that fails is left as it was.
+
+    Args:
+        source: where the bundle is.
+        destination: where to have it.
+        tasks: only these.
+        precisions: only these; where none is named all that the source has, or no more than the destination has.
+        delete: whether tasks that the source does not have are removed.
+        dry_run: whether nothing is to be changed.
+        progress: told of long copies.
+
+    Raises:
+        BundleError: a place cannot be reached, read or written, or has something else than this bundle.
+        TaskError: there is no task of a name in `tasks`.
+    """
+    if not isinstance(destination, Destination):
+        raise BundleError(
+            f"{destination.name} can only be read from: publish to the folder or bucket that is served there, by its "
+            f"own path or URL"
+        )
+    names = sorted(set(map(files.check_task_name, tasks)))
+    before = _moved(source, destination)
+    offer = Offer(source)
+    work = _Work(offer, destination, names, delete, dry_run, progress)
+    here = manifest_of(destination)
+    if here is None:
+        work.make_bundle(precisions)
+    else:
+        work.update_bundle(here[0], precisions)
+    if not dry_run:
+        work.report.bytes = _moved(source, destination) - before
+    return work.report
+
+
+def _moved(source: Place, destination: Destination) -> int:
+    return destination.bytes_written if isinstance(source, Folder) else source.bytes_read
+
+
+class _Work:
+    def __init__(
+        self, offer: Offer, destination: Destination, names: list[str], delete: bool, dry_run: bool, progress: Progress
+    ) -> None:
+        self.report = Report()
+        self._tasks = Tasks(offer, names, delete, dry_run, self.report)
+        self._offer = offer
+        self._destination = destination
+        self._dry_run = dry_run
+        self._progress = progress
+
+    def make_bundle(self, precisions: Sequence[str]) -> None:
+        """Copy the bundle to where there is none."""
+        destination = self._destination
+        if isinstance(destination, Folder):
+            _check_free(destination)
+        self._tasks.check_names({})
+        manifest, data = self._offer.manifest()
+        paths = self._paths(manifest, precisions)
+        if self._dry_run:
+            self._copy_all(destination, manifest, paths)
+            self._tasks.bring(destination, manifest, {})
+            self.report.bytes += len(data)
+        elif isinstance(destination, Folder):
+            with staged(destination.path, manifest.files) as staging:
+                self._fill(staging, manifest, data, paths)
+            destination.bytes_written += staging.bytes_written
+        else:
+            self._fill(destination, manifest, data, paths)
+        self.report.copied.append(files.MANIFEST)
+
+    def _fill(self, to: Destination, manifest: Manifest, data: bytes, paths: list[str]) -> None:
+        """Write a whole bundle; the manifest, by which it is known to be there, comes last."""
+        kept = {path for path in paths if isinstance(to, Folder) and (to.path / path).exists()}
+        self._copy_all(to, manifest, [path for path in paths if path not in kept])
+        self._tasks.bring(to, manifest, entries_at(to))
+        to.write(files.MANIFEST, (data,))
+
+    def _paths(self, manifest: Manifest, precisions: Sequence[str]) -> list[str]:
+        """The files of the manifest that are to be copied: those that a bundle has, whatever else it names."""
+        graphs = {precision: graph_files(manifest, precision) for precision in manifest.graphs}
+        known = {*_BESIDE_GRAPHS, *(path for paths in graphs.values() for path in paths)}
+        if odd := sorted(manifest.files.keys() - known):
+            raise BundleError(
+                f"the manifest of {self._offer.source.name} names '{odd[0]}': expected no files but "
+                f"{', '.join(_BESIDE_GRAPHS)} and the graphs; export the bundle again"
+            )
+        copied = self._offer.precisions(manifest, precisions)
+        if not copied:
+            raise BundleError(f"{self._offer.source.name} has no graph of any precision: copy or export it again")
+        self.report.left_out = [precision for precision in graphs if precision not in copied]
+        beside = [path for path in _BESIDE_GRAPHS if path in manifest.files]
+        return beside + [path for precision in copied for path in graphs[precision]]
+
+    def _copy_all(self, to: Destination, manifest: Manifest, paths: list[str]) -> None:
+        for path in paths:
+            total = self._offer.size(path)
+            if self._dry_run:
+                self.report.bytes += total or 0
+            else:
+                to.write(path, self._told(path, total, self._offer.chunks(path, manifest.files.get(path, "none"))))
+            self.report.copied.append(path)
+
+    def _told(self, path: str, total: int | None, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        done = 0
+        for chunk in chunks:
+            done += len(chunk)
+            self._progress(path, done, total)
+            yield chunk
+
+    def update_bundle(self, here: Manifest, precisions: Sequence[str]) -> None:
+        """Bring the bundle that is there up to date."""
+        if fingerprint(here) != self._offer.index.bundle:
+            raise self._another(here)
+        destination = self._destination
+        there = entries_at(destination)
+        self._tasks.check_names(there)
+        if not self._dry_run:
+            destination.sweep()
+        # A precision that is not there was left out on purpose, unless it is asked for by name.
+        lacking = [precision for precision in precisions if not _has_graph(destination, here, precision)]
+        if lacking:
+            lacking = self._offer.precisions(here, lacking)
+        self._copy_all(destination, here, [path for precision in lacking for path in graph_files(here, precision)])
+        self._tasks.bring(destination, here, there)
+
+    def _another(self, here: Manifest) -> BundleError:
+        there = self._offer.manifest()[0]
+        both = (there.files.keys() | here.files.keys()) - {files.CARD}
+        other = sorted(path for path in both if there.files.get(path) != here.files.get(path))
+        return BundleError(
+            f"{self._offer.source.name} is a bundle of {there.base_model} ({there.backbone_sha256[:12]}…), "
+            f"{self._destination.name} one of {here.base_model} ({here.backbone_sha256[:12]}…), and they differ in "
+            f"{', '.join(other) or 'their backbone'}: sync it into a new folder"
+        )
+
+
+def _check_free(folder: Folder) -> None:
+    path = folder.path
+    try:
+        taken = path.exists() and any(path.iterdir())
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}): name another folder") from error
+    if taken:
+        raise BundleError(
+            f"{path} is there, and is no bundle (it has no {files.MANIFEST}): name a folder that is empty or not there"
+        )
+
+
+def _has_graph(place: Place, manifest: Manifest, precision: str) -> bool:
+    if precision not in manifest.graphs:
+        return False
+    try:
+        for path in graph_files(manifest, precision):
+            place.size(path)
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,0 +1,230 @@
+"""What a source has to give: its index, its manifest, and files that are checked as they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from edgetune.sync.index import Entry, Index, fingerprint
+from edgetune.sync.places import Destination, Folder, Place
+from edgetune_runtime import files
+from edgetune_runtime.bundle import Manifest
+from edgetune_runtime.errors import BundleError, TaskError
+from edgetune_runtime.task import Task, check_fits
+
+PAUSES_S = (0.5, 1.0, 2.0)
+"""Before each new try, where a task's file is not the one that the index tells of."""
+
+
+class Offer:
+    """A source's bundle. A folder's files are what counts there; elsewhere the index tells of the tasks.
+
+    Args:
+        source: where the bundle is.
+
+    Attributes:
+        index: the source's tasks, as last read.
+
+    Raises:
+        BundleError: there is no bundle, or no index where one is needed, or it cannot be read.
+    """
+
+    def __init__(self, source: Place) -> None:
+        self.source = source
+        self.index = self._read_index()
+
+    def _read_index(self) -> Index:
+        if isinstance(self.source, Folder):
+            return Index(fingerprint(self._manifest()[0]), entries(self.source))
+        data = index_bytes(self.source)
+        if data is None:
+            raise BundleError(
+                f"{self.source.name} has no {files.INDEX}: publish the bundle there with "
+                f"'edgetune tasks sync BUNDLE URL'"
+            )
+        return Index.from_json(data, f"{self.source.name}/{files.INDEX}")
+
+    def manifest(self) -> tuple[Manifest, bytes]:
+        """The manifest that the index is for, and the bytes of its file.
+
+        Raises:
+            BundleError: it is not there, not sound or not that of the index.
+        """
+        found, data = self._manifest()
+        if fingerprint(found) != self.index.bundle:
+            raise BundleError(
+                f"{self.source.name} has the index of another bundle's tasks: publish it again with "
+                f"'edgetune tasks sync BUNDLE URL', or run this again if that is under way"
+            )
+        return found, data
+
+    def _manifest(self) -> tuple[Manifest, bytes]:
+        found = manifest_of(self.source)
+        if found is None:
+            raise BundleError(
+                f"{self.source.name} is not a bundle (it has no {files.MANIFEST}): expected a folder that "
+                f"'edgetune export' wrote, or where 'edgetune tasks sync' published one"
+            )
+        return found
+
+    def precisions(self, manifest: Manifest, wanted: Sequence[str]) -> list[str]:
+        """The precisions that are wanted, or else all that are there.
+
+        Raises:
+            BundleError: one that is wanted is not there.
+        """
+        found = []
+        for precision in dict.fromkeys(wanted or manifest.graphs):
+            if precision not in manifest.graphs:
+                raise BundleError(
+                    f"{self.source.name} has no precision {precision!r}: expected some of "
+                    f"{', '.join(sorted(manifest.graphs))}"
+                )
+            try:
+                for path in graph_files(manifest, precision):
+                    self.source.size(path)
+                found.append(precision)
+            except FileNotFoundError as error:
+                if wanted:
+                    raise BundleError(
+                        f"{self.source.name} has left out the precision {precision!r}: copy or export it there first"
+                    ) from error
+        return found
+
+    def size(self, path: str) -> int | None:
+        """A file's length; `None` where that is not told.
+
+        Raises:
+            BundleError: it is not there, or this cannot be found out.
+        """
+        with self._complete(path):
+            return self.source.size(path)
+
+    def chunks(self, path: str, expected: str) -> Iterator[bytes]:
+        """A file's bytes, some at a time.
+
+        Raises:
+            BundleError: it is not there or cannot be read; or, at its end, it has not the SHA-256 `expected`.
+        """
+        limit, digest, done = files.limit_bytes(path), hashlib.sha256(), 0
+        with self._complete(path):
+            for chunk in self.source.chunks(path):
+                digest.update(chunk)
+                done += len(chunk)
+                if limit is not None and done > limit:
+                    raise BundleError(f"{self.source.name}/{path} has more than the {limit:,} bytes that are expected")
+                yield chunk
+        if digest.hexdigest() != expected:
+            raise BundleError(
+                f"{self.source.name}/{path} is damaged: its SHA-256 is {digest.hexdigest()[:12]}…, the manifest says "
+                f"{expected[:12]}…; publish or export the bundle again"
+            )
+
+    @contextmanager
+    def _complete(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise BundleError(
+                f"{self.source.name} is incomplete ({path} is not there): publish or export the bundle again"
+            ) from error
+
+    def task(self, name: str, manifest: Manifest) -> bytes | None:
+        """The bytes of a task's file, `None` where the source has it no more.
+
+        A publisher may replace the file just then: the index and the file are read again a few times where they do not
+        agree.
+
+        Raises:
+            TaskError: they are not what the index says, not a sound task, or not one for this backbone.
+            BundleError: the source cannot be read, or has become another bundle.
+        """
+        data = self._fetched(name)
+        if data is not None:
+            check_fits(
+                Task.from_bytes(data, f"{self.source.name}/{files.task_file(name)}"),
+                manifest.backbone_sha256,
+                manifest.base_model,
+                manifest.sizes,
+                manifest.poolings,
+                manifest.max_positions,
+            )
+        return data
+
+    def _fetched(self, name: str) -> bytes | None:
+        pauses = iter(PAUSES_S)
+        while (entry := self.index.tasks.get(name)) is not None:
+            either = (entry, self.index.replacing.get(name, entry))
+            limit = max(one.size for one in either)
+            try:
+                data = self.source.read(files.task_file(name), limit)
+                if Entry.of(data) in either:
+                    return data
+                more = "more than " if len(data) > limit else ""
+                found = f"has {more}{min(len(data), limit):,} bytes with the SHA-256 {files.sha256(data)[:12]}…"
+            except FileNotFoundError:
+                found = "is not there"
+            pause = next(pauses, None)
+            if pause is None:
+                raise TaskError(
+                    f"the file of task '{name}' in {self.source.name} {found}, where the index says {entry.size:,} "
+                    f"bytes with {entry.sha256[:12]}…: publish it again with 'edgetune tasks sync'"
+                )
+            time.sleep(pause)
+            bundle = self.index.bundle
+            self.index = self._read_index()
+            if self.index.bundle != bundle:
+                raise BundleError(f"{self.source.name} has become another bundle meanwhile: run this again")
+        return None
+
+
+def manifest_of(place: Place) -> tuple[Manifest, bytes] | None:
+    """A place's manifest and the bytes of its file; `None` where no bundle is.
+
+    Raises:
+        BundleError: it cannot be read, or is not sound.
+    """
+    try:
+        data = place.read(files.MANIFEST, files.limit_bytes(files.MANIFEST) or 0)
+    except FileNotFoundError:
+        return None
+    return Manifest.from_json(data, f"{place.name}/{files.MANIFEST}"), data
+
+
+def index_bytes(place: Place) -> bytes | None:
+    """The bytes of the index that lies at a place; `None` where none does.
+
+    Raises:
+        BundleError: it cannot be read.
+    """
+    try:
+        return place.read(files.INDEX, files.limit_bytes(files.INDEX) or 0)
+    except FileNotFoundError:
+        return None
+
+
+def entries(place: Destination, index: Index | None = None) -> dict[str, Entry]:
+    """The tasks that lie at a place. Those that no index vouches for are read.
+
+    Raises:
+        BundleError: they cannot be read.
+    """
+    known = {} if index is None else {name: index.tasks[name] for name in index.tasks.keys() - index.replacing.keys()}
+    found = {}
+    for name, size in place.task_sizes().items():
+        if name in known and known[name].size == size:
+            found[name] = known[name]
+            continue
+        try:
+            found[name] = Entry.of(place.read(files.task_file(name), files.TASK_LIMIT_BYTES))
+        except FileNotFoundError:  # somebody removed it just now
+            continue
+    return found
+
+
+def graph_files(manifest: Manifest, precision: str) -> list[str]:
+    """Paths of a precision's graph and, where it has one, the file of its weights."""
+    graph = manifest.graphs[precision]
+    return [path for path in (graph.file, graph.data) if path is not None]

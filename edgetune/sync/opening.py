@@ -1,0 +1,49 @@
+"""From a path or a URL to a place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from edgetune.sync.places import Folder, Place
+from edgetune.sync.store import Store
+from edgetune.sync.web import Web
+from edgetune_runtime.errors import BundleError
+
+
+def open_place(text: str) -> Place:
+    """The place that a path or a URL names. fsspec is imported where the standard library does not suffice.
+
+    Raises:
+        BundleError: it is not understood, or a package for it is missing.
+    """
+    try:
+        scheme = urlsplit(text).scheme.lower() if "://" in text or "::" in text else ""
+        if not scheme:
+            return Folder(Path(text))
+        if scheme == "file":
+            return Folder(Path(url2pathname(urlsplit(text).path)))
+        return Web(text) if scheme in ("http", "https") else _store(text)
+    except ValueError as error:
+        raise BundleError(f"{_public(text)} is no place ({error}): expected a folder or a URL") from error
+
+
+def _store(url: str) -> Store:
+    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+
+    try:
+        filesystem, root = url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise BundleError(
+            f"{_public(url)} cannot be opened ({error}): expected a folder, or a URL of a kind that fsspec knows and "
+            f"whose package is installed"
+        ) from error
+    return Store(_public(url), filesystem, root)
+
+
+def _public(url: str) -> str:
+    """A URL without user and password."""
+    kind, _, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{kind}://{host.rpartition('@')[2]}{slash}{path}"

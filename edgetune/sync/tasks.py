@@ -1,0 +1,159 @@
+"""Tasks brought up to date at a destination, and then the index of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from edgetune.sync.index import Entry, Index
+from edgetune.sync.offer import Offer, entries, index_bytes
+from edgetune.sync.places import Destination, Folder, Place
+from edgetune_runtime import files
+from edgetune_runtime.bundle import Manifest
+from edgetune_runtime.errors import BundleError, TaskError
+
+_MOST_ROUNDS = 10
+
+
+@dataclass
+class Report:
+    """What a sync did, or would do.
+
+    Attributes:
+        copied: files of the bundle that are no tasks.
+        left_out: precisions that a new bundle is without.
+        added: tasks that the destination did not have.
+        replaced: tasks that it had in another version.
+        removed: tasks that it has no more.
+        unchanged: how many tasks it had already.
+        failed: task → why it was left as it was.
+        bytes: what was read from a source that is no folder, or else written to the destination; of a dry run, the
+            bytes of the files that would be copied.
+    """
+
+    copied: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    added: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    unchanged: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    bytes: int = 0
+
+
+class Tasks:
+    """The part of a sync that copies tasks.
+
+    Args:
+        offer: what the source has.
+        names: only these; all where none is named.
+        delete: whether tasks that the source does not have are removed.
+        dry_run: whether nothing is to be changed.
+        report: told of what is done.
+    """
+
+    def __init__(self, offer: Offer, names: list[str], delete: bool, dry_run: bool, report: Report) -> None:
+        self._offer = offer
+        self._names = names
+        self._delete = delete
+        self._dry_run = dry_run
+        self._report = report
+
+    def check_names(self, there: dict[str, Entry]) -> None:
+        """Raise `TaskError` unless each of the names is a task of the source, or one to remove of those `there`."""
+        have = self._offer.index.tasks.keys()
+        unknown = set(self._names) - have - (there.keys() if self._delete else set())
+        if unknown:
+            raise TaskError(
+                f"no task '{min(unknown)}' in {self._offer.source.name}: it has {', '.join(sorted(have)) or 'none'}"
+            )
+
+    def bring(self, to: Destination, manifest: Manifest, there: dict[str, Entry]) -> None:
+        """Bring the tasks up to date that differ from those that lie `there`, and then the index."""
+        offered = self._offer.index.tasks
+        wanted = [name for name in self._names or sorted(offered) if name in offered]
+        changed = [name for name in wanted if offered[name] != there.get(name)]
+        gone = sorted(there.keys() - offered.keys()) if self._delete else []
+        gone = [name for name in gone if not self._names or name in self._names]
+        self._report.unchanged = len(wanted) - len(changed)
+        if self._dry_run:
+            self._report.bytes += sum(offered[name].size for name in changed)
+            self._report.added = [name for name in changed if name not in there]
+            self._report.replaced = [name for name in changed if name in there]
+            self._report.removed = gone
+            return
+        bundle = self._offer.index.bundle
+        left = {name: entry for name, entry in there.items() if name not in gone}
+        replacing = {name: offered[name] for name in changed if name in there}
+        if replacing or gone:
+            # Who reads meanwhile takes the old or the new; after a kill the next sync looks at these anew.
+            to.write(files.INDEX, (Index(bundle, left, replacing).to_json(),))
+        try:
+            left |= self._put_all(to, manifest, changed, there)
+            self._remove_all(to, gone)
+        finally:
+            if isinstance(to, Folder):
+                _index_folder(to, bundle, None if changed or gone else there)
+        if not isinstance(to, Folder) and _sound_index(to) != Index(bundle, left):
+            to.write(files.INDEX, (Index(bundle, left).to_json(),))
+
+    def _put_all(
+        self, to: Destination, manifest: Manifest, names: list[str], there: dict[str, Entry]
+    ) -> dict[str, Entry]:
+        """Copy tasks; those that fail are noted, and the others are copied all the same."""
+        put = {}
+        for name in names:
+            try:
+                data = self._offer.task(name, manifest)
+            except TaskError as error:
+                self._report.failed[name] = str(error)
+                continue
+            if data is None:  # the source has it no more
+                continue
+            to.write(files.task_file(name), (data,))
+            put[name] = Entry.of(data)
+            (self._report.replaced if name in there else self._report.added).append(name)
+        return put
+
+    def _remove_all(self, to: Destination, names: list[str]) -> None:
+        for name in names:
+            to.remove(files.task_file(name))
+            self._report.removed.append(name)
+
+
+def entries_at(destination: Destination) -> dict[str, Entry]:
+    """The tasks at a destination; in a folder the files are looked at, whatever an index there says."""
+    return entries(destination, None if isinstance(destination, Folder) else _sound_index(destination))
+
+
+def _sound_index(place: Place) -> Index | None:
+    """A destination's index; one that is not sound counts for nothing, and is written anew."""
+    data = index_bytes(place)
+    try:
+        return None if data is None else Index.from_json(data, place.name)
+    except BundleError:
+        return None
+
+
+def _index_folder(folder: Folder, bundle: str, there: dict[str, Entry] | None) -> None:
+    """Write the index until it says what lies there: another sync may be at work beside this one.
+
+    Who changes a task writes the index afterwards, and who writes the index looks at the tasks afterwards.
+
+    Args:
+        folder: where to.
+        bundle: what the tasks are for.
+        there: what was seen there, where nothing was changed since.
+    """
+    for _ in range(_MOST_ROUNDS):
+        data = Index(bundle, entries(folder) if there is None else there).to_json()
+        if _reads(folder, data):
+            return
+        folder.write(files.INDEX, (data,))
+        there = None
+
+
+def _reads(folder: Folder, data: bytes) -> bool:
+    try:
+        return folder.read(files.INDEX, len(data)) == data
+    except (FileNotFoundError, BundleError):  # such as a link, which writing replaces
+        return False
