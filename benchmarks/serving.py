@@ -197,7 +197,7 @@ def alike(url: str, engine: Engine, capacity: float, number: int, folder: Path) 
     texts = [" ".join(chance.choices(SENTENCE.split(), k=chance.randint(1, 60))) for _ in range(number)]
     names = [f"task-{chance.randrange(TASKS):03d}" for _ in texts]
     expected = [list(result.scores.values()) for result in engine.classify(list(zip(texts, names, strict=True)))]
-    background = threading.Thread(target=closed_loop, args=(url, 8, 2 + number / capacity * 4, TASKS, folder))
+    background = threading.Thread(target=closed_loop, args=(url, 8, 2 + number / capacity * 12, TASKS, folder))
     background.start()
     found = []
     for text, name in zip(texts, names, strict=True):
