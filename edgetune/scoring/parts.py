@@ -86,6 +86,12 @@ def clear_partial(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def clear_manifest(folder: Path) -> None:
+    """Take back that all parts are there."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    files.sync_folder(folder)
+
+
 def write_manifest(folder: Path, identity: Mapping[str, Any], outcomes: Sequence[Outcome]) -> None:
     """Say that all parts are there, and what they are.
 

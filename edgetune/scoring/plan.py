@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,17 +47,23 @@ class Settings:
     device: str = "cpu"
     strict: bool = False
 
+    def absolute(self) -> Settings:
+        """The same, wherever the process stands that reads them."""
+        tasks = (str(Path(task).absolute()) if Path(task).is_file() else task for task in self.tasks)
+        return replace(self, bundle=self.bundle.absolute(), tasks=tuple(tasks))
+
     def open(self, threads: int) -> tuple[Engine, list[Task]]:
         """The engine and its tasks.
 
         Raises:
-            DataError: a task is named twice.
+            DataError: no task is named, or one twice.
             EdgetuneError: the bundle or a task cannot be used.
         """
         engine = Engine(self.bundle, self.precision, self.device, threads)
         tasks = [engine.find_task(name) for name in self.tasks]
-        if len({task.name for task in tasks}) < len(tasks):
-            raise DataError(f"--task names {', '.join(task.name for task in tasks)}: expected each once")
+        names = [task.name for task in tasks]
+        if not names or len(set(names)) < len(names):
+            raise DataError(f"--task names {', '.join(names) or 'no task'}: expected one or several, each once")
         return engine, tasks
 
 

@@ -14,7 +14,7 @@ from edgetune.scoring import parts, sources
 from edgetune.scoring.local import Update
 from edgetune.scoring.parts import Outcome
 from edgetune.scoring.plan import Plan, Settings, make_plan
-from edgetune.scoring.worker import Assignment, Job
+from edgetune.scoring.worker import Assignment, Job, bad_row
 from edgetune_runtime.errors import DataError
 
 SHARD_ROWS = 10_000
@@ -70,7 +70,8 @@ def score(
         DataError: the inputs cannot be used, or the folder holds something else.
         EdgetuneError: the bundle or a task cannot be used, or the engine gave up.
     """
-    paths = sources.find_files(inputs)
+    settings, folder = settings.absolute(), folder.absolute()  # a worker may stand elsewhere
+    paths = sources.find_files([path.absolute() for path in inputs])
     with parts.locked(folder):
         size = sum(path.stat().st_size for path in paths if path.exists())
         with _bar("reading", size, "B") as bar:
@@ -83,6 +84,7 @@ def score(
         _check_strict(settings, list(outcomes.values()))
         missing = [Assignment(index, shards[index], name) for index, name in enumerate(names) if index not in outcomes]
         if missing:
+            parts.clear_manifest(folder)
             job = Job.of(plan, folder, threads)
             outcomes |= dict(_watched(make_parts(job, missing, workers), plan, outcomes))
         ordered = [outcomes[index] for index in range(len(shards))]
@@ -130,7 +132,7 @@ def _tidy(folder: Path, names: Sequence[str], overwrite: bool) -> None:
 def _check_strict(settings: Settings, there: Sequence[Outcome]) -> None:
     bad = next((outcome for outcome in there if outcome.first_error), None)
     if settings.strict and bad is not None:
-        raise DataError(f"{bad.first_error}; without --strict the run would go on")
+        raise bad_row(bad.first_error)
 
 
 def _bar(what: str, total: int, unit: str, initial: int = 0) -> tqdm[Any]:

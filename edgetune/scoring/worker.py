@@ -50,6 +50,11 @@ class Assignment:
     part: str
 
 
+def bad_row(error: str) -> DataError:
+    """The error for a bad row, where that ends the run."""
+    return DataError(f"{error}; without --strict the run would go on")
+
+
 class Worker:
     """Makes parts.
 
@@ -91,12 +96,14 @@ class Worker:
         first_error = ""
         kind = format_of(shard.path)
         for rows in kind.read(shard, self._job.columns, self._job.settings.text_column):
-            errors, results = self._classify(rows)
-            for place, error in sorted(errors.items()):
-                where = f"{shard.path.name}, {kind.unit} {rows.numbers[place]}: {error}"
-                if self._job.settings.strict:
-                    raise DataError(f"{where}; without --strict the run would go on")
-                first_error = first_error or where
+            found, results = self._classify(rows)
+            errors = {
+                place: f"{shard.path.name}, {kind.unit} {rows.numbers[place]}: {found[place]}"
+                for place in sorted(found)
+            }
+            first_error = first_error or next(iter(errors.values()), "")
+            if first_error and self._job.settings.strict:
+                raise bad_row(first_error)
             batches.append(self._table(rows, errors, results, statuses))
             report(sum(batch.num_rows for batch in batches))
         outcome = Outcome(part, shard.rows, statuses, first_error)

@@ -49,15 +49,17 @@ def rows_file(tmp_path: Path) -> Path:
 
 
 COMMANDS = (
-    ["train"], ["export"], ["classify"], ["serve"], ["evaluate"], ["bench"], ["verify"], ["demo"],
+    ["train"], ["export"], ["classify"], ["score"], ["serve"], ["evaluate"], ["bench"], ["verify"], ["demo"],
     ["tasks"], ["tasks", "list"], ["tasks", "show"], ["tasks", "add"], ["tasks", "remove"],
     ["tasks", "export-adapter"], ["tasks", "create"], ["tasks", "import-peft"], ["tasks", "export-peft"],
+    ["tasks", "sync"],
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_help_needs_no_heavy_package_and_has_an_example(command: list[str]) -> None:
     heavy = ("torch", "transformers", "onnx", "onnxruntime", "numpy", "tokenizers", "matplotlib", "uvicorn")
+    heavy += ("pyarrow", "ray", "fsspec")
     done = run(*command, "--help", without=heavy)
     assert done.returncode == 0, done.stderr
     if command != ["tasks"]:

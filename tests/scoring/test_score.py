@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from edgetune.scoring.local import make_parts
 from edgetune.scoring.plan import Settings
 from edgetune.scoring.run import score
 from edgetune_runtime import Bundle, Engine
-from edgetune_runtime.errors import DataError, EdgetuneError, TaskError
+from edgetune_runtime.errors import DataError, EdgetuneError, MissingPackageError, TaskError
 
 ROWS = [{"id": place, "text": TEXTS[place % len(TEXTS)], "source": f"s{place % 3}"} for place in range(40)]
 
@@ -182,7 +183,7 @@ def test_bad_rows_are_marked_and_counted(bundle_folder: Path, tmp_path: Path) ->
     assert [row["id"] for row in rows] == [0, None, 2, 3, 4, None, 9]
     assert [row["colour_label"] is None for row in rows] == [False, True, True, True, True, True, False]
     assert rows[0]["colour_score"] == rows[6]["colour_score"]
-    assert "201 characters where at most 200" in rows[4]["edgetune_error"]
+    assert rows[4]["edgetune_error"] == "rows.jsonl, line 5: a text of 201 characters where at most 200 were expected"
     chosen = settings(bundle_folder, most_characters=200, strict=True)  # where it is wished only the second time
     with pytest.raises(DataError, match=r"line 2: .*without --strict"):
         score(chosen, [path], tmp_path / "out", make_parts, 1, shard_rows=3)
@@ -217,6 +218,29 @@ def test_the_manifest_names_every_part(bundle_folder: Path, rows_file: Path, unb
         assert len(part["sha256"]) == 64
 
 
+def test_there_is_no_manifest_while_parts_are_missing(bundle_folder: Path, rows_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    seen = []
+
+    def watched(*arguments: Any) -> Any:
+        seen.append((out / parts.MANIFEST).exists())
+        return make_parts(*arguments)
+
+    for task in ("colour", "size"):
+        score(settings(bundle_folder, tasks=(task,)), [rows_file], out, watched, 1, overwrite=True)
+    assert seen == [False, False]
+    assert json.loads((out / parts.MANIFEST).read_text())["tasks"][0][0] == "size"
+
+
+def test_paths_may_be_relative(
+    bundle_folder: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(bundle_folder / "tasks" / "size.safetensors", "own.safetensors")
+    score(settings(bundle_folder, tasks=("own.safetensors",)), [Path("rows.jsonl")], Path("out"), make_parts, 1)
+    assert read(tmp_path / "out").num_rows == 40
+
+
 def test_what_is_not_ours_is_left_alone(bundle_folder: Path, rows_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
@@ -242,7 +266,8 @@ def test_two_runs_do_not_share_a_folder(bundle_folder: Path, rows_file: Path, tm
         ({"text_column": "txt"}, DataError, "no column 'txt' among id, text, source"),
         ({"text_column": "id"}, DataError, "'id' holds int64: expected texts"),
         ({"tasks": ("nothing",)}, TaskError, "no task 'nothing'"),
-        ({"tasks": ("size", "size")}, DataError, "expected each once"),
+        ({"tasks": ("size", "size")}, DataError, "expected one or several, each once"),
+        ({"tasks": ()}, DataError, "--task names no task"),
         ({"precision": "q4"}, EdgetuneError, "no precision 'q4'"),
     ],
 )
@@ -310,3 +335,21 @@ def test_the_command_line(bundle_folder: Path, rows_file: Path, tmp_path: Path) 
         "errors": 0,
     }
     assert read(tmp_path / "out").num_rows == 40
+
+
+@pytest.mark.parametrize(("engine", "package", "extra"), [("local", "pyarrow", "score"), ("ray", "ray", "ray")])
+def test_a_missing_package_is_named(
+    bundle_folder: Path,
+    rows_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    engine: str,
+    package: str,
+    extra: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    done = run(bundle_folder, rows_file, "--task", "colour", "--out", tmp_path / "out", "--engine", engine)
+    assert isinstance(done.exception, MissingPackageError)
+    assert f"'{package}' is not installed and this command needs it: pip install 'edgetune[{extra}]'" in str(
+        done.exception
+    )
