@@ -9,6 +9,7 @@ import dataclasses
 import logging
 import os
 import queue
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ BUSY_S = 30.0
 """Seconds to wait for CPUs that others still hold."""
 
 _LOOK_S = 0.5
+_CONNECT_S = 10.0
 
 
 def make_parts(job: Job, assignments: Sequence[Assignment], workers: int) -> Iterator[Update]:
@@ -45,10 +47,16 @@ def make_parts(job: Job, assignments: Sequence[Assignment], workers: int) -> Ite
     ours = not ray.is_initialized()
     try:
         if ours:
+            _check_reachable(os.environ.get("RAY_ADDRESS", ""))
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of what Ray Data does by itself
             ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
         yield from _Run(job, assignments, workers).updates()
-    except (RayError, ConnectionError) as error:
+    except ConnectionError as error:
+        raise EdgetuneError(
+            f"the Ray cluster does not let us in ({error}): where it asks for a token (as Ray does by itself from 2.60 "
+            f"on), set RAY_AUTH_MODE=token"
+        ) from error
+    except RayError as error:
         raise EdgetuneError(f"Ray failed ({error}): run the same command again, what is done stays done") from error
     finally:
         if ours:
@@ -157,6 +165,20 @@ class _Run:
             self._finished.put(None)
         except Exception as error:  # noqa: BLE001 - raised again by the thread that listens
             self._finished.put(error)
+
+
+def _check_reachable(address: str) -> None:
+    """Raise `EdgetuneError` where nobody listens: Ray waits a minute for it, and then ends the process."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():  # "auto", "local", or none
+        return
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_S).close()
+    except OSError as error:
+        raise EdgetuneError(
+            f"there is no Ray cluster at {address} ({error.strerror or error}): see that RAY_ADDRESS is right, or "
+            f"unset it, and one of this machine is started"
+        ) from error
 
 
 def _affordable(workers: int, threads: int, gpus: int) -> int:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,3 +92,15 @@ def test_a_run_that_stands_still_ends(
     monkeypatch.setattr(on_ray, "STALL_S", 0.0)  # shorter than an actor takes to start
     with pytest.raises(EdgetuneError, match="no row was scored on Ray for 0 s"):
         score(Settings(bundle_folder, ("colour",)), [rows_file], tmp_path / "out", on_ray.make_parts, 1)
+
+
+def test_a_cluster_that_is_not_there(bundle_folder: Path, rows_file: Path, tmp_path: Path) -> None:
+    # In a process of its own, which has no cluster yet.
+    command = [sys.executable, "-m", "edgetune", "score", bundle_folder, rows_file, "--task", "colour"]
+    command += ["--out", tmp_path / "out", "--engine", "ray"]
+    environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        "edgetune: there is no Ray cluster at 127.0.0.1:1 (Connection refused)"
+    )
