@@ -2,24 +2,25 @@
 
     python benchmarks/scoring.py BUNDLE ROWS.jsonl --rows 1000000
 
-The texts of ROWS.jsonl come again and again, with ids, as one JSONL file. The task is a random prefix of 20. Memory is
-the largest sum over a run's processes of their own pages and their share of shared ones (PSS), looked at once a second;
-Ray's own processes and its object store are among them. It is taken at a tenth of the rows too.
+The texts of ROWS.jsonl come again and again, with ids, as one JSONL file. The task is a random prefix of 20, in int8.
+A tenth of the rows comes first; what has one process is done with those only. Memory is the largest sum over a run's
+processes of their own pages and their share of shared ones (PSS), looked at once a second; Ray's own processes and its
+object store are among them.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
 
 import click
 import psutil
@@ -30,6 +31,8 @@ from edgetune_runtime import Bundle
 
 TASK = "scored"
 WORKERS = 2
+STREAM = "classify, one thread"
+AGAIN = "score once more, where all is there"
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,14 @@ class Run:
 
 def measure(command: list[str], rows: int, output: Path) -> Run:
     """Run a command and watch its processes."""
-    began, peak = time.perf_counter(), 0.0
+    began, peak, pause_s = time.perf_counter(), 0.0, 0.1
     with output.open("wb") as file:
         process = subprocess.Popen([sys.executable, "-m", "edgetune", *command], stdout=file, stderr=subprocess.PIPE)
         while process.poll() is None:
             peak = max(peak, sum(memory_mb(psutil.Process(process.pid))))
             with suppress(subprocess.TimeoutExpired):
-                process.wait(1.0)
+                process.wait(pause_s)
+            pause_s = min(1.0, pause_s * 1.2)
     seconds = time.perf_counter() - began
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}: {process.stderr.read().decode() if process.stderr else ''}")
@@ -81,30 +85,27 @@ def write_rows(source: Path, rows: int, path: Path) -> None:
             file.write(json.dumps({"id": place, "text": text}, ensure_ascii=False) + "\n")
 
 
-def contenders(bundle: Path, shard_rows: int, folder: Path) -> dict[str, Callable[[Path, str], list[str]]]:
-    """What is compared: of the input and a name for the output, the command."""
+def contenders(bundle: Path, shard_rows: int, folder: Path, least: int) -> dict[str, Callable[[Path, str], list[str]]]:
+    """What is compared, of at least so many workers: of the input and a name for the output, the command."""
+    common = ["--task", TASK, "--precision", "int8"]
+
+    def stream(rows: Path, name: str) -> list[str]:
+        return ["classify", str(bundle), str(rows), *common, "--threads", "1"]
 
     def score(engine: str, workers: int) -> Callable[[Path, str], list[str]]:
         def command(rows: Path, name: str) -> list[str]:
             options = ["--engine", engine, "--workers", str(workers), "--shard-rows", str(shard_rows)]
-            return ["score", str(bundle), str(rows), "--task", TASK, "--out", str(folder / name), *options]
+            return ["score", str(bundle), str(rows), *common, "--out", str(folder / name), *options]
 
         return command
 
-    return {
-        "classify, one thread": lambda rows, name: [
-            "classify",
-            str(bundle),
-            str(rows),
-            "--task",
-            TASK,
-            "--threads",
-            "1",
-        ],
-        "score, local, 1 worker": score("local", 1),
-        f"score, local, {WORKERS} workers": score("local", WORKERS),
-        f"score, Ray, {WORKERS} actors": score("ray", WORKERS),
+    compared = {
+        STREAM: (stream, 1),
+        "score, local, 1 worker": (score("local", 1), 1),
+        f"score, local, {WORKERS} workers": (score("local", WORKERS), WORKERS),
+        f"score, Ray, {WORKERS} actors": (score("ray", WORKERS), WORKERS),
     }
+    return {name: command for name, (command, workers) in compared.items() if workers >= least}
 
 
 def same_rows(folder: Path, names: list[str], rows: int) -> None:
@@ -127,45 +128,41 @@ def _plain(name: str) -> str:
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--rows", default=20_000, show_default=True)
-@click.option("--shard-rows", default=10_000, show_default=True)
+@click.option("--shard-rows", default=10_000, show_default=True, help="Of a tenth of the rows: a tenth.")
 def main(bundle: Path, source: Path, rows: int, shard_rows: int) -> None:
     """Measure rows a second and memory."""
-    found: dict[str, dict[str, Any]] = {}
+    tenth: dict[str, Run] = {}
+    whole: dict[str, Run] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        copy = folder / "bundle"
-        subprocess.run(["cp", "-r", str(bundle), str(copy)], check=True)
-        opened = Bundle(copy)
-        opened.add_task(replace(random_task(opened.manifest, Cell("prefix", 20, 1, 1)), name=TASK))
-        runs: dict[str, list[Run]] = {}
-        for share, number in (("tenth", rows // 10), ("whole", rows)):
-            path = folder / f"{share}.jsonl"
+        copy = Bundle(shutil.copytree(bundle, folder / "bundle"))
+        copy.add_task(replace(random_task(copy.manifest, Cell("prefix", 20, 1, 1)), name=TASK))
+        for runs, number, least in ((tenth, rows // 10, 1), (whole, rows, 2)):
+            path = folder / f"{number}.jsonl"
             write_rows(source, number, path)
-            compared = contenders(copy, min(shard_rows, max(1, number // 10)), folder)
+            compared = contenders(copy.path, shard_rows * number // rows, folder, least)
             for name, command in compared.items():
                 click.echo(f"{name}: {number:,} rows", err=True)
-                output = f"{_plain(name)}-{share}"
-                runs.setdefault(name, []).append(measure(command(path, output), number, folder / f"{output}.out"))
-            same_rows(folder, [f"{_plain(name)}-{share}" for name in compared if "score" in name], number)
+                output = f"{number} {name}"
+                runs[name] = measure(command(path, output), number, folder / f"{output}.out")
+            same_rows(folder, [f"{number} {name}" for name in compared if name != STREAM], number)
             again = f"score, local, {WORKERS} workers"
-            output = f"{_plain(again)}-{share}"
-            click.echo(f"{again}: once more, where all is there", err=True)
-            known = measure(compared[again](path, output), number, folder / f"{output}.out")
-            runs.setdefault("the same once more: nothing to do", []).append(known)
-    one = runs["classify, one thread"][1].rows_per_s
-    click.echo(
-        "| contender | rows | rows/s | beside one process | peak MB | at a tenth of the rows |\n" + "|---" * 6 + "|"
-    )
-    for name, (tenth, whole) in runs.items():
-        click.echo(
-            f"| {name} | {whole.rows:,} | {whole.seconds:,.0f} | {whole.rows_per_s:,.0f} | "
-            f"{whole.rows_per_s / one:.2f}× | "
-            f"{whole.peak_mb:,.0f} | {tenth.peak_mb:,.0f} |"
-        )
-        found[name] = {"rows_per_s": whole.rows_per_s, "peak_mb": whole.peak_mb, "peak_mb_at_a_tenth": tenth.peak_mb}
-        found[name] |= {"seconds": whole.seconds, "seconds_at_a_tenth": tenth.seconds}
-    click.echo("All parts are alike, byte for byte, and hold each row once.\n")
-    click.echo(json.dumps({"environment": machine(WORKERS, "pyarrow", "ray"), "rows": rows, "scoring": found}))
+            runs[AGAIN] = measure(compared[again](path, f"{number} {again}"), number, folder / "again.out")
+    click.echo(report(tenth, whole))
+    figures = {name: {"tenth": asdict(tenth[name]), "whole": asdict(whole[name])} for name in whole}
+    figures |= {name: {"tenth": asdict(run)} for name, run in tenth.items() if name not in whole}
+    click.echo(json.dumps({"environment": machine(WORKERS, "pyarrow", "ray"), "rows": rows, "scoring": figures}))
+
+
+def report(tenth: dict[str, Run], whole: dict[str, Run]) -> str:
+    """The figures as Markdown."""
+    lines = ["| contender | rows | s | rows/s | beside one process | peak MB |", "|---" * 6 + "|"]
+    for runs in (tenth, whole):
+        for name, run in runs.items():
+            beside = "" if name == AGAIN else f"{run.rows_per_s / tenth[STREAM].rows_per_s:.2f}×"
+            figures = f"{run.rows:,} | {run.seconds:,.0f} | {run.rows_per_s:,.0f} | {beside} | {run.peak_mb:,.0f}"
+            lines.append(f"| {name} | {figures} |")
+    return "\n".join([*lines, "", "All parts are alike, byte for byte, and hold each row once.", ""])
 
 
 if __name__ == "__main__":
