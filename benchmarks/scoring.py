@@ -52,8 +52,8 @@ class Run:
 def measure(command: list[str], rows: int, output: Path) -> Run:
     """Run a command and watch its processes."""
     began, peak, pause_s = time.perf_counter(), 0.0, 0.1
-    with output.open("wb") as file:
-        process = subprocess.Popen([sys.executable, "-m", "edgetune", *command], stdout=file, stderr=subprocess.PIPE)
+    with output.open("wb") as file, output.with_suffix(".err").open("wb") as said:
+        process = subprocess.Popen([sys.executable, "-m", "edgetune", *command], stdout=file, stderr=said)
         while process.poll() is None:
             peak = max(peak, sum(memory_mb(psutil.Process(process.pid))))
             with suppress(subprocess.TimeoutExpired):
@@ -61,7 +61,7 @@ def measure(command: list[str], rows: int, output: Path) -> Run:
             pause_s = min(1.0, pause_s * 1.2)
     seconds = time.perf_counter() - began
     if process.returncode:
-        raise SystemExit(f"{' '.join(command)}: {process.stderr.read().decode() if process.stderr else ''}")
+        raise SystemExit(f"{' '.join(command)}: {output.with_suffix('.err').read_text()}")
     return Run(rows, seconds, peak)
 
 

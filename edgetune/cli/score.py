@@ -36,8 +36,12 @@ from edgetune.cli.options import FILE, json_option, min_score_option, needs, not
     show_default=True,
     help="Processes of this machine, or a Ray cluster (RAY_ADDRESS, or one that is started here).",
 )
-@click.option("--workers", type=click.IntRange(1), help="[default: one for each CPU, here or of the cluster]")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of a worker.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Engines, of one thread each. [default: one for each CPU, here or of the cluster; with cuda one here, or "
+    "one for each GPU of the cluster]",
+)
 @click.option(
     "--shard-rows",
     type=click.IntRange(1, 1_000_000),
@@ -64,7 +68,6 @@ def score(
     max_characters: int,
     engine: str,
     workers: int | None,
-    threads: int,
     shard_rows: int,
     overwrite: bool,
     precision: str | None,
@@ -88,7 +91,6 @@ def score(
     from edgetune.scoring import local
     from edgetune.scoring.plan import Settings
     from edgetune.scoring.run import score as run
-    from edgetune_runtime.session import available_threads
 
     settings = Settings(
         bundle=bundle,
@@ -104,8 +106,7 @@ def score(
     make_parts = local.make_parts
     if engine == "ray":
         with needs("ray"):
-            import ray.data  # noqa: F401
-        from edgetune.scoring import on_ray
+            from edgetune.scoring import on_ray
 
         make_parts = on_ray.make_parts
     began = time.monotonic()
@@ -114,8 +115,7 @@ def score(
         inputs,
         out,
         make_parts,
-        workers or (max(1, available_threads() // threads) if engine == "local" else 0),
-        threads,
+        workers or _workers(engine, device),
         shard_rows,
         overwrite,
     )
@@ -131,3 +131,12 @@ def score(
     click.echo(f"{out}: {summary.rows:,} rows in {summary.parts:,} parts, {seconds:,.1f} s")
     if summary.errors:
         note(f"{summary.errors:,} bad rows, the first: {summary.first_error}")
+
+
+def _workers(engine: str, device: str) -> int:
+    """How many where none is said; 0 leaves it to the cluster."""
+    from edgetune_runtime.session import available_threads
+
+    if engine == "ray":
+        return 0
+    return available_threads() if device == "cpu" else 1

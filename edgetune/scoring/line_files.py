@@ -82,16 +82,18 @@ def scan_csv(path: Path, shard_rows: int, advance: Advance) -> tuple[list[str], 
         DataError: it cannot be read, or has no header.
     """
     with _opened(path) as lines:
-        header = next(_records(path, lines), None)
+        header = next(_records(lines), None)
         if header is None:
             raise DataError(f"{path} is empty: expected a header and one row a line")
-        names = header[1]
+        names = header.values
+        if header.problem is not None:
+            raise DataError(f"{path}, line 1: {header.problem}: expected a header, and one row a line")
         if not all(names) or len(set(names)) < len(names) or not is_unicode("".join(names)):
             raise DataError(
                 f"{path} has the header {', '.join(map(ascii, names))[:300]}: expected names of columns, each once, in "
                 f"UTF-8"
             )
-        return names, list(_cut(path, lines, _csv_rows(path, lines, len(names)), shard_rows, advance))
+        return names, list(_cut(path, lines, _csv_rows(lines, len(names)), shard_rows, advance))
 
 
 def csv_schema(found: Sequence[tuple[Path, list[str]]]) -> pa.Schema:
@@ -122,7 +124,7 @@ def read_csv(shard: Shard, schema: pa.Schema, text_column: str) -> Iterator[Rows
         return pa.record_batch([pa.array(values, pa.string()) for values in columns], schema)
 
     place = schema.get_field_index(text_column)
-    return _read(shard, lambda lines: _csv_rows(shard.path, lines, len(schema)), batch, lambda row: row.values[place])
+    return _read(shard, lambda lines: _csv_rows(lines, len(schema)), batch, lambda row: row.values[place])
 
 
 def scan_jsonl(path: Path, shard_rows: int, advance: Advance) -> tuple[dict[str, set[str]], list[Shard]]:
@@ -220,34 +222,33 @@ def _read(
             raise changed(shard.path)
 
 
-def _csv_rows(path: Path, lines: Lines, width: int) -> Iterator[_Row]:
-    for number, fields in _records(path, lines):
-        problem = None
-        if len(fields) != width:
+def _csv_rows(lines: Lines, width: int) -> Iterator[_Row]:
+    for record in _records(lines):
+        number, fields, problem = record.number, record.values, record.problem
+        if problem is None and len(fields) != width:
             problem = f"{len(fields)} fields where the header has {width}"
-            fields = (fields + [None] * width)[:width]
+        fields = (fields + [None] * width)[:width]
         if not is_unicode("".join(filter(None, fields))):
             problem = problem or "not UTF-8 text"
             fields = [name and name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in fields]
         yield _Row(number, fields, problem)
 
 
-def _records(path: Path, lines: Lines) -> Iterator[tuple[int, list[Any]]]:
-    """Records of a CSV file that are not blank, with the number of the first line of each."""
+def _records(lines: Lines) -> Iterator[_Row]:
+    """Records of a CSV file that are not blank."""
     csv.field_size_limit(SHARD_BYTES)
     reader = csv.reader(line.decode("utf-8", "surrogateescape") for line in lines)
     while True:
         number = lines.number + 1
         try:
             record = next(reader, None)
-        except csv.Error as error:
-            raise DataError(
-                f"{path}, line {lines.number}: not sound CSV ({error}): expected a header and one row a line"
-            ) from error
+        except csv.Error as error:  # the reader begins anew with the next line
+            yield _Row(number, [], f"not sound CSV ({error})")
+            continue
         if record is None:
             return
         if record:
-            yield number, record
+            yield _Row(number, record)
 
 
 def _json_rows(lines: Lines) -> Iterator[_Row]:

@@ -7,22 +7,17 @@ import os
 import queue
 import signal
 import threading
+import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from edgetune.scoring.parts import Outcome
-from edgetune.scoring.worker import Assignment, Job, Worker
+from edgetune.scoring.worker import MOST_DEATHS, Assignment, Job, Update, Worker
 from edgetune_runtime.errors import EdgetuneError
-
-MOST_DEATHS = 3
-"""Workers that may die at one shard before the run gives up: what kills three will kill the next."""
-
-Update = tuple[int, int | Outcome]
-"""The index of a shard, and how many of its rows are scored, or what its part holds once it is there."""
 
 
 @dataclass
@@ -32,7 +27,7 @@ class _Hired:
     doing: Assignment | None = None
 
 
-def make_parts(job: Job, assignments: Sequence[Assignment], workers: int) -> Iterator[Update]:
+def make_parts(job: Job, assignments: Sequence[Assignment], workers: int) -> Generator[Update, None, None]:
     """Make parts with so many processes; one that dies is replaced, and its shard done again.
 
     Raises:
@@ -40,10 +35,11 @@ def make_parts(job: Job, assignments: Sequence[Assignment], workers: int) -> Ite
     """
     waiting = deque(assignments)
     deaths: dict[int, int] = {}
-    hired = [_hire(job) for _ in range(min(workers, len(assignments)))]
+    hired: list[_Hired] = []
     try:
-        for one in hired:
-            _hand_out(one, waiting)
+        for _ in range(min(workers, len(assignments))):
+            hired.append(_hire(job))
+            _hand_out(hired[-1], waiting)
         while busy := {one.line: one for one in hired if one.doing is not None}:
             for line in wait(list(busy)):
                 one = busy[line]  # type: ignore[index]
@@ -68,6 +64,8 @@ def make_parts(job: Job, assignments: Sequence[Assignment], workers: int) -> Ite
                 yield assignment.index, message
                 if isinstance(message, Outcome):
                     _hand_out(one, waiting)
+    except OSError as error:
+        raise EdgetuneError(f"a worker cannot be started ({error.strerror}): try fewer --workers") from error
     finally:
         for one in hired:
             one.process.kill()  # what it has not finished is not there, and what it has is whole
@@ -79,30 +77,35 @@ def make_parts(job: Job, assignments: Sequence[Assignment], workers: int) -> Ite
 def _hire(job: Job) -> _Hired:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(job, theirs), daemon=True, name="edgetune-score")
+    process = context.Process(target=_work, args=(theirs,), daemon=True, name="edgetune-score")
     process.start()
     theirs.close()
+    with suppress(OSError):  # it is dead, which is seen when its line is read
+        ours.send(job)
     return _Hired(process, ours)
 
 
 def _hand_out(one: _Hired, waiting: deque[Assignment]) -> None:
     one.doing = waiting.popleft() if waiting else None
     if one.doing is not None:
-        with suppress(OSError):  # it is dead, which is seen when its line is read
+        with suppress(OSError):  # as above
             one.line.send(one.doing)
 
 
 def _hopeless(assignment: Assignment, exit_code: int | None) -> EdgetuneError:
-    shard = assignment.shard
     return EdgetuneError(
-        f"{MOST_DEATHS} workers died at the {shard.rows:,} rows of {shard.path} from {shard.first:,} on (the last with "
-        f"{exit_code}; -9 is often too little memory): try fewer --workers or --shard-rows; what is done stays done"
+        f"{MOST_DEATHS} workers died at {assignment.shard} (the last with {exit_code}; -9 is often too little memory): "
+        f"try fewer --workers or --shard-rows; what is done stays done"
     )
 
 
-def _work(job: Job, line: Connection) -> None:
+def _work(line: Connection) -> None:
     """What a process does: make the parts that it is told to."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends its workers
+    try:
+        job: Job = line.recv()
+    except (EOFError, OSError):
+        return
     handed_in: queue.SimpleQueue[Assignment] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(line, handed_in), daemon=True).start()
 
@@ -116,6 +119,9 @@ def _work(job: Job, line: Connection) -> None:
             send(worker.make(handed_in.get(), send))
     except EdgetuneError as error:
         send(error)
+    except Exception as error:  # noqa: BLE001 - it would be met again by whoever takes the shard next
+        traceback.print_exc()
+        send(EdgetuneError(f"a worker failed ({type(error).__name__}: {error}): what is done stays done"))
 
 
 def _listen(line: Connection, handed_in: queue.SimpleQueue[Assignment]) -> None:
@@ -123,5 +129,5 @@ def _listen(line: Connection, handed_in: queue.SimpleQueue[Assignment]) -> None:
     try:
         while True:
             handed_in.put(line.recv())
-    except (EOFError, OSError):
+    finally:
         os._exit(1)

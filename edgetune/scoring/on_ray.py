@@ -12,31 +12,35 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# Read when Ray is imported: without it a thread that is late, when a run has ended, starts a cluster of its own.
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 import ray
 import ray.data
 from ray.exceptions import RayError
 
-from edgetune.scoring.local import MOST_DEATHS, Update
+from edgetune.scoring.parts import Outcome
 from edgetune.scoring.shards import Shard
-from edgetune.scoring.worker import Assignment, Job, Worker
+from edgetune.scoring.worker import MOST_DEATHS, Assignment, Job, Update, Worker
 from edgetune_runtime.errors import EdgetuneError
 
 STALL_S = 600.0
-"""Seconds without a scored row after which a run gives up: the longest that a worker may take to start."""
+"""Seconds without a sign of any actor after which a run gives up: the longest that one may take to start."""
 
 BUSY_S = 30.0
 """Seconds to wait for CPUs that others still hold."""
 
+_BEAT_S = 20.0
 _LOOK_S = 0.5
 _CONNECT_S = 10.0
 
 
-def make_parts(job: Job, assignments: Sequence[Assignment], workers: int) -> Iterator[Update]:
-    """Make parts with a pool of so many actors; 0 is as many as there are free CPUs for.
+def make_parts(job: Job, assignments: Sequence[Assignment], workers: int) -> Generator[Update, None, None]:
+    """Make parts with a pool of so many actors; 0 is as many as there are free CPUs (or GPUs) for.
 
     The cluster is the one that `RAY_ADDRESS` names, or one of this machine that ends with the run.
 
@@ -45,22 +49,27 @@ def make_parts(job: Job, assignments: Sequence[Assignment], workers: int) -> Ite
             several died at one shard.
     """
     ours = not ray.is_initialized()
+    if ours:
+        _connect()
     try:
-        if ours:
-            _check_reachable(os.environ.get("RAY_ADDRESS", ""))
-            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of what Ray Data does by itself
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
         yield from _Run(job, assignments, workers).updates()
-    except ConnectionError as error:
-        raise EdgetuneError(
-            f"the Ray cluster does not let us in ({error}): where it asks for a token (as Ray does by itself from 2.60 "
-            f"on), set RAY_AUTH_MODE=token"
-        ) from error
     except RayError as error:
-        raise EdgetuneError(f"Ray failed ({error}): run the same command again, what is done stays done") from error
+        raise _failed(error) from error
     finally:
         if ours:
             ray.shutdown()
+
+
+def _connect() -> None:
+    _check_reachable(os.environ.get("RAY_ADDRESS", ""))
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of what Ray Data does by itself
+    try:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+    except (RayError, ConnectionError, RuntimeError, ValueError) as error:
+        raise EdgetuneError(
+            f"Ray cannot be reached, or started here ({error}): see RAY_ADDRESS; where the cluster asks for a token "
+            f"(as Ray does by itself from 2.60 on), set RAY_AUTH_MODE=token"
+        ) from error
 
 
 @ray.remote(num_cpus=0)
@@ -70,6 +79,7 @@ class _Board:
     def __init__(self) -> None:
         self._begun: dict[int, int] = {}
         self._rows: dict[int, int] = {}
+        self._beats = 0
 
     def begin(self, index: int) -> int:
         """Note that a shard is begun; gives how often."""
@@ -81,10 +91,14 @@ class _Board:
         """Note that so many rows of a shard are scored."""
         self._rows[index] = rows
 
-    def take(self) -> dict[int, int]:
-        """Shards of which something was noted since the last time, and their rows."""
+    def beat(self) -> None:
+        """Note that an actor lives."""
+        self._beats += 1
+
+    def take(self) -> tuple[dict[int, int], int]:
+        """Shards of which something was noted since the last time, with their rows; and all beats so far."""
         rows, self._rows = self._rows, {}
-        return rows
+        return rows, self._beats
 
 
 class _Actor:
@@ -95,23 +109,38 @@ class _Actor:
         self._error = ""
         try:
             self._worker = Worker(job)
-        except EdgetuneError as error:  # told with the first shard: an actor that cannot start is started for ever
+        except EdgetuneError as error:  # told with the first shard: what an actor raises here is not
             self._error = str(error)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         if self._error:
             return {"index": row["index"], "error": self._error}
         assignment = _assignment(row)
-        begun = ray.get(self._board.begin.remote(assignment.index))
-        if begun > MOST_DEATHS:
-            shard = assignment.shard
-            place = f"the {shard.rows:,} rows of {shard.path} from {shard.first:,} on"
-            return {"index": row["index"], "error": f"{MOST_DEATHS} workers died at {place}: try fewer --shard-rows"}
+        with self._alive():
+            try:
+                return {"index": row["index"], "outcome": self._make(assignment)}
+            except EdgetuneError as error:
+                return {"index": row["index"], "error": str(error)}
+
+    def _make(self, assignment: Assignment) -> Outcome:
+        if ray.get(self._board.begin.remote(assignment.index)) > MOST_DEATHS:
+            raise EdgetuneError(f"{MOST_DEATHS} workers died at {assignment.shard}: try fewer --shard-rows")
+        return self._worker.make(assignment, lambda rows: self._board.report.remote(assignment.index, rows))
+
+    @contextmanager
+    def _alive(self) -> Iterator[None]:
+        """Tell the board again and again that this actor lives, however long a row takes."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(_BEAT_S):
+                self._board.beat.remote()
+
+        threading.Thread(target=beat, daemon=True).start()
         try:
-            outcome = self._worker.make(assignment, lambda rows: self._board.report.remote(assignment.index, rows))
-        except EdgetuneError as error:
-            return {"index": row["index"], "error": str(error)}
-        return {"index": row["index"], "outcome": outcome}
+            yield
+        finally:
+            over.set()
 
 
 class _Run:
@@ -119,9 +148,12 @@ class _Run:
 
     def __init__(self, job: Job, assignments: Sequence[Assignment], workers: int) -> None:
         gpus = 1 if job.settings.device == "cuda" else 0
-        size = min(_affordable(workers, job.threads, gpus), len(assignments))
+        size = min(_affordable(workers, gpus), len(assignments))
         self._board = _Board.remote()  # type: ignore[attr-defined]
-        ray.data.DataContext.get_current().enable_progress_bars = False
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        if hasattr(context, "execution_no_progress_timeout_s"):
+            context.execution_no_progress_timeout_s = -1  # a shard may take hours, and is one row of Ray's
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # its progress is ours to show
         # A block for each: left to itself Ray makes one block of so few bytes, and so the work of one actor. An actor
         # that dies is started again and its shards are handed in again, as often as it takes.
@@ -130,29 +162,30 @@ class _Run:
             _Actor,
             fn_constructor_args=(job, self._board),
             compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
-            num_cpus=job.threads,
+            num_cpus=1,
             num_gpus=gpus,
         )
-        self._finished: queue.SimpleQueue[dict[str, Any] | BaseException | None] = queue.SimpleQueue()
+        self._finished: queue.SimpleQueue[dict[str, Any] | Exception | None] = queue.SimpleQueue()
 
     def updates(self) -> Iterator[Update]:
         """How far it is, while it runs."""
         threading.Thread(target=self._collect, daemon=True).start()
-        moved = time.monotonic()
+        moved, seen = time.monotonic(), 0
         while True:
             try:
                 result = self._finished.get(timeout=_LOOK_S)
             except queue.Empty:
-                for index, rows in ray.get(self._board.take.remote()).items():
-                    moved = time.monotonic()
-                    yield index, rows
+                under_way, beats = ray.get(self._board.take.remote())
+                if under_way or beats != seen:
+                    moved, seen = time.monotonic(), beats
+                yield from under_way.items()
                 if time.monotonic() - moved > STALL_S:
                     raise _stalled() from None
                 continue
             if result is None:
                 return
-            if isinstance(result, BaseException):
-                raise result
+            if isinstance(result, Exception):
+                raise _failed(result) from result
             if result.get("error"):
                 raise EdgetuneError(result["error"])
             moved = time.monotonic()
@@ -181,39 +214,44 @@ def _check_reachable(address: str) -> None:
         ) from error
 
 
-def _affordable(workers: int, threads: int, gpus: int) -> int:
+def _affordable(workers: int, gpus: int) -> int:
     """How many workers there will be, none of which waits for a CPU for ever: those wished, or as many as there can be.
 
     Raises:
         EdgetuneError: the cluster has not the resources, or others keep them.
     """
     wanted = max(1, workers)
-    if _room(ray.cluster_resources(), threads, gpus) >= wanted:
+    if _room(ray.cluster_resources(), gpus) >= wanted:
         for _ in range(round(BUSY_S / _LOOK_S)):
-            room = _room(ray.available_resources(), threads, gpus)
+            room = _room(ray.available_resources(), gpus)
             if room >= wanted:
                 return workers or room
             time.sleep(_LOOK_S)
-    needs = f"{wanted * threads} CPUs" + (f" and {wanted * gpus} GPUs" if gpus else "")
     have, free = ray.cluster_resources(), ray.available_resources()
-    cpus, cards = (f"{have.get(kind, 0):g} {kind}s, {free.get(kind, 0):g} of them free" for kind in ("CPU", "GPU"))
+    kinds = ("CPU", "GPU") if gpus else ("CPU",)
+    found = " and ".join(f"{have.get(kind, 0):g} {kind}s, {free.get(kind, 0):g} of them free" for kind in kinds)
     raise EdgetuneError(
-        f"{wanted} workers need {needs}, and the Ray cluster has {cpus}{f', and {cards}' if gpus else ''}: try fewer "
-        f"--workers, or wait"
+        f"{wanted} workers need {' and '.join(f'{wanted} {kind}s' for kind in kinds)}, and the Ray cluster has "
+        f"{found}: try fewer --workers, or wait"
     )
 
 
-def _room(resources: Mapping[str, float], threads: int, gpus: int) -> int:
+def _room(resources: Mapping[str, float], gpus: int) -> int:
     """For how many workers there is room."""
-    cpus = int(resources.get("CPU", 0)) // threads
-    return min(cpus, int(resources.get("GPU", 0)) // gpus) if gpus else cpus
+    cpus = int(resources.get("CPU", 0))
+    return min(cpus, int(resources.get("GPU", 0))) if gpus else cpus
 
 
 def _stalled() -> EdgetuneError:
     return EdgetuneError(
-        f"no row was scored on Ray for {STALL_S:.0f} s (free there: {ray.available_resources()}): see 'ray status', "
-        f"and run the same command again; what is done stays done"
+        f"no actor of Ray was heard of for {STALL_S:.0f} s (free there: {ray.available_resources()}): see 'ray "
+        f"status', and run the same command again; what is done stays done"
     )
+
+
+def _failed(error: Exception) -> EdgetuneError:
+    reason = f"{type(error).__name__}: {error}"
+    return EdgetuneError(f"Ray failed ({reason}): run the same command again; what is done stays done")
 
 
 def _row(assignment: Assignment) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from edgetune.scoring.shards import CHUNK_ROWS, SHARD_BYTES, Advance, Rows, Shard, changed, make_rows
 from edgetune_runtime.errors import DataError
 
-_HASHED_BYTES = 1 << 20
+_READ_BYTES = 1 << 20
 
 
 def scan(path: Path, shard_rows: int, advance: Advance) -> tuple[pa.Schema, list[Shard]]:
@@ -49,7 +49,7 @@ def schema(found: Sequence[tuple[Path, pa.Schema]]) -> pa.Schema:
             )
     if len(set(columns.names)) < len(columns.names):
         raise DataError(f"{first} has a column's name twice: expected each once")
-    return columns.remove_metadata()
+    return pa.schema([field.remove_metadata() for field in columns])
 
 
 def read(shard: Shard, schema: pa.Schema, text_column: str) -> Iterator[Rows]:
@@ -58,9 +58,9 @@ def read(shard: Shard, schema: pa.Schema, text_column: str) -> Iterator[Rows]:
     Raises:
         DataError: the file cannot be read, or is not the one that was scanned.
     """
-    state = shard.path.stat()
-    if _known_digest(shard.path, state.st_size, state.st_mtime_ns) != shard.sha256:
+    if _known_digest(shard.path, _state(shard.path)) != shard.sha256:
         raise changed(shard.path)
+    state = _state(shard.path)
     position = 0
     with _open(shard.path) as file:
         wanted: list[int] = []
@@ -77,14 +77,16 @@ def read(shard: Shard, schema: pa.Schema, text_column: str) -> Iterator[Rows]:
             for batch in file.iter_batches(CHUNK_ROWS, row_groups=wanted, use_threads=False):
                 start, stop = max(shard.start, position), min(shard.stop, position + batch.num_rows)
                 if start < stop:
-                    part = batch.slice(start - position, stop - start).replace_schema_metadata()
-                    numbers = range(start + 1, stop + 1)
-                    yield make_rows(part.cast(schema), numbers, _texts(part.column(text_column)), {})
+                    columns = batch.slice(start - position, stop - start).columns
+                    table = pa.RecordBatch.from_arrays(columns, schema=schema)
+                    yield make_rows(table, range(start + 1, stop + 1), _texts(table.column(text_column)), {})
                 position += batch.num_rows
                 if position >= shard.stop:
                     break
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise _unreadable(shard.path, error) from error
+    if _state(shard.path) != state:
+        raise changed(shard.path)
 
 
 def _texts(column: pa.Array) -> list[bytes | None]:
@@ -95,8 +97,8 @@ def _texts(column: pa.Array) -> list[bytes | None]:
 
 def _open(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path, memory_map=False, pre_buffer=False)
-    except (OSError, pa.ArrowException) as error:
+        return pq.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=_READ_BYTES)
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
 
 
@@ -105,14 +107,26 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 
 
 @lru_cache(maxsize=1024)
-def _known_digest(path: Path, size: int, modified_ns: int) -> str:
+def _known_digest(path: Path, state: tuple[int, int]) -> str:
     return _digest(path, lambda number: None)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """What tells, short of reading it, whether a file is still the same."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return found.st_size, found.st_mtime_ns
 
 
 def _digest(path: Path, advance: Advance) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(_HASHED_BYTES):
-            digest.update(data)
-            advance(len(data))
+    try:
+        with path.open("rb") as file:
+            while data := file.read(_READ_BYTES):
+                digest.update(data)
+                advance(len(data))
+    except OSError as error:
+        raise _unreadable(path, error) from error
     return digest.hexdigest()

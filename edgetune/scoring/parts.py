@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from edgetune.scoring.shards import SHARD_BYTES
 from edgetune_runtime import files, strict
 from edgetune_runtime.errors import DataError
 
@@ -50,17 +51,44 @@ class Outcome:
         return max((counts.get("error", 0) for counts in self.statuses.values()), default=0)
 
 
-def write_part(folder: Path, outcome: Outcome, table: pa.Table) -> None:
-    """Write a part: when this returns it is there whole, and survives a power cut.
+class PartWriter:
+    """Collects a part in memory, packed as it will be written.
 
-    Raises:
-        EdgetuneError: it cannot be written.
+    Args:
+        schema: of its rows.
     """
-    record = json.dumps([outcome.rows, outcome.statuses, outcome.first_error], sort_keys=True)
-    buffer = pa.BufferOutputStream()
-    table = table.replace_schema_metadata({_OUTCOME: record.encode()})
-    pq.write_table(table, buffer, compression=_COMPRESSION, row_group_size=max(1, len(table)))
-    files.write_atomic(folder / outcome.part, buffer.getvalue().to_pybytes())
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._buffer = pa.BufferOutputStream()
+        self._writer = pq.ParquetWriter(self._buffer, schema, compression=_COMPRESSION)
+        self._batches: list[pa.RecordBatch] = []
+        self._bytes = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Put rows behind those that are there."""
+        self._batches.append(batch)
+        self._bytes += batch.nbytes
+        if self._bytes > SHARD_BYTES:
+            self._flush()
+
+    def write(self, folder: Path, outcome: Outcome) -> None:
+        """Write the part: when this returns it is there whole, and survives a power cut.
+
+        Raises:
+            EdgetuneError: it cannot be written.
+        """
+        self._flush()
+        record = json.dumps([outcome.rows, outcome.statuses, outcome.first_error], sort_keys=True)
+        self._writer.add_key_value_metadata({_OUTCOME: record.encode()})
+        self._writer.close()
+        files.write_atomic(folder / outcome.part, self._buffer.getvalue().to_pybytes())
+
+    def _flush(self) -> None:
+        if self._batches:
+            table = pa.Table.from_batches(self._batches, self._schema)
+            self._writer.write_table(table, row_group_size=len(table))
+        self._batches, self._bytes = [], 0
 
 
 def read_outcome(folder: Path, part: str) -> Outcome | None:
@@ -82,8 +110,9 @@ def strangers(folder: Path, planned: Sequence[str]) -> tuple[list[str], list[str
 
 def clear_partial(folder: Path) -> None:
     """Remove what a killed run was about to write."""
-    for path in folder.glob(".part-*.partial"):
-        path.unlink(missing_ok=True)
+    for pattern in (".part-*.partial", f".{MANIFEST}.*.partial"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def clear_manifest(folder: Path) -> None:
@@ -116,7 +145,7 @@ def total(outcomes: Sequence[Outcome]) -> dict[str, dict[str, int]]:
     for outcome in outcomes:
         for task, statuses in outcome.statuses.items():
             counts.setdefault(task, Counter()).update(statuses)
-    return {task: dict(sorted(statuses.items())) for task, statuses in counts.items()}
+    return {task: dict(sorted(statuses.items())) for task, statuses in sorted(counts.items())}
 
 
 @contextmanager
@@ -144,8 +173,10 @@ def _lock(descriptor: int) -> bool:
 
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:  # a file system without locks
+        return True
     return True
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
 import pyarrow as pa
+import tokenizers
 
 from edgetune.scoring.shards import Shard
 from edgetune_runtime import files
@@ -18,7 +22,6 @@ from edgetune_runtime.errors import DataError
 from edgetune_runtime.task import Task
 
 ERROR_COLUMN = "edgetune_error"
-_VERSIONS_OF = ("edgetune", "onnxruntime", "tokenizers", "pyarrow")
 _FORMAT_VERSION = 1
 
 
@@ -52,73 +55,66 @@ class Settings:
         tasks = (str(Path(task).absolute()) if Path(task).is_file() else task for task in self.tasks)
         return replace(self, bundle=self.bundle.absolute(), tasks=tuple(tasks))
 
-    def open(self, threads: int) -> tuple[Engine, list[Task]]:
-        """The engine and its tasks.
+    def open(self) -> tuple[Engine, list[Task]]:
+        """The engine, ready to run, and its tasks. It has one thread: workers are many.
 
         Raises:
-            DataError: no task is named, or one twice.
+            DataError: no task is named, or one twice, or `min_score` is none.
             EdgetuneError: the bundle or a task cannot be used.
         """
-        engine = Engine(self.bundle, self.precision, self.device, threads)
+        if not 0 <= self.min_score <= 1:
+            raise DataError(f"min_score is {self.min_score}: expected a probability, from 0 to 1")
+        engine = Engine(self.bundle, self.precision, self.device, threads=1)
         tasks = [engine.find_task(name) for name in self.tasks]
         names = [task.name for task in tasks]
         if not names or len(set(names)) < len(names):
             raise DataError(f"--task names {', '.join(names) or 'no task'}: expected one or several, each once")
+        engine.open(1)
         return engine, tasks
 
 
-@dataclass(frozen=True)
 class Plan:
     """The parts that a run makes.
 
-    Attributes:
-        settings: what they are made with.
-        versions: each task's name and version (the SHA-256 of its file).
-        columns: the input's schema.
-        identity: all that every part depends on but its rows; the same for the same answers.
+    Args:
+        identity: what `identity` says of the run.
         shards: what each part is made of.
     """
 
-    settings: Settings
-    versions: Mapping[str, str]
-    columns: pa.Schema
-    identity: Mapping[str, Any]
-    shards: Sequence[Shard]
+    def __init__(self, identity: Mapping[str, Any], shards: Sequence[Shard]) -> None:
+        self.identity = identity
+        self.shards = shards
+        self._digest = files.sha256(json.dumps(identity, sort_keys=True).encode())
 
     def part(self, index: int) -> str:
-        """The file name of a part: its number, and the digest of all that it depends on."""
+        """The file name of a part: its number, and the digest of all that its bytes depend on."""
         shard = self.shards[index]
-        rows = [index, shard.path.name, shard.start, shard.stop, shard.first, shard.sha256]
-        digest = files.sha256(json.dumps([self.identity, rows], sort_keys=True).encode())
-        return f"part-{index:07d}-{digest[:16]}.parquet"
+        made_of = [self._digest, index, shard.name, shard.start, shard.stop, shard.first, shard.sha256]
+        return f"part-{index:07d}-{files.sha256(json.dumps(made_of).encode())[:16]}.parquet"
 
 
-def make_plan(settings: Settings, columns: pa.Schema, shards: Sequence[Shard]) -> Plan:
-    """Make the plan of a run.
-
-    Raises:
-        DataError: there are no rows, no texts among the columns, or columns that are called as those to be added.
-        EdgetuneError: the bundle or a task cannot be used.
-    """
-    _check_text_column(settings.text_column, columns, shards)
-    engine, tasks = settings.open(threads=1)
-    output_schema(columns, tasks, settings)
+def identity(settings: Settings, engine: Engine, tasks: Sequence[Task], columns: pa.Schema) -> dict[str, Any]:
+    """All that the bytes of every part depend on but its rows; alike for a run and for whoever works for it."""
     manifest = engine.bundle.manifest
     graphs = [name for precision in engine.precisions for name in engine.bundle.graph_files(precision)]
-    versions = {task.name: task.sha256 for task in tasks}
-    identity = {
+    return {
         "format_version": _FORMAT_VERSION,
-        "versions": {name: version(name) for name in _VERSIONS_OF},
+        "versions": {
+            "edgetune": version("edgetune"),
+            "python": ".".join(platform.python_version_tuple()[:2]),  # whose words some errors are in
+            **{package.__name__: package.__version__ for package in (np, onnxruntime, pa, tokenizers)},
+        },
         "backbone": {name: manifest.files[name] for name in (*graphs, files.TOKENIZER)},
+        "reading": [manifest.max_positions, manifest.mask_token],
         "precisions": list(engine.precisions),
-        "tasks": list(versions.items()),
-        "columns": [[field.name, str(field.type)] for field in columns],
+        "device": engine.device,
+        "tasks": [[task.name, task.sha256] for task in tasks],
+        "columns": files.sha256(columns.serialize().to_pybytes()),
         "text_column": settings.text_column,
         "all_scores": settings.all_scores,
         "min_score": settings.min_score,
         "most_characters": settings.most_characters,
     }
-    return Plan(settings, versions, columns, identity, shards)
 
 
 def output_schema(columns: pa.Schema, tasks: Sequence[Task], settings: Settings) -> pa.Schema:
@@ -145,7 +141,13 @@ def output_schema(columns: pa.Schema, tasks: Sequence[Task], settings: Settings)
     return pa.schema([*columns, *added])
 
 
-def _check_text_column(name: str, columns: pa.Schema, shards: Sequence[Shard]) -> None:
+def check_columns(settings: Settings, columns: pa.Schema, shards: Sequence[Shard]) -> None:
+    """Look at the input before anything is made of it.
+
+    Raises:
+        DataError: there are no rows, or no texts in the column that is to have them.
+    """
+    name = settings.text_column
     if not shards:
         raise DataError("the inputs have no rows: expected at least one")
     if name not in columns.names:
@@ -163,4 +165,5 @@ _TEXT = (
     pa.types.is_string_view,
     pa.types.is_binary,
     pa.types.is_large_binary,
+    pa.types.is_binary_view,
 )

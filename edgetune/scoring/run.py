@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from tqdm import tqdm
 
 from edgetune.scoring import parts, sources
-from edgetune.scoring.local import Update
 from edgetune.scoring.parts import Outcome
-from edgetune.scoring.plan import Plan, Settings, make_plan
-from edgetune.scoring.worker import Assignment, Job, bad_row
+from edgetune.scoring.plan import Plan, Settings, check_columns, identity, output_schema
+from edgetune.scoring.worker import Assignment, Job, Update, bad_row
 from edgetune_runtime.errors import DataError
 
 SHARD_ROWS = 10_000
 
-MakeParts = Callable[[Job, Sequence[Assignment], int], Iterator[Update]]
-"""An engine: makes parts with so many workers, and tells how far it is."""
+MakeParts = Callable[[Job, Sequence[Assignment], int], Generator[Update, None, None]]
+"""What hands shards to so many workers, and tells how far they are."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,6 @@ def score(
     folder: Path,
     make_parts: MakeParts,
     workers: int,
-    threads: int = 1,
     shard_rows: int = SHARD_ROWS,
     overwrite: bool = False,
 ) -> Summary:
@@ -60,36 +60,54 @@ def score(
         settings: what the answers are made with.
         inputs: files of one format, or folders of such.
         folder: where the parts go.
-        make_parts: the engine.
+        make_parts: who makes them.
         workers: how many work side by side.
-        threads: of each.
         shard_rows: most rows of a part. Another number makes other parts.
         overwrite: whether parts of other runs that lie in the folder go.
 
     Raises:
         DataError: the inputs cannot be used, or the folder holds something else.
-        EdgetuneError: the bundle or a task cannot be used, or the engine gave up.
+        EdgetuneError: the bundle or a task cannot be used, or the workers gave up.
     """
     settings, folder = settings.absolute(), folder.absolute()  # a worker may stand elsewhere
-    paths = sources.find_files([path.absolute() for path in inputs])
-    with parts.locked(folder):
-        size = sum(path.stat().st_size for path in paths if path.exists())
-        with _bar("reading", size, "B") as bar:
-            columns, shards = sources.scan(paths, shard_rows, bar.update)
-        plan = make_plan(settings, columns, shards)
-        names = [plan.part(index) for index in range(len(shards))]
-        _tidy(folder, names, overwrite)
-        there = [parts.read_outcome(folder, name) for name in names]
-        outcomes = {index: outcome for index, outcome in enumerate(there) if outcome is not None}
-        _check_strict(settings, list(outcomes.values()))
-        missing = [Assignment(index, shards[index], name) for index, name in enumerate(names) if index not in outcomes]
-        if missing:
-            parts.clear_manifest(folder)
-            job = Job.of(plan, folder, threads)
-            outcomes |= dict(_watched(make_parts(job, missing, workers), plan, outcomes))
-        ordered = [outcomes[index] for index in range(len(shards))]
-        _tidy(folder, names, overwrite)
-        parts.write_manifest(folder, plan.identity, ordered)
+    inputs = [path.absolute() for path in inputs]
+    try:
+        paths = sources.find_files(inputs)
+        _check_apart(folder, [*inputs, *paths])
+        with parts.locked(folder):
+            plan, columns = _make_plan(settings, paths, shard_rows)
+            job = Job(settings, plan.identity, columns, folder)
+            return _carry_out(plan, job, make_parts, workers, overwrite)
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: {error.strerror or error}: see to that, and try again") from error
+
+
+def _make_plan(settings: Settings, paths: Sequence[Path], shard_rows: int) -> tuple[Plan, pa.Schema]:
+    """The plan, and the input's columns. What is wrong with the settings is told before the input is read."""
+    engine, tasks = settings.open()
+    with _bar("reading", sum(path.stat().st_size for path in paths), "B") as bar:
+        columns, shards = sources.scan(paths, shard_rows, bar.update)
+    check_columns(settings, columns, shards)
+    output_schema(columns, tasks, settings)
+    return Plan(identity(settings, engine, tasks, columns), shards), columns
+
+
+def _carry_out(plan: Plan, job: Job, make_parts: MakeParts, workers: int, overwrite: bool) -> Summary:
+    """Make what is missing of a plan, and the manifest."""
+    shards, folder = plan.shards, job.folder
+    names = [plan.part(index) for index in range(len(shards))]
+    _tidy(folder, names, overwrite)
+    there = [parts.read_outcome(folder, name) for name in names]
+    outcomes = {index: outcome for index, outcome in enumerate(there) if outcome is not None}
+    _check_strict(job.settings, list(outcomes.values()))
+    missing = [Assignment(index, shards[index], name) for index, name in enumerate(names) if index not in outcomes]
+    if missing:
+        parts.clear_manifest(folder)
+        with closing(make_parts(job, missing, workers)) as updates:
+            outcomes |= dict(_watched(updates, plan, outcomes))
+    ordered = [outcomes[index] for index in range(len(shards))]
+    _tidy(folder, names, overwrite)
+    parts.write_manifest(folder, plan.identity, ordered)
     return Summary(
         rows=sum(outcome.rows for outcome in ordered),
         parts=len(ordered),
@@ -99,6 +117,17 @@ def score(
         errors=sum(outcome.errors for outcome in ordered),
         first_error=next((outcome.first_error for outcome in ordered if outcome.first_error), ""),
     )
+
+
+def _check_apart(folder: Path, inputs: Sequence[Path]) -> None:
+    """Raise `DataError` where parts would lie among the inputs, or inputs among the parts."""
+    own = folder.resolve()
+    for path in inputs:
+        other = path.resolve()
+        if own.is_relative_to(other) or other.is_relative_to(own):
+            raise DataError(
+                f"the input {path} and the output {folder} lie in one another: name another folder with --out"
+            )
 
 
 def _watched(updates: Iterator[Update], plan: Plan, there: dict[int, Outcome]) -> Iterator[tuple[int, Outcome]]:
@@ -125,6 +154,8 @@ def _tidy(folder: Path, names: Sequence[str], overwrite: bool) -> None:
             f"{folder} holds {len(others):,} parts of another run (of other inputs, tasks, settings or versions): name "
             f"another folder with --out, or remove them with --overwrite"
         )
+    if others:
+        parts.clear_manifest(folder)  # first: it tells of them
     for name in others:
         (folder / name).unlink()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow as pa
 from edgetune_runtime.errors import DataError
 
 SHARD_BYTES = 64_000_000
-"""Most bytes of a shard's input, whatever its number of rows: what a worker holds does not grow with the input."""
+"""Most bytes of a shard's input (of Parquet: as its mean row has them), and of a row group of a part."""
 
 CHUNK_ROWS = 256
 """Rows that are read and scored at a time."""
@@ -41,6 +42,14 @@ class Shard:
     rows: int
     first: int
     sha256: str
+
+    @property
+    def name(self) -> str:
+        """The file's name, as it can be written anywhere."""
+        return os.fsencode(self.path.name).decode("utf-8", "replace")
+
+    def __str__(self) -> str:
+        return f"the {self.rows:,} rows of {self.path} from {self.first:,} on"
 
 
 @dataclass(frozen=True)

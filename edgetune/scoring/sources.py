@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ _PARQUET = Format("row", parquet_files.scan, parquet_files.schema, parquet_files
 _CSV = Format("line", line_files.scan_csv, line_files.csv_schema, line_files.read_csv)
 _JSONL = Format("line", line_files.scan_jsonl, line_files.jsonl_schema, line_files.read_jsonl)
 
+_PACKED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
 FORMATS = {".parquet": _PARQUET, ".csv": _CSV, ".jsonl": _JSONL, ".ndjson": _JSONL}
 
 
@@ -59,18 +61,24 @@ def find_files(inputs: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if _is_data(file, path))
+            inside = sorted(_data_in(path))
             if not inside:
                 raise DataError(f"{path} has nothing to score: expected files that end in {', '.join(FORMATS)}")
             found += inside
         else:
             found.append(path)
+    for path in found:
+        if not path.is_file():
+            raise DataError(f"{path} cannot be read: there is no such file")
     formats = {id(format_of(path)): path for path in found}
     if len(formats) > 1:
         names = " and ".join(map(str, formats.values()))
         raise DataError(f"the inputs are of several formats ({names}): score them one after the other")
-    if len({path.resolve() for path in found}) < len(found):
-        raise DataError("an input comes twice: name each once")
+    seen: set[Path] = set()
+    for path in found:
+        if path.resolve() in seen:
+            raise DataError(f"{path} comes twice among the inputs: name each once")
+        seen.add(path.resolve())
     return found
 
 
@@ -91,7 +99,16 @@ def scan(paths: Sequence[Path], shard_rows: int, advance: Advance) -> tuple[pa.S
     return schema, [shard for _, _, shards in scanned for shard in shards]
 
 
-def _is_data(file: Path, folder: Path) -> bool:
-    # What begins with a dot or an underscore is not, as for Spark and its like.
-    hidden = any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
-    return not hidden and file.suffix.lower() in FORMATS and file.is_file()
+def _data_in(folder: Path) -> Iterator[Path]:
+    """Files of a folder that can be read, links followed; what begins with a dot or an underscore is no data."""
+    for parent, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+        for path in (Path(parent, name) for name in names if not name.startswith((".", "_"))):
+            if path.suffix.lower() in FORMATS:
+                yield path
+            elif path.suffix.lower() in _PACKED and Path(path.stem).suffix.lower() in FORMATS:
+                raise DataError(f"{path} is packed: unpack it, or take it out of the folder")
+
+
+def _unreadable(error: OSError) -> None:
+    raise DataError(f"{error.filename} cannot be looked through ({error.strerror}): change that, or take it out")

@@ -12,11 +12,20 @@ import pyarrow as pa
 
 from edgetune.scoring import parts
 from edgetune.scoring.parts import Outcome
-from edgetune.scoring.plan import ERROR_COLUMN, Plan, Settings, output_schema
-from edgetune.scoring.shards import Rows, Shard
+from edgetune.scoring.plan import ERROR_COLUMN, Settings, identity, output_schema
+from edgetune.scoring.shards import Rows, Shard, changed
 from edgetune.scoring.sources import format_of
 from edgetune_runtime.engine import Result
-from edgetune_runtime.errors import DataError, EdgetuneError, TaskError
+from edgetune_runtime.errors import BundleError, DataError, EdgetuneError
+from edgetune_runtime.task import Task
+from edgetune_runtime.text import Tokens
+
+
+MOST_DEATHS = 3
+"""Workers that may die at one shard before the run gives up: what kills three will kill the next."""
+
+Update = tuple[int, int | Outcome]
+"""The index of a shard, and how many of its rows are scored, or what its part holds once it is there."""
 
 
 @dataclass(frozen=True)
@@ -24,21 +33,16 @@ class Job:
     """What a worker needs to know before it is handed shards; can be sent to another machine.
 
     Attributes:
-        settings, versions, columns: of the plan.
+        settings: what the answers are made with.
+        identity: of the run.
+        columns: the input's schema.
         folder: where the parts go.
-        threads: of the engine.
     """
 
     settings: Settings
-    versions: Mapping[str, str]
+    identity: Mapping[str, Any]
     columns: pa.Schema
     folder: Path
-    threads: int
-
-    @classmethod
-    def of(cls, plan: Plan, folder: Path, threads: int) -> Job:
-        """The job of a plan."""
-        return cls(plan.settings, plan.versions, plan.columns, folder, threads)
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,14 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._engine, self._tasks = job.settings.open(job.threads)
+        self._engine, self._tasks = job.settings.open()
         self._schema = output_schema(job.columns, self._tasks, job.settings)
-        for task in self._tasks:
-            if task.sha256 != job.versions[task.name]:
-                raise TaskError(
-                    f"task '{task.name}' was replaced ({job.versions[task.name][:12]}… by {task.sha256[:12]}…) while "
-                    f"the run was under way: run the same command again"
-                )
+        found = identity(job.settings, self._engine, self._tasks, job.columns)
+        if other := [f"{key} {found[key]!r:.300}" for key in found if found[key] != job.identity.get(key)]:
+            raise EdgetuneError(
+                f"a worker has not what the run was planned with ({', '.join(other)}): leave bundle and tasks alone "
+                f"while it is under way, see that all machines have the same versions, and run the same command again"
+            )
 
     def make(self, assignment: Assignment, report: Callable[[int], object] = lambda rows: None) -> Outcome:
         """Make a part, unless it is there: another worker may have been at it.
@@ -91,23 +95,25 @@ class Worker:
         present = parts.read_outcome(folder, part)
         if present is not None:
             return present
-        batches: list[pa.RecordBatch] = []
+        writer = parts.PartWriter(self._schema)
         statuses: dict[str, Counter[str]] = {task.name: Counter() for task in self._tasks}
-        first_error = ""
+        done, first_error = 0, ""
         kind = format_of(shard.path)
         for rows in kind.read(shard, self._job.columns, self._job.settings.text_column):
             found, results = self._classify(rows)
             errors = {
-                place: f"{shard.path.name}, {kind.unit} {rows.numbers[place]}: {found[place]}"
-                for place in sorted(found)
+                place: f"{shard.name}, {kind.unit} {rows.numbers[place]}: {found[place]}" for place in sorted(found)
             }
             first_error = first_error or next(iter(errors.values()), "")
             if first_error and self._job.settings.strict:
                 raise bad_row(first_error)
-            batches.append(self._table(rows, errors, results, statuses))
-            report(sum(batch.num_rows for batch in batches))
+            writer.add(self._table(rows, errors, results, statuses))
+            done += rows.table.num_rows
+            report(done)
+        if done != shard.rows:
+            raise changed(shard.path)
         outcome = Outcome(part, shard.rows, statuses, first_error)
-        parts.write_part(folder, outcome, pa.Table.from_batches(batches, self._schema))
+        writer.write(folder, outcome)
         return outcome
 
     def _classify(self, rows: Rows) -> tuple[dict[int, str], dict[int, list[Result]]]:
@@ -120,23 +126,28 @@ class Worker:
                 errors[place] = f"a text of {len(text):,} characters where at most {most:,} were expected"
             elif text is not None:
                 texts[place] = text
+        rows_of = {place: [(text, task) for task in self._tasks] for place, text in texts.items()}
+        tokens: dict[int, list[Tokens]] = {}
         try:
-            answers = self._answers(list(texts.values()))
-            return errors, dict(zip(texts, answers, strict=True))
-        except EdgetuneError:  # some text that the tokenizer fails on: it alone is left out
-            results = {}
-            for place, text in texts.items():
+            found = self._encode([pair for pairs in rows_of.values() for pair in pairs])
+            width = len(self._tasks)
+            tokens = {place: found[start * width : (start + 1) * width] for start, place in enumerate(rows_of)}
+        except BundleError:  # the tokenizer fails on some text: that one alone is left out
+            for place, pairs in rows_of.items():
                 try:
-                    results[place] = self._answers([text])[0]
-                except EdgetuneError as error:
+                    tokens[place] = self._encode(pairs)
+                except BundleError as error:
                     errors[place] = str(error)
-            return errors, results
+        answers = iter(
+            self._engine.answer(
+                [(ids, task) for found in tokens.values() for ids, task in zip(found, self._tasks, strict=True)]
+            )
+        )
+        least = self._job.settings.min_score
+        return errors, {place: [next(answers).at(least) for _ in self._tasks] for place in tokens}
 
-    def _answers(self, texts: Sequence[str]) -> list[list[Result]]:
-        pairs = [(text, task.name) for text in texts for task in self._tasks]
-        results = self._engine.classify(pairs, min_score=self._job.settings.min_score)
-        width = len(self._tasks)
-        return [results[start : start + width] for start in range(0, len(results), width)]
+    def _encode(self, pairs: Sequence[tuple[str, Task]]) -> list[Tokens]:
+        return self._engine.encode([text for text, _ in pairs], [task for _, task in pairs])
 
     def _table(
         self,

@@ -164,11 +164,11 @@ def write_chunks(path: Path, chunks: Iterable[bytes | bytearray]) -> None:
             os.fsync(file.fileno())
         Path(partial).chmod(0o644)
         Path(partial).replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise EdgetuneError(f"{path} cannot be written: {error.strerror}") from error
     finally:
         Path(partial).unlink(missing_ok=True)
-    sync_folder(path.parent)
 
 
 def sync_file(path: Path) -> None:

@@ -17,6 +17,7 @@ from edgetune_runtime.errors import DataError
 TEXT_COLUMN = "text"
 LABEL_COLUMN = "label"
 _CHUNK_BYTES = 1 << 16
+_DEEPEST = 100
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def _lines(stream: IO[bytes]) -> Iterator[list[bytes]]:
 
 
 def json_row(line: bytes) -> Any:
-    """Read a line of JSON: UTF-8, finite numbers, whole characters.
+    """Read a line of JSON: UTF-8, no NaN, whole characters, nested at most a hundred deep.
 
     Raises:
         ValueError: it is none; the message says why.
@@ -187,7 +188,19 @@ def json_row(line: bytes) -> Any:
             raise ValueError("half of a surrogate pair")
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    # Where recursion ends depends on who calls; a row should be good or bad wherever it is read.
+    if line.count(b"[") + line.count(b"{") > _DEEPEST and _depth(record) > _DEEPEST:
+        raise ValueError("it is nested too deeply")
     return record
+
+
+def _depth(value: Any) -> int:
+    """How deeply lists and objects are nested."""
+    depth, level = 0, [value]
+    while level := [one for one in level if isinstance(one, list | dict)]:
+        depth += 1
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    return depth
 
 
 def _request(line: bytes, number: int, as_json: bool) -> Request:

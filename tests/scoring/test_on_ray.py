@@ -43,7 +43,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_parts_are_those_of_local_processes(bundle_folder: Path, rows_file: Path, tmp_path: Path) -> None:
-    settings = Settings(bundle_folder, ("colour", "size"), all_scores=True)
+    settings = Settings(bundle_folder, ("size", "colour"), all_scores=True)
     score(settings, [rows_file], tmp_path / "local", local.make_parts, 1, shard_rows=5)
     summary = score(settings, [rows_file], tmp_path / "ray", on_ray.make_parts, 2, shard_rows=5)
     assert (summary.rows, summary.parts_made, summary.errors) == (62, 13, 2)
@@ -80,7 +80,7 @@ def test_an_error_of_an_actor_ends_the_run(bundle_folder: Path, rows_file: Path,
         return on_ray.make_parts(*arguments)
 
     shutil.copytree(bundle_folder, tmp_path / "bundle")
-    with pytest.raises(EdgetuneError, match="task 'colour' was replaced"):
+    with pytest.raises(EdgetuneError, match="has not what the run was planned with"):
         score(Settings(tmp_path / "bundle", ("colour",)), [rows_file], tmp_path / "out", after_a_swap, 2)
 
 
@@ -90,7 +90,7 @@ def test_a_run_that_stands_still_ends(
     bundle_folder: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(on_ray, "STALL_S", 0.0)  # shorter than an actor takes to start
-    with pytest.raises(EdgetuneError, match="no row was scored on Ray for 0 s"):
+    with pytest.raises(EdgetuneError, match="no actor of Ray was heard of for 0 s"):
         score(Settings(bundle_folder, ("colour",)), [rows_file], tmp_path / "out", on_ray.make_parts, 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -23,8 +24,12 @@ from edgetune.scoring import parts
 from edgetune.scoring.local import make_parts
 from edgetune.scoring.plan import Settings
 from edgetune.scoring.run import score
+from edgetune.scoring.worker import Job, Worker
 from edgetune_runtime import Bundle, Engine
-from edgetune_runtime.errors import DataError, EdgetuneError, MissingPackageError, TaskError
+from edgetune_runtime.errors import BundleError, DataError, EdgetuneError, MissingPackageError, TaskError
+
+TASKS = ("size", "colour")
+"""Not in the order of the alphabet."""
 
 ROWS = [{"id": place, "text": TEXTS[place % len(TEXTS)], "source": f"s{place % 3}"} for place in range(40)]
 
@@ -58,7 +63,8 @@ def unbroken(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     """The output of a run that nothing happened to: `rows.jsonl` in parts of five rows."""
     folder = tmp_path_factory.mktemp("unbroken")
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    score(settings(bundle_folder), [folder / "rows.jsonl"], folder / "out", make_parts, 1, shard_rows=5)
+    chosen = settings(bundle_folder, tasks=TASKS)
+    score(chosen, [folder / "rows.jsonl"], folder / "out", make_parts, 1, shard_rows=5)
     return contents(folder / "out")
 
 
@@ -96,8 +102,9 @@ def test_a_run_goes_on_where_it_ended(
     names = sorted(name for name in unbroken if name.startswith("part-"))
     for name in names[:there]:
         (out / name).write_bytes(unbroken[name])
-    (out / f".{names[-1]}.x1y2.partial").write_bytes(b"half")
-    summary = score(settings(bundle_folder), [rows_file], out, make_parts, workers, shard_rows=5)
+    for name in (names[-1], parts.MANIFEST):
+        (out / f".{name}.x1y2.partial").write_bytes(b"half")
+    summary = score(settings(bundle_folder, tasks=TASKS), [rows_file], out, make_parts, workers, shard_rows=5)
     assert (summary.parts, summary.parts_made, summary.rows_made) == (8, 8 - there, 40 - 5 * there)
     assert contents(out) == unbroken
 
@@ -111,7 +118,7 @@ def test_a_part_that_is_torn_is_made_again(
         (out / name).write_bytes(data)
     torn = sorted(name for name in unbroken if name.startswith("part-"))[3]
     (out / torn).write_bytes(unbroken[torn][:-9])
-    summary = score(settings(bundle_folder), [rows_file], out, make_parts, 1, shard_rows=5)
+    summary = score(settings(bundle_folder, tasks=TASKS), [rows_file], out, make_parts, 1, shard_rows=5)
     assert summary.parts_made == 1
     assert contents(out) == unbroken
 
@@ -123,7 +130,8 @@ def test_a_run_that_is_done_does_nothing(
     out.mkdir()
     for name, data in unbroken.items():
         (out / name).write_bytes(data)
-    summary = score(settings(bundle_folder), [rows_file], out, None, 1, shard_rows=5)  # type: ignore[arg-type]
+    chosen = settings(bundle_folder, tasks=TASKS)
+    summary = score(chosen, [rows_file], out, None, 1, shard_rows=5)  # type: ignore[arg-type]
     assert (summary.parts_made, summary.rows) == (0, 40)
     assert contents(out) == unbroken
 
@@ -213,7 +221,7 @@ def test_the_manifest_names_every_part(bundle_folder: Path, rows_file: Path, unb
     manifest = json.loads(unbroken[parts.MANIFEST])
     assert [part["file"] for part in manifest["parts"]] == sorted(name for name in unbroken if name.startswith("part-"))
     assert sum(part["rows"] for part in manifest["parts"]) == manifest["rows"] == 40
-    assert manifest["tasks"] == [["colour", Bundle(bundle_folder).load_task("colour").sha256]]
+    assert manifest["tasks"] == [[name, Bundle(bundle_folder).load_task(name).sha256] for name in TASKS]
     for part in manifest["parts"]:
         assert len(part["sha256"]) == 64
 
@@ -230,6 +238,88 @@ def test_there_is_no_manifest_while_parts_are_missing(bundle_folder: Path, rows_
         score(settings(bundle_folder, tasks=(task,)), [rows_file], out, watched, 1, overwrite=True)
     assert seen == [False, False]
     assert json.loads((out / parts.MANIFEST).read_text())["tasks"][0][0] == "size"
+
+
+def test_the_manifest_goes_before_the_parts_that_it_tells_of(
+    bundle_folder: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    score(settings(bundle_folder), [rows_file], out, make_parts, 1)
+    left = []
+    clear = parts.clear_manifest
+
+    def cleared(folder: Path) -> None:
+        clear(folder)
+        left.append(len(list(folder.glob("*.parquet"))))
+
+    monkeypatch.setattr(parts, "clear_manifest", cleared)
+    score(settings(bundle_folder, tasks=("size",)), [rows_file], out, make_parts, 1, overwrite=True)
+    assert left == [1, 0]
+
+
+def test_a_damaged_graph_makes_no_bad_rows(bundle_folder: Path, rows_file: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(bundle_folder, tmp_path / "bundle")
+    graph = bundle / "onnx" / "model.onnx"  # of close calls only
+    graph.write_bytes(graph.read_bytes()[:-10])
+    with pytest.raises(BundleError, match="is damaged"):
+        score(settings(bundle), [rows_file], tmp_path / "out", make_parts, 1)
+    assert not list((tmp_path / "out").glob("*.parquet"))
+
+
+def test_a_text_that_the_tokenizer_fails_on_is_a_bad_row(
+    bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = Engine.encode
+
+    def picky(engine: Engine, texts: Any, tasks: Any) -> Any:
+        if "hm" in texts:
+            raise BundleError("tokenizer.json fails on a text")
+        return encode(engine, texts, tasks)
+
+    def here(job: Job, assignments: Any, workers: int) -> Any:
+        worker = Worker(job)
+        for assignment in assignments:
+            yield assignment.index, worker.make(assignment)
+
+    monkeypatch.setattr(Engine, "encode", picky)
+    (tmp_path / "rows.csv").write_text("text\ngood\nhm\nbad\n")
+    summary = score(settings(bundle_folder, tasks=TASKS), [tmp_path / "rows.csv"], tmp_path / "out", here, 1)
+    assert summary.errors == 1
+    assert summary.first_error == "rows.csv, line 3: tokenizer.json fails on a text"
+    assert read(tmp_path / "out")["size_status"].to_pylist() == ["ok", "error", "ok"]
+
+
+@pytest.mark.parametrize(("source", "target"), [("data", "data"), ("data", "data/out"), ("data/in", "data")])
+def test_inputs_and_parts_do_not_lie_in_one_another(
+    bundle_folder: Path, tmp_path: Path, source: str, target: str
+) -> None:
+    (tmp_path / source).mkdir(parents=True)
+    (tmp_path / source / "rows.csv").write_text("text\ngood\n")
+    with pytest.raises(DataError, match="lie in one another"):
+        score(settings(bundle_folder), [tmp_path / source], tmp_path / target, make_parts, 1, overwrite=True)
+    assert (tmp_path / source / "rows.csv").exists()
+
+
+def test_an_input_that_vanishes_is_told(bundle_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"text": TEXTS}), path)
+
+    def after_it_went(*arguments: Any) -> Any:
+        path.unlink()
+        yield from make_parts(*arguments)
+
+    with pytest.raises(EdgetuneError, match=r"rows.parquet cannot be read as Parquet \(.*No such file"):
+        score(settings(bundle_folder), [path], tmp_path / "out", after_it_went, 1)
+
+
+def test_a_file_system_without_locks(
+    bundle_folder: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    assert score(settings(bundle_folder), [rows_file], tmp_path / "out", make_parts, 1).rows == 40
 
 
 def test_paths_may_be_relative(
@@ -269,6 +359,7 @@ def test_two_runs_do_not_share_a_folder(bundle_folder: Path, rows_file: Path, tm
         ({"tasks": ("size", "size")}, DataError, "expected one or several, each once"),
         ({"tasks": ()}, DataError, "--task names no task"),
         ({"precision": "q4"}, EdgetuneError, "no precision 'q4'"),
+        ({"min_score": float("nan")}, DataError, "expected a probability"),
     ],
 )
 def test_settings_that_cannot_be(
@@ -298,12 +389,13 @@ def test_an_error_of_a_worker_ends_the_run(bundle_folder: Path, rows_file: Path,
         return make_parts(*arguments)
 
     shutil.copytree(bundle_folder, tmp_path / "bundle")
-    with pytest.raises(EdgetuneError, match="task 'colour' was replaced"):
+    with pytest.raises(EdgetuneError, match="has not what the run was planned with"):
         score(settings(tmp_path / "bundle"), [rows_file], tmp_path / "out", after_a_swap, 2)
 
 
-def die(job: Any, line: Connection) -> None:
+def die(line: Connection) -> None:
     """A worker that takes a shard and dies."""
+    line.recv()
     line.recv()
     os._exit(7)
 

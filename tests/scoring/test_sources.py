@@ -100,6 +100,7 @@ def test_a_jsonl_column_keeps_each_value(tmp_path: Path, values: list[Any], kind
         (b'{"text": "\\ud800"}', "half of a surrogate pair"),
         (b'{"text": "\xff"}', "not a line of JSON"),
         (b"[" * 100_000, "nested too deeply"),
+        (b'{"text": "a", "n": ' + b"[" * 100 + b"]" * 100 + b"}", "nested too deeply"),
         (b'{"text": ' + b"9" * 5000 + b"}", "not a line of JSON"),
     ],
 )
@@ -118,9 +119,11 @@ def test_a_bad_line_of_json_costs_that_line_only(tmp_path: Path, line: bytes, pr
         (b"a", "a", "1 fields where the header has 2"),
         (b"\xff\xfe,b", "��", "not UTF-8"),
         (b"a,\xff", "a", "not UTF-8"),
+        (b"a\rb,2", None, "not sound CSV"),
+        (b"a\rb", None, "not sound CSV"),
     ],
 )
-def test_a_bad_line_of_csv_costs_that_line_only(tmp_path: Path, line: bytes, text: str, problem: str) -> None:
+def test_a_bad_line_of_csv_costs_that_line_only(tmp_path: Path, line: bytes, text: str | None, problem: str) -> None:
     path = write(tmp_path / "rows.csv", b"text,n\nx,1\n" + line + b"\ny,2\n")
     table, texts, problems = read_all([path])
     assert texts == ["x", None, "y"]
@@ -192,8 +195,9 @@ def test_a_shard_is_small_where_rows_are_large(tmp_path: Path, monkeypatch: pyte
         ("a.csv", "", "empty"),
         ("a.csv", "text,text\n1,2\n", "each once"),
         ("a.csv", "text,\n1,2\n", "each once"),
-        ("missing.jsonl", None, "cannot be read"),
-        ("missing.parquet", None, "cannot be read"),
+        ("missing.jsonl", None, "there is no such file"),
+        ("missing.parquet", None, "there is no such file"),
+        ("a.csv", "te\rxt,n\n1,2\n", "line 1: not sound CSV"),
         ("a.jsonl", lines(*({f"column{place}": 1} for place in range(3000))), "at most 2,000"),
     ],
 )
@@ -231,6 +235,37 @@ def test_a_folder_is_its_files_in_order(tmp_path: Path) -> None:
 def test_inputs_that_do_not_go_together(tmp_path: Path, names: list[str], told: str) -> None:
     with pytest.raises(DataError, match=told):
         find_files([write(tmp_path / name, "text\n") for name in names])
+
+
+def test_packed_files_of_a_folder_are_not_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", "text\nx\n")
+    write(tmp_path / "b.csv.gz", "")
+    with pytest.raises(DataError, match=r"b\.csv\.gz is packed"):
+        find_files([tmp_path])
+
+
+def test_links_of_a_folder_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    write(tmp_path / "elsewhere" / "a.csv", "text\nx\n")
+    (tmp_path / "data" / "more").symlink_to(tmp_path / "elsewhere")
+    assert find_files([tmp_path / "data"]) == [tmp_path / "data" / "more" / "a.csv"]
+    (tmp_path / "data" / "gone.csv").symlink_to(tmp_path / "nothing.csv")
+    with pytest.raises(DataError, match=r"gone\.csv cannot be read"):
+        find_files([tmp_path / "data"])
+
+
+def test_nesting_up_to_a_hundred_is_kept(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", '{"text": "a", "n": ' + "[" * 99 + "]" * 99 + "}\n")
+    assert read_all([path])[2] == [None]
+
+
+def test_a_part_of_a_row_group_that_is_read_late(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"text": [f"t{place}" for place in range(1000)]}), path, row_group_size=700)
+    columns, cut = scan([path], 300, lambda number: None)
+    texts = [text for rows in format_of(path).read(cut[2], columns, "text") for text in rows.texts]
+    assert texts == [f"t{place}" for place in range(600, 900)]
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

@@ -70,6 +70,8 @@ def _kills(part: str, bundle: Path, number: int, seed: int, engine: str, victim:
                 if victim is not None:
                     status = process.wait(LIMIT_S)
                     found.expect(status == 0, f"run {runs}: exit status {status}")
+                    missing = unbroken.keys() - {path.name for path in out.iterdir()}
+                    found.expect(not missing, f"run {runs} ended without {sorted(missing)[:3]}")
             wrong = _wrong(out, unbroken)
             found.expect(not wrong, f"run {runs}, after a kill: {wrong}")
             found.counts["whole parts after kills"] += len(list(out.glob("*.parquet")))
@@ -83,7 +85,7 @@ def _kills(part: str, bundle: Path, number: int, seed: int, engine: str, victim:
 
 
 def _command(bundle: Path, rows: Path, out: Path, engine: str) -> list[str]:
-    options = ["--task", "colour,size", "--out", str(out), "--shard-rows", str(SHARD_ROWS), "--workers", "2"]
+    options = ["--task", "size,colour", "--out", str(out), "--shard-rows", str(SHARD_ROWS), "--workers", "2"]
     return [sys.executable, "-m", "edgetune", "score", str(bundle), str(rows), *options, "--engine", engine]
 
 
@@ -111,16 +113,22 @@ def _whole_run(bundle: Path, rows: Path, out: Path) -> dict[str, bytes]:
 
 def _kill_while_it_runs(process: subprocess.Popen[bytes], out: Path, chance: random.Random, victim: str | None) -> bool:
     """Wait until some more parts are there, and a random time more, and kill; tells whether it was not over before."""
-    aim = len(list(out.glob("*.parquet"))) + chance.randrange(0 if victim is None else 4, 12)
+    present = len(list(out.glob("*.parquet")))
+    # One that is hired anew gets time to begin: three deaths at one shard end a run, as they should.
+    aim = present + chance.randrange(12) + (12 if present and victim is not None else 0)
     while len(list(out.glob("*.parquet"))) < aim or not out.exists():
         if process.poll() is not None:
             return False
         time.sleep(0.002)
     time.sleep(chance.uniform(0, 0.1))
     if victim is None:
+        below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         alive = process.poll() is None
         process.kill()
         process.wait()
+        _, orphans = psutil.wait_procs(below, timeout=30)
+        if orphans:
+            raise SystemExit(f"half a minute after a run was killed these still work: {orphans}")
         return alive
     while process.poll() is None:
         children = [child for child in psutil.Process(process.pid).children(recursive=True) if victim in _title(child)]
