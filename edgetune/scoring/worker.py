@@ -20,7 +20,6 @@ from edgetune_runtime.errors import BundleError, DataError, EdgetuneError
 from edgetune_runtime.task import Task
 from edgetune_runtime.text import Tokens
 
-
 MOST_DEATHS = 3
 """Workers that may die at one shard before the run gives up: what kills three will kill the next."""
 
