@@ -128,7 +128,7 @@ def _plain(name: str) -> str:
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--rows", default=20_000, show_default=True)
-@click.option("--shard-rows", default=10_000, show_default=True, help="Of a tenth of the rows: a tenth.")
+@click.option("--shard-rows", default=10_000, show_default=True)
 def main(bundle: Path, source: Path, rows: int, shard_rows: int) -> None:
     """Measure rows a second and memory."""
     tenth: dict[str, Run] = {}
@@ -140,7 +140,7 @@ def main(bundle: Path, source: Path, rows: int, shard_rows: int) -> None:
         for runs, number, least in ((tenth, rows // 10, 1), (whole, rows, 2)):
             path = folder / f"{number}.jsonl"
             write_rows(source, number, path)
-            compared = contenders(copy.path, shard_rows * number // rows, folder, least)
+            compared = contenders(copy.path, shard_rows, folder, least)
             for name, command in compared.items():
                 click.echo(f"{name}: {number:,} rows", err=True)
                 output = f"{number} {name}"

@@ -75,6 +75,15 @@ def test_the_readme_shows_the_commands_that_exist() -> None:
     assert sorted(set(listed)) == offered
 
 
+@pytest.mark.parametrize(("engine", "package", "extra"), [("local", "pyarrow", "score"), ("ray", "ray", "ray")])
+def test_score_names_the_package_that_it_lacks(
+    bundle_folder: Path, rows_file: Path, tmp_path: Path, engine: str, package: str, extra: str
+) -> None:
+    arguments = ("score", bundle_folder, rows_file, "--task", "colour", "--out", tmp_path / "out", "--engine", engine)
+    message = refused(run(*arguments, without=(package,)))
+    assert f"'{package}' is not installed and this command needs it: pip install 'edgetune[{extra}]'" in message
+
+
 def test_the_runtime_loads_no_training_package() -> None:
     program = (
         "import sys, edgetune_runtime, edgetune_runtime.engine\n"

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from edgetune.scoring.plan import Settings
 from edgetune.scoring.run import score
 from edgetune.scoring.worker import Job, Worker
 from edgetune_runtime import Bundle, Engine
-from edgetune_runtime.errors import BundleError, DataError, EdgetuneError, MissingPackageError, TaskError
+from edgetune_runtime.errors import BundleError, DataError, EdgetuneError, TaskError
 
 TASKS = ("size", "colour")
 """Not in the order of the alphabet."""
@@ -427,21 +426,3 @@ def test_the_command_line(bundle_folder: Path, rows_file: Path, tmp_path: Path) 
         "errors": 0,
     }
     assert read(tmp_path / "out").num_rows == 40
-
-
-@pytest.mark.parametrize(("engine", "package", "extra"), [("local", "pyarrow", "score"), ("ray", "ray", "ray")])
-def test_a_missing_package_is_named(
-    bundle_folder: Path,
-    rows_file: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    engine: str,
-    package: str,
-    extra: str,
-) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    done = run(bundle_folder, rows_file, "--task", "colour", "--out", tmp_path / "out", "--engine", engine)
-    assert isinstance(done.exception, MissingPackageError)
-    assert f"'{package}' is not installed and this command needs it: pip install 'edgetune[{extra}]'" in str(
-        done.exception
-    )
