@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -122,28 +122,31 @@ def _kill_while_it_runs(process: subprocess.Popen[bytes], out: Path, chance: ran
         time.sleep(0.002)
     time.sleep(chance.uniform(0, 0.1))
     if victim is None:
-        below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        workers = _workers(process, _WORKER) + _workers(process, _ACTOR)
         alive = process.poll() is None
         process.kill()
         process.wait()
-        _, orphans = psutil.wait_procs(below, timeout=30)
+        _, orphans = psutil.wait_procs(workers, timeout=30)
         if orphans:
             raise SystemExit(f"half a minute after a run was killed these still work: {orphans}")
         return alive
     while process.poll() is None:
-        children = [child for child in psutil.Process(process.pid).children(recursive=True) if victim in _title(child)]
-        if children:
-            os.kill(chance.choice(children).pid, signal.SIGKILL)
+        if workers := _workers(process, victim):
+            os.kill(chance.choice(workers).pid, signal.SIGKILL)
             return True
         time.sleep(0.01)
     return False
 
 
-def _title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
+def _workers(process: subprocess.Popen[bytes], title: str) -> list[psutil.Process]:
+    """What works for a run, by what its command line has."""
+    found = []
+    with suppress(psutil.Error):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with suppress(psutil.Error):
+                if title in " ".join(child.cmdline()):
+                    found.append(child)
+    return found
 
 
 def _wrong(out: Path, unbroken: dict[str, bytes]) -> list[str]:
