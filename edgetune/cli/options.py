@@ -46,6 +46,12 @@ def json_option(command: Command) -> Command:
 
 def engine_options(command: Command) -> Command:
     """How the engine runs: `--precision`, `--device`, `--threads`."""
+    threads = click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: all]")
+    return device_options(threads(command))
+
+
+def device_options(command: Command) -> Command:
+    """What the engine runs, and on what: `--precision`, `--device`."""
     options = [
         click.option(
             "--precision",
@@ -55,7 +61,6 @@ def engine_options(command: Command) -> Command:
         click.option(
             "--device", default="cpu", show_default=True, help="cpu, or cuda where onnxruntime-gpu is installed."
         ),
-        click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: all]"),
     ]
     for option in reversed(options):
         command = option(command)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from edgetune.cli.options import FILE, json_option, min_score_option, needs, note, print_json
+from edgetune.cli.options import FILE, device_options, json_option, min_score_option, needs, note, print_json
 
 
 @click.command()
@@ -50,11 +50,7 @@ from edgetune.cli.options import FILE, json_option, min_score_option, needs, not
     help="Most rows of a part: what a killed worker has to do again.",
 )
 @click.option("--overwrite", is_flag=True, help="Remove parts of other runs from the folder.")
-@click.option(
-    "--precision",
-    help="Precision to run: one that the bundle has. [default: int8, and close calls anew in fp32, where they are]",
-)
-@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda where onnxruntime-gpu is installed.")
+@device_options
 @json_option
 def score(
     bundle: Path,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -161,23 +160,9 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"{folder} cannot be written to ({error.strerror}): name another folder with --out") from error
     with file:
-        if not _lock(file.fileno()):
+        if not files.try_lock(file.fileno()):
             raise DataError(f"another run is writing to {folder}: wait for it, or name another folder with --out")
         yield
-
-
-def _lock(descriptor: int) -> bool:
-    if os.name != "posix":  # elsewhere two runs of one plan write the same bytes to the same names
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
 
 
 def _digest(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from edgetune.sync.index import fingerprint
-from edgetune.sync.offer import Offer, graph_files, manifest_of
+from edgetune.sync.offer import Offer, manifest_of
 from edgetune.sync.places import Destination, Folder, Place
 from edgetune.sync.staging import staged
 from edgetune.sync.tasks import Report, Tasks, entries_at
@@ -111,7 +111,7 @@ class _Work:
 
     def _paths(self, manifest: Manifest, precisions: Sequence[str]) -> list[str]:
         """The files of the manifest that are to be copied: those that a bundle has, whatever else it names."""
-        graphs = {precision: graph_files(manifest, precision) for precision in manifest.graphs}
+        graphs = {precision: graph.paths for precision, graph in manifest.graphs.items()}
         known = {*_BESIDE_GRAPHS, *(path for paths in graphs.values() for path in paths)}
         if odd := sorted(manifest.files.keys() - known):
             raise BundleError(
@@ -154,7 +154,7 @@ class _Work:
         lacking = [precision for precision in precisions if not _has_graph(destination, here, precision)]
         if lacking:
             lacking = self._offer.precisions(here, lacking)
-        self._copy_all(destination, here, [path for precision in lacking for path in graph_files(here, precision)])
+        self._copy_all(destination, here, [path for precision in lacking for path in here.graphs[precision].paths])
         self._tasks.bring(destination, here, there)
 
     def _another(self, here: Manifest) -> BundleError:
@@ -184,7 +184,7 @@ def _has_graph(place: Place, manifest: Manifest, precision: str) -> bool:
     if precision not in manifest.graphs:
         return False
     try:
-        for path in graph_files(manifest, precision):
+        for path in manifest.graphs[precision].paths:
             place.size(path)
     except FileNotFoundError:
         return False

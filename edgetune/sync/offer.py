@@ -83,7 +83,7 @@ class Offer:
                     f"{', '.join(sorted(manifest.graphs))}"
                 )
             try:
-                for path in graph_files(manifest, precision):
+                for path in manifest.graphs[precision].paths:
                     self.source.size(path)
                 found.append(precision)
             except FileNotFoundError as error:
@@ -222,9 +222,3 @@ def entries(place: Destination, index: Index | None = None) -> dict[str, Entry]:
         except FileNotFoundError:  # somebody removed it just now
             continue
     return found
-
-
-def graph_files(manifest: Manifest, precision: str) -> list[str]:
-    """Paths of a precision's graph and, where it has one, the file of its weights."""
-    graph = manifest.graphs[precision]
-    return [path for path in (graph.file, graph.data) if path is not None]

@@ -53,14 +53,12 @@ def _locked(folder: Path, destination: Path) -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
-    import fcntl
-
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = os.path.samestat(os.fstat(handle), folder.stat())  # else it was renamed before it was locked
-        except (BlockingIOError, FileNotFoundError):
+            # Another inode: it was renamed before it was locked.
+            mine = files.try_lock(handle) and os.path.samestat(os.fstat(handle), folder.stat())
+        except FileNotFoundError:
             mine = False
         if not mine:
             raise BundleError(f"another sync writes {destination} at this moment: run this again when it has ended")

@@ -68,6 +68,11 @@ class Graph:
     parity: Mapping[str, TaskParity] = field(default_factory=dict)
     data: str | None = None
 
+    @property
+    def paths(self) -> list[str]:
+        """Paths inside the bundle of the graph and, where it has one, the file of its weights."""
+        return [name for name in (self.file, self.data) if name is not None]
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -237,8 +242,7 @@ class Bundle:
 
     def graph_files(self, precision: str) -> list[str]:
         """Paths inside the bundle of a precision's graph and, where it has one, the file of its weights."""
-        graph = self.manifest.graphs[precision]
-        return [name for name in (graph.file, graph.data) if name is not None]
+        return self.manifest.graphs[precision].paths
 
     def has_graph(self, precision: str) -> bool:
         """Whether a precision is in the bundle with its files: an edge device may leave out those it does not run."""

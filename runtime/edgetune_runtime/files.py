@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import stat
+import sys
 import tempfile
 from collections.abc import Iterable
 from io import BufferedReader
@@ -169,6 +170,24 @@ def write_chunks(path: Path, chunks: Iterable[bytes | bytearray]) -> None:
         raise EdgetuneError(f"{path} cannot be written: {error.strerror}") from error
     finally:
         Path(partial).unlink(missing_ok=True)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Take a file or folder for this process until it is closed or the process ends; tells whether no other has it.
+
+    Where there are no such locks (Windows, some file systems) nobody is kept out.
+    """
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def sync_file(path: Path) -> None:
