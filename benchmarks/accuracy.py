@@ -26,7 +26,8 @@ from sklearn.linear_model import LogisticRegression
 from transformers import Trainer
 
 from edgetune import prompts
-from edgetune.data import read_data, split_dev
+from edgetune.data.labelled import read_labelled
+from edgetune.data.splits import split_dev
 from edgetune.training import (
     HEAD_LEARNING_RATE,
     TaskData,
@@ -42,7 +43,7 @@ from edgetune.tuner import PromptTuner
 from edgetune_export import Backbone, CheckTexts, export_bundle, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime.engine import Engine
-from edgetune_runtime.rows import LabelledText
+from edgetune.data.labelled import LabelledText
 from edgetune_runtime.session import cpu_name, has_int8_dot_product
 from edgetune_runtime.task import Task
 
@@ -92,10 +93,10 @@ def run(
     keep: Path | None,
 ) -> None:
     """Train one method on one data set and measure it on the test rows."""
-    rows = {split: read_data(str(folder / data / f"{split}.jsonl")) for split in ("train", "test")}
+    rows = {split: read_labelled(str(folder / data / f"{split}.jsonl")) for split in ("train", "test")}
     dev_file = folder / data / "dev.jsonl"
     if dev_file.exists():
-        rows["dev"] = read_data(str(dev_file))
+        rows["dev"] = read_labelled(str(dev_file))
     else:
         rows["train"], rows["dev"] = split_dev(rows["train"], seed)
     backbone = load_backbone(model)

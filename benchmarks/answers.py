@@ -18,9 +18,9 @@ import click
 import numpy as np
 
 from edgetune.benchmark import machine
-from edgetune.data import read_data
+from edgetune.data.labelled import read_labelled
 from edgetune_runtime import Engine
-from edgetune_runtime.rows import LabelledText
+from edgetune.data.labelled import LabelledText
 from edgetune_runtime.session import available_threads
 
 WAYS: dict[str, str | None] = {"fp32": "fp32", "int8": "int8", "default": None}
@@ -58,7 +58,7 @@ def main(bundle: str, tasks: Path, data: Path, rows: int) -> None:
     found = {}
     for task in sorted(tasks.glob("*.safetensors")):
         click.echo(f"{task.stem}: classifying", err=True)
-        test = read_data(str(data / task.stem / "test.jsonl"))
+        test = read_labelled(str(data / task.stem / "test.jsonl"))
         found[task.stem] = measure(bundle, task, test[:rows])
     click.echo(
         "| data | rows | fp32 | int8 | drop | agrees | default | drop | agrees | anew | rows/s fp32, int8, default |\n"

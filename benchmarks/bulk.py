@@ -20,7 +20,7 @@ import click
 import numpy as np
 
 from edgetune.benchmark import Cell, machine, random_task
-from edgetune.data import read_data
+from edgetune.data.labelled import read_labelled
 from edgetune_runtime import Bundle, Engine, Task, bank, contract
 from edgetune_runtime.prepared import open_graph
 from edgetune_runtime.session import available_threads
@@ -111,7 +111,7 @@ def main(bundle: str, folder: Path, rows: int, threads: int | None, quick: bool)
     found = {}
     for name in DATA:
         click.echo(f"{name}: classifying", err=True)
-        texts = [row.text for row in read_data(str(folder / name / "test.jsonl"))][: TURN_ROWS if quick else rows]
+        texts = [row.text for row in read_labelled(str(folder / name / "test.jsonl"))][: TURN_ROWS if quick else rows]
         found[name] = measure(Bundle(bundle), texts, threads)
     names = list(found[DATA[0]]["rows_per_second"])
     click.echo(

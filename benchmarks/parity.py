@@ -22,7 +22,7 @@ from edgetune.benchmark import Cell, random_task
 from edgetune_export import load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import Bundle, Engine, Task
-from edgetune_runtime.rows import read_labelled
+from edgetune.data.labelled import read_labelled
 from edgetune_runtime.session import cpu_name
 
 LENGTHS = (0, 1, 20)
@@ -36,7 +36,7 @@ LENGTHS = (0, 1, 20)
 def main(model: str, bundle: Path, texts: Path, rows: int) -> None:
     """Measure parity."""
     opened = Bundle(bundle)
-    some = [row.text for row in read_labelled(texts)][:rows]
+    some = [row.text for row in read_labelled(str(texts))][:rows]
     backbone = load_backbone(model)
     tasks = {
         f"{method}-{length}": random_task(opened.manifest, Cell(method, length, 1, 1)).renamed(f"{method}-{length}")

@@ -37,7 +37,8 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from edgetune import prompts
-from edgetune.data import label_set, read_data
+from edgetune.data.labelled import read_labelled
+from edgetune.data.splits import label_set
 from edgetune.training import (
     HEAD_LEARNING_RATE,
     TaskData,
@@ -48,7 +49,7 @@ from edgetune.training import (
     training_arguments,
 )
 from edgetune_export import load_backbone
-from edgetune_runtime.rows import LabelledText
+from edgetune.data.labelled import LabelledText
 from edgetune_runtime.session import cpu_name
 
 Rows = list[dict[str, Any]]
@@ -120,12 +121,12 @@ def main(
     parts = turns // passes
     if parts * passes != turns:
         raise click.UsageError(f"--turns {turns}: expected a multiple of --passes {passes}")
-    texts = {"train": read_data(str(folder / data / "train.jsonl"))[: rows * parts]}
+    texts = {"train": read_labelled(str(folder / data / "train.jsonl"))[: rows * parts]}
     if len(texts["train"]) < rows * parts:
         raise click.UsageError(
             f"{data} has {len(texts['train'])} rows: expected {rows * parts} for {parts} turns a pass"
         )
-    texts["dev"] = read_data(str(folder / data / "dev.jsonl"))
+    texts["dev"] = read_labelled(str(folder / data / "dev.jsonl"))
     with tempfile.TemporaryDirectory() as scratch:
         made = {
             name: (_theirs if name in THEIRS else _ours)(name, model, texts, prompt_length, batch_size, Path(scratch))

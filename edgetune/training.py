@@ -25,13 +25,13 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from edgetune import heads, prompts, verbalizer
 from edgetune.calibration import fit_temperature, logits_calibration_error
-from edgetune.data import label_set
+from edgetune.data.labelled import LabelledText
+from edgetune.data.splits import label_set
 from edgetune.progress import Progress
 from edgetune.tuner import PromptTuner
 from edgetune_export.backbone import Backbone, pad
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import DataError, EdgetuneError
-from edgetune_runtime.rows import LabelledText
 from edgetune_runtime.task import Array, Task, check_fits
 from edgetune_runtime.text import TextEncoder
 

@@ -5,16 +5,27 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgetune.cli.options import FILE, engine_options, min_score_option, note, print_json
+from edgetune.cli.options import (
+    FILE,
+    engine_options,
+    max_characters_option,
+    min_score_option,
+    note,
+    print_json,
+    reading_options,
+    text_column_option,
+)
 
 if TYPE_CHECKING:
+    from edgetune.data.requests import Kind, Request
     from edgetune_runtime.engine import Engine
-    from edgetune_runtime.rows import Request
+    from edgetune_runtime.task import Task
 
 
 @click.command()
@@ -24,48 +35,59 @@ if TYPE_CHECKING:
 @click.option(
     "--input",
     "kind",
-    type=click.Choice(["auto", "text", "jsonl"]),
+    type=click.Choice(["auto", "text", "jsonl", "json", "csv"]),
     default="auto",
     show_default=True,
-    help="One text a line, or one JSON object a line.",
+    help="What the rows are: a text per line, a JSON object per line, a JSON array, or fields with separators. auto "
+    "goes by the name of the file, else by its beginning.",
 )
+@text_column_option
+@reading_options
+@max_characters_option
 @min_score_option
 @engine_options
 def classify(
     bundle: Path,
     source: str,
     task: str | None,
-    kind: str,
+    kind: Kind,
+    text_column: str,
+    encoding: str | None,
+    delimiter: str | None,
+    max_characters: int,
     min_score: float | None,
     precision: str | None,
     device: str,
     threads: int | None,
 ) -> None:
-    """Classify lines of text, or of JSON objects with `text` and, if wanted, `id` and `task`.
+    """Classify lines of text, or the rows of a file (JSONL, JSON, CSV, TSV, Parquet; .gz or .zst).
 
-    Prints one JSON object a row, in the order of the rows: id, task, label, scores, status. The status is "ok",
-    "truncated" (the text was longer than the task reads), "abstained" (no score reached --min-score: the label
-    is null, also where the text was truncated) or "error" (with the reason; other rows go on).
+    Rows have a column `text` and, if wanted, `id` and `task`. Prints one JSON object per row, in the order of the rows:
+    id, task, label, scores, status. Rows without an id are called by their line. The status is "ok", "truncated" (the
+    text is longer than the task reads), "abstained" (no score reached --min-score: the label is null, also if the text
+    is truncated) or "error" (with the line and the reason; other rows go on). If every row failed the exit status is 1.
 
     \b
     Example:
       echo "it broke again" | edgetune classify bundle --task sentiment --min-score 0.8
+      edgetune classify bundle reviews.csv --task sentiment --text-column review
     """
+    from edgetune.data.requests import read_requests, stream_requests
+    from edgetune.data.text_files import Reading
     from edgetune_runtime.engine import Engine
     from edgetune_runtime.errors import DataError
-    from edgetune_runtime.rows import read_requests
 
-    as_json = None if kind == "auto" else kind == "jsonl"
-    try:
-        stream = sys.stdin.buffer if source == "-" else Path(source).open("rb")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise DataError(f"{source} cannot be read ({error.strerror}): name a file, or - for stdin") from error
+    reading = Reading(encoding, delimiter)
+    if source == "-":
+        chunks = stream_requests(sys.stdin.buffer, kind, text_column, reading, note)
+    else:
+        chunks = read_requests(Path(source), kind, text_column, reading, note)
     counts: Counter[str] = Counter()
     began = time.monotonic()
-    with stream, Engine(bundle, precision, device, threads) as engine:
-        default = None if task is None else engine.find_task(task).name
-        for requests in read_requests(stream, as_json):
-            for answer in _answers(engine, requests, default, min_score or 0.0):
+    with Engine(bundle, precision, device, threads) as engine:
+        default = None if task is None else engine.find_task(task)
+        for requests in chunks:
+            for answer in _answers(engine, requests, default, min_score or 0.0, max_characters):
                 counts[answer["status"]] += 1
                 print_json(answer)
             if sys.stderr.isatty() and not sys.stdout.isatty():
@@ -74,40 +96,44 @@ def classify(
     if counts.total() > 1:
         summary = ", ".join(f"{count:,} {status}" for status, count in sorted(counts.items()))
         note(f"\r{counts.total():,} rows in {seconds:.1f} s ({counts.total() / seconds:,.0f} rows/s): {summary}")
+    if counts.total() and counts["error"] == counts.total():
+        raise DataError(f"no row was classified: all {counts.total():,} are errors; the rows say why")
 
 
-def _answers(engine: Engine, requests: list[Request], default: str | None, min_score: float) -> list[dict[str, Any]]:
+def _answers(
+    engine: Engine, requests: Sequence[Request], default: Task | None, min_score: float, most_characters: int
+) -> list[dict[str, Any]]:
+    from edgetune_runtime.attempts import attempt
+    from edgetune_runtime.engine import Result
     from edgetune_runtime.errors import TaskError
 
     problems: dict[int, str] = {}
-    pairs: dict[int, tuple[str, str]] = {}
+    rows: dict[int, tuple[str, Task]] = {}
     for place, request in enumerate(requests):
-        name = request.task or default
-        if request.problem or request.text is None:
+        try:
+            task = default if request.task is None else engine.task(request.task)
+        except TaskError as error:
+            problems[place] = str(error)
+            continue
+        if request.text is None:
             problems[place] = request.problem or "no text"
-        elif name is None:
+        elif task is None:
             have = ", ".join(engine.task_names) or "none"
             problems[place] = f"the row names no task, and there is no --task: expected one of {have}"
         else:
-            try:
-                engine.task(name)
-                pairs[place] = (request.text, name)
-            except TaskError as error:
-                problems[place] = str(error)
-    results = dict(zip(pairs, engine.classify(list(pairs.values()), min_score=min_score), strict=True))
-    answers: list[dict[str, Any]] = []
+            rows[place] = request.text, task
+    results = dict(zip(rows, attempt(engine, list(rows.values()), min_score, most_characters), strict=True))
+    answers = []
     for place, request in enumerate(requests):
-        if place in problems:
-            answers.append({"id": request.id, "status": "error", "error": problems[place]})
-            continue
-        result = results[place]
-        answers.append(
-            {
-                "id": request.id,
+        result = results.get(place)
+        if isinstance(result, Result):
+            answer: dict[str, Any] = {
                 "task": result.task,
                 "label": result.label,
                 "scores": {label: round(score, 6) for label, score in result.scores.items()},
                 "status": result.status,
             }
-        )
+        else:
+            answer = {"line": request.line, "status": "error", "error": problems.get(place) or str(result)}
+        answers.append({"id": request.id, **answer})
     return answers

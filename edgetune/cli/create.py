@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -46,19 +47,18 @@ def create(
         from edgetune.handwritten import calibrated, create_task
         from edgetune.verbalizer import parse
         from edgetune_export.loading import load_backbone
+    from edgetune.data.requests import read_requests
     from edgetune_runtime.errors import DataError
-    from edgetune_runtime.rows import read_requests
 
     if not label_words:
         raise click.UsageError("no --label-words: name the words of each label, as positive=great,good")
     words = parse(label_words)
     texts: list[str] = []
     if calibrate is not None:
-        try:
-            with calibrate.open("rb") as stream:
-                texts = [row.text for rows in read_requests(stream, None) for row in rows if row.text is not None]
-        except OSError as error:
-            raise DataError(f"{calibrate} cannot be read ({error.strerror}): expected a file of texts") from error
+        for row in chain.from_iterable(read_requests(calibrate)):
+            if row.text is None:
+                raise DataError(f"{calibrate}, line {row.line}: {row.problem}")
+            texts.append(row.text)
     backbone = load_backbone(model)
     task = create_task(backbone, name, words, template, prompt, max_length)
     if calibrate is not None:

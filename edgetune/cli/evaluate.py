@@ -10,9 +10,11 @@ import click
 
 from edgetune.cli.options import (
     FILE,
+    LABELLED_DATA,
     column_options,
     engine_options,
     json_option,
+    max_characters_option,
     min_score_option,
     note,
     print_json,
@@ -24,7 +26,12 @@ _CHUNK_ROWS = 256
 @click.command()
 @click.argument("bundle", type=FILE)
 @click.option("--task", required=True, help="A task of the bundle, or a task file.")
-@click.option("--data", required=True, type=FILE, help="Labelled texts: .jsonl or .csv.")
+@click.option(
+    "--data",
+    required=True,
+    help=f"Labelled texts: {LABELLED_DATA}.",
+)
+@max_characters_option
 @min_score_option
 @engine_options
 @column_options
@@ -32,13 +39,16 @@ _CHUNK_ROWS = 256
 def evaluate(
     bundle: Path,
     task: str,
-    data: Path,
+    data: str,
+    max_characters: int,
     min_score: float | None,
     precision: str | None,
     device: str,
     threads: int | None,
     text_column: str,
     label_column: str,
+    encoding: str | None,
+    delimiter: str | None,
     as_json: bool,
 ) -> None:
     """Measure a task on labelled texts: accuracy, macro-F1, calibration, confusion table, rows per second.
@@ -52,12 +62,14 @@ def evaluate(
     """
     import numpy as np
 
+    from edgetune.data.labelled import read_labelled
+    from edgetune.data.text_files import Reading
+    from edgetune_runtime.attempts import attempt
     from edgetune_runtime.engine import Engine, Result
-    from edgetune_runtime.errors import DataError
+    from edgetune_runtime.errors import DataError, TextError
     from edgetune_runtime.metrics import calibration_error, quality
-    from edgetune_runtime.rows import read_labelled
 
-    rows = read_labelled(data, text_column, label_column)
+    rows = read_labelled(data, text_column, label_column, Reading(encoding, delimiter), note)
     with Engine(bundle, precision, device, threads) as engine:
         loaded = engine.find_task(task)
         unknown = sorted({row.label for row in rows} - set(loaded.labels))
@@ -66,16 +78,23 @@ def evaluate(
                 f"{data} has labels that the task '{loaded.name}' does not: {', '.join(unknown)}; it has "
                 f"{', '.join(loaded.labels)}"
             )
-        results: list[Result] = []
-        engine.classify([rows[0].text] * 2, loaded.name)  # opens the session that many texts use
+        attempts: list[Result | TextError] = []
+        attempt(engine, [(rows[0].text, loaded)] * 2)  # opens the session that many texts use
         began = time.monotonic()
         starts = range(0, len(rows), _CHUNK_ROWS)
         with click.progressbar(starts, label="classifying", file=sys.stderr) as bar:
             for start in bar:
-                texts = [row.text for row in rows[start : start + _CHUNK_ROWS]]
-                results += engine.classify(texts, loaded.name, min_score or 0.0)
+                pairs = [(row.text, loaded) for row in rows[start : start + _CHUNK_ROWS]]
+                attempts += attempt(engine, pairs, min_score or 0.0, max_characters)
         seconds = time.monotonic() - began
         used = engine.precision
+    failed = [f"{row.place}: {one}" for row, one in zip(rows, attempts, strict=True) if isinstance(one, TextError)]
+    if len(failed) == len(rows):
+        raise DataError(f"no row was classified; the first: {failed[0]}")
+    if failed:
+        note(f"{len(failed):,} of {len(rows):,} rows are errors, which the figures leave out; the first: {failed[0]}")
+    rows = [row for row, one in zip(rows, attempts, strict=True) if isinstance(one, Result)]
+    results = [one for one in attempts if isinstance(one, Result)]
     measured = quality([row.label for row in rows], [result.best for result in results], loaded.labels)
     right = np.array([result.best == row.label for result, row in zip(results, rows, strict=True)])
     ece = calibration_error(np.array([result.scores[result.best] for result in results]), right)
@@ -94,6 +113,7 @@ def evaluate(
                 "precision": used,
                 "rechecked": rechecked,
                 "rows": len(rows),
+                "errors": len(failed),
                 "accuracy": measured.accuracy,
                 "macro_f1": measured.macro_f1,
                 "ece": ece,

@@ -48,6 +48,8 @@ def export(
     overwrite: bool,
     text_column: str,
     label_column: str,
+    encoding: str | None,
+    delimiter: str | None,
     as_json: bool,
 ) -> None:
     """Export the backbone MODEL once, to the folder BUNDLE.
@@ -63,16 +65,18 @@ def export(
         from edgetune_export.export import export_bundle
         from edgetune_export.loading import load_backbone
         from edgetune_export.parity import CheckTexts
+    from edgetune.data.labelled import read_labelled
+    from edgetune.data.text_files import Reading
     from edgetune_runtime.bundle import Bundle
     from edgetune_runtime.errors import DataError
-    from edgetune_runtime.rows import read_labelled
     from edgetune_runtime.task import Task
 
     tasks = [Task.load(path) for path in task_files]
     checks: dict[str, CheckTexts] = {}
+    reading = Reading(encoding, delimiter)
     for item in check_data:
-        name, separator, path = item.partition("=")
-        rows = read_labelled(Path(path if separator else item), text_column, label_column)
+        name, separator, path = ("", "", item) if Path(item).exists() else item.partition("=")
+        rows = read_labelled(path if separator else item, text_column, label_column, reading, note)
         check = CheckTexts([row.text for row in rows], [row.label for row in rows])
         fitting = [
             task.name

@@ -14,6 +14,11 @@ from edgetune_runtime.errors import MissingPackageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+LABELLED_DATA = (
+    "a file (JSONL, JSON, CSV, TSV or Parquet; text also as .gz or .zst), a folder of files, or a hub data set as "
+    "NAME[:CONFIG][:SPLIT]"
+)
+
 FILE = click.Path(path_type=Path)
 
 
@@ -104,11 +109,51 @@ def min_score_option(command: Command) -> Command:
     )(command)
 
 
-def column_options(command: Command) -> Command:
-    """What the columns of labelled data are called."""
+def reading_options(command: Command) -> Command:
+    """How text files are read: `--encoding`, `--delimiter`."""
     options = [
-        click.option("--text-column", default="text", show_default=True, help="Column with the texts."),
+        click.option(
+            "--encoding",
+            help="Encoding of text files, such as cp1252. [default: UTF-8, or UTF-16 if the file looks like it]",
+        ),
+        click.option(
+            "--delimiter",
+            callback=_delimiter,
+            help="What separates the fields of CSV files: one character, or 'tab'. [default: the one of , ; | and tab "
+            "that fits]",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _delimiter(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    value = {"tab": "\t", "\\t": "\t"}.get(value or "", value)
+    if value is not None and (len(value) != 1 or value in '"\r\n'):
+        raise click.BadParameter(f"{value!r} came, and one character was expected, or 'tab'")
+    return value
+
+
+text_column_option: Callable[[Command], Command] = click.option(
+    "--text-column", default="text", show_default=True, help="Column with the texts."
+)
+
+max_characters_option: Callable[[Command], Command] = click.option(
+    "--max-characters",
+    type=click.IntRange(1),
+    default=100_000,
+    show_default=True,
+    help="A longer text is a bad row.",
+)
+
+
+def column_options(command: Command) -> Command:
+    """What the columns of labelled data are called, and how files of it are read."""
+    options = [
+        text_column_option,
         click.option("--label-column", default="label", show_default=True, help="Column with the labels."),
+        reading_options,
     ]
     for option in reversed(options):
         command = option(command)

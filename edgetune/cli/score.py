@@ -8,7 +8,18 @@ from pathlib import Path
 
 import click
 
-from edgetune.cli.options import FILE, device_options, json_option, min_score_option, needs, note, print_json
+from edgetune.cli.options import (
+    FILE,
+    device_options,
+    json_option,
+    max_characters_option,
+    min_score_option,
+    needs,
+    note,
+    print_json,
+    reading_options,
+    text_column_option,
+)
 
 
 @click.command()
@@ -18,17 +29,12 @@ from edgetune.cli.options import FILE, device_options, json_option, min_score_op
     "--task", "tasks", required=True, metavar="NAME[,NAME...]", help="Tasks of the bundle, or task files, in one pass."
 )
 @click.option("--out", required=True, type=FILE, help="Folder for the parts, which are Parquet files.")
-@click.option("--text-column", default="text", show_default=True, help="Column with the texts.")
+@text_column_option
+@reading_options
 @click.option("--all-scores", is_flag=True, help="Write the scores of all labels, not of the best alone.")
 @min_score_option
 @click.option("--strict", is_flag=True, help="Stop at the first bad row. [default: mark it and go on]")
-@click.option(
-    "--max-characters",
-    type=click.IntRange(1),
-    default=100_000,
-    show_default=True,
-    help="A longer text is a bad row.",
-)
+@max_characters_option
 @click.option(
     "--engine",
     type=click.Choice(["local", "ray"]),
@@ -58,6 +64,8 @@ def score(
     tasks: str,
     out: Path,
     text_column: str,
+    encoding: str | None,
+    delimiter: str | None,
     all_scores: bool,
     min_score: float | None,
     strict: bool,
@@ -70,9 +78,10 @@ def score(
     device: str,
     as_json: bool,
 ) -> None:
-    """Classify files of any number of rows: Parquet, CSV or JSONL in, Parquet out.
+    """Classify files of any number of rows: Parquet, CSV or JSON in, Parquet out.
 
-    INPUT is a file, or a folder of files of one format. Each row comes back with its columns and, for each task,
+    INPUT is a file, or a folder of files of one format; text may be packed (.gz, .zst). Folders named as lang=de are
+    columns. Each row comes back with its columns and, for each task,
     NAME_label, NAME_score and NAME_status; edgetune_error says what is wrong with a bad row. The folder has a part for
     every 10,000 rows, in their order, and _manifest.json once all are there. A run that was broken off, wherever,
     goes on where the same command is given again, and ends with the same bytes.
@@ -84,6 +93,7 @@ def score(
     with needs("score"):
         import pyarrow  # noqa: F401
         import tqdm  # noqa: F401
+    from edgetune.data.text_files import Reading
     from edgetune.scoring import local
     from edgetune.scoring.plan import Settings
     from edgetune.scoring.run import score as run
@@ -114,6 +124,8 @@ def score(
         workers or _workers(engine, device),
         shard_rows,
         overwrite,
+        Reading(encoding, delimiter),
+        note,
     )
     seconds = time.monotonic() - began
     if as_json:

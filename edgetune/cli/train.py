@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from edgetune.cli.options import FILE, column_options, json_option, needs, note, print_json, template_options
+from edgetune.cli.options import (
+    FILE,
+    LABELLED_DATA,
+    column_options,
+    json_option,
+    needs,
+    note,
+    print_json,
+    template_options,
+)
 
 METHODS = ("prefix", "prefix-mlp", "p-tuning-v2", "prompt", "prompt-residual", "p-tuning-mlp", "p-tuning-lstm")
 INITS = ("data", "vocabulary", "random", "labels", "text")
@@ -20,8 +29,8 @@ _GIVEN = click.core.ParameterSource.COMMANDLINE
     "sources",
     required=True,
     multiple=True,
-    help="Training data: .jsonl, .csv, or a hub data set as NAME[:SPLIT]. Given several times, as often as --task, "
-    "tasks are trained together, with one prompt.",
+    help=f"Training data: {LABELLED_DATA}. Given several times, as often as --task, tasks are trained together, with "
+    "one prompt.",
 )
 @click.option(
     "--eval-data",
@@ -115,6 +124,8 @@ def train(
     resume: bool,
     text_column: str,
     label_column: str,
+    encoding: str | None,
+    delimiter: str | None,
     as_json: bool,
 ) -> None:
     """Train a task on the frozen backbone MODEL: a local folder, a .gguf file, or a hub id.
@@ -132,7 +143,9 @@ def train(
     with needs("train"):
         import accelerate  # noqa: F401 - Trainer asks for it late
 
-        from edgetune.data import read_data, split_dev
+        from edgetune.data.labelled import read_labelled
+        from edgetune.data.splits import split_dev
+        from edgetune.data.text_files import Reading
         from edgetune.training import TaskData, TrainingOptions
         from edgetune.training import train as run_training
         from edgetune.verbalizer import parse
@@ -156,11 +169,12 @@ def train(
         raise click.UsageError("--init text without --init-text")
     if init_text is not None and given("init") is _GIVEN and init != "text":
         raise click.UsageError(f"--init-text beside --init {init}: expected one of them")
+    reading = Reading(encoding, delimiter)
     tasks = []
     for place, (source, name, out) in enumerate(zip(sources, names, outs, strict=True)):
-        rows = read_data(source, text_column, label_column)
+        rows = read_labelled(source, text_column, label_column, reading, note)
         if eval_sources:
-            dev = read_data(eval_sources[place], text_column, label_column)
+            dev = read_labelled(eval_sources[place], text_column, label_column, reading, note)
         else:
             rows, dev = split_dev(rows, seed)
             note(f"no --eval-data: {len(dev)} of {len(rows) + len(dev)} rows are held out to choose the best epoch")

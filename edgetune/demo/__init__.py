@@ -129,11 +129,11 @@ def packaged_model() -> str:
 
 def _as_check_data(source: Path, task: str, out: Path) -> Path:
     """The test split with this task's labels in the column `label`, as `--check-data` takes it."""
-    from edgetune_runtime.rows import read_labelled
+    from edgetune.data.labelled import read_labelled
 
-    rows = read_labelled(source, label_column=task)
+    rows = read_labelled(str(source), label_column=task)
     path = out / f"{task}-test.jsonl"
-    lines = "".join(json.dumps(vars(row), ensure_ascii=False) + "\n" for row in rows)
+    lines = "".join(json.dumps({"text": row.text, "label": row.label}, ensure_ascii=False) + "\n" for row in rows)
     files.write_atomic(path, lines.encode())
     return path
 

@@ -5,16 +5,15 @@ All nodes see the bundle, the inputs and the output folder under the same paths,
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
+import pickle
 import queue
 import socket
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 # Read when Ray is imported: without it a thread that is late, when a run has ended, starts a cluster of its own.
@@ -24,7 +23,6 @@ import ray.data
 from ray.exceptions import RayError
 
 from edgetune.scoring.parts import Outcome
-from edgetune.scoring.shards import Shard
 from edgetune.scoring.worker import MOST_DEATHS, Assignment, Job, Update, Worker
 from edgetune_runtime.errors import EdgetuneError
 
@@ -255,11 +253,9 @@ def _failed(error: Exception) -> EdgetuneError:
 
 
 def _row(assignment: Assignment) -> dict[str, Any]:
-    shard = dataclasses.asdict(assignment.shard)
-    return {"index": assignment.index, "part": assignment.part, **shard, "path": str(assignment.shard.path)}
+    return {"index": assignment.index, "assignment": pickle.dumps(assignment)}
 
 
 def _assignment(row: Mapping[str, Any]) -> Assignment:
-    values = dict(row)
-    index, part, path = values.pop("index"), values.pop("part"), values.pop("path")
-    return Assignment(int(index), Shard(path=Path(path), **values), part)
+    found: Assignment = pickle.loads(row["assignment"])
+    return found

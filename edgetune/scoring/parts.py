@@ -22,6 +22,9 @@ from edgetune_runtime.errors import DataError
 MANIFEST = "_manifest.json"
 """Readers of Parquet folders (Spark, pyarrow, DuckDB) pass over names that begin so."""
 
+ERROR_COLUMN = "edgetune_error"
+"""What is wrong with a bad row. The name is edgetune's own, so a column that has it is one of an earlier run."""
+
 _LOCK = ".lock"
 _PART = re.compile(r"part-\d{7}-[0-9a-f]{16}\.parquet")
 _OUTCOME = b"edgetune"
@@ -98,6 +101,18 @@ def read_outcome(folder: Path, part: str) -> Outcome | None:
     except (OSError, KeyError, ValueError, TypeError):  # pyarrow's errors are among them
         return None
     return Outcome(part, rows, statuses, first_error)
+
+
+def columns_of_earlier_runs(paths: Sequence[Path]) -> set[str]:
+    """The columns that an earlier run added to files: those that all of them have as parts, and the error column."""
+    found = [_added_to(path) for path in paths]
+    return set.intersection(*found) | {ERROR_COLUMN}
+
+
+def _added_to(path: Path) -> set[str]:
+    outcome = read_outcome(path.parent, path.name)
+    tasks = outcome.statuses if outcome else ()
+    return {f"{task}_{ending}" for task in tasks for ending in ("label", "score", "scores", "status")}
 
 
 def strangers(folder: Path, planned: Sequence[str]) -> tuple[list[str], list[str]]:

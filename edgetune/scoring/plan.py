@@ -15,13 +15,13 @@ import onnxruntime
 import pyarrow as pa
 import tokenizers
 
+from edgetune.scoring.parts import ERROR_COLUMN
 from edgetune.scoring.shards import Shard
 from edgetune_runtime import files
 from edgetune_runtime.engine import Engine
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.task import Task
 
-ERROR_COLUMN = "edgetune_error"
 _FORMAT_VERSION = 1
 
 
@@ -90,6 +90,7 @@ class Plan:
         """The file name of a part: its number, and the digest of all that its bytes depend on."""
         shard = self.shards[index]
         made_of = [self._digest, index, shard.name, shard.start, shard.stop, shard.first, shard.sha256]
+        made_of += [repr(one) for one in (shard.source.partitions, shard.form) if one]
         return f"part-{index:07d}-{files.sha256(json.dumps(made_of).encode())[:16]}.parquet"
 
 
@@ -117,12 +118,8 @@ def identity(settings: Settings, engine: Engine, tasks: Sequence[Task], columns:
     }
 
 
-def output_schema(columns: pa.Schema, tasks: Sequence[Task], settings: Settings) -> pa.Schema:
-    """The schema of the parts: the input's columns, those of each task, and the error column.
-
-    Raises:
-        DataError: the input has a column of such a name.
-    """
+def added_columns(tasks: Sequence[Task], settings: Settings) -> pa.Schema:
+    """The columns that a run adds: those of each task, and the error column."""
     added = []
     for task in tasks:
         scores = pa.struct([(label, pa.float32()) for label in task.labels])
@@ -131,12 +128,22 @@ def output_schema(columns: pa.Schema, tasks: Sequence[Task], settings: Settings)
         if settings.all_scores:
             added.append(pa.field(f"{task.name}_scores", scores))
         added.append(pa.field(f"{task.name}_status", pa.string()))
-    added.append(pa.field(ERROR_COLUMN, pa.string()))
-    names = [field.name for field in added]
+    return pa.schema([*added, pa.field(ERROR_COLUMN, pa.string())])
+
+
+def output_schema(columns: pa.Schema, tasks: Sequence[Task], settings: Settings) -> pa.Schema:
+    """The schema of the parts: the input's columns, and those that the run adds.
+
+    Raises:
+        DataError: the input has a column of such a name.
+    """
+    added = added_columns(tasks, settings)
+    names = added.names
     taken = sorted(set(columns.names) & set(names)) or sorted({name for name in names if names.count(name) > 1})
     if taken:
         raise DataError(
-            f"the columns {', '.join(taken)} are to be added, and are there already: call those of the input otherwise"
+            f"the inputs have the columns {', '.join(taken)}, which this run would add: rename those of the inputs, or "
+            f"the task"
         )
     return pa.schema([*columns, *added])
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from tqdm import tqdm
 
-from edgetune.scoring import parts, sources
+from edgetune.data import sources
+from edgetune.data.labelled import say
+from edgetune.data.sources import Source
+from edgetune.data.text_files import Note, Reading
+from edgetune.scoring import parts
+from edgetune.scoring.inputs import scan
 from edgetune.scoring.parts import Outcome
-from edgetune.scoring.plan import Plan, Settings, check_columns, identity, output_schema
+from edgetune.scoring.plan import Plan, Settings, added_columns, check_columns, identity, output_schema
 from edgetune.scoring.worker import Assignment, Job, Update, bad_row
 from edgetune_runtime.errors import DataError
 
@@ -53,6 +58,8 @@ def score(
     workers: int,
     shard_rows: int = SHARD_ROWS,
     overwrite: bool = False,
+    reading: Reading = Reading(),  # noqa: B008 - it never changes
+    note: Note = say,
 ) -> Summary:
     """Score files into a folder of parts; what an earlier run has done of it is kept.
 
@@ -64,29 +71,38 @@ def score(
         workers: how many work side by side.
         shard_rows: most rows of a part. Another number makes other parts.
         overwrite: whether parts of other runs that lie in the folder go.
+        reading: what is known of the inputs.
+        note: is told what the user should know.
 
     Raises:
         DataError: the inputs cannot be used, or the folder holds something else.
         EdgetuneError: the bundle or a task cannot be used, or the workers gave up.
     """
     settings, folder = settings.absolute(), folder.absolute()  # a worker may stand elsewhere
-    inputs = [path.absolute() for path in inputs]
     try:
-        paths = sources.find_files(inputs)
-        _check_apart(folder, [*inputs, *paths])
+        found = sources.find(inputs)
+        _check_apart(folder, [*inputs, *(source.path for source in found)])
         with parts.locked(folder):
-            plan, columns = _make_plan(settings, paths, shard_rows)
+            plan, columns = _make_plan(settings, found, shard_rows, reading, note)
             job = Job(settings, plan.identity, columns, folder)
             return _carry_out(plan, job, make_parts, workers, overwrite)
     except OSError as error:
         raise DataError(f"{error.filename or folder}: {error.strerror or error}: see to that, and try again") from error
 
 
-def _make_plan(settings: Settings, paths: Sequence[Path], shard_rows: int) -> tuple[Plan, pa.Schema]:
+def _make_plan(
+    settings: Settings, found: Sequence[Source], shard_rows: int, reading: Reading, note: Note
+) -> tuple[Plan, pa.Schema]:
     """The plan, and the input's columns. What is wrong with the settings is told before the input is read."""
     engine, tasks = settings.open()
-    with _bar("reading", sum(path.stat().st_size for path in paths), "B") as bar:
-        columns, shards = sources.scan(paths, shard_rows, bar.update)
+    found = [replace(source, path=source.path.absolute()) for source in found]
+    with _bar("reading", sum(source.path.stat().st_size for source in found), "B") as bar:
+        columns, shards = scan(found, reading, shard_rows, bar.update, note)
+    earlier = parts.columns_of_earlier_runs([source.path for source in found])
+    replaced = [name for name in columns.names if name in earlier & set(added_columns(tasks, settings).names)]
+    if replaced:
+        note(f"columns of an earlier run are replaced: {', '.join(replaced)}")
+        columns = pa.schema([field for field in columns if field.name not in replaced])
     check_columns(settings, columns, shards)
     output_schema(columns, tasks, settings)
     return Plan(identity(settings, engine, tasks, columns), shards), columns

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from edgetune.data.records import as_text
+from edgetune.data.sources import Source
+from edgetune.data.text_files import Form
 from edgetune_runtime.errors import DataError
 
 SHARD_BYTES = 64_000_000
@@ -29,19 +31,31 @@ class Shard:
     """A stretch of an input file, which becomes one part of the output.
 
     Attributes:
-        path: the file.
-        start, stop: where in it: bytes of a text file, rows of a Parquet file.
+        source: the file.
+        form: how it is read, if it is a text file.
+        start, stop: where in it: bytes of a text file's lines as UTF-8, rows of a Parquet file.
         rows: how many there are.
         first: number of the line that it begins with, or of the row where the file is Parquet; from 1.
         sha256: of the bytes from `start` to `stop`, or of the whole file where that is Parquet.
     """
 
-    path: Path
+    source: Source
+    form: Form | None
     start: int
     stop: int
     rows: int
     first: int
     sha256: str
+
+    @property
+    def path(self) -> Path:
+        """The file's path."""
+        return self.source.path
+
+    @property
+    def unit(self) -> str:
+        """What its rows are counted in."""
+        return "row" if self.form is None else self.form.unit
 
     @property
     def name(self) -> str:
@@ -70,23 +84,21 @@ class Rows:
 
 
 def make_rows(
-    table: pa.RecordBatch, numbers: Sequence[int], values: Sequence[object], unreadable: Mapping[int, str]
+    table: pa.RecordBatch,
+    numbers: Sequence[int],
+    text_column: str,
+    values: Sequence[object],
+    unreadable: Mapping[int, str],
 ) -> Rows:
     """Rows whose text column holds `values`; those that are no text, or could not be read, have a problem."""
-    texts: list[str | None] = []
+    texts: list[str | None] = [None] * len(values)
     problems = dict(unreadable)
     for place, value in enumerate(values):
         if place not in problems:
-            if value is None:
-                problems[place] = "no text: null"
-            elif isinstance(value, bytes):
-                try:
-                    value = value.decode()
-                except UnicodeDecodeError as error:
-                    problems[place] = f"not UTF-8 text ({error.reason} at byte {error.start})"
-            elif not isinstance(value, str):
-                problems[place] = f"{json.dumps(value)[:60]} where a text was expected"
-        texts.append(None if place in problems else value)  # type: ignore[arg-type]
+            try:
+                texts[place] = as_text(value, text_column)
+            except ValueError as error:
+                problems[place] = str(error)
     return Rows(table, numbers, texts, problems)
 
 

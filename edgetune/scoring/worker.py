@@ -10,15 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from edgetune.scoring import parts
-from edgetune.scoring.parts import Outcome
-from edgetune.scoring.plan import ERROR_COLUMN, Settings, identity, output_schema
+from edgetune.scoring import inputs, parts
+from edgetune.scoring.parts import ERROR_COLUMN, Outcome
+from edgetune.scoring.plan import Settings, identity, output_schema
 from edgetune.scoring.shards import Rows, Shard, changed
-from edgetune.scoring.sources import format_of
+from edgetune_runtime.attempts import attempt
 from edgetune_runtime.engine import Result
-from edgetune_runtime.errors import BundleError, DataError, EdgetuneError
-from edgetune_runtime.task import Task
-from edgetune_runtime.text import Tokens
+from edgetune_runtime.errors import DataError, EdgetuneError, TextError
 
 MOST_DEATHS = 3
 """Workers that may die at one shard before the run gives up: what kills three will kill the next."""
@@ -70,6 +68,7 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self._job = job
+        self._reader: inputs.Reader | None = None
         self._engine, self._tasks = job.settings.open()
         self._schema = output_schema(job.columns, self._tasks, job.settings)
         found = identity(job.settings, self._engine, self._tasks, job.columns)
@@ -97,11 +96,12 @@ class Worker:
         writer = parts.PartWriter(self._schema)
         statuses: dict[str, Counter[str]] = {task.name: Counter() for task in self._tasks}
         done, first_error = 0, ""
-        kind = format_of(shard.path)
-        for rows in kind.read(shard, self._job.columns, self._job.settings.text_column):
+        if self._reader is None:
+            self._reader = inputs.reader(shard, self._job.columns, self._job.settings.text_column)
+        for rows in self._reader.read(shard):
             found, results = self._classify(rows)
             errors = {
-                place: f"{shard.name}, {kind.unit} {rows.numbers[place]}: {found[place]}" for place in sorted(found)
+                place: f"{shard.name}, {shard.unit} {rows.numbers[place]}: {found[place]}" for place in sorted(found)
             }
             first_error = first_error or next(iter(errors.values()), "")
             if first_error and self._job.settings.strict:
@@ -117,36 +117,19 @@ class Worker:
 
     def _classify(self, rows: Rows) -> tuple[dict[int, str], dict[int, list[Result]]]:
         """Why some rows cannot be classified, and the results of the others, one for each task, by place."""
-        most = self._job.settings.most_characters
-        errors = dict(rows.problems)
-        texts: dict[int, str] = {}
-        for place, text in enumerate(rows.texts):
-            if text is not None and len(text) > most:
-                errors[place] = f"a text of {len(text):,} characters where at most {most:,} were expected"
-            elif text is not None:
-                texts[place] = text
-        rows_of = {place: [(text, task) for task in self._tasks] for place, text in texts.items()}
-        tokens: dict[int, list[Tokens]] = {}
-        try:
-            found = self._encode([pair for pairs in rows_of.values() for pair in pairs])
-            width = len(self._tasks)
-            tokens = {place: found[start * width : (start + 1) * width] for start, place in enumerate(rows_of)}
-        except BundleError:  # the tokenizer fails on some text: that one alone is left out
-            for place, pairs in rows_of.items():
-                try:
-                    tokens[place] = self._encode(pairs)
-                except BundleError as error:
-                    errors[place] = str(error)
-        answers = iter(
-            self._engine.answer(
-                [(ids, task) for found in tokens.values() for ids, task in zip(found, self._tasks, strict=True)]
-            )
-        )
-        least = self._job.settings.min_score
-        return errors, {place: [next(answers).at(least) for _ in self._tasks] for place in tokens}
-
-    def _encode(self, pairs: Sequence[tuple[str, Task]]) -> list[Tokens]:
-        return self._engine.encode([text for text, _ in pairs], [task for _, task in pairs])
+        settings = self._job.settings
+        places = [place for place, text in enumerate(rows.texts) if text is not None]
+        pairs = [(rows.texts[place] or "", task) for place in places for task in self._tasks]
+        answers = iter(attempt(self._engine, pairs, settings.min_score, settings.most_characters))
+        errors, results = dict(rows.problems), {}
+        for place in places:
+            found = [next(answers) for _ in self._tasks]
+            results[place] = [one for one in found if isinstance(one, Result)]
+            failed = [one for one in found if isinstance(one, TextError)]
+            if failed:  # the row is bad as a whole
+                errors[place] = str(failed[0])
+                del results[place]
+        return errors, results
 
     def _table(
         self,

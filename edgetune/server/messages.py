@@ -17,8 +17,8 @@ import msgspec
 from edgetune.server.errors import malformed, too_large, unusable
 from edgetune.server.settings import Settings
 from edgetune_runtime.engine import Result
-from edgetune_runtime.rows import is_unicode
 from edgetune_runtime.task import Task
+from edgetune_runtime.text import is_unicode
 
 Message = TypeVar("Message")
 

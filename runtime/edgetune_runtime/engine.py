@@ -24,11 +24,10 @@ import onnxruntime as ort
 
 from edgetune_runtime import bank, contract, files, prepared
 from edgetune_runtime.bundle import Bundle
-from edgetune_runtime.errors import BundleError, DataError, TaskError
-from edgetune_runtime.rows import is_unicode
+from edgetune_runtime.errors import BundleError, DataError, TaskError, TextError
 from edgetune_runtime.session import available_threads, check_device, open_session
 from edgetune_runtime.task import Array, Task
-from edgetune_runtime.text import TextEncoder, Tokens
+from edgetune_runtime.text import TextEncoder, Tokens, is_unicode
 
 _GPU_BATCH_SIZE = 32
 _BANKS_KEPT = 64  # making one takes a tenth of a millisecond
@@ -340,7 +339,11 @@ class Engine:
             contract.TASK_INDEX: np.array([index[id(row.task)] for row in rows], np.int64),
         }
         feed = {name: ort.OrtValue.ortvalue_from_numpy(array, self.device, 0) for name, array in text.items()}
-        (output,) = session.run_with_ort_values([contract.LOGITS], {**feed, **self._bank(tasks)})
+        bank_values = self._bank(tasks)
+        try:
+            (output,) = session.run_with_ort_values([contract.LOGITS], {**feed, **bank_values})
+        except Exception as error:  # onnxruntime's have no common base
+            raise TextError(f"the backbone fails on {len(rows)} texts ({error}): export the bundle again") from error
         return output.numpy()
 
     def _bank(self, tasks: tuple[Task, ...]) -> dict[str, ort.OrtValue]:

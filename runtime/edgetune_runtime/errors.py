@@ -35,6 +35,10 @@ class BundleError(EdgetuneError):
     """A bundle that is damaged, incomplete, or of another format version."""
 
 
+class TextError(BundleError):
+    """One text that the tokenizer or the backbone fails on; others can be answered."""
+
+
 class BackboneError(EdgetuneError):
     """A model that cannot be loaded, trained on or exported."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tokenizers import Encoding, Tokenizer
 
 from edgetune_runtime.contract import MASK_SLOT, TEXT_SLOT
-from edgetune_runtime.errors import BundleError, TaskError
+from edgetune_runtime.errors import BundleError, TaskError, TextError
 from edgetune_runtime.task import Task
 
 
@@ -33,13 +33,14 @@ class TextEncoder:
             than there are positions. Where a model is trained or exported, its tokenizer is trusted.
 
     Raises:
-        BundleError: the tokenizer cannot be read; from the methods too: it fails on a text, or gives other ids.
+        BundleError: the tokenizer cannot be read; from the methods a `TextError`, if it fails on a text or gives other
+            ids.
     """
 
     def __init__(
         self, tokenizer_json: bytes, max_positions: int, mask_token: str = "", vocabulary_size: int | None = None
     ) -> None:
-        with _failures_told("cannot be read"):
+        with _failures_told("cannot be read", BundleError):
             self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
             # A stored truncation or padding would be applied to every text behind our back.
             self._tokenizer.no_truncation()
@@ -75,7 +76,7 @@ class TextEncoder:
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a text alone, without template or special tokens."""
-        with _failures_told("fails on a text"):
+        with _failures_told("fails on a text", TextError):
             return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def encode(self, texts: Sequence[str], tasks: Sequence[Task]) -> list[Tokens]:
@@ -88,7 +89,7 @@ class TextEncoder:
             ]
         filled = [text.join(frame) for text, frame in zip(texts, frames, strict=True)]
         rows = []
-        with _failures_told("fails on a text"):
+        with _failures_told("fails on a text", TextError):
             encodings = self._tokenizer.encode_batch(filled, add_special_tokens=False)
             for encoding, text, frame, task in zip(encodings, texts, frames, tasks, strict=True):
                 room = max(1, self.max_length(task) - self._special)
@@ -105,12 +106,12 @@ class TextEncoder:
         if self._vocabulary_size is None:
             return
         if max(ids) >= self._vocabulary_size:
-            raise BundleError(
+            raise TextError(
                 f"tokenizer.json gives the token id {max(ids):,}, and the backbone knows {self._vocabulary_size:,}: "
                 f"export the bundle again"
             )
         if len(ids) > self._positions(task):
-            raise BundleError(
+            raise TextError(
                 f"tokenizer.json gives {len(ids):,} tokens where task '{task.name}' leaves {self._positions(task):,} "
                 f"positions: export the bundle again, or train the task with a shorter prompt"
             )
@@ -136,8 +137,17 @@ class TextEncoder:
         return encoding
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a string is whole characters: halves of surrogate pairs, which no tokenizer takes, are none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @contextmanager
-def _failures_told(what: str) -> Iterator[None]:
+def _failures_told(what: str, told_as: type[BundleError]) -> Iterator[None]:
     """Around calls of the tokenizer: what it raises is told as a fault of its file."""
     try:
         yield
@@ -145,4 +155,4 @@ def _failures_told(what: str) -> Iterator[None]:
         # What is a panic in Rust comes as an exception that is no `Exception`, of a class that cannot be imported.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise BundleError(f"tokenizer.json {what} ({error}): export the bundle again") from error
+        raise told_as(f"tokenizer.json {what} ({error}): export the bundle again") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from tokenizers import Tokenizer
 
 from edgetune_runtime import Task
 from edgetune_runtime.errors import BundleError, TaskError
-from edgetune_runtime.rows import read_requests
 from edgetune_runtime.text import TextEncoder
 
 POSITIONS = 64
@@ -79,11 +77,6 @@ def test_each_text_is_read_as_its_own_task_says(encoder: TextEncoder) -> None:
     together = encoder.encode(texts, tasks)
     assert together == [encoder.encode([text], [one])[0] for text, one in zip(texts, tasks, strict=True)]
     assert [tokens.truncated for tokens in together] == [True, False, False, False]
-
-
-def test_a_lone_surrogate_is_read_or_is_a_problem_of_its_row(encoder: TextEncoder) -> None:
-    ((request,),) = read_requests(io.BytesIO(b'{"text": "lamp \\ud800"}'), as_json=True)
-    assert request.problem or (request.text and encoder.encode([request.text], [task()])[0].ids)
 
 
 def test_no_texts_give_no_tokens(encoder: TextEncoder) -> None:

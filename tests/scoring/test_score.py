@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
 import shutil
@@ -25,7 +26,7 @@ from edgetune.scoring.plan import Settings
 from edgetune.scoring.run import score
 from edgetune.scoring.worker import Job, Worker
 from edgetune_runtime import Bundle, Engine
-from edgetune_runtime.errors import BundleError, DataError, EdgetuneError, TaskError
+from edgetune_runtime.errors import BundleError, DataError, EdgetuneError, TaskError, TextError
 
 TASKS = ("size", "colour")
 """Not in the order of the alphabet."""
@@ -185,12 +186,14 @@ def test_bad_rows_are_marked_and_counted(bundle_folder: Path, tmp_path: Path) ->
     summary = score(chosen, [path], tmp_path / "out", make_parts, 1, shard_rows=3)
     assert summary.statuses == {"colour": {"error": 5, "ok": 2}}
     assert (summary.rows, summary.errors) == (7, 5)
-    assert summary.first_error.startswith("rows.jsonl, line 2: not a line of JSON")
+    assert summary.first_error.startswith(
+        "rows.jsonl, line 2: not JSON (Expecting property name enclosed in double quotes at character 2)"
+    )
     rows = read(tmp_path / "out").to_pylist()
     assert [row["id"] for row in rows] == [0, None, 2, 3, 4, None, 9]
     assert [row["colour_label"] is None for row in rows] == [False, True, True, True, True, True, False]
     assert rows[0]["colour_score"] == rows[6]["colour_score"]
-    assert rows[4]["edgetune_error"] == "rows.jsonl, line 5: a text of 201 characters where at most 200 were expected"
+    assert rows[4]["edgetune_error"] == "rows.jsonl, line 5: a text of 201 characters: expected at most 200"
     chosen = settings(bundle_folder, most_characters=200, strict=True)  # where it is wished only the second time
     with pytest.raises(DataError, match=r"line 2: .*without --strict"):
         score(chosen, [path], tmp_path / "out", make_parts, 1, shard_rows=3)
@@ -272,7 +275,7 @@ def test_a_text_that_the_tokenizer_fails_on_is_a_bad_row(
 
     def picky(engine: Engine, texts: Any, tasks: Any) -> Any:
         if "hm" in texts:
-            raise BundleError("tokenizer.json fails on a text")
+            raise TextError("tokenizer.json fails on a text")
         return encode(engine, texts, tasks)
 
     def here(job: Job, assignments: Any, workers: int) -> Any:
@@ -307,7 +310,7 @@ def test_an_input_that_vanishes_is_told(bundle_folder: Path, tmp_path: Path) -> 
         path.unlink()
         yield from make_parts(*arguments)
 
-    with pytest.raises(EdgetuneError, match=r"rows.parquet cannot be read as Parquet \(.*No such file"):
+    with pytest.raises(EdgetuneError, match=r"rows.parquet cannot be read \(No such file"):
         score(settings(bundle_folder), [path], tmp_path / "out", after_it_went, 1)
 
 
@@ -371,7 +374,7 @@ def test_settings_that_cannot_be(
 def test_a_column_that_is_taken(bundle_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("text,colour_label\na,b\n")
-    with pytest.raises(DataError, match="colour_label are to be added, and are there already"):
+    with pytest.raises(DataError, match="colour_label, which this run would add: rename"):
         score(settings(bundle_folder), [path], tmp_path / "out", make_parts, 1)
 
 
@@ -426,3 +429,37 @@ def test_the_command_line(bundle_folder: Path, rows_file: Path, tmp_path: Path) 
         "errors": 0,
     }
     assert read(tmp_path / "out").num_rows == 40
+
+
+def test_the_output_of_a_run_is_scored_again(bundle_folder: Path, rows_file: Path, tmp_path: Path) -> None:
+    notes: list[str] = []
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    score(settings(bundle_folder, tasks=TASKS), [rows_file], first, make_parts, 1, shard_rows=20)
+    score(settings(bundle_folder), [first], second, make_parts, 1, note=notes.append)
+    assert notes == [
+        "columns of an earlier run are replaced: colour_label, colour_score, colour_status, edgetune_error"
+    ]
+    before, after = read(first), read(second)
+    assert sorted(after.column_names) == sorted(before.column_names)
+    assert after.select(sorted(after.column_names)).equals(before.select(sorted(after.column_names)))
+    # A column of the user's own is never replaced, whatever it is called.
+    pq.write_table(before.replace_schema_metadata({}), tmp_path / "mine.parquet")
+    with pytest.raises(DataError, match=r"have the columns colour_label, .* rename"):
+        score(settings(bundle_folder), [tmp_path / "mine.parquet"], third, make_parts, 1)
+
+
+@pytest.mark.parametrize("name", ["rows.csv.gz", "rows.json", "rows.tsv"])
+def test_files_of_every_form_are_scored(bundle_folder: Path, tmp_path: Path, name: str) -> None:
+    content = {
+        "rows.csv.gz": gzip.compress(("id,text\n" + "".join(f"{row['id']},{row['text']}\n" for row in ROWS)).encode()),
+        "rows.json": json.dumps(ROWS).encode("utf-16"),
+        "rows.tsv": ("id\ttext\r\n" + "".join(f"{row['id']}\t{row['text']}\r\n" for row in ROWS)).encode(),
+    }
+    (tmp_path / name).write_bytes(content[name])
+    summary = score(settings(bundle_folder), [tmp_path / name], tmp_path / "out", make_parts, 2, shard_rows=7)
+    assert (summary.rows, summary.parts, summary.errors) == (40, 6, 0)
+    found = read(tmp_path / "out")
+    assert [int(one) for one in found["id"].to_pylist()] == [row["id"] for row in ROWS]
+    with Engine(bundle_folder) as engine:
+        wanted = [result.label for result in engine.classify([str(row["text"]) for row in ROWS], "colour")]
+    assert found["colour_label"].to_pylist() == wanted

@@ -26,13 +26,13 @@ from transformers import (
 )
 
 from edgetune import handwritten, prompts
+from edgetune.data.labelled import LabelledText
 from edgetune.peft_adapters import Adapter, export_adapter, import_task
 from edgetune.training import TaskData, TrainingOptions, train
 from edgetune_export import Backbone, export_bundle, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import Engine, Task, contract
 from edgetune_runtime.errors import DataError, TaskError
-from edgetune_runtime.rows import LabelledText
 from edgetune_runtime.text import TextEncoder
 
 LENGTH, LABELS, MAX_LENGTH = 5, 3, 40

@@ -12,13 +12,13 @@ import torch
 from conftest import LanguageModelFolder
 
 from edgetune import prompts
+from edgetune.data.labelled import LabelledText
 from edgetune.prompts import INITS, METHODS, SoftPrompt
 from edgetune.training import TaskData, TrainingOptions, train
 from edgetune_export import Backbone, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import Task, contract
 from edgetune_runtime.errors import DataError, TaskError
-from edgetune_runtime.rows import LabelledText
 
 ROWS = [
     LabelledText(f"the {thing} {state}", label)

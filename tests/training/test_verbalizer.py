@@ -13,6 +13,7 @@ from conftest import TEXTS, LanguageModelFolder
 from transformers import AutoTokenizer
 
 from edgetune import verbalizer
+from edgetune.data.labelled import LabelledText
 from edgetune.handwritten import calibrated, create_task
 from edgetune.training import TaskData, TrainingOptions, train
 from edgetune_export import load_backbone
@@ -21,7 +22,6 @@ from edgetune_export.parity import torch_logits
 from edgetune_runtime import contract
 from edgetune_runtime.engine import probabilities
 from edgetune_runtime.errors import BackboneError, DataError, TaskError
-from edgetune_runtime.rows import LabelledText
 
 WORDS = {"good": ["great", "wellness"], "bad": ["broken"]}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 from pathlib import Path
@@ -13,18 +14,26 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading import read_shards
 
-from edgetune.scoring.shards import Rows
-from edgetune.scoring.sources import find_files, format_of, scan
+from edgetune.data.sources import find
+from edgetune.data.text_files import Reading
+from edgetune.scoring import inputs
+from edgetune.scoring.shards import Shard
 from edgetune_runtime.errors import DataError
 
 
-def read_all(paths: list[Path], shard_rows: int = 3) -> tuple[pa.Table, list[str | None], list[str | None]]:
+def scan(paths: list[Path], shard_rows: int, reading: Reading = Reading()) -> tuple[pa.Schema, list[Shard]]:  # noqa: B008
+    return inputs.scan(find(paths), reading, shard_rows, lambda number: None, lambda note: None)
+
+
+def read_all(
+    paths: list[Path],
+    shard_rows: int = 3,
+    reading: Reading = Reading(),  # noqa: B008
+) -> tuple[pa.Table, list[str | None], list[str | None]]:
     """All rows of files, read shard by shard: the columns, the texts, and the problems."""
-    columns, cut = scan(paths, shard_rows, lambda number: None)
-    found: list[Rows] = [rows for one in cut for rows in format_of(one.path).read(one, columns, "text")]
-    assert sum(one.rows for one in cut) == sum(rows.table.num_rows for rows in found)
-    assert all(one.rows <= shard_rows for one in cut)
+    columns, found = read_shards(paths, shard_rows, reading=reading)
     texts = [text for rows in found for text in rows.texts]
     problems = [rows.problems.get(place) for rows in found for place in range(rows.table.num_rows)]
     return pa.Table.from_batches([rows.table for rows in found], columns), texts, problems
@@ -59,9 +68,8 @@ def test_shards_together_are_the_file(tmp_path: Path, ending: str, shard_rows: i
 
 def test_numbers_of_rows_are_those_of_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.csv", 'text,n\n"two\nlines",1\n\nb,2\nc,3\n')
-    columns, cut = scan([path], 2, lambda number: None)
-    numbers = [number for one in cut for rows in format_of(path).read(one, columns, "text") for number in rows.numbers]
-    assert numbers == [2, 5, 6]
+    _, found = read_shards([path], 2)
+    assert [number for rows in found for number in rows.numbers] == [2, 5, 6]
 
 
 @pytest.mark.parametrize(
@@ -90,18 +98,22 @@ def test_a_jsonl_column_keeps_each_value(tmp_path: Path, values: list[Any], kind
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (b"{", "not a line of JSON"),
-        (b"[1]", "list where a JSON object"),
+        (b"{", "not JSON"),
+        (b"[1]", "list came where a JSON object"),
         (b'{"text": null}', "null"),
         (b"{}", "null"),
-        (b'{"text": 5}', "5 where a text"),
-        (b'{"text": {"a": 1}}', '{"a": 1} where a text'),
-        (b'{"text": NaN}', "NaN is not JSON"),
+        (b'{"text": 5}', "'text' is 5: expected a string"),
+        (b'{"text": {"a": 1}}', "'text' is {\"a\": 1}: expected a string"),
+        (b'{"text": NaN}', "'text' is NaN: expected a string"),
         (b'{"text": "\\ud800"}', "half of a surrogate pair"),
-        (b'{"text": "\xff"}', "not a line of JSON"),
+        (b'{"text": "c", "n": "\\ud800"}', "'n' has half of a surrogate pair"),
+        (b'{"text": "c", "n": ["\\ud800"]}', "'n' has half of a surrogate pair"),
+        (b'{"text": "c", "\\ud800": 1}', "name of a column has half of a surrogate pair"),
+        (b'{"text": "c", "n": 1, "n": 2}', "'n' comes more than once"),
+        (b'{"text": "\xff"}', "'text' is not UTF-8 text"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"text": "a", "n": ' + b"[" * 100 + b"]" * 100 + b"}", "nested too deeply"),
-        (b'{"text": ' + b"9" * 5000 + b"}", "not a line of JSON"),
+        (b'{"text": ' + b"9" * 5000 + b"}", "not JSON"),
     ],
 )
 def test_a_bad_line_of_json_costs_that_line_only(tmp_path: Path, line: bytes, problem: str) -> None:
@@ -117,10 +129,10 @@ def test_a_bad_line_of_json_costs_that_line_only(tmp_path: Path, line: bytes, pr
     [
         (b"a,b,c", "a", "3 fields where the header has 2"),
         (b"a", "a", "1 fields where the header has 2"),
-        (b"\xff\xfe,b", "��", "not UTF-8"),
-        (b"a,\xff", "a", "not UTF-8"),
-        (b"a\rb,2", None, "not sound CSV"),
-        (b"a\rb", None, "not sound CSV"),
+        (b"\xff\xfe,b", "��", "'text' is not UTF-8"),
+        (b"a,\xff", "a", "'n' is not UTF-8"),
+        (b'"a"b,2', None, "a quote closes inside a field: double"),
+        (b'"a,2', None, "a quote opens here and never closes"),
     ],
 )
 def test_a_bad_line_of_csv_costs_that_line_only(tmp_path: Path, line: bytes, text: str | None, problem: str) -> None:
@@ -138,8 +150,8 @@ def test_strings_of_parquet_that_are_none_cost_their_rows_only(tmp_path: Path) -
     assert texts == ["a", None, None, "d"]
     assert [problem and problem.split(" (")[0] for problem in problems] == [
         None,
-        "not UTF-8 text",
-        "no text: null",
+        "'text' is not UTF-8 text",
+        "'text' is null: expected a string",
         None,
     ]
 
@@ -177,27 +189,27 @@ def test_columns_of_several_jsonl_files_are_put_together(tmp_path: Path) -> None
 
 
 def test_a_shard_is_small_where_rows_are_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("line_files", "parquet_files"):
+    for module in ("text_shards", "parquet_shards"):
         monkeypatch.setattr(f"edgetune.scoring.{module}.SHARD_BYTES", 5_000)
     texts = ["x" * 1_900 for _ in range(9)]
     path = write(tmp_path / "rows.jsonl", lines(*({"text": text} for text in texts)))
-    assert [one.rows for one in scan([path], 1000, lambda number: None)[1]] == [3, 3, 3]
+    assert [one.rows for one in scan([path], 1000)[1]] == [3, 3, 3]
     table = pa.table({"text": [f"{place:06d}" * 300 for place in range(9)]})
     pq.write_table(table, tmp_path / "rows.parquet", use_dictionary=False)
-    assert max(one.rows for one in scan([tmp_path / "rows.parquet"], 1000, lambda number: None)[1]) <= 3
+    assert max(one.rows for one in scan([tmp_path / "rows.parquet"], 1000)[1]) <= 3
 
 
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("a.txt", "x", "expected one of .parquet, .csv, .jsonl"),
+        ("a.txt", "x", "expected one of .parquet, .pq, .csv"),
         ("a.parquet", "no Parquet", "cannot be read as Parquet"),
         ("a.csv", "", "empty"),
-        ("a.csv", "text,text\n1,2\n", "each once"),
-        ("a.csv", "text,\n1,2\n", "each once"),
         ("missing.jsonl", None, "there is no such file"),
         ("missing.parquet", None, "there is no such file"),
-        ("a.csv", "te\rxt,n\n1,2\n", "line 1: not sound CSV"),
+        ("a.csv", 'text,"n\n1,2\n', "line 1: a quote opens here and never closes"),
+        ("a.csv", b"text,\xff\n1,2\n", "line 1: not UTF-8 text"),
+        ("a.json", '{"train": [{"text": "a"}], "test": []}', "has the splits train, test"),
         ("a.jsonl", lines(*({f"column{place}": 1} for place in range(3000))), "at most 2,000"),
     ],
 )
@@ -205,43 +217,138 @@ def test_files_that_cannot_be_used(tmp_path: Path, name: str, content: str | Non
     if content is not None:
         write(tmp_path / name, content)
     with pytest.raises(DataError, match=told):
-        scan(find_files([tmp_path / name]), 10, lambda number: None)
+        scan([tmp_path / name], 10)
 
 
 def test_a_line_without_end_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgetune.scoring.line_files.SHARD_BYTES", 1_000)
+    monkeypatch.setattr("edgetune.data.lines.MOST_LINE_BYTES", 1_000)
     with pytest.raises(DataError, match="line 2: more than 1,000 bytes"):
-        scan([write(tmp_path / "a.jsonl", lines({"text": "a"}, {"text": "b" * 2_000}))], 10, lambda number: None)
+        scan([write(tmp_path / "a.jsonl", lines({"text": "a"}, {"text": "b" * 2_000}))], 10)
 
 
-def test_files_with_other_columns_are_refused(tmp_path: Path) -> None:
-    one, two = write(tmp_path / "1.csv", "text,a\n1,2\n"), write(tmp_path / "2.csv", "text,b\n1,2\n")
-    with pytest.raises(DataError, match="columns text, b, and"):
-        scan([one, two], 10, lambda number: None)
-    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "1.parquet")
-    pq.write_table(pa.table({"text": ["a"], "n": [1]}), tmp_path / "2.parquet")
-    with pytest.raises(DataError, match=r"other columns than .*n: int64"):
-        scan([tmp_path / "1.parquet", tmp_path / "2.parquet"], 10, lambda number: None)
+def test_columns_of_several_files_are_put_together(tmp_path: Path) -> None:
+    write(tmp_path / "1.csv", "text,a\n1,2\n")
+    write(tmp_path / "2.csv", "b;text\n3;4\n")
+    table, _, _ = read_all([tmp_path])
+    assert table.to_pylist() == [{"text": "1", "a": "2", "b": None}, {"text": "4", "a": None, "b": "3"}]
+
+
+def parquet(path: Path, **columns: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "kind"),
+    [
+        (pa.array([1, 2**53]), pa.array([0.5]), pa.float64()),
+        (pa.array([1], pa.int8()), pa.array([2**40]), pa.int64()),
+        (pa.array([0.1], pa.float32()), pa.array([0.1, float("nan")]), pa.float64()),
+        (pa.array([None], pa.null()), pa.array(["x"]), pa.string()),
+        (pa.array(["x"]), pa.array(["y"], pa.large_string()), pa.large_string()),
+        (pa.array(["x"]).dictionary_encode(), pa.array(["y"]), pa.string()),
+        (pa.array([5], pa.uint64()), pa.array([-1]), pa.int64()),
+        (pa.array([1], pa.timestamp("ms")), pa.array([1], pa.timestamp("us")), pa.timestamp("us")),
+    ],
+)
+def test_types_of_parquet_files_are_united(tmp_path: Path, one: pa.Array, two: pa.Array, kind: pa.DataType) -> None:
+    parquet(tmp_path / "1.parquet", text=["a"] * len(one), n=one)
+    parquet(tmp_path / "2.parquet", n=two, text=["b"] * len(two), more=[1] * len(two))
+    table, texts, _ = read_all([tmp_path])
+    assert texts == ["a"] * len(one) + ["b"] * len(two)
+    assert table.schema.field("n").type == kind
+    assert repr(table["n"].to_pylist()) == repr(one.cast(kind).to_pylist() + two.cast(kind).to_pylist())
+    assert table["more"].to_pylist() == [None] * len(one) + [1] * len(two)
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (pa.array([2**53 + 1]), pa.array([0.5])),
+        (pa.array([2**63], pa.uint64()), pa.array([-1])),
+        (pa.array([1]), pa.array(["1"])),
+        (pa.array([True]), pa.array([1])),
+    ],
+)
+def test_types_that_would_lose_a_value_are_refused(tmp_path: Path, one: pa.Array, two: pa.Array) -> None:
+    parquet(tmp_path / "1.parquet", text=["a"], n=one)
+    parquet(tmp_path / "2.parquet", text=["b"], n=two)
+    with pytest.raises(DataError, match=r"\.parquet does not go with .*1\.parquet \(.*n.*one after the other"):
+        scan([tmp_path], 10)
+
+
+def test_folders_of_partitions_are_columns(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for place, folder in enumerate(("lang=de/day=01", "lang=a%2Fb/day=__HIVE_DEFAULT_PARTITION__", "lang=en")):
+        parquet(data / folder / "part.parquet", text=[str(place)])
+    table, _, _ = read_all([data])
+    rows = {row["text"]: (row["lang"], row["day"]) for row in table.to_pylist()}
+    assert rows == {"0": ("de", "01"), "1": ("a/b", None), "2": ("en", None)}
+    assert table.schema.field("day").type == pa.string()
+    for file in data.rglob("*.parquet"):
+        write(file.with_suffix(".jsonl"), lines({"text": pq.read_table(file, partitioning=None)["text"][0].as_py()}))
+        file.unlink()
+    assert {row["text"]: (row["lang"], row["day"]) for row in read_all([data])[0].to_pylist()} == rows
+
+
+def test_a_column_of_the_file_stands_before_one_of_its_path(tmp_path: Path) -> None:
+    parquet(tmp_path / "lang=de" / "a.parquet", text=["a"], lang=["de-AT"])
+    assert read_all([tmp_path])[0].to_pylist() == [{"text": "a", "lang": "de-AT"}]
+
+
+def test_columns_without_a_name_or_with_one_twice(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", ",text,n,n,\n1,a,2,3,4\n")
+    names = ["Unnamed: 0", "text", "n", "n.1", "Unnamed: 4"]
+    assert read_all([tmp_path / "a.csv"])[0].to_pylist() == [dict(zip(names, "1a234", strict=True))]
+    columns = [pa.array([text]) for text in "1a234"]
+    pq.write_table(pa.Table.from_arrays(columns, ["", "text", "n", "n", ""]), tmp_path / "a.parquet")
+    assert read_all([tmp_path / "a.parquet"])[0].to_pylist() == [dict(zip(names, "1a234", strict=True))]
+
+
+@pytest.mark.parametrize("ending", [".csv.gz", ".jsonl.gz", ".json", ".csv"])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_what_can_only_be_read_onwards_is_read_in_any_order(tmp_path: Path, ending: str, backwards: bool) -> None:
+    texts = [f"text {place}\nß" for place in range(20)]
+    rows = [{"text": text} for text in texts]
+    out = io.StringIO(newline="")
+    csv.writer(out).writerows([["text"], *([text] for text in texts)])
+    content = {".csv": out.getvalue(), ".jsonl": lines(*rows), ".json": json.dumps(rows, indent=2)}
+    data = content["." + ending.split(".")[1]].encode("utf-16" if ending == ".csv" else "utf-8")
+    path = write(tmp_path / f"a{ending}", gzip.compress(data) if ending.endswith(".gz") else data)
+    columns, cut = scan([path], 3)
+    reader = inputs.reader(cut[0], columns, "text")
+    order = cut[::-1] if backwards else cut
+    found = {shard.first: [text for rows in reader.read(shard) for text in rows.texts] for shard in order}
+    reader.close()
+    assert [text for first in sorted(found) for text in found[first]] == texts
+
+
+def test_a_file_is_read_in_the_encoding_that_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "text\n£5\n".encode("cp1252"))
+    assert read_all([path])[1] == [None]
+    assert read_all([path], reading=Reading(encoding="cp1252"))[1] == ["£5"]
 
 
 def test_a_folder_is_its_files_in_order(tmp_path: Path) -> None:
     for name in ("b.jsonl", "a/c.jsonl", "_manifest.jsonl", ".hidden.jsonl", "_x/d.jsonl", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write(tmp_path / name, lines({"text": name}))
-    assert find_files([tmp_path]) == [tmp_path / "a/c.jsonl", tmp_path / "b.jsonl"]
+    assert [source.path for source in find([tmp_path])] == [tmp_path / "a/c.jsonl", tmp_path / "b.jsonl"]
 
 
 @pytest.mark.parametrize(("names", "told"), [(["a.csv", "b.jsonl"], "several formats"), (["a.csv", "a.csv"], "twice")])
 def test_inputs_that_do_not_go_together(tmp_path: Path, names: list[str], told: str) -> None:
     with pytest.raises(DataError, match=told):
-        find_files([write(tmp_path / name, "text\n") for name in names])
+        find([write(tmp_path / name, "text\n") for name in names])
 
 
-def test_packed_files_of_a_folder_are_not_passed_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["b.csv.zip", "b.xlsx", "b.arrow", "b.parquet.gz"])
+def test_data_of_a_folder_that_is_not_read_is_not_passed_over(tmp_path: Path, name: str) -> None:
     write(tmp_path / "a.csv", "text\nx\n")
-    write(tmp_path / "b.csv.gz", "")
-    with pytest.raises(DataError, match=r"b\.csv\.gz is packed"):
-        find_files([tmp_path])
+    write(tmp_path / name, "")
+    with pytest.raises(DataError, match=f"{name} is not read: unpack it, save it"):
+        find([tmp_path])
 
 
 def test_links_of_a_folder_are_followed(tmp_path: Path) -> None:
@@ -249,10 +356,10 @@ def test_links_of_a_folder_are_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     write(tmp_path / "elsewhere" / "a.csv", "text\nx\n")
     (tmp_path / "data" / "more").symlink_to(tmp_path / "elsewhere")
-    assert find_files([tmp_path / "data"]) == [tmp_path / "data" / "more" / "a.csv"]
+    assert [source.path for source in find([tmp_path / "data"])] == [tmp_path / "data" / "more" / "a.csv"]
     (tmp_path / "data" / "gone.csv").symlink_to(tmp_path / "nothing.csv")
     with pytest.raises(DataError, match=r"gone\.csv cannot be read"):
-        find_files([tmp_path / "data"])
+        find([tmp_path / "data"])
 
 
 def test_nesting_up_to_a_hundred_is_kept(tmp_path: Path) -> None:
@@ -263,14 +370,14 @@ def test_nesting_up_to_a_hundred_is_kept(tmp_path: Path) -> None:
 def test_a_part_of_a_row_group_that_is_read_late(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"text": [f"t{place}" for place in range(1000)]}), path, row_group_size=700)
-    columns, cut = scan([path], 300, lambda number: None)
-    texts = [text for rows in format_of(path).read(cut[2], columns, "text") for text in rows.texts]
+    columns, cut = scan([path], 300)
+    texts = [text for rows in inputs.reader(cut[2], columns, "text").read(cut[2]) for text in rows.texts]
     assert texts == [f"t{place}" for place in range(600, 900)]
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nothing to score"):
-        find_files([tmp_path])
+    with pytest.raises(DataError, match="has no data"):
+        find([tmp_path])
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet"])
@@ -284,10 +391,10 @@ def test_a_file_that_changed_since_the_scan_is_refused(tmp_path: Path, ending: s
             write(path, f"text\n{text}\n" if ending == ".csv" else lines({"text": text}))
 
     fill("a")
-    columns, (one,) = scan([path], 10, lambda number: None)
+    columns, (one,) = scan([path], 10)
     fill("b")
     with pytest.raises(DataError, match="changed while it was scored"):
-        list(format_of(path).read(one, columns, "text"))
+        list(inputs.reader(one, columns, "text").read(one))
 
 
 json_values = st.recursive(
@@ -300,7 +407,7 @@ json_values = st.recursive(
 @given(st.lists(st.dictionaries(st.sampled_from(["text", "a", "b"]), json_values), min_size=1, max_size=12))
 def test_any_json_comes_back(tmp_path_factory: pytest.TempPathFactory, records: list[dict[str, Any]]) -> None:
     path = write(tmp_path_factory.mktemp("any") / "rows.jsonl", "".join(json.dumps(one) + "\n" for one in records))
-    columns, _ = scan([path], 3, lambda number: None)
+    columns, _ = scan([path], 3)
     if not columns.names:
         return
     table, texts, problems = read_all([path])

@@ -1,18 +1,16 @@
-"""Data for training: splits, labels, and where data can come from."""
+"""Data for training: development data held out, and labels."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetune.data import label_set, read_data, split_dev
+from edgetune.data.labelled import LabelledText
+from edgetune.data.splits import label_set, split_dev
 from edgetune_runtime.errors import DataError
-from edgetune_runtime.rows import LabelledText
 
 ROWS = [LabelledText(f"text {place}", "ab"[place % 2]) for place in range(40)]
 
@@ -38,22 +36,3 @@ def test_a_split_is_a_tenth_of_each_label() -> None:
 
 def test_labels_are_sorted() -> None:
     assert label_set(ROWS[::-1], ROWS) == ("a", "b")
-
-
-def test_a_file_is_read_by_its_suffix(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps({"text": row.text, "label": row.label}) + "\n" for row in ROWS))
-    assert read_data(str(path)) == ROWS
-
-
-def test_a_data_set_folder_is_read_with_its_split(tmp_path: Path) -> None:
-    pytest.importorskip("datasets")
-    for split in ("train", "test"):
-        (tmp_path / f"{split}.jsonl").write_text(json.dumps({"text": split, "label": 3}) + "\n")
-    assert read_data(f"{tmp_path}:test") == [LabelledText("test", "3")]
-
-
-@pytest.mark.parametrize("source", ["missing.jsonl", "missing.csv", "no_such_thing"])
-def test_data_that_is_not_there_is_named(source: str) -> None:
-    with pytest.raises(DataError, match=source):
-        read_data(source)

@@ -1,0 +1,158 @@
+"""Text with separators: CSV, TSV and their kin.
+
+The `csv` module parses. A stray quote costs the line that it is on, not those behind it.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from itertools import islice
+
+from edgetune.data.lines import MOST_LINE_BYTES, Lines
+from edgetune.data.records import Record, unique_names
+from edgetune_runtime.errors import DataError
+from edgetune_runtime.text import is_unicode
+
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+MOST_LINES = 10_000
+"""Lines that a row may have. If a quote does not close within them, it is taken for a stray one."""
+
+MANY_LINES = 20
+"""Lines of a row from which on a quote may be missing somewhere."""
+
+_SNIFFED_ROWS = 50
+_DELIMITER_LINE = re.compile(r'"?sep=(.)"?[\r\n]*')
+# A line end inside a line belongs to a field. The csv module takes it for the row's end, so it is hidden from it: as
+# halves of surrogate pairs that decoding never gives.
+_HIDDEN = {ord("\r"): "\udc0d", ord("\n"): "\udc0a"}
+_SHOWN = {0xDC0D: "\r", 0xDC0A: "\n"}
+
+
+def sniff_delimiter(head: str, newline: str, usual: str) -> str:
+    """The separator with which the first rows have as many fields as the header.
+
+    Args:
+        head: the beginning of the file.
+        newline: what ends a line.
+        usual: the separator that files of this name have. It stays unless another fits better.
+    """
+    told = _DELIMITER_LINE.match(head)
+    if told:
+        return told[1]
+    *lines, rest = head.split(newline)
+    whole = [_hide(line + newline) for line in lines] or [rest]
+
+    def fit(delimiter: str) -> tuple[bool, float, bool]:
+        try:
+            rows = list(islice(csv.reader(whole, delimiter=delimiter), _SNIFFED_ROWS))
+        except csv.Error:
+            rows = []
+        header, *others = [len(row) for row in rows if row] or [0]
+        alike = sum(width == header for width in others) / max(1, len(others))
+        return header > 1, alike, delimiter == usual
+
+    best = max(DELIMITERS, key=fit)
+    return best if fit(best)[0] else usual
+
+
+class CsvRecords:
+    """The rows of a CSV file behind its header, which is read at once.
+
+    Args:
+        lines: of the file, at its beginning.
+        delimiter: what separates fields.
+
+    Attributes:
+        columns: names of the columns, each once; see `unique_names`.
+        repeated: names that the header has more than once.
+        longest: of the rows of many lines, how many the longest has, and the line that it begins on; else zeros.
+
+    Raises:
+        DataError: there is no header, or it cannot be read.
+    """
+
+    def __init__(self, lines: Lines, delimiter: str) -> None:
+        csv.field_size_limit(MOST_LINE_BYTES)
+        self._lines = lines
+        self._delimiter = delimiter
+        self.longest = (0, 0)
+        if _DELIMITER_LINE.fullmatch(lines.text() or ""):
+            lines.take()  # Excel's own line, which is no header
+        found = next(self._rows(lines), None)
+        if found is None:
+            raise DataError(f"{lines.path} is empty: expected a header and one row a line")
+        number, names, problem = found
+        if problem is not None or not is_unicode("".join(names)):
+            reason = problem or "not UTF-8 text: name the file's encoding with --encoding, such as cp1252"
+            raise DataError(f"{lines.path}, line {number}: {reason}; expected a header, and one row a line")
+        self.columns = unique_names(names)
+        self.repeated = frozenset(name for name in names if names.count(name) > 1)
+
+    def read(self, lines: Lines) -> Iterator[Record]:
+        """The rows of lines that stand anywhere behind the header; a blank line is no row."""
+        width = len(self.columns)
+        for number, fields, problem in self._rows(lines):
+            if problem is None and len(fields) != width:
+                problem = f"{len(fields)} fields where the header has {width}"
+            yield Record(number, dict(zip(self.columns, fields, strict=False)), problem)
+
+    def _rows(self, lines: Lines) -> Iterator[tuple[int, list[str], str | None]]:
+        feed = _Feed(lines)
+        reader = csv.reader(feed, delimiter=self._delimiter, strict=True)
+        while True:
+            feed.taken, feed.hid = 0, False
+            try:
+                fields = next(reader, None)
+            except csv.Error as error:
+                # What stands behind the first line may be sound rows: only that line is lost.
+                number, read = lines.number + 1, feed.taken
+                lines.take()
+                yield number, [], _problem(str(error), number, read)
+                continue
+            if fields is None:
+                return
+            number = lines.number + 1
+            lines.take(feed.taken)
+            if feed.taken >= MANY_LINES and feed.taken > self.longest[0]:
+                self.longest = (feed.taken, number)
+            if fields:
+                yield number, [one.translate(_SHOWN) for one in fields] if feed.hid else fields, None
+
+
+class _Feed:
+    """Lines for `csv.reader`, which are not taken yet."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        self.taken = 0
+        self.hid = False
+
+    def __iter__(self) -> _Feed:
+        return self
+
+    def __next__(self) -> str:
+        line = self._lines.text(self.taken) if self.taken < MOST_LINES else None
+        if line is None:
+            raise StopIteration
+        self.taken += 1
+        shown = _hide(line)
+        self.hid |= shown is not line
+        return shown
+
+
+def _hide(line: str) -> str:
+    body = line.rstrip("\r\n")
+    if "\r" in body or "\n" in body:
+        return body.translate(_HIDDEN) + line[len(body) :]
+    return line
+
+
+def _problem(error: str, number: int, read: int) -> str:
+    if error == "unexpected end of data":
+        return "a quote opens here and never closes"
+    where = f" (up to line {number + read - 1})" if read > 1 else ""
+    if "expected after" in error:
+        return f"a quote closes inside a field{where}: double the quotes that belong to a text"
+    return f"not sound CSV ({error}){where}"

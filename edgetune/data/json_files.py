@@ -1,0 +1,245 @@
+"""JSON: one object a line, an array of objects, or columns as pandas writes them. The `json` module parses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO, Any
+
+from edgetune.data.lines import MOST_LINE_BYTES, LineFile, Lines, readable
+from edgetune.data.records import Record
+from edgetune_runtime.errors import DataError
+
+_DEEPEST = 100
+_CHUNK_CHARACTERS = 1 << 16
+
+
+class Repeated(dict[str, Any]):
+    """An object some of whose keys came more than once: those in `repeated`."""
+
+    repeated: frozenset[str]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    names = [name for name, _ in pairs]
+    marked = Repeated(found)
+    marked.repeated = frozenset(name for name in found if names.count(name) > 1)
+    return marked
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def json_value(text: str) -> Any:
+    """Read one JSON value, nested at most a hundred deep. NaN and infinities are numbers, as writers spell them.
+
+    Raises:
+        ValueError: it is none; the message says why.
+    """
+    try:
+        value = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at character {error.pos + 1}") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    # Where recursion ends depends on who calls; a row should be good or bad wherever it is read.
+    if text.count("[") + text.count("{") > _DEEPEST and _depth(value) > _DEEPEST:
+        raise ValueError("it is nested too deeply")
+    return value
+
+
+def _depth(value: Any) -> int:
+    """How deeply lists and objects are nested."""
+    depth, level = 0, [value]
+    while level := [one for one in level if isinstance(one, list | dict)]:
+        depth += 1
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    return depth
+
+
+def json_record(text: str, number: int) -> Record:
+    """The record of one JSON object."""
+    try:
+        value = json_value(text)
+    except ValueError as error:
+        return Record(number, problem=f"not JSON ({error})")
+    if not isinstance(value, dict):
+        return Record(number, problem=f"{type(value).__name__} came where a JSON object was expected")
+    return Record(number, value)
+
+
+def read_lines(lines: Lines) -> Iterator[Record]:
+    """The rows of lines with an object each; a blank line is no row."""
+    for line in _not_blank(lines):
+        yield json_record(line, lines.number)
+
+
+def is_json(text: str) -> bool:
+    """Whether lines of JSON begin so, or an array of objects; a text may begin with a bracket."""
+    beginning = text.lstrip()
+    return beginning.startswith("{") or (beginning.startswith("[") and beginning[1:].lstrip().startswith("{"))
+
+
+def is_document(head: str, lines: Lines, by_lines: bool) -> bool:
+    """Whether a file is one JSON value, and not one a line.
+
+    Args:
+        head: its beginning.
+        lines: its lines, from the first.
+        by_lines: whether its name says that it has one object a line.
+    """
+    beginning = head.lstrip()
+    if beginning.startswith("["):
+        first, *others = (line for line in beginning.split("\n") if line.strip())
+        return not others or not any(isinstance(_or_none(line), list | dict) for line in (first, others[0]))
+    if by_lines or not beginning.startswith("{"):
+        return False
+    found = list(islice(_not_blank(lines), 2))
+    return len(found) == 1 or not any(isinstance(_or_none(line), dict) for line in found)
+
+
+def _not_blank(lines: Lines) -> Iterator[str]:
+    while (line := lines.text()) is not None:
+        lines.take()
+        if line.strip():
+            yield line
+
+
+def _or_none(text: str) -> Any:
+    try:
+        return json_value(text)
+    except ValueError:
+        return None
+
+
+class Document(LineFile):
+    """The rows of one JSON value, as lines of JSON: the elements of an array, or rows made of columns.
+
+    An array is read element by element, so that it may be larger than the memory.
+
+    Args:
+        path: the file, named in errors.
+        file: its text.
+        split: which of the file's splits, if it has several.
+    """
+
+    def __init__(self, path: Path, file: IO[str], split: str = "") -> None:
+        self._path = path
+        self._file = file
+        self._split = split
+        self._lines = self._rows()
+
+    def readline(self, size: int, /) -> bytes:
+        """The next row as a line of UTF-8."""
+        line = next(self._lines, None)
+        return b"" if line is None else line.encode("utf-8", "surrogateescape")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _rows(self) -> Iterator[str]:
+        with readable(self._path):
+            buffer = self._file.read(_CHUNK_CHARACTERS).removeprefix("\ufeff")
+            if not buffer.lstrip().startswith("["):
+                yield from self._whole(buffer + self._file.read())
+                return
+            if self._split:
+                raise DataError(f"{self._path} is one array and has no split '{self._split}': leave the split out")
+            yield from self._elements(buffer)
+
+    def _elements(self, buffer: str) -> Iterator[str]:
+        decoder = json.JSONDecoder()
+        place, count = buffer.index("[") + 1, 0
+        while True:
+            place = _behind_space(buffer, place)
+            reason, end = "the array does not end", place
+            if buffer[place : place + 1] != "]" or count:  # an empty array has no element
+                try:
+                    _, end = decoder.raw_decode(buffer, place)
+                except (ValueError, RecursionError) as error:
+                    reason, end = str(error), len(buffer)
+            after = _behind_space(buffer, end)
+            if after >= len(buffer):  # the element may go on behind what was read
+                more = "" if len(buffer) > MOST_LINE_BYTES else self._file.read(max(_CHUNK_CHARACTERS, len(buffer)))
+                if not more:
+                    raise DataError(f"{self._path}, row {count + 1}: not JSON ({reason}): expected an array of objects")
+                buffer, place = buffer[place:] + more, 0
+                continue
+            if end > place:
+                count += 1
+                # Inside a string a line end is spelled \n, so those that stand here are only space.
+                yield buffer[place:end].replace("\n", " ").replace("\r", " ") + "\n"
+            if buffer[after] == "]":
+                self._check_end(buffer[after + 1 :])
+                return
+            if buffer[after] != ",":
+                raise DataError(
+                    f"{self._path}, row {count}: not JSON ({buffer[after]!r} where ',' or ']' was expected): expected "
+                    f"an array of objects"
+                )
+            place = after + 1
+
+    def _check_end(self, rest: str) -> None:
+        while rest:
+            if rest.strip():
+                raise DataError(f"{self._path} goes on behind its array: expected one array, or one object a line")
+            rest = self._file.read(_CHUNK_CHARACTERS)
+
+    def _whole(self, text: str) -> Iterator[str]:
+        try:
+            value = json_value(text)
+        except ValueError as error:
+            raise DataError(
+                f"{self._path} is not JSON ({error}): expected one object a line, or an array of objects"
+            ) from error
+        return (json.dumps(row) + "\n" for row in self._records(value))
+
+    def _records(self, value: Any) -> Iterator[Any]:
+        """The rows of an object: as pandas writes them, or those of one of its splits."""
+        if not isinstance(value, dict) or not value:
+            return iter([value])
+        inner = list(value.values())
+        lists = all(isinstance(one, list) for one in inner)
+        data, names = value.get("data"), value.get("columns")
+        if isinstance(data, list) and ("schema" in value or isinstance(names, list)):  # orient="table", orient="split"
+            return iter(data) if names is None else (_row(names, row) for row in data)
+        if lists and (self._split or any(isinstance(row, list | dict) for row in chain.from_iterable(inner))):
+            if self._split not in value:
+                raise DataError(
+                    f"{self._path} has the splits {', '.join(value)}: name one, as {self._path}:{next(iter(value))}"
+                )
+            return iter(value[self._split])
+        if self._split:
+            raise DataError(f"{self._path} has no splits, so none called '{self._split}': leave the split out")
+        if lists and len({len(one) for one in inner}) == 1:
+            return (_row(list(value), row) for row in zip(*inner, strict=True))
+        if all(isinstance(one, dict) for one in inner):
+            return iter(_by_columns(value))
+        return iter([value])
+
+
+def _row(names: Sequence[Any], values: Any) -> Any:
+    """The object of a row that is written as a list; what is no such list stays as it is, and is refused as a row."""
+    if not isinstance(values, list | tuple) or len(values) != len(names):
+        return values
+    return dict(zip(map(str, names), values, strict=True))
+
+
+def _by_columns(value: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of an object of objects: rows by their numbers (orient="index"), else columns (pandas' default)."""
+    if all(name.isdecimal() for name in value):
+        return list(value.values())
+    index = dict.fromkeys(chain.from_iterable(value.values()))
+    return [{name: column[row] for name, column in value.items() if row in column} for row in index]
+
+
+def _behind_space(text: str, place: int) -> int:
+    while place < len(text) and text[place] in " \t\r\n":
+        place += 1
+    return place

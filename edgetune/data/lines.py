@@ -1,0 +1,293 @@
+"""The lines of a file as UTF-8, however the file is packed and encoded."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import hashlib
+import io
+import lzma
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol, cast
+
+from edgetune_runtime.errors import DataError, MissingPackageError
+
+MOST_LINE_BYTES = 64_000_000
+HEAD_BYTES = 1 << 18
+"""How much of a file is looked at to tell how it is to be read."""
+
+_UTF_8 = "utf-8"
+BOMS = {  # the longer ones first: UTF-32's begins with UTF-16's
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF8: _UTF_8,
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+_OTHER_FORMS = {
+    b"PAR1": "a Parquet file: name it .parquet",
+    b"PK\x03\x04": "a zip archive or an Excel workbook: unpack it, or save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook: save the sheet as CSV",
+    b"SQLite format 3\x00": "an SQLite database: export the table as CSV",
+    b"ORC": "an ORC file: save it as Parquet",
+    b"ARROW1": "an Arrow file: save it as Parquet",
+    b"version https://git-lfs": "a Git LFS pointer: run git lfs pull",
+}
+
+
+def _undecodable(error: UnicodeError) -> tuple[str, int]:
+    """Mark bytes that the encoding does not have with a byte that UTF-8 does not have: their row is then bad."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "\udcff", error.end
+
+
+codecs.register_error("edgetune.mark", _undecodable)
+
+
+def _open_zst(path: Path) -> IO[bytes]:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise MissingPackageError("pyarrow", "score") from error
+    return io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd"))
+
+
+@dataclass(frozen=True)
+class Packing:
+    """A way to pack a file: the bytes that such a file begins with, and how to open it."""
+
+    magic: bytes
+    open: Callable[[Path], Any]
+
+
+PACKINGS = {
+    ".gz": Packing(b"\x1f\x8b", gzip.open),
+    ".bz2": Packing(b"BZh", bz2.open),
+    ".xz": Packing(b"\xfd7zXZ\x00", lzma.open),
+    ".zst": Packing(b"\x28\xb5\x2f\xfd", _open_zst),
+}
+_DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError)
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How the bytes of a file become lines.
+
+    Attributes:
+        packing: one of `PACKINGS`; empty if the file is not packed.
+        encoding: the name of a codec.
+        newline: what ends a line: "\\n" (perhaps behind a "\\r"), or "\\r" alone.
+    """
+
+    packing: str = ""
+    encoding: str = _UTF_8
+    newline: str = "\n"
+
+    @property
+    def plain(self) -> bool:
+        """Whether the file's bytes are the lines, so that reading can begin anywhere."""
+        return self == Coding()
+
+
+def sniff(path: Path, encoding: str | None = None) -> tuple[Coding, str]:
+    """Tell how a file is coded, and read its beginning.
+
+    Args:
+        path: the file.
+        encoding: its encoding if the user named one. Otherwise a byte order mark decides; without one, zero bytes
+            tell UTF-16, and all else is UTF-8.
+
+    Raises:
+        DataError: the file cannot be read, or is of another form altogether.
+    """
+    with readable(path):
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+        packing = next((name for name, one in PACKINGS.items() if head.startswith(one.magic)), "")
+        if packing:
+            with PACKINGS[packing].open(path) as file:
+                head = file.read(HEAD_BYTES)
+    for magic, what in _OTHER_FORMS.items():
+        if head.startswith(magic):
+            raise DataError(f"{path} is {what}")
+    encoding = checked_encoding(encoding) if encoding else encoding_of(head)
+    text = codecs.getincrementaldecoder(encoding)("edgetune.mark").decode(head).removeprefix("\ufeff")
+    newline = "\r" if "\r" in text and "\n" not in text else "\n"
+    return Coding(packing, encoding, newline), text
+
+
+def encoding_of(head: bytes) -> str:
+    """The encoding of text that begins so: what its byte order mark says, UTF-16 by its zero bytes, else UTF-8."""
+    for mark, encoding in BOMS.items():
+        if head.startswith(mark):
+            return encoding
+    # The first two characters of data are ASCII, so that zeros tell (as in RFC 4627, section 3).
+    zeros = [byte == 0 for byte in head[:4]]
+    if zeros == [False, True, False, True]:
+        return "utf-16-le"
+    return "utf-16-be" if zeros == [True, False, True, False] else _UTF_8
+
+
+def checked_encoding(name: str) -> str:
+    """The codec of that name, as Python calls it.
+
+    Raises:
+        DataError: there is none for text.
+    """
+    try:
+        codec = codecs.lookup(name)
+        if not codec._is_text_encoding:  # base64 and its like
+            raise LookupError(name)
+    except LookupError as error:
+        raise DataError(
+            f"the encoding {name!r} is not known: expected a name such as utf-8, utf-16 or cp1252"
+        ) from error
+    return _UTF_8 if codec.name in ("utf-8", "utf-8-sig") else codec.name
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Around reading a file: what goes wrong is raised as a `DataError` that names it."""
+    try:
+        yield
+    except _DAMAGED as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError(f"{path} cannot be read ({reason}): check the path, or copy the file again") from error
+
+
+class LineFile(Protocol):
+    """What lines are read from."""
+
+    def readline(self, size: int, /) -> bytes:
+        """The next line with its end, as UTF-8; empty at the end. At most so many bytes."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class _Decoded:
+    """The lines of a packed or encoded file, as UTF-8."""
+
+    def __init__(self, file: IO[bytes], coding: Coding) -> None:
+        self._text = io.TextIOWrapper(file, coding.encoding, "edgetune.mark", newline=coding.newline)
+
+    def readline(self, size: int, /) -> bytes:
+        return self._text.readline(size).encode("utf-8", "surrogateescape")
+
+    def close(self) -> None:
+        self._text.close()
+
+
+def open_lines(path: Path, coding: Coding) -> LineFile:
+    """Open a file to be read line by line."""
+    file = open_binary(path, coding)
+    return file if coding.plain else _Decoded(file, coding)
+
+
+def open_binary(path: Path, coding: Coding) -> IO[bytes]:
+    """Open a file, unpacked."""
+    return PACKINGS[coding.packing].open(path) if coding.packing else path.open("rb")
+
+
+class Lines(AbstractContextManager["Lines"]):
+    """Lines that can be looked at before they are taken; what is taken is counted and hashed.
+
+    Args:
+        path: the file, named in errors.
+        open_file: opens it at its beginning.
+        plain: whether the opened file is the file itself, so that reading may begin anywhere in it.
+
+    Attributes:
+        position: where the next line begins, in bytes of UTF-8.
+        number: lines taken so far, counted from the beginning of the file.
+        sha256: of the bytes that were taken since `start` was last called.
+    """
+
+    def __init__(self, path: Path, open_file: Callable[[], LineFile], plain: bool) -> None:
+        self.path = path
+        self._open_file = open_file
+        self._plain = plain
+        self._ahead: deque[bytes] = deque()
+        self._stop: int | None = None
+        self._reopen()
+        self.sha256 = hashlib.sha256()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _reopen(self) -> None:
+        with readable(self.path):
+            self._file = self._open_file()
+        self._moved(0, 0)
+
+    def _moved(self, position: int, number: int) -> None:
+        self.position = self._read_to = position
+        self.number = number
+        self._ahead.clear()
+
+    def start(self, position: int | None = None, number: int = 0, stop: int | None = None) -> None:
+        """Begin to hash: here, or at the position of another line, whose number less one is told.
+
+        A file that is not plain is read on to there, or from its beginning if that lies behind.
+        """
+        if position is not None:
+            self._stop = None
+            if self._plain:
+                cast(IO[bytes], self._file).seek(position)
+                self._moved(position, number)
+            elif position < self.position:
+                self._reopen()
+            while self.position < position and self.peek() is not None:
+                self.take()
+            self._stop = stop
+        self.sha256 = hashlib.sha256()
+
+    def peek(self, ahead: int = 0) -> bytes | None:
+        """The line that is so many lines ahead; `None` behind the last.
+
+        Raises:
+            DataError: the file cannot be read, or has a line that is too long.
+        """
+        while len(self._ahead) <= ahead:
+            if self._stop is not None and self._read_to >= self._stop:
+                return None
+            with readable(self.path):
+                line = self._file.readline(MOST_LINE_BYTES)
+            if not line:
+                return None
+            if len(line) >= MOST_LINE_BYTES:
+                number = self.number + len(self._ahead) + 1
+                raise DataError(
+                    f"{self.path}, line {number}: more than {MOST_LINE_BYTES:,} bytes: expected one row a line"
+                )
+            self._ahead.append(line)
+            self._read_to += len(line)
+        return self._ahead[ahead]
+
+    def take(self, count: int = 1) -> None:
+        """Take lines that were looked at."""
+        for _ in range(count):
+            line = self._ahead.popleft()
+            self.sha256.update(line)
+            self.position += len(line)
+            self.number += 1
+
+    def text(self, ahead: int = 0) -> str | None:
+        """The line that is so many lines ahead; bytes that are not UTF-8 become halves of surrogate pairs."""
+        line = self.peek(ahead)
+        if line is None:
+            return None
+        if self.position == 0 and ahead == 0:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        return line.decode("utf-8", "surrogateescape")

@@ -1,0 +1,89 @@
+"""What every reader gives: records, each with its place and, if it cannot be used, the reason."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from edgetune_runtime.text import is_unicode
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of a file.
+
+    Attributes:
+        number: the line that it begins on, or its place in a file without lines; from 1.
+        values: column → value. Only the columns that are read need to make sense.
+        problem: why the row cannot be read, if it cannot.
+    """
+
+    number: int
+    values: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    problem: str | None = None
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Names of columns, each once, as pandas gives them: "Unnamed: 0" for one without, "a.1" for a second "a"."""
+    named = [name or f"Unnamed: {place}" for place, name in enumerate(names)]
+    taken, seen, unique = set(named), Counter[str](), []
+    for name in named:
+        one = name
+        while seen[name] and one in taken:
+            one = f"{name}.{seen[name]}"
+            seen[name] += one in taken
+        seen[name] += 1
+        taken.add(one)
+        unique.append(one)
+    return unique
+
+
+def value_of(values: Mapping[str, Any], column: str) -> Any:
+    """The value in a column of a record.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    if column not in values:
+        raise ValueError(f"there is no '{column}': expected one")
+    if column in getattr(values, "repeated", ()):
+        raise ValueError(f"'{column}' comes more than once: expected it once")
+    return values[column]
+
+
+def text_of(values: Mapping[str, Any], column: str) -> str:
+    """The text in a column of a record.
+
+    Raises:
+        ValueError: there is none; the message says what is there.
+    """
+    return as_text(value_of(values, column), column)
+
+
+def as_text(value: object, column: str) -> str:
+    """The value of a column as a text.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "surrogateescape")
+    if not isinstance(value, str):
+        raise ValueError(f"'{column}' is {json.dumps(value, default=str)[:60]}: expected a string")
+    if (problem := unicode_problem(value, column)) is not None:
+        raise ValueError(problem)
+    return value
+
+
+def unicode_problem(value: str, column: str) -> str | None:
+    """Why the value of a column is not whole characters; `None` if it is."""
+    if is_unicode(value):
+        return None
+    shown = ascii(value)[:60]
+    if any("\udc80" <= character <= "\udcff" for character in value):
+        return f"'{column}' is not UTF-8 text ({shown}): name the file's encoding, such as cp1252, with --encoding"
+    return f"'{column}' has half of a surrogate pair ({shown}): expected whole characters"

@@ -1,0 +1,203 @@
+"""Rows to classify: from a stream as it comes, or from a file of any format."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from edgetune.data.json_files import is_json, json_record
+from edgetune.data.labelled import say
+from edgetune.data.lines import BOMS, MOST_LINE_BYTES, checked_encoding
+from edgetune.data.records import Record, text_of
+from edgetune.data.sources import Source, format_of
+from edgetune.data.tables import open_table
+from edgetune.data.text_files import TEXT_COLUMN, Note, Reading, text_record
+from edgetune_runtime.text import is_unicode
+
+Kind = Literal["auto", "text", "jsonl", "json", "csv"]
+_CHUNK_BYTES = 1 << 16
+_CHUNK_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Request:
+    """One row to classify.
+
+    Attributes:
+        line: its line, or its place in a file without lines; from 1.
+        id: what the row calls itself. If no row has an id, the line; `None` if the row cannot be read, or has no id
+            among rows that have one.
+        text: the text; `None` if the row has none that can be used.
+        task: the task that the row asks for, if it names one.
+        problem: what is wrong with the row, if anything is.
+    """
+
+    line: int
+    id: Any = None
+    text: str | None = None
+    task: str | None = None
+    problem: str | None = None
+
+
+def read_requests(
+    path: Path,
+    kind: Kind = "auto",
+    text_column: str = TEXT_COLUMN,
+    reading: Reading = Reading(),  # noqa: B008 - it never changes
+    note: Note = say,
+) -> Iterator[list[Request]]:
+    """Read rows to classify from a file, some at a time.
+
+    Args:
+        path: the file. A pipe is read as a stream.
+        kind: what its rows are: texts, a JSON object a line, a JSON array, fields with separators; "auto" goes by the
+            file's name or, if that does not tell, by its beginning.
+        text_column: the column with the texts.
+        reading: what is known of the file.
+        note: is told what the user should know.
+
+    Raises:
+        DataError: the file cannot be read, or has no such column.
+        MissingPackageError: it is Parquet and pyarrow is not installed.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        with path.open("rb") as stream:
+            yield from stream_requests(stream, kind, text_column, reading, note)
+        return
+    format_ = (format_of(path) or "lines") if kind == "auto" else kind
+    source = Source(path, format_)
+    with open_table(source, reading, {text_column: "--text-column"}, ("id", "task"), note) as table:
+        column = TEXT_COLUMN if table.texts else text_column
+        own = "id" in table.columns if table.columns else not table.texts and _has_ids(source, reading)
+        while chunk := list(islice(table.records, _CHUNK_ROWS)):
+            yield [_request(record, column, own) for record in chunk]
+
+
+def _has_ids(source: Source, reading: Reading) -> bool:
+    """Whether any row of a JSON file has an id: then no row is called by its line."""
+    with open_table(source, reading, {}, (), lambda _: None) as table:
+        return any("id" in record.values for record in table.records)
+
+
+def stream_requests(
+    stream: IO[bytes],
+    kind: Kind = "auto",
+    text_column: str = TEXT_COLUMN,
+    reading: Reading = Reading(),  # noqa: B008 - it never changes
+    note: Note = say,
+) -> Iterator[list[Request]]:
+    """Read rows to classify as many at a time as a stream has ready, so that a slow stream is answered.
+
+    Lines are read as they come; what can only be read whole is kept on disk first. Arguments and errors are those of
+    `read_requests`, but for the ids: whether rows have ids is told from the first that can be read.
+    """
+    read = getattr(stream, "read1", stream.read)
+    head = b""
+    while _is_undecided(head, kind, reading) and (chunk := read(_CHUNK_BYTES)):
+        head += chunk
+    chunks = chain([head], iter(lambda: read(_CHUNK_BYTES), b""))
+    encoding, begun = _begun(head, reading)
+    if kind == "auto":
+        kind = ("json" if begun.startswith("[") else "jsonl") if is_json(begun) else "text"
+    if kind in ("json", "csv"):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "stdin")
+            with path.open("wb") as file:
+                file.writelines(chunks)
+            yield from read_requests(path, kind, text_column, reading, note)
+        return
+    number, own = 0, None if kind == "jsonl" else False
+    for lines in _lines(chunks, encoding):
+        requests = []
+        for line in lines:
+            number += 1
+            text = line.removeprefix("\ufeff") if number == 1 else line
+            if not text.strip():
+                continue
+            record = json_record(text, number) if kind == "jsonl" else text_record(text, number)
+            if len(text) >= MOST_LINE_BYTES:
+                record = Record(number, problem=f"a line of more than {MOST_LINE_BYTES:,} characters")
+            if record.problem is None:
+                own = own or "id" in record.values
+            requests.append(_request(record, text_column if kind == "jsonl" else TEXT_COLUMN, own))
+        if requests:
+            yield requests
+
+
+def _begun(head: bytes, reading: Reading) -> tuple[str, str]:
+    """The encoding of a stream that begins so, and the text at its beginning."""
+    marked = next((encoding for mark, encoding in BOMS.items() if head.startswith(mark)), "utf-8")
+    encoding = checked_encoding(reading.encoding) if reading.encoding else marked
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
+    return encoding, text.removeprefix("\ufeff").lstrip()
+
+
+def _is_undecided(head: bytes, kind: Kind, reading: Reading) -> bool:
+    """Whether more of a stream must come before it is clear how to read it."""
+    if any(len(head) < len(mark) and mark.startswith(head) for mark in BOMS):
+        return True
+    _, begun = _begun(head, reading)
+    return kind == "auto" and not begun.removeprefix("[").lstrip()
+
+
+def _lines(chunks: Iterable[bytes], encoding: str) -> Iterator[list[str]]:
+    """The lines that each chunk ends, and what is left at the end."""
+    decoder = codecs.getincrementaldecoder(encoding)("surrogateescape" if encoding == "utf-8" else "edgetune.mark")
+    rest: list[str] = []
+    size = 0
+    for chunk in chain(chunks, [b""]):
+        first, *others = decoder.decode(chunk, final=not chunk).split("\n")
+        if size < MOST_LINE_BYTES:  # what is longer is refused, so there is no need to keep it
+            rest.append(first)
+            size += len(first)
+        if others:
+            *whole, last = others
+            yield ["".join(rest), *whole]
+            rest, size = [last], len(last)
+    if any(rest):
+        yield ["".join(rest)]
+
+
+def _request(record: Record, column: str, own: bool | None) -> Request:
+    """What is asked for a row.
+
+    Args:
+        record: the row.
+        column: the column with the text.
+        own: whether rows have ids of their own; `None` if that is not known yet.
+    """
+    line = record.number
+    if record.problem is not None:
+        return Request(line, line if own is False else None, problem=record.problem)
+    identity, task = record.values.get("id", line if own is False else None), record.values.get("task")
+    try:
+        identity = _as_json(identity)
+    except ValueError as error:
+        return Request(line, problem=f"'id' {error}")
+    try:
+        if task is not None and not isinstance(task, str):
+            raise ValueError(f"'task' is {json.dumps(task, default=str)[:60]}: expected a task's name")
+        return Request(line, identity, text_of(record.values, column), task or None)
+    except ValueError as error:
+        return Request(line, identity, problem=str(error))
+
+
+def _as_json(value: Any) -> Any:
+    """An id as JSON can hold it: what other files have (dates, decimals, NaN) becomes text.
+
+    Raises:
+        ValueError: it is not whole characters.
+    """
+    try:
+        shown = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError):
+        value = shown = str(value)
+    if not is_unicode(shown):
+        raise ValueError("has half of a surrogate pair, or is not UTF-8: expected whole characters")
+    return value

@@ -1,0 +1,101 @@
+"""Any file of rows, opened: the one way in for labelled texts and for texts to classify."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from edgetune.data import parquet_files
+from edgetune.data.records import Record
+from edgetune.data.sources import Source
+from edgetune.data.text_files import Note, Reading, TextFile, form_of
+from edgetune_runtime.errors import DataError
+
+
+@dataclass(frozen=True)
+class Table:
+    """An open file of rows.
+
+    Attributes:
+        source: the file.
+        unit: what its rows are counted in: "line" or "row".
+        columns: its columns; `None` if each row names its own.
+        texts: whether a line is a text, in the column "text".
+        records: its rows.
+    """
+
+    source: Source
+    unit: str
+    columns: Sequence[str] | None
+    records: Iterator[Record]
+    texts: bool = False
+
+    def place(self, record: Record) -> str:
+        """Where a row stands, as errors name it."""
+        return f"{self.source.path}, {self.unit} {record.number}"
+
+
+@contextmanager
+def open_table(
+    source: Source, reading: Reading, needed: Mapping[str, str], optional: Sequence[str], note: Note
+) -> Iterator[Table]:
+    """Open a file of rows.
+
+    Args:
+        source: the file.
+        reading: what the user says of it.
+        needed: columns that it must have → the option that names them.
+        optional: columns that are read if they are there. Others are not looked at.
+        note: is told what the user should know.
+
+    Raises:
+        DataError: it cannot be read, or lacks a column; also while the rows are read.
+        MissingPackageError: it is Parquet and pyarrow is not installed.
+    """
+    added = dict(source.partitions)
+    if source.format == "parquet":
+        names, records = parquet_files.read(source.path, [*needed, *optional])
+        columns = list(dict.fromkeys([*names, *added]))
+        check_columns(source, columns, needed)
+        yield Table(source, "row", columns, _with(added, records))
+        return
+    form = form_of(source, reading, note)
+    with TextFile(source.path, form) as file:
+        header = None if file.columns is None else list(dict.fromkeys([*file.columns, *added]))
+        if header is not None:
+            check_columns(source, header, needed, file.repeated)
+        yield Table(source, form.unit, header, _with(added, file.read()), form.kind == "text")
+        file.tell_long_rows(note)
+
+
+def check_columns(
+    source: Source, columns: Sequence[str], needed: Mapping[str, str], repeated: Collection[str] = ()
+) -> None:
+    """Raise `DataError` unless a file has the columns that it must have, each once."""
+    for name, option in needed.items():
+        if name in repeated:
+            raise DataError(
+                f"{source.path} has the column '{name}' more than once: rename one, or name another with {option}"
+            )
+        if name not in columns:
+            # Without a header the first row stands in its place.
+            lost = source.format == "csv" and not set(needed) & set(columns)
+            hint = f"; if its first line is a row, put a header above it, such as {','.join(needed)}" if lost else ""
+            raise DataError(f"{source.path} has {missing_column(name, columns, option)}{hint}")
+
+
+def missing_column(name: str, columns: Iterable[str], option: str) -> str:
+    """What is wrong and what to do if a column is not there."""
+    known = [str(column) for column in columns]
+    close = difflib.get_close_matches(name, known, n=1)
+    guess = f"did you mean '{close[0]}'? " if close else ""
+    return f"no column '{name}' among {', '.join(known)[:300] or 'none'}: {guess}name it with {option}"
+
+
+def _with(added: Mapping[str, str | None], records: Iterator[Record]) -> Iterator[Record]:
+    """Records with the columns that the file's path adds. A column of the file itself stays as it is."""
+    if not added:
+        return records
+    return (replace(record, values={**added, **record.values}) for record in records)

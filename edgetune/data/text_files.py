@@ -1,0 +1,165 @@
+"""Text files of rows: told apart, and read."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from edgetune.data import json_files
+from edgetune.data.csv_files import DELIMITERS, CsvRecords, sniff_delimiter
+from edgetune.data.lines import Coding, LineFile, Lines, open_binary, open_lines, sniff
+from edgetune.data.records import Record
+from edgetune.data.sources import Source
+
+TEXT_COLUMN = "text"
+_ENDS_IN_CR = re.compile(r'(?:"[^"]*"|[^"\r\n])*\r(?!\r*\n)')
+"""A header, which may have line ends in quotes, and what ends it: not \\n, and not \\r\\n."""
+
+Note = Callable[[str], object]
+"""Is told what the user should know."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the user says of text files; where it is `None`, the file tells.
+
+    Attributes:
+        encoding: the encoding's name.
+        delimiter: what separates the fields of a CSV file.
+    """
+
+    encoding: str | None = None
+    delimiter: str | None = None
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a text file is read.
+
+    Attributes:
+        kind: fields with separators, a JSON object a line, one JSON value, or a text a line.
+        coding: how bytes become lines.
+        delimiter: what separates fields.
+        split: which split of a JSON value.
+    """
+
+    kind: Literal["csv", "json", "document", "text"]
+    coding: Coding
+    delimiter: str = ""
+    split: str = ""
+
+    @property
+    def seekable(self) -> bool:
+        """Whether reading can begin anywhere; else the file is read from its beginning."""
+        return self.kind != "document" and self.coding.plain
+
+    @property
+    def unit(self) -> str:
+        """What its rows are counted in."""
+        return "row" if self.kind == "document" else "line"
+
+
+def form_of(source: Source, reading: Reading, note: Note) -> Form:
+    """Tell how a text file is read.
+
+    Args:
+        source: the file.
+        reading: what the user says of it.
+        note: is told what is not as usual.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    path = source.path
+    coding, head = sniff(path, reading.encoding)
+    if coding.encoding != "utf-8" and reading.encoding is None:
+        note(f"{path} is read as {coding.encoding}")
+    if source.format == "csv":
+        coding = replace(coding, newline="\r" if _ENDS_IN_CR.match(head) else "\n")
+        usual = "\t" if {".tsv", ".tab"} & {suffix.lower() for suffix in path.suffixes} else ","
+        delimiter = reading.delimiter or sniff_delimiter(head, coding.newline, usual)
+        if delimiter != usual and reading.delimiter is None:
+            note(f"{path}: {DELIMITERS.get(delimiter, repr(delimiter))} separate the fields")
+        return Form("csv", coding, delimiter)
+    if source.format == "text" or (source.format == "lines" and not json_files.is_json(head)):
+        return Form("text", coding)
+    document = bool(source.split)
+    if not document:
+        with Lines(path, lambda: open_lines(path, coding), coding.plain) as lines:
+            document = json_files.is_document(head, lines, by_lines=source.format != "json")
+    return Form("document" if document else "json", coding, split=source.split)
+
+
+class TextFile(AbstractContextManager["TextFile"]):
+    """An open text file of rows.
+
+    Args:
+        path: the file.
+        form: how it is read.
+
+    Attributes:
+        lines: its lines; behind the header, if it has one.
+
+    Raises:
+        DataError: it cannot be read, or has no header where it should.
+    """
+
+    def __init__(self, path: Path, form: Form) -> None:
+        self.lines = Lines(path, lambda: _open(path, form), form.seekable)
+        self._kind = form.kind
+        self._csv: CsvRecords | None = None
+        if form.kind == "csv":
+            try:
+                self._csv = CsvRecords(self.lines, form.delimiter)
+            except BaseException:
+                self.lines.close()
+                raise
+
+    def __exit__(self, *_: object) -> None:
+        self.lines.close()
+
+    @property
+    def columns(self) -> list[str] | None:
+        """The columns of its header; `None` if it has none."""
+        return None if self._csv is None else self._csv.columns
+
+    @property
+    def repeated(self) -> frozenset[str]:
+        """Names that the header has more than once."""
+        return frozenset() if self._csv is None else self._csv.repeated
+
+    def read(self) -> Iterator[Record]:
+        """The rows from where `lines` stands."""
+        if self._csv is not None:
+            return self._csv.read(self.lines)
+        return _texts(self.lines) if self._kind == "text" else json_files.read_lines(self.lines)
+
+    def tell_long_rows(self, note: Note) -> None:
+        """Note the row of most lines among those read, if it has so many that a quote may be missing."""
+        lines, number = self._csv.longest if self._csv else (0, 0)
+        if lines:
+            note(f"{self.lines.path}, line {number}: a row of {lines:,} lines begins here: is a quote missing?")
+
+
+def _texts(lines: Lines) -> Iterator[Record]:
+    while (line := lines.text()) is not None:
+        lines.take()
+        if line.strip():
+            yield text_record(line, lines.number)
+
+
+def text_record(line: str, number: int) -> Record:
+    """The record of a line that is a text."""
+    return Record(number, {TEXT_COLUMN: line.strip()})
+
+
+def _open(path: Path, form: Form) -> LineFile:
+    if form.kind != "document":
+        return open_lines(path, form.coding)
+    text = io.TextIOWrapper(open_binary(path, form.coding), form.coding.encoding, "edgetune.mark", newline="")
+    return json_files.Document(path, text, form.split)

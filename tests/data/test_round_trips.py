@@ -1,0 +1,29 @@
+"""Whatever other programs write is read back equal, row for row, by the reader of `train` and by that of `score`."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from reading import labelled, scored
+from written import WRITERS, Rows
+
+# Whole characters; a label is not empty, and does not end in what could be part of a line's end.
+texts = st.text(st.characters(codec="utf-8"), max_size=12) | st.text("a,;|\t\r\n\"' é\u2028\ufeff", max_size=8)
+labels = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=1, max_size=4)
+tables = st.lists(st.tuples(texts, labels), min_size=1, max_size=6)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@settings(deadline=None, max_examples=20)
+@given(rows=tables)
+@example(rows=[("", "x"), ('say "yes"', "a,b"), ("two\nlines", ";"), ("a\rb", "\t"), ("c\r\nd", "|"), ("\ufeff", "é")])
+@example(rows=[('"', '"'), ("\n", "'"), ("\r", "\u2028"), ("\0", "\0"), ("[1]", "{"), ("null", "NaN"), (" a ", " b ")])
+def test_what_others_write_comes_back(name: str, rows: Rows) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = WRITERS[name](rows, Path(folder))
+        assert labelled(path) == rows
+        assert scored(path) == rows
