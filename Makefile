@@ -10,11 +10,12 @@ demo: .venv/installed
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-# The long tests, an hour and a half: files changed at random (N of them), faults under load, bad input over HTTP, a long
+# The long tests, an hour and a half: files changed at random (N of them), tables in every form, faults under load, bad input over HTTP, a long
 # load, runs that are killed.
 N ?= 100000
 torture: .venv/torture-installed
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/mutate.py --number $(N)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/tables.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/faults.py all
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/bad_input.py all
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/soak.py all

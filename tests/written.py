@@ -13,6 +13,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+from hypothesis import strategies as st
+
+# Whole characters; a label is not empty, and does not end in what could be part of a line's end.
+_texts = st.text(st.characters(codec="utf-8"), max_size=12) | st.text("a,;|\t\r\n\"' é\u2028\ufeff", max_size=8)
+_labels = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=1, max_size=4)
+tables = st.lists(st.tuples(_texts, _labels), min_size=1, max_size=6)
+"""Rows of texts and labels."""
 
 Rows = Sequence[tuple[str, str]]
 Write = Callable[[Rows, Path], Path]

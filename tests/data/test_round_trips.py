@@ -7,14 +7,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
-from hypothesis import strategies as st
 from reading import labelled, scored
-from written import WRITERS, Rows
-
-# Whole characters; a label is not empty, and does not end in what could be part of a line's end.
-texts = st.text(st.characters(codec="utf-8"), max_size=12) | st.text("a,;|\t\r\n\"' é\u2028\ufeff", max_size=8)
-labels = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=1, max_size=4)
-tables = st.lists(st.tuples(texts, labels), min_size=1, max_size=6)
+from written import WRITERS, Rows, tables
 
 
 @pytest.mark.parametrize("name", WRITERS)
