@@ -99,9 +99,9 @@ class Spread:
                 f"{FEW_TRAINING_ROWS} teaches little; add rows"
             )
         scarce = self._ascending(label for label in rare if self.dev[label] < FEW_DEV_ROWS_OF_A_RARE_LABEL)
-        coarse = "choose the epoch coarsely, and equal epochs are told apart by their loss; name more with --eval-data"
+        coarse = "choose the epoch coarsely; name more with --eval-data"
         if epochs > 1 and scarce:
-            found.append(f"{self._counted(scarce, self.dev)} of {dev_rows:,} development rows: they {coarse}")
+            found.append(f"{self._counted(scarce, self.dev)} of {dev_rows:,} development rows, which {coarse}")
         elif epochs > 1 and dev_rows < FEW_DEV_ROWS:
             found.append(f"{dev_rows:,} development rows ({100 / dev_rows:.1f} points of accuracy each) {coarse}")
         return [f"{name}: {line}" for line in found]

@@ -189,7 +189,8 @@ def train(
     last = checkpoints.prepare(folder, stamp, resume)
     chosen_by = " and ".join(dict.fromkeys(measure.name for measure in setup.measures))
     progress = Progress(options.epochs, chosen_by)
-    trainer = new_trainer(setup, training_arguments(folder, options), optimizer(setup.tuner, options), progress)
+    arguments = training_arguments(folder, options, setup.tuner.heaviest_row)
+    trainer = new_trainer(setup, arguments, optimizer(setup.tuner, options), progress)
     try:
         trainer.train(resume_from_checkpoint=last)
     except KeyboardInterrupt:
@@ -397,8 +398,12 @@ def _finished(
     )
 
 
-def training_arguments(folder: Path, options: TrainingOptions) -> TrainingArguments:
-    """What `Trainer` is told: an evaluation and a checkpoint each epoch, the best one loaded at the end."""
+def training_arguments(folder: Path, options: TrainingOptions, heaviest_row: float = 1.0) -> TrainingArguments:
+    """What `Trainer` is told: an evaluation and a checkpoint each epoch, the best one loaded at the end.
+
+    Gradients are clipped at what the heaviest row counts: at 1, a batch with one row of a rare label would be cut down
+    to what a batch without it has, and class weights would do next to nothing.
+    """
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=options.epochs,
@@ -406,7 +411,7 @@ def training_arguments(folder: Path, options: TrainingOptions) -> TrainingArgume
         per_device_eval_batch_size=_EVAL_BATCH_SIZE,
         lr_scheduler_type="linear",
         warmup_steps=0.06,
-        max_grad_norm=1.0,
+        max_grad_norm=heaviest_row,
         train_sampling_strategy="group_by_length",
         eval_strategy="epoch",
         save_strategy="epoch",

@@ -56,6 +56,11 @@ class PromptTuner(nn.Module):
         # Trainer asks for it when it saves.
         self._keys_to_ignore_on_save: list[str] | None = None
 
+    @property
+    def heaviest_row(self) -> float:
+        """The most that a row counts in the loss; 1 without class weights."""
+        return 1.0 if self._class_weights is None else float(self._class_weights.max())
+
     def train(self, mode: bool = True) -> PromptTuner:
         """Set training mode for all but the frozen backbone: dropout in it only adds noise."""
         super().train(mode)
