@@ -11,7 +11,7 @@ import torch
 
 from edgetune.balance import Spread, parse_class_weight
 from edgetune.batches import collate
-from edgetune.training import TaskData, TrainingOptions, set_up
+from edgetune.training import TaskData, TrainingOptions, set_up, training_arguments
 from edgetune_export import load_backbone
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.rows import LabelledText
@@ -141,6 +141,10 @@ def test_the_loss_is_weighted_for_each_task_by_its_own_rows(
     weighted, plain = (
         set_up(backbone, tasks, TrainingOptions(class_weight=weight, prompt_length=2)) for weight in (wanted, "none")
     )
+    heaviest = max(float(own.weights(wanted).max()) for own in weighted.spreads)
+    for setup, expected in ((weighted, heaviest), (plain, 1.0)):
+        arguments = training_arguments(tmp_path, TrainingOptions(), setup.tuner.heaviest_row)
+        assert arguments.max_grad_norm == pytest.approx(expected)
     batch = collate(weighted.rows["train"])
     with torch.no_grad():
         found, unweighted = (setup.tuner(**batch) for setup in (weighted, plain))
