@@ -23,19 +23,18 @@ import numpy as np
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from sklearn.linear_model import LogisticRegression
-from transformers import Trainer
 
 from edgetune import prompts
-from edgetune.data.labelled import read_labelled
+from edgetune.batches import encode_rows
+from edgetune.data.labelled import LabelledText, read_labelled
 from edgetune.data.splits import split_dev
+from edgetune.epochs import epochs
 from edgetune.training import (
     HEAD_LEARNING_RATE,
     TaskData,
     TrainingOptions,
-    accuracy,
-    collate,
-    encode_rows,
-    new_tuner,
+    new_trainer,
+    set_up,
     train,
     training_arguments,
 )
@@ -43,7 +42,6 @@ from edgetune.tuner import PromptTuner
 from edgetune_export import Backbone, CheckTexts, export_bundle, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime.engine import Engine
-from edgetune.data.labelled import LabelledText
 from edgetune_runtime.session import cpu_name, has_int8_dot_product
 from edgetune_runtime.task import Task
 
@@ -195,22 +193,15 @@ def fine_tuning(
     checkpoints: Path,
 ) -> dict[str, Any]:
     """Train weights of the backbone with the same trainer, epochs, batches and choice of epoch."""
-    plain, (draft,), encoded = new_tuner(backbone, [one], options)
-    tuner = fine_tuner(backbone, plain, method)
-    trainer = Trainer(
-        model=tuner,
-        args=training_arguments(checkpoints, options),
-        train_dataset=encoded["train"],
-        eval_dataset=encoded["dev"],
-        data_collator=collate,
-        compute_metrics=accuracy,
-        optimizers=(fine_tuning_optimizer(tuner, method), None),
-    )
+    setup = set_up(backbone, [one], options)
+    tuner = fine_tuner(backbone, setup.tuner, method)
+    arguments = training_arguments(checkpoints, options)
+    trainer = new_trainer(setup, arguments, fine_tuning_optimizer(tuner, method))
     trainer.train()
-    test = trainer.evaluate(encode_rows(backbone, test_rows, draft))
-    history = [entry["eval_accuracy"] for entry in trainer.state.log_history if "eval_accuracy" in entry]
+    history = [one.accuracy for one in epochs(trainer.state.log_history)]
+    test = trainer.evaluate(encode_rows(backbone, test_rows, setup.drafts[0]))
     trained = sum(parameter.numel() for parameter in tuner.parameters() if parameter.requires_grad)
-    return {"test": test["eval_accuracy"], "dev": history[:-1], "trained": trained}
+    return {"test": test["eval_accuracy"], "dev": history, "trained": trained}
 
 
 def exported_accuracy(backbone: Backbone, task: Task, test: list[LabelledText], scratch: Path) -> dict[str, Any]:

@@ -19,10 +19,10 @@ import click
 import numpy as np
 
 from edgetune.benchmark import Cell, random_task
+from edgetune.data.labelled import read_labelled
 from edgetune_export import load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import Bundle, Engine, Task
-from edgetune.data.labelled import read_labelled
 from edgetune_runtime.session import cpu_name
 
 LENGTHS = (0, 1, 20)

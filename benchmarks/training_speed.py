@@ -37,19 +37,18 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from edgetune import prompts
-from edgetune.data.labelled import read_labelled
+from edgetune.batches import collate
+from edgetune.data.labelled import LabelledText, read_labelled
 from edgetune.data.splits import label_set
 from edgetune.training import (
     HEAD_LEARNING_RATE,
     TaskData,
     TrainingOptions,
-    collate,
-    new_tuner,
     optimizer,
+    set_up,
     training_arguments,
 )
 from edgetune_export import load_backbone
-from edgetune.data.labelled import LabelledText
 from edgetune_runtime.session import cpu_name
 
 Rows = list[dict[str, Any]]
@@ -174,12 +173,12 @@ def _ours(name: str, model: str, texts: Texts, prompt_length: int, batch_size: i
         epochs=1,
     )
     task = TaskData("speed", scratch / "speed.safetensors", texts["train"], texts["dev"])
-    tuner, _, encoded = new_tuner(backbone, [task], options)
+    setup = set_up(backbone, [task], options)
     arguments = _same_schedule(training_arguments(scratch / "checkpoints", options))
     if tunes_prompt:
-        return Contender(tuner, optimizer(tuner, options), arguments, encoded, collate)
-    fine = fine_tuner(backbone, tuner, name)
-    return Contender(fine, fine_tuning_optimizer(fine, name), arguments, encoded, collate)
+        return Contender(setup.tuner, optimizer(setup.tuner, options), arguments, setup.rows, collate)
+    fine = fine_tuner(backbone, setup.tuner, name)
+    return Contender(fine, fine_tuning_optimizer(fine, name), arguments, setup.rows, collate)
 
 
 def _theirs(name: str, model: str, texts: Texts, prompt_length: int, batch_size: int, scratch: Path) -> Contender:

@@ -8,12 +8,20 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from edgetune.epochs import ACCURACY
+
 
 class Progress(TrainerCallback):  # type: ignore[misc]
-    """One bar for the training, and a line an epoch, on stderr."""
+    """One bar for the training, and a line an epoch, on stderr.
 
-    def __init__(self, epochs: int) -> None:
+    Args:
+        epochs: how many there will be.
+        chosen_by: the measure by which the epoch is chosen.
+    """
+
+    def __init__(self, epochs: int, chosen_by: str) -> None:
         self._epochs = epochs
+        self._chosen_by = chosen_by
         self._bar: tqdm[Any] | None = None
         self._loss = float("nan")
 
@@ -45,9 +53,11 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         **_: Any,
     ) -> None:
         if self._bar is not None and metrics:
+            beside = "" if self._chosen_by == ACCURACY.name else f" (accuracy {metrics['eval_accuracy']:.3f})"
             self._bar.write(
                 f"epoch {round(state.epoch or 0)}/{self._epochs}  loss {self._loss:.3f}  "
-                f"dev accuracy {metrics['eval_accuracy']:.3f}",
+                f"dev {self._chosen_by} {metrics['eval_score']:.3f}{beside}  dev loss "
+                f"{metrics['eval_cross_entropy']:.3f}",
                 file=sys.stderr,
             )
 

@@ -14,28 +14,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from transformers import (
-    EvalPrediction,
     Trainer,
+    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from edgetune import heads, prompts, verbalizer
+from edgetune import balance, checkpoints, heads, prompts, verbalizer
+from edgetune.balance import Spread
+from edgetune.batches import Rows, collate, encode_rows
 from edgetune.calibration import fit_temperature, logits_calibration_error
 from edgetune.data.labelled import LabelledText
 from edgetune.data.splits import label_set
+from edgetune.epochs import ACCURACY, BEST_STEP, MACRO_F1, Epoch, Judge, KeepBest, Measure, best, epochs, judged
 from edgetune.progress import Progress
 from edgetune.tuner import PromptTuner
-from edgetune_export.backbone import Backbone, pad
+from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import DataError, EdgetuneError
+from edgetune_runtime.metrics import Quality
 from edgetune_runtime.task import Array, Task, check_fits
 from edgetune_runtime.text import TextEncoder
 
-_OPTIONS_FILE = "options.json"
 _EVAL_BATCH_SIZE = 64
 HEAD_LEARNING_RATE, HEAD_ALONE_LEARNING_RATE = 1e-3, 1e-2
 
@@ -71,6 +73,8 @@ class TrainingOptions:
         label_words: label → words that the head begins as.
         train_head: whether the head learns; not where the label words are to stay as they are.
         epochs: passes over the training data; the one best on development data is kept.
+        class_weight: how much a row of each label counts in the loss: "none" for all the same, "balanced" for all
+            labels the same, or label → weight, 1 if it is not named. Development data is judged without weights.
         batch_size: texts a step.
         learning_rate: of the prompt; the method's own where `None`.
         head_learning_rate: of the head; where `None`, a small one beside a prompt and a larger one alone.
@@ -91,6 +95,7 @@ class TrainingOptions:
     label_words: verbalizer.LabelWords | None = None
     train_head: bool = True
     epochs: int = 10
+    class_weight: balance.ClassWeight = balance.NONE
     batch_size: int = 32
     learning_rate: float | None = None
     head_learning_rate: float | None = None
@@ -115,15 +120,26 @@ class TrainingReport:
         task: the task, of the best epoch.
         trained_parameters: numbers that were trained, of all tasks of the training together.
         backbone_parameters: numbers of the backbone, none of which changed.
-        dev_accuracy: accuracy on development data, by epoch; where tasks were trained together, their mean.
+        epochs: what development data says of each epoch.
+        chosen_by: name of the measure of this task by which the epoch was chosen, "accuracy" or "macro-F1".
+        dev_quality: how good the task's answers to the development rows are.
+        spread: how its rows are spread over its labels.
         seconds: time that training took.
     """
 
     task: Task
     trained_parameters: int
     backbone_parameters: int
-    dev_accuracy: list[float]
+    epochs: list[Epoch]
+    chosen_by: str
+    dev_quality: Quality
+    spread: Spread
     seconds: float
+
+    @property
+    def dev_accuracy(self) -> list[float]:
+        """Accuracy on development data, by epoch; of tasks that were trained together, their mean."""
+        return [one.accuracy for one in self.epochs]
 
 
 def train(
@@ -131,7 +147,10 @@ def train(
 ) -> list[TrainingReport]:
     """Train tasks and write their files: one prompt that all of them share, and a head each.
 
-    The same arguments give the same files, also when broken off and resumed.
+    The same arguments give the same files, also when broken off and resumed. The epoch that is kept is the one with
+    the best accuracy on development data, or the best macro-F1 for a task that has a rare label (`Spread.rare`), the
+    mean of all tasks; among equals the one with the least loss there. What the rows are too few or too uneven for is
+    said on stderr.
 
     Args:
         backbone: the frozen backbone; none of its weights change.
@@ -141,8 +160,8 @@ def train(
 
     Raises:
         BackboneError: label words were given, and the backbone's weights have no vocabulary.
-        DataError: fewer than two labels, or labels in the development data that training has not, or a template,
-            label words or a prompt length that do not fit the backbone.
+        DataError: fewer than two labels, or labels in the development data that training has not, or class weights
+            for labels that no task has, or a template, label words or a prompt length that do not fit the backbone.
         EdgetuneError: an unfinished training is to be resumed with another backbone, options or data, or a file
             cannot be written, or the training diverged.
         TaskError: `init_from` is a task of another backbone or of the other kind of prompt, or the template lacks a
@@ -157,73 +176,84 @@ def train(
     if not (options.prompt_length or options.train_head):
         raise DataError("there is nothing to train: a prompt of length 0, and label words that stay as they are")
     began = time.monotonic()
-    tuner, drafts, encoded = new_tuner(backbone, tasks, options)
+    setup = set_up(backbone, tasks, options)
+    for one, spread in zip(tasks, setup.spreads, strict=True):
+        for remark in spread.remarks(one.name, options.class_weight != balance.NONE, options.epochs):
+            print(remark, file=sys.stderr)
     stamp = {
         **options.stamp(),
         "backbone_sha256": backbone.fingerprint(),
-        "data_sha256": files.sha256(json.dumps([[one.name for one in tasks], encoded]).encode()),
+        "data_sha256": files.sha256(json.dumps([[one.name for one in tasks], setup.rows]).encode()),
     }
-    checkpoints = tasks[0].out.with_name(f"{tasks[0].out.name}.checkpoints")
-    last = _prepare_checkpoints(checkpoints, stamp, resume)
-    trainer = Trainer(
-        model=tuner,
-        args=training_arguments(checkpoints, options),
-        train_dataset=encoded["train"],
-        eval_dataset=encoded["dev"],
-        data_collator=collate,
-        compute_metrics=accuracy,
-        optimizers=(optimizer(tuner, options), None),
-        callbacks=[Progress(options.epochs)],
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
+    folder = tasks[0].out.with_name(f"{tasks[0].out.name}.checkpoints")
+    last = checkpoints.prepare(folder, stamp, resume)
+    chosen_by = " and ".join(dict.fromkeys(measure.name for measure in setup.measures))
+    progress = Progress(options.epochs, chosen_by)
+    arguments = training_arguments(folder, options, setup.tuner.heaviest_row)
+    trainer = new_trainer(setup, arguments, optimizer(setup.tuner, options), progress)
     try:
         trainer.train(resume_from_checkpoint=last)
     except KeyboardInterrupt:
-        print(f"\nstopped: --resume goes on from the last epoch in {checkpoints}", file=sys.stderr)
+        print(f"\nstopped: --resume goes on from the last epoch in {folder}", file=sys.stderr)
         raise
-    dev_accuracy = [entry["eval_accuracy"] for entry in trainer.state.log_history if "eval_accuracy" in entry]
-    best = float(trainer.state.best_metric or 0.0)
-    dev = trainer.predict(encoded["dev"])  # by the best epoch; in an order of its own
+    history = epochs(trainer.state.log_history)
+    dev = trainer.predict(setup.rows["dev"])  # by the best epoch; in an order of its own
     logits, (index, right) = np.asarray(dev.predictions), map(np.asarray, dev.label_ids)
-    best_epoch = dev_accuracy.index(best) + 1
-    finished = []
+    best_epoch = best(history).number
     if not np.isfinite(logits).all():
-        shutil.rmtree(checkpoints, ignore_errors=True)  # there is nothing in it to go on from
+        shutil.rmtree(folder, ignore_errors=True)  # there is nothing in it to go on from
         raise EdgetuneError(
             "the training diverged: it ended in numbers that are not finite; train with a lower --lr, or without "
             "--mixed-precision"
         )
-    for place, draft in enumerate(drafts):
-        learned = prompts.stored(backbone, tuner.task_tensors(place), draft.max_length)
+    reports = []
+    for place, (draft, measure, spread) in enumerate(zip(setup.drafts, setup.measures, setup.spreads, strict=True)):
+        learned = prompts.stored(backbone, setup.tuner.task_tensors(place), draft.max_length)
         own = index == place
-        finished.append(_finished(draft, learned, logits[own], right[own], best_epoch))
-    reports = [
-        TrainingReport(
-            task=task,
-            trained_parameters=sum(parameter.numel() for parameter in tuner.parameters() if parameter.requires_grad),
-            backbone_parameters=sum(parameter.numel() for parameter in backbone.parameters()),
-            dev_accuracy=dev_accuracy,
-            seconds=time.monotonic() - began,
+        own_logits, own_right = logits[own, : len(draft.labels)], right[own]
+        quality = judged(own_logits, own_right)
+        reports.append(
+            TrainingReport(
+                task=_finished(draft, learned, own_logits, own_right, quality, measure, best_epoch),
+                trained_parameters=sum(one.numel() for one in setup.tuner.parameters() if one.requires_grad),
+                backbone_parameters=sum(one.numel() for one in backbone.parameters()),
+                epochs=history,
+                chosen_by=measure.name,
+                dev_quality=quality,
+                spread=spread,
+                seconds=time.monotonic() - began,
+            )
         )
-        for task in finished
-    ]
     for one, report in zip(tasks, reports, strict=True):
         report.task.save(one.out)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     return reports
 
 
-Rows = list[dict[str, Any]]
+@dataclass(frozen=True)
+class Setup:
+    """What a training begins with.
 
-
-def new_tuner(
-    backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptions
-) -> tuple[PromptTuner, list[Task], dict[str, Rows]]:
-    """What a training begins with: the module to train, the tasks but for what they will learn, and encoded rows.
-
-    The rows are those of all tasks, under "train" and "dev", as `collate` takes them. Raises what `train` does.
+    Attributes:
+        tuner: the module to train.
+        drafts: the tasks but for what they will learn.
+        spreads: for each task, how its rows are spread over its labels.
+        rows: the rows of all tasks, under "train" and "dev", as `collate` takes them.
     """
+
+    tuner: PromptTuner
+    drafts: list[Task]
+    spreads: list[Spread]
+    rows: dict[str, Rows]
+
+    @property
+    def measures(self) -> list[Measure]:
+        """For each task, by what the epoch is chosen."""
+        return [MACRO_F1 if spread.rare else ACCURACY for spread in self.spreads]
+
+
+def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptions) -> Setup:
+    """Make ready what a training begins with. Raises what `train` does."""
     drafts = [_draft(backbone, one, options) for one in tasks]
     set_seed(options.seed)
     encoded = {
@@ -236,8 +266,30 @@ def new_tuner(
     }
     prompt = _beginning(backbone, options, drafts, encoded["train"])
     new = [heads.begin(backbone, draft, options.label_words, options.init_from) for draft in drafts]
-    tuner = PromptTuner(backbone, prompt, [head.requires_grad_(options.train_head) for head in new], drafts)
-    return tuner, drafts, encoded
+    spreads = [Spread(draft.labels, one.train, one.dev) for one, draft in zip(tasks, drafts, strict=True)]
+    balance.check_class_weight(options.class_weight, spreads)
+    weights = [spread.weights(options.class_weight) for spread in spreads]
+    tuner = PromptTuner(backbone, prompt, [head.requires_grad_(options.train_head) for head in new], drafts, weights)
+    return Setup(tuner, drafts, spreads, encoded)
+
+
+def new_trainer(
+    setup: Setup, arguments: TrainingArguments, optimizer: torch.optim.Optimizer, *callbacks: TrainerCallback
+) -> Trainer:
+    """A `Trainer` that keeps the best epoch and prints nothing of its own."""
+    trainer = Trainer(
+        model=setup.tuner,
+        args=arguments,
+        train_dataset=setup.rows["train"],
+        eval_dataset=setup.rows["dev"],
+        data_collator=collate,
+        compute_metrics=Judge(setup.measures, [len(draft.labels) for draft in setup.drafts]),
+        optimizers=(optimizer, None),
+        callbacks=[KeepBest(), *callbacks],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    return trainer
 
 
 def _check_files(one: TaskData) -> None:
@@ -316,16 +368,28 @@ def optimizer(tuner: PromptTuner, options: TrainingOptions) -> torch.optim.Optim
     return torch.optim.AdamW(groups, weight_decay=0.0)
 
 
-def _finished(draft: Task, learned: dict[str, Array], logits: Array, right: Array, best_epoch: int) -> Task:
-    """The draft with what was learned, and what development data says of it."""
-    logits = logits[:, : len(draft.labels)]
+def _finished(
+    draft: Task,
+    learned: dict[str, Array],
+    logits: Array,
+    right: Array,
+    quality: Quality,
+    measure: Measure,
+    best_epoch: int,
+) -> Task:
+    """The draft with what was learned, and what development data says of it.
+
+    The temperature is fitted without class weights: scores are to be as sure as answers are right on rows as they come.
+    """
     temperature = fit_temperature(logits, right)
     return dataclasses.replace(
         draft,
         tensors=learned,
         temperature=temperature,
         metrics={
-            "dev_accuracy": float((logits.argmax(axis=1) == right).mean()),
+            "dev_accuracy": quality.accuracy,
+            # Only if the epoch was chosen by it, which tells readers of the file so.
+            **({"dev_macro_f1": quality.macro_f1} if measure is MACRO_F1 else {}),
             "dev_rows": len(right),
             "best_epoch": best_epoch,
             "dev_ece": logits_calibration_error(logits, right, temperature),
@@ -334,53 +398,27 @@ def _finished(draft: Task, learned: dict[str, Array], logits: Array, right: Arra
     )
 
 
-def encode_rows(backbone: Backbone, rows: Sequence[LabelledText], draft: Task, index: int = 0) -> Rows:
-    """Rows as `Trainer` takes them: token ids, as the trained task will read them, and places of task and label."""
-    encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions, backbone.mask_token)
-    tokens = encoder.encode([row.text for row in rows], [draft] * len(rows))
-    cut = sum(row.truncated for row in tokens)
-    if cut:
-        print(
-            f"{cut} of {len(rows)} texts are longer than {encoder.max_length(draft)} tokens: their ends are not read",
-            file=sys.stderr,
-        )
-    places = {label: place for place, label in enumerate(draft.labels)}
-    return [
-        {"input_ids": token.ids, "task_index": index, "labels": places[row.label]}
-        for token, row in zip(tokens, rows, strict=True)
-    ]
+def training_arguments(folder: Path, options: TrainingOptions, heaviest_row: float = 1.0) -> TrainingArguments:
+    """What `Trainer` is told: an evaluation and a checkpoint each epoch, the best one loaded at the end.
 
-
-def collate(rows: Rows) -> dict[str, Tensor]:
-    """A batch of rows from `encode_rows`, as the tuner's forward takes it."""
-    input_ids, attention_mask = pad([row["input_ids"] for row in rows])
-    places = {name: torch.tensor([row[name] for row in rows]) for name in ("task_index", "labels")}
-    return {"input_ids": input_ids, "attention_mask": attention_mask, **places}
-
-
-def accuracy(prediction: EvalPrediction) -> dict[str, float]:
-    """Share of right answers; of several tasks, the mean of their shares."""
-    index, labels = (np.asarray(ids) for ids in prediction.label_ids)
-    right = np.asarray(prediction.predictions).argmax(axis=-1) == labels
-    return {"accuracy": float(np.mean([right[index == place].mean() for place in np.unique(index)]))}
-
-
-def training_arguments(checkpoints: Path, options: TrainingOptions) -> TrainingArguments:
-    """What `Trainer` is told: an evaluation and a checkpoint each epoch, the best one loaded at the end."""
+    Gradients are clipped at what the heaviest row counts: at 1, a batch with one row of a rare label would be cut down
+    to what a batch without it has, and class weights would do next to nothing.
+    """
     return TrainingArguments(
-        output_dir=str(checkpoints),
+        output_dir=str(folder),
         num_train_epochs=options.epochs,
         per_device_train_batch_size=options.batch_size,
         per_device_eval_batch_size=_EVAL_BATCH_SIZE,
         lr_scheduler_type="linear",
         warmup_steps=0.06,
-        max_grad_norm=1.0,
+        max_grad_norm=heaviest_row,
         train_sampling_strategy="group_by_length",
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=1,
         load_best_model_at_end=True,
-        metric_for_best_model="accuracy",
+        metric_for_best_model=BEST_STEP,
+        greater_is_better=True,
         logging_strategy="epoch",
         report_to="none",
         label_names=["task_index", "labels"],
@@ -391,25 +429,3 @@ def training_arguments(checkpoints: Path, options: TrainingOptions) -> TrainingA
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
-
-
-def _prepare_checkpoints(folder: Path, settings: dict[str, Any], resume: bool) -> str | None:
-    """Make the folder ready; gives the checkpoint to go on from, if any."""
-    stamp = json.dumps(settings, sort_keys=True)
-    stamp_file = folder / _OPTIONS_FILE
-    if resume and stamp_file.is_file():
-        if stamp_file.read_text() != stamp:
-            raise EdgetuneError(
-                f"the unfinished training in {folder} had another model, other options or data: repeat them, or "
-                f"leave out --resume to begin again"
-            )
-        # Trainer writes its state last: a checkpoint without it is not whole.
-        whole = [state.parent for state in folder.glob("checkpoint-*/trainer_state.json")]
-        return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
-    if resume and not folder.exists():
-        print(f"there is no unfinished training in {folder}: beginning from the start", file=sys.stderr)
-    if folder.exists():
-        print(f"an unfinished training in {folder} is discarded (--resume would go on with it)", file=sys.stderr)
-        shutil.rmtree(folder, ignore_errors=True)
-    files.write_atomic(stamp_file, stamp.encode())
-    return None

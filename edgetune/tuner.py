@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from edgetune.prompts import Prefix, SoftPrompt
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract
-from edgetune_runtime.task import Task
+from edgetune_runtime.task import Array, Task
 
 
 class PromptTuner(nn.Module):
@@ -25,6 +25,7 @@ class PromptTuner(nn.Module):
         prompt: the prompt.
         heads: one a task.
         drafts: the tasks, of which only positions and pooling are read.
+        class_weights: for each task how much a row of each label counts in the loss, or `None`: all the same.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class PromptTuner(nn.Module):
         prompt: SoftPrompt | Prefix,
         heads: Sequence[nn.Linear],
         drafts: Sequence[Task],
+        class_weights: Sequence[Array | None] = (),
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -41,12 +43,23 @@ class PromptTuner(nn.Module):
         widest = max(head.out_features for head in heads)
         missing = [[place >= head.out_features for place in range(widest)] for head in heads]
         self._no_label = torch.tensor(missing)
+        self._class_weights: Tensor | None = None
+        if any(weights is not None for weights in class_weights):
+            self._class_weights = torch.ones(self._no_label.shape)
+            for place, weights in enumerate(class_weights):
+                if weights is not None:
+                    self._class_weights[place, : len(weights)] = torch.from_numpy(weights)
         self._fixed = {
             contract.POOLING: torch.tensor([contract.POOLINGS.index(draft.pooling) for draft in drafts]),
             contract.POSITION_OFFSET: torch.tensor([draft.position_offset for draft in drafts]),
         }
         # Trainer asks for it when it saves.
         self._keys_to_ignore_on_save: list[str] | None = None
+
+    @property
+    def heaviest_row(self) -> float:
+        """The most that a row counts in the loss; 1 without class weights."""
+        return 1.0 if self._class_weights is None else float(self._class_weights.max())
 
     def train(self, mode: bool = True) -> PromptTuner:
         """Set training mode for all but the frozen backbone: dropout in it only adds noise."""
@@ -81,7 +94,15 @@ class PromptTuner(nn.Module):
         """
         logits, _ = self.backbone(input_ids, attention_mask, task_index, **self._bank(input_ids.device))
         logits = logits.masked_fill(self._no_label.to(logits.device)[task_index], torch.finfo(logits.dtype).min)
-        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+        return {"loss": self._loss(logits, task_index, labels), "logits": logits}
+
+    def _loss(self, logits: Tensor, task_index: Tensor, labels: Tensor) -> Tensor:
+        if self._class_weights is None:
+            return nn.functional.cross_entropy(logits, labels)
+        weights = self._class_weights.to(logits.device)[task_index, labels]
+        # The mean over rows, not over weights: a batch that happens to have a rare label would else count no more
+        # than one that has none.
+        return (weights * nn.functional.cross_entropy(logits, labels, reduction="none")).mean()
 
     def _bank(self, device: torch.device) -> dict[str, Tensor]:
         """The tasks as rows of a bank; each has the one prompt."""

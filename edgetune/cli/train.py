@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,9 @@ from edgetune.cli.options import (
     print_json,
     template_options,
 )
+
+if TYPE_CHECKING:
+    from edgetune.training import TrainingReport
 
 METHODS = ("prefix", "prefix-mlp", "p-tuning-v2", "prompt", "prompt-residual", "p-tuning-mlp", "p-tuning-lstm")
 INITS = ("data", "vocabulary", "random", "labels", "text")
@@ -75,6 +79,14 @@ _GIVEN = click.core.ParameterSource.COMMANDLINE
 @click.option("--fixed-label-words", is_flag=True, help="Train the prompt alone; the label words stay as they are.")
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True, help="Passes over the data.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Texts a step.")
+@click.option(
+    "--class-weight",
+    "class_weights",
+    multiple=True,
+    metavar="none|balanced|LABEL=NUMBER",
+    help="How much a row of each label counts in training: all the same, or all labels the same however many rows they "
+    "have, or a number for a label beside 1 for the others, once for each. [default: none]",
+)
 @click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate of the prompt. [default: by method]")
 @click.option(
     "--pooling",
@@ -116,6 +128,7 @@ def train(
     max_length: int,
     epochs: int,
     batch_size: int,
+    class_weights: tuple[str, ...],
     lr: float | None,
     pooling: str | None,
     positions_behind_prompt: bool,
@@ -130,9 +143,10 @@ def train(
 ) -> None:
     """Train a task on the frozen backbone MODEL: a local folder, a .gguf file, or a hub id.
 
-    Only the prompt and the head are trained. The epoch that is best on development data is kept, and a
-    temperature is fitted to them, so that scores are as sure as answers are right. A training that is broken off
-    leaves its state in OUT.checkpoints, and goes on from there with --resume.
+    Only the prompt and the head are trained. The epoch that is best on development data is kept (by accuracy, or by
+    macro-F1 where a label is rare; among equals by loss), and a temperature is fitted to them, so that scores are as
+    sure as answers are right. A training that is broken off leaves its state in OUT.checkpoints, and goes on from
+    there with --resume.
 
     \b
     Example:
@@ -143,6 +157,7 @@ def train(
     with needs("train"):
         import accelerate  # noqa: F401 - Trainer asks for it late
 
+        from edgetune.balance import parse_class_weight
         from edgetune.data.labelled import read_labelled
         from edgetune.data.splits import split_dev
         from edgetune.data.text_files import Reading
@@ -169,6 +184,7 @@ def train(
         raise click.UsageError("--init text without --init-text")
     if init_text is not None and given("init") is _GIVEN and init != "text":
         raise click.UsageError(f"--init-text beside --init {init}: expected one of them")
+    class_weight = parse_class_weight(class_weights)
     reading = Reading(encoding, delimiter)
     tasks = []
     for place, (source, name, out) in enumerate(zip(sources, names, outs, strict=True)):
@@ -190,6 +206,7 @@ def train(
         train_head=not fixed_label_words,
         epochs=epochs,
         batch_size=batch_size,
+        class_weight=class_weight,
         learning_rate=lr,
         pooling=pooling,
         positions_behind_prompt=positions_behind_prompt,
@@ -203,8 +220,14 @@ def train(
             "task": one.name,
             "file": str(one.out),
             "labels": list(report.task.labels),
-            "dev_accuracy": report.task.metrics["dev_accuracy"],
+            "chosen_by": report.chosen_by,
+            "best_epoch": int(report.task.metrics["best_epoch"]),
+            "dev_accuracy": report.dev_quality.accuracy,
+            "dev_macro_f1": report.dev_quality.macro_f1,
             "dev_accuracy_by_epoch": report.dev_accuracy,
+            "dev_score_by_epoch": [epoch.score for epoch in report.epochs],
+            "dev_loss_by_epoch": [epoch.loss for epoch in report.epochs],
+            "by_label": _by_label(report),
             "dev_ece": report.task.metrics["dev_ece"],
             "temperature": report.task.temperature,
             "trained_parameters": report.trained_parameters,
@@ -219,11 +242,37 @@ def train(
         return
     for record, report in zip(records, reports, strict=True):
         share = report.trained_parameters / report.backbone_parameters
-        metrics = report.task.metrics
+        metrics, quality = report.task.metrics, report.dev_quality
+        macro_f1 = f", macro-F1 {quality.macro_f1:.3f}" if report.spread.rare else ""
         size_kb = Path(str(record["file"])).stat().st_size / 1000
         click.echo(
-            f"{record['file']}: dev accuracy {metrics['dev_accuracy']:.3f} after epoch {metrics['best_epoch']:.0f} of "
-            f"{epochs}, ECE {metrics['dev_ece']:.3f} at temperature {report.task.temperature:.2f}, "
-            f"{len(report.task.labels)} labels, {report.trained_parameters:,} numbers trained ({share:.2%} of the "
-            f"backbone), {size_kb:,.0f} kB, {report.seconds:.0f} s"
+            f"{record['file']}: dev accuracy {quality.accuracy:.3f}{macro_f1} after epoch {metrics['best_epoch']:.0f} "
+            f"of {epochs} (chosen by {report.chosen_by}), ECE {metrics['dev_ece']:.3f} at temperature "
+            f"{report.task.temperature:.2f}, {len(report.task.labels)} labels, {report.trained_parameters:,} numbers "
+            f"trained ({share:.2%} of the backbone), {size_kb:,.0f} kB, {report.seconds:.0f} s"
         )
+        if report.spread.rare:
+            _print_by_label(report)
+
+
+def _by_label(report: TrainingReport) -> dict[str, dict[str, float]]:
+    """Label → its rows, and what the answers to the development rows are like; what is not known is left out."""
+    quality, spread = report.dev_quality, report.spread
+    found: dict[str, dict[str, float]] = {}
+    for place, label in enumerate(spread.labels):
+        found[label] = {"train_rows": spread.train[label], "dev_rows": spread.dev[label]}
+        found[label] |= {"dev_right": int(quality.confusion[place, place])}
+        if spread.dev[label]:
+            found[label] |= {"dev_recall": float(quality.recall[place]), "dev_f1": float(quality.f1[place])}
+    return found
+
+
+def _print_by_label(report: TrainingReport) -> None:
+    figures = _by_label(report)
+    width = max(12, *(len(label) + 2 for label in figures))
+    click.echo(f"{'label':<{width}}{'train rows':>12}{'dev rows':>12}{'right':>12}{'recall':>12}{'F1':>12}")
+    for label in sorted(figures, key=lambda label: figures[label]["train_rows"]):
+        own = figures[label]
+        shares = [f"{own[name]:.3f}" if name in own else "-" for name in ("dev_recall", "dev_f1")]
+        counts = [f"{own[name]:,}" for name in ("train_rows", "dev_rows", "dev_right")]
+        click.echo(f"{label:<{width}}" + "".join(f"{cell:>12}" for cell in (*counts, *shares)))

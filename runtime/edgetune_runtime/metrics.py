@@ -27,6 +27,16 @@ class Quality:
     macro_f1: float
     confusion: Array
 
+    @property
+    def recall(self) -> Array:
+        """For each label the share of its rows that were answered with it; 0 if it has no rows. Shape: [labels]."""
+        return self.confusion.diagonal() / np.maximum(1, self.confusion.sum(axis=1))
+
+    @property
+    def f1(self) -> Array:
+        """For each label the harmonic mean of precision and recall; 0 if none is answered rightly. Shape: [labels]."""
+        return 2 * self.confusion.diagonal() / np.maximum(1, _seen(self.confusion))
+
 
 def quality(expected: Sequence[str], answered: Sequence[str], labels: Sequence[str]) -> Quality:
     """Compare the answers with the labels that were expected; both must be among `labels`."""
@@ -34,10 +44,24 @@ def quality(expected: Sequence[str], answered: Sequence[str], labels: Sequence[s
     confusion = np.zeros((len(labels), len(labels)), np.int64)
     for right, answer in zip(expected, answered, strict=True):
         confusion[index[right], index[answer]] += 1
+    return quality_of(confusion)
+
+
+def quality_of(confusion: Array) -> Quality:
+    """The quality that a table of right labels (rows) and answers (columns) shows.
+
+    Shape:
+        confusion: [labels, labels]
+    """
     hits = confusion.diagonal()
-    seen = confusion.sum(axis=0) + confusion.sum(axis=1)
+    seen = _seen(confusion)
     f1 = 2 * hits[seen > 0] / seen[seen > 0]
     return Quality(float(hits.sum() / max(1, confusion.sum())), float(f1.mean()) if len(f1) else 0.0, confusion)
+
+
+def _seen(confusion: Array) -> Array:
+    """How often each label occurs, as right label and as answer."""
+    return confusion.sum(axis=0) + confusion.sum(axis=1)
 
 
 def calibration_error(scores: Array, right: Array) -> float:

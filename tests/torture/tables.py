@@ -2,8 +2,8 @@
 
     python tests/torture/tables.py --number 10000
 
-Each case is some rows, any Unicode among them, written by one of `written.WRITERS` and read by the readers of `train` and
-of `score`, which must give the same rows.
+Each case is some rows, any Unicode among them, written by one of `written.WRITERS` and read by the readers of `train`
+and of `score`, which must give the same rows.
 """
 
 from __future__ import annotations

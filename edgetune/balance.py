@@ -1,0 +1,154 @@
+"""How unevenly labels are spread over rows: what is said of it, and the weights that make up for it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from edgetune.data.labelled import LabelledText
+from edgetune_runtime.errors import DataError
+from edgetune_runtime.task import Array
+
+RARE_SHARE = 0.2
+"""A label is rare if it has less than this share of an even share of the training rows, which is rows / labels."""
+
+FEW_TRAINING_ROWS = 8
+"""A label with fewer rows than this teaches little."""
+
+FEW_DEV_ROWS = 30
+"""With fewer rows than this, one answer is more than three points of accuracy."""
+
+FEW_DEV_ROWS_OF_A_RARE_LABEL = 5
+
+BALANCED, NONE = "balanced", "none"
+ClassWeight = str | Mapping[str, float]
+"""`NONE`, `BALANCED`, or label → how much a row of it counts beside a row of a label that is not named."""
+
+_MOST_NAMED = 4
+
+
+class Spread:
+    """How the rows of a task are spread over its labels.
+
+    Args:
+        labels: the task's labels; each has a training row.
+        train: rows to learn from.
+        dev: rows that choose the epoch.
+    """
+
+    def __init__(self, labels: Sequence[str], train: Sequence[LabelledText], dev: Sequence[LabelledText]) -> None:
+        self.labels = tuple(labels)
+        counts = [Counter(row.label for row in rows) for rows in (train, dev)]
+        self.train, self.dev = ({label: count[label] for label in self.labels} for count in counts)
+
+    @property
+    def rare(self) -> list[str]:
+        """Labels with few of the training rows beside the others (`RARE_SHARE`), the rarest first."""
+        even = sum(self.train.values()) / len(self.labels)
+        return self._ascending(label for label, count in self.train.items() if count < RARE_SHARE * even)
+
+    def weights(self, wanted: ClassWeight) -> Array | None:
+        """How much a training row of each label counts; 1 on average over the rows, so that rates mean the same.
+
+        "balanced" gives what scikit-learn's `compute_class_weight("balanced")` does: rows / (labels · rows of the
+        label). `None` if all rows are to count the same.
+
+        Shape:
+            output: [labels]
+
+        Raises:
+            DataError: a weight is no finite number above 0, or `wanted` is a word that is not known.
+        """
+        if wanted == NONE:
+            return None
+        counts = np.array([self.train[label] for label in self.labels], np.float64)
+        if isinstance(wanted, str):
+            if wanted != BALANCED:
+                raise DataError(f"the class weight is '{wanted}': expected {BALANCED}, {NONE}, or a number for labels")
+            return counts.sum() / (len(counts) * counts)
+        given = np.array([wanted.get(label, 1.0) for label in self.labels], np.float64)
+        if not (np.isfinite(given).all() and (given > 0).all()):
+            raise DataError(f"class weights are {dict(wanted)!r:.200}: expected finite numbers above 0")
+        return given * counts.sum() / (given * counts).sum()
+
+    def remarks(self, name: str, weighted: bool, epochs: int) -> list[str]:
+        """What people should know of these rows before they trust what is learned from them; a line each.
+
+        Args:
+            name: the task's.
+            weighted: whether class weights are in use.
+            epochs: how many there are to choose from.
+        """
+        rare, rows, dev_rows = self.rare, sum(self.train.values()), sum(self.dev.values())
+        found = []
+        if rare:
+            hint = "" if weighted else "; try --class-weight balanced"
+            found.append(
+                f"the classes are uneven: {self._counted(rare, self.train)} of {rows:,} training rows, where an even "
+                f"share is {rows / len(self.labels):,.0f}: the epoch is chosen by macro-F1{hint}"
+            )
+        few = self._ascending(
+            label for label, count in self.train.items() if count < FEW_TRAINING_ROWS and label not in rare
+        )
+        if few:
+            found.append(
+                f"{self._counted(few, self.train)} of {rows:,} training rows: a label with fewer than "
+                f"{FEW_TRAINING_ROWS} teaches little; add rows"
+            )
+        scarce = self._ascending(label for label in rare if self.dev[label] < FEW_DEV_ROWS_OF_A_RARE_LABEL)
+        coarse = "choose the epoch coarsely; name more with --eval-data"
+        if epochs > 1 and scarce:
+            found.append(f"{self._counted(scarce, self.dev)} of {dev_rows:,} development rows, which {coarse}")
+        elif epochs > 1 and dev_rows < FEW_DEV_ROWS:
+            found.append(f"{dev_rows:,} development rows ({100 / dev_rows:.1f} points of accuracy each) {coarse}")
+        return [f"{name}: {line}" for line in found]
+
+    def _counted(self, labels: Sequence[str], counts: Mapping[str, int]) -> str:
+        """`fraud has 3`, `fraud has 3, abuse 5`, with the rest of many as a number."""
+        first, *others = [f"{label} {{}}{counts[label]:,}" for label in labels[:_MOST_NAMED]]
+        rest = len(labels) - _MOST_NAMED
+        more = [f"and {rest:,} more labels about as few"] if rest > 0 else []
+        return ", ".join([first.format("has "), *(other.format("") for other in others), *more])
+
+    def _ascending(self, labels: Iterable[str]) -> list[str]:
+        return sorted(labels, key=lambda label: (self.train[label], label))
+
+
+def check_class_weight(wanted: ClassWeight, spreads: Sequence[Spread]) -> None:
+    """Raise `DataError` unless each label that has a weight of its own is a label of some task."""
+    known = {label for spread in spreads for label in spread.labels}
+    unknown = [] if isinstance(wanted, str) else sorted(set(wanted) - known)
+    if unknown:
+        raise DataError(
+            f"there are class weights for {', '.join(unknown)}, but the labels are {', '.join(sorted(known))}: "
+            f"write the label as the data has it"
+        )
+
+
+def parse_class_weight(items: Sequence[str]) -> ClassWeight:
+    """Class weights as they are written on the command line: `none`, `balanced`, or `label=number`, one a label.
+
+    Raises:
+        DataError: an item is not written like that, or there is more than one way among them.
+    """
+    if not items:
+        return NONE
+    if len(items) == 1 and items[0] in (NONE, BALANCED):
+        return items[0]
+    weights: dict[str, float] = {}
+    for item in items:
+        label, _, number = item.rpartition("=")
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = math.nan
+        if not (label and math.isfinite(weight) and weight > 0) or label in weights:
+            raise DataError(
+                f"--class-weight {item!r}: expected {NONE} or {BALANCED} alone, or LABEL=NUMBER with a number above "
+                f"0, once for each label"
+            )
+        weights[label] = weight
+    return weights
