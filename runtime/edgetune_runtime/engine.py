@@ -24,9 +24,10 @@ import onnxruntime as ort
 
 from edgetune_runtime import bank, contract, files, prepared
 from edgetune_runtime.bundle import Bundle
+from edgetune_runtime.cpus import available_threads
 from edgetune_runtime.errors import BundleError, DataError, TaskError
 from edgetune_runtime.rows import is_unicode
-from edgetune_runtime.session import available_threads, check_device, open_session
+from edgetune_runtime.session import check_device, open_session
 from edgetune_runtime.task import Array, Task
 from edgetune_runtime.text import TextEncoder, Tokens
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -13,8 +12,10 @@ from types import MappingProxyType
 import numpy as np
 import onnxruntime as ort
 
-from edgetune_runtime import contract, files
+from edgetune_runtime import contract, files, privacy
 from edgetune_runtime.errors import BundleError, DeviceError
+
+privacy.turn_off_imported(ort)
 
 _PROVIDER_OF = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 DEVICES = tuple(_PROVIDER_OF)
@@ -204,12 +205,6 @@ def _add_weights(options: ort.SessionOptions, weights: Mapping[str, bytes]) -> N
     options.add_external_initializers_from_files_in_memory(
         list(weights), list(weights.values()), [len(data) for data in weights.values()]
     )
-
-
-def available_threads() -> int:
-    """CPUs that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def cpu_name() -> str:
