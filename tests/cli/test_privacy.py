@@ -156,11 +156,9 @@ def test_an_actor_of_ray_asks_nobody_and_leaves_nothing(
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
     own = {address.address for found in psutil.net_if_addrs().values() for address in found}
-    clouds = {("169.254.169.254", 80)}
-    datagram = {("8.8.8.8", 53)}  # connected and never sent: so Ray finds this computer's own address
     asked = {(address, port) for address, port in others(tmp_path / "log") if address not in own}
-    names = {address for address in asked - clouds - datagram if address[1] == 53}
-    assert asked - clouds - datagram - names == set()
+    names = {one for one in asked if one[1] == 53}  # of the clouds; and Ray finds this computer's own address so
+    assert asked - names <= {("169.254.169.254", 80)}
     told = (tmp_path / "log").read_text(encoding="utf-8", errors="replace").lower()
     assert "microsoft" not in told
     assert "usage-stats" not in told
