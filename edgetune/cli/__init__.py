@@ -17,7 +17,7 @@ from edgetune.cli.serve import serve
 from edgetune.cli.tasks import tasks
 from edgetune.cli.train import train
 from edgetune.cli.verify import verify
-from edgetune_runtime import privacy
+from edgetune_runtime import cpus, privacy
 from edgetune_runtime.errors import EdgetuneError
 
 
@@ -47,6 +47,7 @@ def _write_utf8() -> None:
 def main() -> None:
     """Run the command line; an error that the user can act on is one line and exit status 1."""
     _write_utf8()
+    cpus.limit_libraries()
     privacy.turn_off(HF_HUB_DISABLE_TELEMETRY="1", HF_UPDATE_DOWNLOAD_COUNTS="0")  # models and data sets of a hub
     try:
         cli()

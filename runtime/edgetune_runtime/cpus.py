@@ -43,6 +43,19 @@ def available_threads(root: Path = Path("/")) -> int:
     return cpus if quota is None else max(1, min(cpus, math.ceil(quota)))
 
 
+def limit_libraries(root: Path = Path("/")) -> None:
+    """Tell OpenMP of a quota, unless the user has told it how many threads: PyTorch, numpy and pyarrow go by that.
+
+    Call it before they are imported.
+
+    Args:
+        root: where the file system that tells of control groups begins.
+    """
+    threads = available_threads(root)
+    if threads < _cpus():
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+
+
 def _cpus() -> int:
     count = getattr(os, "process_cpu_count", None)  # Python 3.13: affinity, or what -X cpu_count says
     if count is not None:

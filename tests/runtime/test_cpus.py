@@ -166,6 +166,20 @@ def test_a_quota_counts_as_cpus(case: str, tmp_path: Path) -> None:
     assert available_threads(tree.write(tmp_path)) == expected
 
 
+@pytest.mark.parametrize(
+    ("case", "own", "expected"),
+    [("v2: half a CPU", None, "1"), ("v2: half a CPU", "5", "5"), ("v2: no quota", None, None)],
+)
+def test_openmp_is_told_of_a_quota_alone(
+    case: str, own: str | None, expected: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", own or "")
+    if own is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    cpus.limit_libraries(TREES[case][1].write(tmp_path))
+    assert os.environ.get("OMP_NUM_THREADS") == expected
+
+
 def test_without_proc_there_is_no_quota(tmp_path: Path) -> None:
     assert available_threads(tmp_path) == 8
 
