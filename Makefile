@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
+export ORT_DISABLE_TELEMETRY ?= 1
 
 .PHONY: demo test torture lint wheel-check check bench clean
 

@@ -20,7 +20,7 @@ import numpy as np
 from edgetune.benchmark import machine
 from edgetune.data.labelled import LabelledText, read_labelled
 from edgetune_runtime import Engine
-from edgetune_runtime.session import available_threads
+from edgetune_runtime.cpus import available_threads
 
 WAYS: dict[str, str | None] = {"fp32": "fp32", "int8": "int8", "default": None}
 

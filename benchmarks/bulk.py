@@ -22,8 +22,8 @@ import numpy as np
 from edgetune.benchmark import Cell, machine, random_task
 from edgetune.data.labelled import read_labelled
 from edgetune_runtime import Bundle, Engine, Task, bank, contract
+from edgetune_runtime.cpus import available_threads
 from edgetune_runtime.prepared import open_graph
-from edgetune_runtime.session import available_threads
 from edgetune_runtime.text import Tokens
 
 DATA, BATCH_SIZE, TURN_ROWS = ("ag_news", "sst2", "clinc150"), 16, 512

@@ -17,7 +17,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgetune.benchmark import machine
-from edgetune_runtime.session import available_threads, open_any
+from edgetune_runtime.cpus import available_threads
+from edgetune_runtime.session import open_any
 
 INNER, COLUMNS, LAYERS = 384, 1536, 6
 ROWS = (32, 52, 512)

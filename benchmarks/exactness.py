@@ -21,7 +21,7 @@ import peers
 
 from edgetune.benchmark import Cell, machine, random_rows
 from edgetune_runtime import Bundle, contract, session
-from edgetune_runtime.session import available_threads
+from edgetune_runtime.cpus import available_threads
 
 ROWS, TOKENS = 64, 32
 Rows = list[list[int]]

@@ -39,7 +39,7 @@ from edgetune.contenders import Contender, EngineSetup, Setup
 from edgetune_export import export_bundle, load_backbone
 from edgetune_export.quiet import quiet
 from edgetune_runtime import Bundle
-from edgetune_runtime.session import available_threads
+from edgetune_runtime.cpus import available_threads
 
 TURNS = 3
 SMALL, LARGE = ((1, 12), (1, 32), (1, 128), (16, 32)), (32, 128)

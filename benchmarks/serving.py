@@ -35,7 +35,7 @@ import uvloop
 
 from edgetune.benchmark import Cell, machine, random_task
 from edgetune_runtime import Bundle, Engine
-from edgetune_runtime.session import available_threads
+from edgetune_runtime.cpus import available_threads
 
 TASKS = 100
 QUEUE_S = 0.5

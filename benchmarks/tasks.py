@@ -23,7 +23,7 @@ import click
 
 from edgetune.benchmark import Cell, machine, random_rows, random_task
 from edgetune_runtime import Bundle, Engine, Task
-from edgetune_runtime.session import available_threads
+from edgetune_runtime.cpus import available_threads
 
 COUNTS, QUICK_COUNTS = (1, 10, 100, 1000), (1, 50)
 PROMPT_LENGTH, TOKENS, MIXED_ROWS = 20, 32, 32

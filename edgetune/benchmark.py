@@ -15,8 +15,9 @@ import numpy as np
 from edgetune.contenders import Contender, EngineSetup, Rows, Setup, TorchSetup
 from edgetune_runtime import contract
 from edgetune_runtime.bundle import Bundle, Manifest
+from edgetune_runtime.cpus import available_threads
 from edgetune_runtime.errors import DataError
-from edgetune_runtime.session import available_threads, cpu_name, has_int8_dot_product
+from edgetune_runtime.session import cpu_name, has_int8_dot_product
 from edgetune_runtime.task import Task
 
 TORCH = "torch"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import click
@@ -16,6 +17,7 @@ from edgetune.cli.serve import serve
 from edgetune.cli.tasks import tasks
 from edgetune.cli.train import train
 from edgetune.cli.verify import verify
+from edgetune_runtime import cpus, privacy
 from edgetune_runtime.errors import EdgetuneError
 
 
@@ -35,8 +37,18 @@ for command in (train, export, classify, score, serve, evaluate, bench, tasks, v
     cli.add_command(command)
 
 
+def _write_utf8() -> None:
+    """Write UTF-8 to stdout and stderr whatever the locale says; half of a character, as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
 def main() -> None:
     """Run the command line; an error that the user can act on is one line and exit status 1."""
+    _write_utf8()
+    cpus.limit_libraries()
+    privacy.turn_off(HF_HUB_DISABLE_TELEMETRY="1", HF_UPDATE_DOWNLOAD_COUNTS="0")  # models and data sets of a hub
     try:
         cli()
     except EdgetuneError as error:

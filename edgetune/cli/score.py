@@ -143,7 +143,7 @@ def score(
 
 def _workers(engine: str, device: str) -> int:
     """How many where none is said; 0 leaves it to the cluster."""
-    from edgetune_runtime.session import available_threads
+    from edgetune_runtime.cpus import available_threads
 
     if engine == "ray":
         return 0

@@ -6,7 +6,6 @@ Each step is the command that a user would run, in a process of its own; so what
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -159,7 +158,7 @@ def _run(*arguments: object) -> str:
 
 def _output(command: list[str], text: str = "") -> str:
     """What a command prints; its progress goes straight to our stderr."""
-    done = subprocess.run(command, input=text, stdout=subprocess.PIPE, text=True, env=os.environ, check=False)
+    done = subprocess.run(command, input=text, stdout=subprocess.PIPE, encoding="utf-8", check=False)
     if done.returncode != 0:
         raise EdgetuneError(f"the step '{' '.join(command[2:4])}' failed with exit status {done.returncode}: see above")
     return done.stdout

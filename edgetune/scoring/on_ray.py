@@ -24,6 +24,7 @@ from ray.exceptions import RayError
 
 from edgetune.scoring.parts import Outcome
 from edgetune.scoring.worker import MOST_DEATHS, Assignment, Job, Update, Worker
+from edgetune_runtime import privacy
 from edgetune_runtime.errors import EdgetuneError
 
 STALL_S = 600.0
@@ -61,6 +62,7 @@ def make_parts(job: Job, assignments: Sequence[Assignment], workers: int) -> Gen
 def _connect() -> None:
     _check_reachable(os.environ.get("RAY_ADDRESS", ""))
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of what Ray Data does by itself
+    privacy.turn_off(RAY_USAGE_STATS_ENABLED="0")  # a cluster that is started here; one that is there has its own
     try:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:

@@ -11,11 +11,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from edgetune_runtime import privacy
+
 if TYPE_CHECKING:
     from edgetune_runtime.bundle import Bundle
     from edgetune_runtime.engine import Engine, Result
     from edgetune_runtime.errors import EdgetuneError
     from edgetune_runtime.task import Task
+
+# Before any module here can import onnxruntime.
+privacy.turn_off_onnxruntime()
 
 __all__ = ["Bundle", "EdgetuneError", "Engine", "Result", "Task"]
 

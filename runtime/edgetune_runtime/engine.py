@@ -17,15 +17,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime as ort
 
-from edgetune_runtime import bank, contract, files, prepared
+from edgetune_runtime import bank, contract, files, forks, prepared
 from edgetune_runtime.bundle import Bundle
+from edgetune_runtime.cpus import available_threads
 from edgetune_runtime.errors import BundleError, DataError, TaskError, TextError
-from edgetune_runtime.session import available_threads, check_device, open_session
+from edgetune_runtime.session import check_device, open_session
 from edgetune_runtime.task import Array, Task
 from edgetune_runtime.text import TextEncoder, Tokens, is_unicode
 
@@ -88,6 +89,10 @@ class Engine:
     A call looks its tasks up once, when it begins: a task that is swapped or removed meanwhile still
     answers that call whole.
 
+    An engine goes on in a forked process, on a CPU, where it opens its graphs again when it is first used. It pickles
+    as what it was made with, and with the tasks that were added and removed; where it is unpickled it opens again, and
+    the bundle has to be under the same path there.
+
     Args:
         bundle: a bundle, or its folder.
         precision: a precision of the bundle, for all texts. `None` is int8 on a CPU, where the bundle has it, with
@@ -113,6 +118,13 @@ class Engine:
         batch_size: int | None = None,
         prepare: bool = True,
     ) -> None:
+        self._settings = {
+            "precision": precision,
+            "device": device,
+            "threads": threads,
+            "batch_size": batch_size,
+            "prepare": prepare,
+        }
         check_device(device)
         if threads is not None and threads < 1:
             raise DataError(f"threads is {threads}: expected at least 1, or None for all that the process may use")
@@ -146,6 +158,32 @@ class Engine:
         self._banks: dict[tuple[int, ...], tuple[tuple[Task, ...], dict[str, ort.OrtValue]]] = {}
         self._in_bundle = set(self.bundle.task_names())
         self._tasks: dict[str, Task] = {}
+        self._added: set[str] = set()
+        forks.after_fork(self._renew)
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            return {
+                "bundle": self.bundle.path.absolute(),  # elsewhere another working directory may be the current one
+                "settings": self._settings,
+                "in_bundle": set(self._in_bundle),
+                "added": {name: self._tasks[name] for name in self._added},
+            }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["bundle"], **state["settings"])  # type: ignore[misc]
+        self._in_bundle = state["in_bundle"]
+        for task in state["added"].values():
+            self.add_task(task)
+
+    def _renew(self) -> None:
+        # Sessions are opened again when they are needed; task banks on a CPU are memory alone, and stay.
+        self._lock, self._session_lock, self._pool = threading.Lock(), threading.Lock(), None
+        left, self._sessions = self._sessions, {}
+        forks.leave(left)
+        if self.device != "cpu":
+            left_banks, self._banks = self._banks, {}
+            forks.leave(left_banks)
 
     def __enter__(self) -> Engine:
         return self
@@ -219,6 +257,7 @@ class Engine:
         self.bundle.check_task(loaded)
         with self._lock:
             self._tasks[loaded.name] = loaded
+            self._added.add(loaded.name)
             self._drop_stale_banks()
         return loaded
 
@@ -232,6 +271,7 @@ class Engine:
             known = name in self._tasks or name in self._in_bundle
             self._tasks.pop(name, None)
             self._in_bundle.discard(name)
+            self._added.discard(name)
             self._drop_stale_banks()
         if not known:
             raise TaskError(f"no task '{name}' to remove: the engine has {', '.join(self.task_names) or 'none'}")

@@ -3,6 +3,8 @@
 Every message says what came, what was expected and what to do next, in one line.
 """
 
+from __future__ import annotations
+
 import re
 
 _LONGEST = 2000
@@ -60,6 +62,10 @@ class MissingPackageError(EdgetuneError):
     """
 
     def __init__(self, package: str, extra: str) -> None:
+        self._given = package, extra
         super().__init__(
             f"the package '{package}' is not installed and this command needs it: pip install 'edgetune[{extra}]'"
         )
+
+    def __reduce__(self) -> tuple[type[MissingPackageError], tuple[str, str]]:
+        return type(self), self._given  # a worker's error comes to the run as a pickle

@@ -6,7 +6,8 @@ and processes that run the backbone share one copy of its weights. An entry belo
 version of onnxruntime and the CPU; those that nothing has used for a month go when another is written. Entries are
 made of files that were hashed, and trusted from then on: the folder has to be one that only the user writes to.
 
-`EDGETUNE_CACHE` names another folder; empty, nothing is kept.
+`EDGETUNE_CACHE` names another folder; empty, nothing is kept. A leading `~` and variables of the environment stand for
+what a shell makes of them, since in a file of variables no shell does; a relative one lies in the working directory.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import platformdirs
 
 from edgetune_runtime import files, session
 from edgetune_runtime.bundle import Bundle
-from edgetune_runtime.errors import BundleError
+from edgetune_runtime.errors import BundleError, EdgetuneError
 
 _UNUSED_S = 30 * 24 * 3600
 
@@ -39,6 +40,7 @@ def open_graph(bundle: Bundle, precision: str, threads: int) -> ort.InferenceSes
 
     Raises:
         BundleError: a file is missing or damaged, or onnxruntime cannot load the graph.
+        EdgetuneError: `EDGETUNE_CACHE` names the home of a user who has none.
     """
     folder = cache_folder()
     if folder is not None:
@@ -54,15 +56,28 @@ def open_graph(bundle: Bundle, precision: str, threads: int) -> ort.InferenceSes
 
 
 def cache_folder() -> Path | None:
-    """Where prepared graphs are kept; `None`: nowhere."""
+    """Where prepared graphs are kept; `None`: nowhere.
+
+    Raises:
+        EdgetuneError: `EDGETUNE_CACHE` names the home of a user who has none.
+    """
     named = os.environ.get(files.CACHE_VARIABLE)
     if named is not None:
-        return Path(named) / files.PREPARED if named else None
+        return _named(named) / files.PREPARED if named else None
     try:
         folder = platformdirs.user_cache_path("edgetune", appauthor=False) / files.PREPARED
     except RuntimeError:  # a user without a home
         return None
     return folder if folder.is_absolute() else None
+
+
+def _named(path: str) -> Path:
+    try:
+        return Path(os.path.expandvars(path)).expanduser().absolute()
+    except RuntimeError as error:
+        raise EdgetuneError(
+            f"{files.CACHE_VARIABLE} is {path!r}, and that user has no home folder: give a path that begins with /"
+        ) from error
 
 
 def _mapped(entry: Path, threads: int) -> ort.InferenceSession | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -13,8 +12,10 @@ from types import MappingProxyType
 import numpy as np
 import onnxruntime as ort
 
-from edgetune_runtime import contract, files
+from edgetune_runtime import contract, files, forks, privacy
 from edgetune_runtime.errors import BundleError, DeviceError
+
+privacy.turn_off_imported(ort)
 
 _PROVIDER_OF = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 DEVICES = tuple(_PROVIDER_OF)
@@ -44,6 +45,12 @@ _LARGEST_PAIR = base64.b64decode(
 """A graph: the product of x, uint8 [1, 2], and two int8 weights of 127."""
 
 _INT8_DOT_PRODUCT_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
+
+
+_FORKED = (
+    "; this process was forked, and one that comes from a process that used a GPU cannot use it: start processes with "
+    "multiprocessing's spawn"
+)
 
 
 def check_device(device: str) -> None:
@@ -91,7 +98,7 @@ def open_any(
         # onnxruntime falls back to the CPU with a warning where a driver or library is missing.
         raise DeviceError(
             f"device '{device}' could not be used: {_PROVIDER_OF[device]} did not start; check the driver and "
-            f"the CUDA and cuDNN libraries, or use --device cpu"
+            f"the CUDA and cuDNN libraries, or use --device cpu{_FORKED if forks.is_forked() else ''}"
         )
     return session
 
@@ -152,9 +159,10 @@ def _options(device: str, threads: int) -> ort.SessionOptions:
 
 def _load(graph: bytes | str, options: ort.SessionOptions, device: str) -> ort.InferenceSession:
     try:
-        return ort.InferenceSession(
-            graph, options, providers=[_PROVIDER_OF[device]], disabled_optimizers=_DISABLED_OPTIMIZERS[device]
-        )
+        with forks.waited_for():
+            return ort.InferenceSession(
+                graph, options, providers=[_PROVIDER_OF[device]], disabled_optimizers=_DISABLED_OPTIMIZERS[device]
+            )
     except Exception as error:
         raise BundleError(
             f"onnxruntime {ort.__version__} cannot load the graph ({error}): export the bundle again"
@@ -190,7 +198,7 @@ def int8_saturates() -> bool:
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    session = ort.InferenceSession(_LARGEST_PAIR, options, providers=[_PROVIDER_OF["cpu"]])
+    session = _load(_LARGEST_PAIR, options, "cpu")
     (product,) = session.run(None, {"x": np.full((1, 2), 255, np.uint8)})
     return int(product[0, 0]) != 2 * 255 * 127
 
@@ -204,12 +212,6 @@ def _add_weights(options: ort.SessionOptions, weights: Mapping[str, bytes]) -> N
     options.add_external_initializers_from_files_in_memory(
         list(weights), list(weights.values()), [len(data) for data in weights.values()]
     )
-
-
-def available_threads() -> int:
-    """CPUs that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def cpu_name() -> str:

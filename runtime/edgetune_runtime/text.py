@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tokenizers import Encoding, Tokenizer
 
+from edgetune_runtime import forks
 from edgetune_runtime.contract import MASK_SLOT, TEXT_SLOT
 from edgetune_runtime.errors import BundleError, TaskError, TextError
 from edgetune_runtime.task import Task
@@ -90,7 +91,7 @@ class TextEncoder:
         filled = [text.join(frame) for text, frame in zip(texts, frames, strict=True)]
         rows = []
         with _failures_told("fails on a text", TextError):
-            encodings = self._tokenizer.encode_batch(filled, add_special_tokens=False)
+            encodings = self._read(filled)
             for encoding, text, frame, task in zip(encodings, texts, frames, tasks, strict=True):
                 room = max(1, self.max_length(task) - self._special)
                 truncated = len(encoding.ids) > room
@@ -101,6 +102,11 @@ class TextEncoder:
         for row, task in zip(rows, tasks, strict=True):
             self._check(row.ids, task)
         return rows
+
+    def _read(self, texts: Sequence[str]) -> list[Encoding]:
+        if forks.is_forked():  # the threads that read many texts side by side are not here, and would be waited for
+            return [self._tokenizer.encode(text, add_special_tokens=False) for text in texts]
+        return list(self._tokenizer.encode_batch(texts, add_special_tokens=False))
 
     def _check(self, ids: Sequence[int], task: Task) -> None:
         if self._vocabulary_size is None:

@@ -16,7 +16,7 @@ import pytest
 from conftest import TEXTS
 
 from edgetune_runtime import Bundle, Engine, files, prepared, session
-from edgetune_runtime.errors import BundleError
+from edgetune_runtime.errors import BundleError, EdgetuneError
 
 
 @pytest.fixture
@@ -175,3 +175,25 @@ def test_processes_that_prepare_at_once_all_answer(bundle_folder: Path, cache: P
     assert [process.returncode for process in running] == [0] * 4
     assert len(labels) == 1
     assert len(entries(cache)) == 1
+
+
+@pytest.mark.parametrize("named", ["~/kept", "$HOME/kept", "${PLACE}/kept", "kept", "{home}/kept", "~kept", "a~/kept"])
+def test_the_named_folder_is_what_a_shell_would_make_of_it(
+    named: str, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of variables, as systemd and Docker read, is not read by a shell."""
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir(), here.mkdir()
+    monkeypatch.chdir(here)
+    for variable in ("HOME", "USERPROFILE", "PLACE"):
+        monkeypatch.setenv(variable, str(home))
+    monkeypatch.setenv(files.CACHE_VARIABLE, named.replace("{home}", str(home)))
+    if named == "~kept":  # no such user
+        with pytest.raises(EdgetuneError, match=r"EDGETUNE_CACHE is '~kept', and that user has no home"):
+            answers(bundle, "int8")
+        assert not list(here.iterdir())
+        return
+    answers(bundle, "int8")
+    expected = {"kept": here / "kept", "a~/kept": here / "a~" / "kept"}.get(named, home / "kept")
+    assert len(entries(expected)) == 1
+    assert {*home.iterdir(), *here.iterdir()} == {expected if named != "a~/kept" else here / "a~"}
