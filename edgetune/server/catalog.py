@@ -48,6 +48,18 @@ class Catalog:
             raise not_found(f"task '{name}' has no version {str(version)[:64]!r}: expected {task.sha256}")
         return task
 
+    def named(self, name: str | None) -> Task:
+        """The task of that name; the only one if none is named.
+
+        Raises:
+            RequestError: there is no such task, or none is named and there is not exactly one.
+        """
+        if name is not None:
+            return self.task(name)
+        if len(self._tasks) != 1:
+            raise unusable(f"no 'model' came, and there are {len(self._tasks)} tasks: name one of GET /v1/models")
+        return next(iter(self._tasks.values()))
+
     def tasks(self) -> list[Task]:
         """All tasks, sorted by name."""
         return [task for _, task in sorted(self._tasks.items())]
