@@ -140,7 +140,7 @@ def _origin(value: str) -> str:
         raise click.BadParameter(
             f"{value!r} is no origin ({error}): expected scheme://host or scheme://host:port"
         ) from error
-    rest = (parts.path, parts.query, parts.fragment, parts.username)
+    rest = (parts.path.strip("/"), parts.query, parts.fragment, parts.username)
     if not (parts.scheme and parts.hostname and value.isascii()) or any(rest):
         raise click.BadParameter(f"{value!r} is no origin: expected scheme://host or scheme://host:port, and no path")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
