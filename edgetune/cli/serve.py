@@ -101,8 +101,9 @@ def serve(
         "drain_s": drain_seconds,
     }
     with needs("serve"):
-        from edgetune.server.lifecycle import listen, log_to_stderr
+        from edgetune.server.lifecycle import listen
         from edgetune.server.lifecycle import serve as run
+        from edgetune.server.log import log_to_stderr
         from edgetune.server.service import Service
         from edgetune.server.settings import Settings
     from edgetune_runtime.bundle import Bundle
@@ -115,7 +116,7 @@ def serve(
         cors_origins=cors_origins,
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
-    log_to_stderr(access_log)
+    log = log_to_stderr(access_log)
     if not settings.api_keys and host not in ("127.0.0.1", "::1", "localhost"):
         note(f"warning: everyone who reaches {host} may ask: set EDGETUNE_API_KEY to change that")
     opened = Bundle(bundle)
@@ -125,6 +126,7 @@ def serve(
         probe_bundle(opened, graphs)
     with Engine(opened, precision, device, threads) as engine, listen(host, port) as listener:
         service = Service(engine, settings)
+        log.count_with(service.metrics.log_lines_dropped.inc)
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         run(service, listener, lambda: note(f"{bundle}: {len(service.catalog.tasks())} tasks on {address}"))
 
