@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from edgetune.server.errors import not_found, unusable
+from edgetune_runtime import files
 from edgetune_runtime.engine import Engine
 from edgetune_runtime.errors import TaskError
 from edgetune_runtime.task import Task
@@ -26,6 +27,9 @@ class Catalog:
 
     def read(self) -> Iterator[str]:
         """Read all tasks of the bundle; gives what is wrong with those that cannot be used, which are left out."""
+        bundle = self._engine.bundle
+        for file, why in bundle.unread_tasks().items():
+            yield f"{bundle.path / files.TASKS / file} is not read: {why}"
         for name in self._engine.task_names:
             try:
                 task = self._engine.task(name)

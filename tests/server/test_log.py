@@ -197,7 +197,7 @@ def test_all_lines_come_in_the_order_of_their_threads() -> None:
     reader, writer = a_pipe()
     stream = LogStream(writer, queue_bytes=10_000_000)
     lines: list[str] = []
-    reading = threading.Thread(target=lines.extend, args=(open(reader, encoding="utf-8"),))
+    reading = threading.Thread(target=lines.extend, args=(os.fdopen(reader, encoding="utf-8"),))
     reading.start()
 
     def write(name: str) -> None:
