@@ -6,11 +6,14 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from edgetune_runtime.errors import MissingPackageError
+
+if TYPE_CHECKING:
+    from edgetune_runtime.bundle import Bundle
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -25,6 +28,12 @@ FILE = click.Path(path_type=Path)
 def note(message: str) -> None:
     """Tell people something, on stderr: stdout is for results."""
     click.echo(message, err=True)
+
+
+def note_unread_tasks(bundle: Bundle) -> None:
+    """Tell people of files among a bundle's tasks that are not read."""
+    for file, why in bundle.unread_tasks().items():
+        note(f"not read: {bundle.path / 'tasks' / file}: {why}")
 
 
 def print_json(value: Any) -> None:

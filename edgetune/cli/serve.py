@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
@@ -23,6 +24,15 @@ from edgetune.cli.options import FILE, engine_options, needs, note
 )
 @click.option("--allow-task-changes", is_flag=True, help="Let clients that have --task-key load and unload tasks.")
 @click.option("--task-key", envvar="EDGETUNE_TASK_KEY", help="The key for that; better set as EDGETUNE_TASK_KEY.")
+@click.option(
+    "--cors-origin",
+    "cors_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    callback=lambda context, option, values: tuple(map(_origin, values)),
+    help="Let pages of this origin, such as https://app.example.org, ask from a browser; repeatable; * allows all. "
+    "[default: none]",
+)
 @click.option(
     "--queue-seconds", type=click.FloatRange(0, min_open=True), help="Longest wait in the queue. [default: 1]"
 )
@@ -51,6 +61,7 @@ def serve(
     api_keys: tuple[str, ...],
     allow_task_changes: bool,
     task_key: str | None,
+    cors_origins: tuple[str, ...],
     queue_seconds: float | None,
     queue_rows: int | None,
     max_rows: int | None,
@@ -66,14 +77,14 @@ def serve(
 ) -> None:
     """Serve the tasks of BUNDLE over HTTP, without PyTorch, until SIGTERM or Ctrl-C.
 
-    A page for people is at /; POST /v1/classify and /v2/models/TASK/infer (Open Inference Protocol) answer programs,
-    /metrics Prometheus, /openapi.json says all. Logs are JSON lines on stderr. When more comes than the machine can
-    do, requests are refused at once with 429; what was accepted is answered, also on SIGTERM.
+    A page for people is at /; POST /classify (as vLLM's) and /v2/models/TASK/infer (Open Inference Protocol) answer
+    programs, /metrics Prometheus, /openapi.json says all. Logs are JSON lines on stderr. When more comes than the
+    machine can do, requests are refused at once with 429; what was accepted is answered, also on SIGTERM.
 
     \b
     Example:
       edgetune serve bundle --port 8000
-      curl localhost:8000/v1/classify -H 'content-type: application/json' \\
+      curl localhost:8000/classify -H 'content-type: application/json' \\
         -d '{"model": "sentiment", "input": "it broke again"}'
     """
     if allow_task_changes and not task_key:
@@ -90,8 +101,9 @@ def serve(
         "drain_s": drain_seconds,
     }
     with needs("serve"):
-        from edgetune.server.lifecycle import listen, log_to_stderr
+        from edgetune.server.lifecycle import listen
         from edgetune.server.lifecycle import serve as run
+        from edgetune.server.log import log_to_stderr
         from edgetune.server.service import Service
         from edgetune.server.settings import Settings
     from edgetune_runtime.bundle import Bundle
@@ -101,9 +113,10 @@ def serve(
     settings = Settings(
         api_keys=api_keys,
         task_key=task_key if allow_task_changes else None,
+        cors_origins=cors_origins,
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
-    log_to_stderr(access_log)
+    log = log_to_stderr(access_log)
     if not settings.api_keys and host not in ("127.0.0.1", "::1", "localhost"):
         note(f"warning: everyone who reaches {host} may ask: set EDGETUNE_API_KEY to change that")
     opened = Bundle(bundle)
@@ -113,5 +126,25 @@ def serve(
         probe_bundle(opened, graphs)
     with Engine(opened, precision, device, threads) as engine, listen(host, port) as listener:
         service = Service(engine, settings)
+        log.count_with(service.metrics.log_lines_dropped.inc)
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         run(service, listener, lambda: note(f"{bundle}: {len(service.catalog.tasks())} tasks on {address}"))
+
+
+def _origin(value: str) -> str:
+    """An origin as browsers write it."""
+    if value in ("*", "null"):
+        return value
+    try:
+        parts = urlsplit(value.lower())
+        port = parts.port
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{value!r} is no origin ({error}): expected scheme://host or scheme://host:port"
+        ) from error
+    rest = (parts.path.strip("/"), parts.query, parts.fragment, parts.username)
+    if not (parts.scheme and parts.hostname and value.isascii()) or any(rest):
+        raise click.BadParameter(f"{value!r} is no origin: expected scheme://host or scheme://host:port, and no path")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    usual = port is None or port == {"http": 80, "https": 443}.get(parts.scheme)
+    return f"{parts.scheme}://{host}" + ("" if usual else f":{port}")

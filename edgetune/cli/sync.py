@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from edgetune.cli.options import json_option, needs, note, print_json
+from edgetune.cli.options import json_option, needs, note, note_unread_tasks, print_json
 
 _EVERY_S = 5.0
 
@@ -47,6 +47,8 @@ def sync(
       edgetune tasks sync https://models.example.org/support bundle --precision int8 --delete
     """
     from edgetune import sync as syncing
+    from edgetune.sync.places import Folder
+    from edgetune_runtime.bundle import Bundle
     from edgetune_runtime.errors import TaskError
 
     with needs("sync"):
@@ -60,6 +62,8 @@ def sync(
         dry_run=dry_run,
         progress=_Progress(),
     )
+    if isinstance(here, Folder):
+        note_unread_tasks(Bundle(here.path))
     if as_json:
         print_json({"source": here.name, "destination": there.name, "dry_run": dry_run, **asdict(report)})
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgetune.cli.create import create
-from edgetune.cli.options import FILE, json_option, note, print_json
+from edgetune.cli.options import FILE, json_option, note, note_unread_tasks, print_json
 from edgetune.cli.peft import export_peft, import_peft
 from edgetune.cli.sync import sync
 
@@ -44,8 +44,9 @@ def list_tasks(bundle: Path, as_json: bool) -> None:
             found.append(_summary(opened.load_task(name)))
         except TaskError as error:
             unusable.append({"task": name, "error": str(error)})
+    note_unread_tasks(opened)
     if as_json:
-        print_json({"bundle": str(bundle), "tasks": found, "unusable": unusable})
+        print_json({"bundle": str(bundle), "tasks": found, "unusable": unusable, "unread": opened.unread_tasks()})
         return
     for one in unusable:
         note(f"unusable: {one['error']}")

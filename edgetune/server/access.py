@@ -7,18 +7,28 @@ import logging
 import time
 from collections.abc import Iterable
 
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgetune.server.errors import RequestError, not_found
 from edgetune.server.responses import error_response
 from edgetune.server.service import Service
 
-OPEN_PATHS = frozenset({"/", "/page.js", "/page.css", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
+OPEN_PATHS = frozenset(
+    {
+        *("/", "/page.js", "/page.css", "/openapi.json"),
+        *("/v2/health/live", "/v2/health/ready", "/health", "/ping", "/version"),
+    }
+)
 """Paths that need no key and answer in every phase; none of them tells anything of the tasks."""
+
+CLASSIFY = ("/classify", "/v1/classify")
+"""vLLM's route, and what it was called here first."""
 
 TASK_CHANGES = "/v2/repository/models/"
 """Paths that begin so change tasks, and need the key for that."""
 
+_READABLE_HEADERS = ("Retry-After", "Server-Timing", "Inference-Header-Content-Length")
 _ALWAYS = OPEN_PATHS | {"/metrics"}
 _log = logging.getLogger("edgetune.access")
 
@@ -34,6 +44,18 @@ class Access:
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
+        self._answer: ASGIApp = self._checked
+        if service.settings.cors_origins:
+            # Around the checks, so that pages of these origins can read refusals too. Keys come in a header that the
+            # page sets itself: nothing that the browser holds (credentials) is asked for.
+            self._answer = CORSMiddleware(
+                self._checked,
+                allow_origins=service.settings.cors_origins,
+                allow_methods=("GET", "HEAD", "POST"),
+                allow_headers=("*",),
+                allow_private_network=True,
+                expose_headers=_READABLE_HEADERS,
+            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -51,13 +73,16 @@ class Access:
             await send(message)
 
         try:
-            refusal = self._refusal(scope)
-            app = self._app if refusal is None else error_response(refusal, scope)
-            await app(scope, receive, counting)
+            await self._answer(scope, receive, counting)
         finally:
             self._note(scope, status, time.monotonic() - began)
             if "reason" in state:
                 self._service.metrics.failures.labels(state["reason"]).inc()
+
+    async def _checked(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(scope)
+        app = self._app if refusal is None else error_response(refusal, scope)
+        await app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> RequestError | None:
         path: str = scope["path"]
@@ -76,7 +101,7 @@ class Access:
             return RequestError(
                 401, "unauthorized", "expected the header 'Authorization: Bearer KEY'", {"www-authenticate": "Bearer"}
             )
-        if scope["method"] == "POST" and (path == "/v1/classify" or path.endswith("/infer")):
+        if scope["method"] == "POST" and (path in CLASSIFY or path.endswith("/infer")):
             return self._service.scheduler.lack_of_room()  # here, where it costs least
         return None
 

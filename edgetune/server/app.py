@@ -14,14 +14,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from edgetune.server import messages, metrics
-from edgetune.server.access import TASK_CHANGES, Access
-from edgetune.server.errors import RequestError, too_large, unusable
+from edgetune.server import infer, messages, metrics
+from edgetune.server.access import CLASSIFY, TASK_CHANGES, Access
+from edgetune.server.classify import ClassifyRequest, classify_response
+from edgetune.server.errors import RequestError, too_large
 from edgetune.server.openapi import document
 from edgetune.server.responses import error_response, json_response
-from edgetune.server.scheduler import Ticket
+from edgetune.server.scheduler import Outcome, Ticket
 from edgetune.server.service import Service
-from edgetune_runtime.engine import Result
 from edgetune_runtime.errors import EdgetuneError
 from edgetune_runtime.task import Task
 
@@ -43,7 +43,11 @@ def build_app(service: Service) -> ASGIApp:
         Route("/v2", routes.server_metadata),
         Route("/v2/health/live", routes.live),
         Route("/v2/health/ready", routes.ready),
-        Route("/v1/classify", routes.classify, methods=["POST"]),
+        Route("/health", routes.health),
+        Route("/ping", routes.health, methods=["GET", "POST"]),
+        Route("/version", routes.version),
+        Route("/v1/models", routes.models),
+        Route("/v1/models/{task}", routes.model),
         Route("/v2/repository/index", routes.repository_index, methods=["POST"]),
         Route(TASK_CHANGES + "{task}/load", routes.load_task, methods=["POST"]),
         Route(TASK_CHANGES + "{task}/unload", routes.unload_task, methods=["POST"]),
@@ -57,6 +61,7 @@ def build_app(service: Service) -> ASGIApp:
             Route(path + "/ready", routes.model_ready),
             Route(path, routes.model_metadata),
         ]
+    found += [Route(path, routes.classify, methods=["POST"]) for path in CLASSIFY]
     found += [Route(path, routes.page) for path in _PAGE]
     app = Starlette(
         routes=found,
@@ -83,7 +88,11 @@ class Routes:
     async def server_metadata(self, request: Request) -> Response:
         """Name, version and extensions of the server."""
         return json_response(
-            {"name": "edgetune", "version": version("edgetune"), "extensions": ["model_repository", "classify"]}
+            {
+                "name": "edgetune",
+                "version": version("edgetune"),
+                "extensions": ["model_repository", "binary_tensor_data", "classify"],
+            }
         )
 
     async def live(self, request: Request) -> Response:
@@ -94,9 +103,25 @@ class Routes:
         """Requests are taken."""
         return json_response({"ready": self._service.ready}, 200 if self._service.ready else 503)
 
+    async def health(self, request: Request) -> Response:
+        """Requests are taken, as vLLM's server says it: by the status alone."""
+        return Response(status_code=200 if self._service.ready else 503)
+
+    async def version(self, request: Request) -> Response:
+        """The version, as vLLM's server says it."""
+        return json_response({"version": version("edgetune")})
+
+    async def models(self, request: Request) -> Response:
+        """All tasks, in the shape of OpenAI's list of models, which is vLLM's."""
+        return json_response(messages.ModelList(list(map(messages.model_card, self._catalog.tasks()))))
+
+    async def model(self, request: Request) -> Response:
+        """A task, in the shape of OpenAI's model."""
+        return json_response(messages.model_card(self._task(request)))
+
     async def model_metadata(self, request: Request) -> Response:
         """A task as the protocol describes a model."""
-        return json_response(messages.model_metadata(self._task(request)))
+        return json_response(infer.model_metadata(self._task(request)))
 
     async def model_ready(self, request: Request) -> Response:
         """Whether a task answers."""
@@ -106,21 +131,32 @@ class Routes:
     async def infer(self, request: Request) -> Response:
         """Classify, in the Open Inference Protocol."""
         task = self._task(request)
-        message = await self._message(request, messages.InferRequest)
-        outputs = message.output_names()
-        ticket = self._submit(message.texts(), task)
-        results = await self._answer(request, ticket)
-        return json_response(messages.infer_response(message.id, outputs, task, results), headers=_timing(ticket))
+        header_length = request.headers.get(infer.HEADER_LENGTH)
+        # Triton's clients name no content type, whether bytes follow the JSON or not.
+        self._check_content(request, "", "application/json", "application/octet-stream")
+        body = await self._body(request, self._settings.max_body_bytes)
+        message, texts = infer.read_request(body, header_length)
+        ticket = self._submit(texts, task)
+        outcomes = await self._answer(request, ticket, task)
+        for outcome in outcomes:  # the protocol has no status for one text
+            if isinstance(outcome, RequestError):
+                raise outcome
+        results = [outcome for outcome in outcomes if not isinstance(outcome, RequestError)]
+        content, headers = infer.write_response(message, task, results)
+        return Response(content, headers={**headers, **_timing(ticket)})
 
     async def classify(self, request: Request) -> Response:
-        """Classify, in the shape of vLLM's route."""
-        message = await self._message(request, messages.ClassifyRequest)
-        if not 0 <= message.min_score <= 1:
-            raise unusable(f"min_score is {message.min_score}: expected a probability, from 0 to 1")
-        task = self._catalog.task(message.model)
+        """Classify, as vLLM's server does."""
+        self._check_content(request, "application/json")
+        message = messages.decode(await self._body(request, self._settings.max_body_bytes), ClassifyRequest)
+        message.check()
+        task = self._catalog.named(message.model)
+        message.check_length(task)
         ticket = self._submit(message.texts(), task)
-        results = [result.at(message.min_score) for result in await self._answer(request, ticket)]
-        return json_response(messages.classify_response(task, results, ticket.tokens), headers=_timing(ticket))
+        outcomes = await self._answer(request, ticket, task)
+        if all(isinstance(outcome, RequestError) for outcome in outcomes):
+            raise outcomes[0]  # type: ignore[misc]
+        return json_response(classify_response(message, task, outcomes, ticket.tokens), headers=_timing(ticket))
 
     async def tasks(self, request: Request) -> Response:
         """All tasks."""
@@ -164,25 +200,32 @@ class Routes:
         messages.check_texts(texts, self._settings)
         return self._scheduler.submit(texts, [task] * len(texts))
 
-    async def _answer(self, request: Request, ticket: Ticket) -> list[Result]:
+    async def _answer(self, request: Request, ticket: Ticket, task: Task) -> list[Outcome]:
         gone = asyncio.ensure_future(request.receive())  # the body is read: what comes next is the end
         try:
             await asyncio.wait((ticket.answer, gone), return_when=asyncio.FIRST_COMPLETED)
             if not ticket.answer.done():
                 raise _client_gone()
-            results = ticket.answer.result()
+            outcomes = ticket.answer.result()
         finally:
             gone.cancel()
             self._scheduler.cancel(ticket)
-        self._service.metrics.rows.inc(len(results))
+        failures = [outcome for outcome in outcomes if isinstance(outcome, RequestError)]
+        self._service.metrics.rows.inc(len(outcomes) - len(failures))
+        self._service.metrics.failed_rows.inc(len(failures))
         self._service.metrics.tokens.inc(ticket.tokens)
-        request.scope["state"] |= {"rows": len(results), "tokens": ticket.tokens, "task": results[0].task}
-        return results
+        told = {"failed_rows": len(failures), "error": str(failures[0])} if failures else {}
+        request.scope["state"] |= {"rows": len(outcomes), "tokens": ticket.tokens, "task": task.name, **told}
+        return outcomes
 
-    async def _message(self, request: Request, kind: type[Message]) -> Message:
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    def _check_content(self, request: Request, *types: str) -> None:
+        """Raise `RequestError` unless the body is of one of these types ("": none is named) and not compressed."""
+        sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if sent not in types:
             raise RequestError(415, "media_type", "expected the header 'Content-Type: application/json'")
-        return messages.decode(await self._body(request, self._settings.max_body_bytes), kind)
+        coding = request.headers.get("content-encoding", "identity")
+        if coding.lower() != "identity":
+            raise RequestError(415, "media_type", f"the body is compressed ({coding[:40]}): send it as it is")
 
     async def _body(self, request: Request, limit: int) -> bytes:
         announced = request.headers.get("content-length", "0")

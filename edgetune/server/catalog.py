@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from edgetune.server.errors import not_found, unusable
+from edgetune_runtime import files
 from edgetune_runtime.engine import Engine
 from edgetune_runtime.errors import TaskError
 from edgetune_runtime.task import Task
@@ -26,6 +27,9 @@ class Catalog:
 
     def read(self) -> Iterator[str]:
         """Read all tasks of the bundle; gives what is wrong with those that cannot be used, which are left out."""
+        bundle = self._engine.bundle
+        for file, why in bundle.unread_tasks().items():
+            yield f"{bundle.path / files.TASKS / file} is not read: {why}"
         for name in self._engine.task_names:
             try:
                 task = self._engine.task(name)
@@ -47,6 +51,18 @@ class Catalog:
         if version not in (None, task.sha256):
             raise not_found(f"task '{name}' has no version {str(version)[:64]!r}: expected {task.sha256}")
         return task
+
+    def named(self, name: str | None) -> Task:
+        """The task of that name; the only one if none is named.
+
+        Raises:
+            RequestError: there is no such task, or none is named and there is not exactly one.
+        """
+        if name is not None:
+            return self.task(name)
+        if len(self._tasks) != 1:
+            raise unusable(f"no 'model' came, and there are {len(self._tasks)} tasks: name one of GET /v1/models")
+        return next(iter(self._tasks.values()))
 
     def tasks(self) -> list[Task]:
         """All tasks, sorted by name."""

@@ -177,6 +177,8 @@ class Connection(HttpToolsProtocol):
         body = encode(Error(message))
         head = f"HTTP/1.1 {int(status)} {status.phrase}\r\ncontent-type: application/json\r\n"
         head += "retry-after: 1\r\n" if status == HTTPStatus.TOO_MANY_REQUESTS else ""
+        if self.settings.cors_origins:  # it is not known who asks, and this line is no secret
+            head += "access-control-allow-origin: *\r\n"
         head += f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         self._refusal = head.encode() + body
         if not self._in_header:  # the last request broke off in its body

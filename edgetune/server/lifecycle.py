@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 import socket
@@ -115,30 +114,3 @@ class _Server(uvicorn.Server):
             self.should_exit = True
         elif self._service.ready:
             self._on_ready()
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """A record as JSON."""
-        told = record.msg if isinstance(record.msg, dict) else {"event": record.getMessage()}
-        line = {"time": round(record.created, 3), "level": record.levelname.lower(), "logger": record.name, **told}
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
-
-
-def log_to_stderr(requests: bool) -> None:
-    """Log as JSON lines on stderr.
-
-    Args:
-        requests: whether every request has a line; failures of the server and left out tasks always do.
-    """
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    for name, level in (("edgetune", logging.INFO), ("uvicorn", logging.ERROR)):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
-    logging.getLogger("edgetune.access").setLevel(logging.INFO if requests else logging.ERROR)

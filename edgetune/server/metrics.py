@@ -26,7 +26,11 @@ class Metrics:
         self.requests = Counter("edgetune_requests", "Requests answered.", ["route", "status"], registry=registry)
         self.failures = Counter("edgetune_failures", "Requests not answered well.", ["reason"], registry=registry)
         self.rows = Counter("edgetune_rows", "Texts answered.", registry=registry)
+        self.failed_rows = Counter("edgetune_failed_rows", "Texts that could not be classified.", registry=registry)
         self.tokens = Counter("edgetune_tokens", "Tokens of texts answered.", registry=registry)
+        self.log_lines_dropped = Counter(
+            "edgetune_log_lines_dropped", "Lines of the log that nobody read in time.", registry=registry
+        )
         self.task_changes = Counter("edgetune_task_changes", "Tasks loaded or unloaded.", ["change"], registry=registry)
         self.request_seconds = _seconds("edgetune_request_seconds", "From a request's header to its answer.", registry)
         self.queue_seconds = _seconds("edgetune_queue_seconds", "A text's wait for its run.", registry)

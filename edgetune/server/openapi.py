@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from edgetune.server import messages
+from edgetune.server import classify, infer, messages
+from edgetune.server.access import CLASSIFY
 from edgetune.server.settings import Settings
 
 _JSON = "application/json"
@@ -18,7 +19,8 @@ _REASONS = {
     "404": "No such task or version.",
     "408": "The body came too slowly.",
     "413": "Too many bytes, texts or characters.",
-    "415": "Another content type.",
+    "415": "Another content type, or a compressed body.",
+    "500": "No text could be classified.",
     "422": "Not the message that was expected.",
     "429": "More than the server can do: come again after `Retry-After` seconds.",
     "503": "Starting, or about to end.",
@@ -33,11 +35,13 @@ def document(settings: Settings) -> dict[str, Any]:
         settings: whose bounds the schemas have.
     """
     kinds = [
-        messages.ClassifyRequest,
-        messages.ClassifyResponse,
-        messages.InferRequest,
-        messages.InferResponse,
-        messages.ModelMetadata,
+        classify.ClassifyRequest,
+        classify.ClassifyResponse,
+        infer.InferRequest,
+        infer.InferResponse,
+        infer.ModelMetadata,
+        messages.ModelList,
+        messages.ModelCard,
         messages.TaskSummary,
         messages.RepositoryModel,
         messages.Error,
@@ -50,13 +54,14 @@ def document(settings: Settings) -> dict[str, Any]:
         "input": {"anyOf": [text, texts]},
         "min_score": {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
     }
+    components["ClassifyRequest"]["required"] = ["input"]
     components["InputTensor"]["properties"]["data"] = texts
 
     ready = {"type": "object", "properties": {"name": {"type": "string"}, "ready": {"type": "boolean"}}}
     model = {
-        "/infer": {"post": _operation("Classify texts", of[messages.InferResponse], of[messages.InferRequest])},
+        "/infer": {"post": _operation("Classify texts", of[infer.InferResponse], of[infer.InferRequest])},
         "/ready": {"get": _operation("Whether a task answers", ready, errors="401 404 503")},
-        "": {"get": _operation("A task as a model", of[messages.ModelMetadata], errors="401 404 503")},
+        "": {"get": _operation("A task as a model", of[infer.ModelMetadata], errors="401 404 503")},
     }
     changes = "/v2/repository/models/{task}"
     file = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
@@ -66,9 +71,15 @@ def document(settings: Settings) -> dict[str, Any]:
     tasks = {"type": "object", "properties": {"tasks": {"type": "array", "items": of[messages.TaskSummary]}}}
     index = {"type": "array", "items": of[messages.RepositoryModel]}
     paths: dict[str, Any] = {
-        "/v1/classify": {
-            "post": _operation("Classify texts", of[messages.ClassifyResponse], of[messages.ClassifyRequest])
-        },
+        path: {"post": _operation("Classify texts", of[classify.ClassifyResponse], of[classify.ClassifyRequest])}
+        for path in CLASSIFY
+    }
+    paths |= {
+        "/v1/models": {"get": _operation("All tasks as models", of[messages.ModelList], errors="401 503")},
+        "/v1/models/{task}": {"get": _operation("A task as a model", of[messages.ModelCard], errors="401 404 503")},
+        "/health": {"get": _health()},
+        "/ping": {"get": _health(), "post": _health()},
+        "/version": {"get": _operation("The server's version", _OBJECT, errors="")},
         "/tasks": {"get": _operation("All tasks", tasks, errors="401 503")},
         "/v2": {"get": _operation("The server", _OBJECT, errors="401 503")},
         "/v2/health/live": {"get": _operation("Whether the process answers", _OBJECT, errors="")},
@@ -100,7 +111,7 @@ def _operation(
     summary: str,
     answer: dict[str, Any],
     body: dict[str, Any] | None = None,
-    errors: str = "400 401 404 408 413 415 422 429 503",
+    errors: str = "400 401 404 408 413 415 422 429 500 503",
     media: str = _JSON,
 ) -> dict[str, Any]:
     found: dict[str, Any] = {
@@ -113,6 +124,11 @@ def _operation(
     if body is not None:
         found["requestBody"] = {"required": True, "content": {_JSON: {"schema": body}}}
     return found
+
+
+def _health() -> dict[str, Any]:
+    taken = {"200": {"description": "They are."}, "503": {"description": "They are not."}}
+    return {"summary": "Whether requests are taken", "responses": taken}
 
 
 def _error(status: str) -> dict[str, Any]:

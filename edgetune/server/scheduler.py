@@ -20,6 +20,9 @@ from edgetune.server.metrics import Metrics
 from edgetune_runtime.engine import Engine, Result
 from edgetune_runtime.task import Task
 
+Outcome = Result | RequestError
+"""What came of one text: its answer, or why it has none."""
+
 _BATCH_TOKENS = 16_384
 _CHARACTERS_A_TOKEN = 4
 _ROW_TOKENS = 8  # what a text costs beside its tokens
@@ -31,7 +34,7 @@ class Ticket:
     """One request's texts on their way through the queue.
 
     Attributes:
-        answer: becomes the results, in the order of the texts, or the error; belongs to the event loop.
+        answer: becomes what came of each text, in their order, or the error of all; belongs to the event loop.
         queue_s: how long the first of the texts waited.
         run_s: how long runs took, all texts together.
         tokens: tokens of all texts.
@@ -39,8 +42,8 @@ class Ticket:
 
     def __init__(self, rows: int, deadline: float, ahead: int) -> None:
         self._loop = asyncio.get_running_loop()
-        self.answer: asyncio.Future[list[Result]] = self._loop.create_future()
-        self.results: list[Result | None] = [None] * rows
+        self.answer: asyncio.Future[list[Outcome]] = self._loop.create_future()
+        self.outcomes: list[Outcome | None] = [None] * rows
         self.came = time.monotonic()
         self.deadline = deadline
         self.ahead = ahead
@@ -62,7 +65,7 @@ class Ticket:
         if error is not None:
             self.answer.set_exception(error)
         else:
-            self.answer.set_result([result for result in self.results if result is not None])
+            self.answer.set_result([outcome for outcome in self.outcomes if outcome is not None])
 
 
 @dataclass(frozen=True)
@@ -219,7 +222,7 @@ class Scheduler:
                 for row in batch:
                     self._run([row], threads)
             else:
-                batch[0].ticket.finish(error if isinstance(error, RequestError) else _failed(error))
+                self._settle(batch, [_failed(error)], [0], time.monotonic() - began)
             return
         ended = time.monotonic()
         lengths = [len(row.ids) for row in tokens]
@@ -227,12 +230,17 @@ class Scheduler:
         self.metrics.inference_seconds.observe(ended - encoded)
         self.metrics.batch_rows.observe(len(batch))
         self.metrics.batch_tokens.observe(sum(lengths))
+        self._settle(batch, results, lengths, ended - began)
+
+    def _settle(
+        self, batch: Sequence[_Row], outcomes: Sequence[Outcome], lengths: Sequence[int], seconds: float
+    ) -> None:
         with self._changed:
-            for row, result, length in zip(batch, results, lengths, strict=True):
+            for row, outcome, length in zip(batch, outcomes, lengths, strict=True):
                 ticket = row.ticket
-                ticket.results[row.place] = result
+                ticket.outcomes[row.place] = outcome
                 ticket.tokens += length
-                ticket.run_s += (ended - began) / len(batch)
+                ticket.run_s += seconds / len(batch)
                 ticket.left -= 1
                 if not ticket.left:
                     ticket.finish()

@@ -14,6 +14,7 @@ class Settings:
     Attributes:
         api_keys: keys of which a client has to send one; none: everyone may ask.
         task_key: the key to load, replace and unload tasks with; `None`: nobody may.
+        cors_origins: origins whose pages may ask and read answers in a browser; "*": all.
         max_rows: most texts of one request.
         max_characters: most characters of one text; it is cut to the task's length in tokens anyway, after it was read.
         max_body_bytes: most bytes of a request.
@@ -29,6 +30,7 @@ class Settings:
 
     api_keys: tuple[str, ...] = ()
     task_key: str | None = None
+    cors_origins: tuple[str, ...] = ()
     max_rows: int = 256
     max_characters: int = 20_000
     max_body_bytes: int = 8_000_000

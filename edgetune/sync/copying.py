@@ -13,7 +13,7 @@ from edgetune_runtime import files
 from edgetune_runtime.bundle import Manifest
 from edgetune_runtime.errors import BundleError
 
-_BESIDE_GRAPHS = (files.CARD, files.CONFIG, files.TOKENIZER)
+_BESIDE_GRAPHS = (files.CONFIG, files.TOKENIZER)
 
 
 Progress = Callable[[str, int, int | None], None]
@@ -91,11 +91,13 @@ class _Work:
         manifest, data = self._offer.manifest()
         paths = self._paths(manifest, precisions)
         if self._dry_run:
+            self._bring_card(destination)
             self._copy_all(destination, manifest, paths)
             self._tasks.bring(destination, manifest, {})
             self.report.bytes += len(data)
         elif isinstance(destination, Folder):
-            with staged(destination.path, manifest.files) as staging:
+            digests = {path: digest for path, digest in manifest.files.items() if path != files.CARD}
+            with staged(destination.path, digests) as staging:
                 self._fill(staging, manifest, data, paths)
             destination.bytes_written += staging.bytes_written
         else:
@@ -105,6 +107,7 @@ class _Work:
     def _fill(self, to: Destination, manifest: Manifest, data: bytes, paths: list[str]) -> None:
         """Write a whole bundle; the manifest, by which it is known to be there, comes last."""
         kept = {path for path in paths if isinstance(to, Folder) and (to.path / path).exists()}
+        self._bring_card(to)
         self._copy_all(to, manifest, [path for path in paths if path not in kept])
         self._tasks.bring(to, manifest, entries_at(to))
         to.write(files.MANIFEST, (data,))
@@ -112,11 +115,11 @@ class _Work:
     def _paths(self, manifest: Manifest, precisions: Sequence[str]) -> list[str]:
         """The files of the manifest that are to be copied: those that a bundle has, whatever else it names."""
         graphs = {precision: graph.paths for precision, graph in manifest.graphs.items()}
-        known = {*_BESIDE_GRAPHS, *(path for paths in graphs.values() for path in paths)}
+        known = {files.CARD, *_BESIDE_GRAPHS, *(path for paths in graphs.values() for path in paths)}
         if odd := sorted(manifest.files.keys() - known):
             raise BundleError(
                 f"the manifest of {self._offer.source.name} names '{odd[0]}': expected no files but "
-                f"{', '.join(_BESIDE_GRAPHS)} and the graphs; export the bundle again"
+                f"{', '.join((files.CARD, *_BESIDE_GRAPHS))} and the graphs; export the bundle again"
             )
         copied = self._offer.precisions(manifest, precisions)
         if not copied:
@@ -133,6 +136,23 @@ class _Work:
             else:
                 to.write(path, self._told(path, total, self._offer.chunks(path, manifest.files.get(path, "none"))))
             self.report.copied.append(path)
+
+    def _bring_card(self, to: Destination) -> None:
+        """Copy the card unless it is the same: people may edit it, and no answer depends on it."""
+        card = self._offer.card()
+        if card is None:
+            return
+        try:
+            same = to.read(files.CARD, len(card)) == card
+        except (FileNotFoundError, BundleError):  # such as a link, which writing replaces
+            same = False
+        if same:
+            return
+        if self._dry_run:
+            self.report.bytes += len(card)
+        else:
+            to.write(files.CARD, (card,))
+        self.report.copied.append(files.CARD)
 
     def _told(self, path: str, total: int | None, chunks: Iterator[bytes]) -> Iterator[bytes]:
         done = 0
@@ -155,6 +175,7 @@ class _Work:
         if lacking:
             lacking = self._offer.precisions(here, lacking)
         self._copy_all(destination, here, [path for precision in lacking for path in here.graphs[precision].paths])
+        self._bring_card(destination)
         self._tasks.bring(destination, here, there)
 
     def _another(self, here: Manifest) -> BundleError:

@@ -26,6 +26,7 @@ class Offer:
 
     Attributes:
         index: the source's tasks, as last read.
+        unreadable: tasks of a folder whose files cannot be read, and why.
 
     Raises:
         BundleError: there is no bundle, or no index where one is needed, or it cannot be read.
@@ -33,11 +34,12 @@ class Offer:
 
     def __init__(self, source: Place) -> None:
         self.source = source
+        self.unreadable: dict[str, str] = {}
         self.index = self._read_index()
 
     def _read_index(self) -> Index:
         if isinstance(self.source, Folder):
-            return Index(fingerprint(self._manifest()[0]), entries(self.source))
+            return Index(fingerprint(self._manifest()[0]), entries(self.source, unreadable=self.unreadable))
         data = index_bytes(self.source)
         if data is None:
             raise BundleError(
@@ -101,6 +103,21 @@ class Offer:
         """
         with self._complete(path):
             return self.source.size(path)
+
+    def card(self) -> bytes | None:
+        """The bytes of the model card, which people may have edited; `None` if there is none.
+
+        Raises:
+            BundleError: it cannot be read, or is too large.
+        """
+        try:
+            limit = files.limit_bytes(files.CARD) or 0
+            data = self.source.read(files.CARD, limit)
+        except FileNotFoundError:
+            return None
+        if len(data) > limit:
+            raise BundleError(f"{self.source.name}/{files.CARD} has more than {limit:,} bytes: make it shorter")
+        return data
 
     def chunks(self, path: str, expected: str) -> Iterator[bytes]:
         """A file's bytes, some at a time.
@@ -205,8 +222,15 @@ def index_bytes(place: Place) -> bytes | None:
         return None
 
 
-def entries(place: Destination, index: Index | None = None) -> dict[str, Entry]:
+def entries(
+    place: Destination, index: Index | None = None, unreadable: dict[str, str] | None = None
+) -> dict[str, Entry]:
     """The tasks that lie at a place. Those that no index vouches for are read.
+
+    Args:
+        place: the place.
+        index: what is known of it.
+        unreadable: told of a folder's tasks that cannot be read, such as links that lead out of it.
 
     Raises:
         BundleError: they cannot be read.
@@ -221,4 +245,9 @@ def entries(place: Destination, index: Index | None = None) -> dict[str, Entry]:
             found[name] = Entry.of(place.read(files.task_file(name), files.TASK_LIMIT_BYTES))
         except FileNotFoundError:  # somebody removed it just now
             continue
+        except BundleError as error:
+            if not isinstance(place, Folder):
+                raise
+            if unreadable is not None:
+                unreadable[name] = str(error)
     return found

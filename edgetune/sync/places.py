@@ -186,15 +186,18 @@ class Folder(Destination):
         files.sync_folder((self.path / path).parent)
 
     def _task_sizes(self) -> dict[str, int]:
-        folder = self.path / files.TASKS
-        if folder.is_symlink():
-            raise BundleError(f"{folder} is a link: copy the folder itself into the bundle")
+        try:
+            folder = files.resolved_inside(self.path, files.TASKS)
+        except OSError as error:
+            raise BundleError(
+                f"{self.path / files.TASKS} is a link ({error.strerror}): copy the folder itself into the bundle"
+            ) from error
         sizes = {}
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError):  # somebody removes it at this moment
-                    if entry.is_file(follow_symlinks=False):
-                        sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
+                    # What is no file is listed too: who reads it is told what it is.
+                    sizes[entry.name] = entry.stat().st_size if entry.is_file() else 0
         return task_sizes(sizes)
 
 

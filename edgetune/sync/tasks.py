@@ -61,7 +61,7 @@ class Tasks:
     def check_names(self, there: dict[str, Entry]) -> None:
         """Raise `TaskError` unless each of the names is a task of the source, or one to remove of those `there`."""
         have = self._offer.index.tasks.keys()
-        unknown = set(self._names) - have - (there.keys() if self._delete else set())
+        unknown = set(self._names) - have - self._offer.unreadable.keys() - (there.keys() if self._delete else set())
         if unknown:
             raise TaskError(
                 f"no task '{min(unknown)}' in {self._offer.source.name}: it has {', '.join(sorted(have)) or 'none'}"
@@ -72,7 +72,9 @@ class Tasks:
         offered = self._offer.index.tasks
         wanted = [name for name in self._names or sorted(offered) if name in offered]
         changed = [name for name in wanted if offered[name] != there.get(name)]
-        gone = sorted(there.keys() - offered.keys()) if self._delete else []
+        unreadable = self._offer.unreadable
+        self._report.failed |= {name: why for name, why in unreadable.items() if not self._names or name in self._names}
+        gone = sorted(there.keys() - offered.keys() - unreadable.keys()) if self._delete else []
         gone = [name for name in gone if not self._names or name in self._names]
         self._report.unchanged = len(wanted) - len(changed)
         if self._dry_run:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -199,7 +199,7 @@ class Bundle:
         """Bytes of a file of the manifest, checked against its SHA-256.
 
         Raises:
-            BundleError: it is missing, a link, or not the file that was exported.
+            BundleError: it is missing, a link out of the bundle, or not the file that was exported.
         """
         try:
             with files.open_inside(self.path, name) as file:
@@ -213,7 +213,7 @@ class Bundle:
         """SHA-256 of a file of the manifest, checked like `read` does, without holding it in memory.
 
         Raises:
-            BundleError: it is missing, a link, or not the file that was exported.
+            BundleError: it is missing, a link out of the bundle, or not the file that was exported.
         """
         try:
             with files.open_inside(self.path, name) as file:
@@ -227,7 +227,8 @@ class Bundle:
         """The bytes of a precision's graph and of the file of its weights, by the name that the graph gives it.
 
         Raises:
-            BundleError: a file is missing, a link or not what was exported, or the graph names another file.
+            BundleError: a file is missing, a link out of the bundle or not what was exported, or the graph names
+                another file.
         """
         record = self.manifest.graphs[precision]
         graph = self.read(record.file)
@@ -247,7 +248,7 @@ class Bundle:
     def has_graph(self, precision: str) -> bool:
         """Whether a precision is in the bundle with its files: an edge device may leave out those it does not run."""
         known = precision in self.manifest.graphs
-        return known and all((self.path / name).is_file() for name in self.graph_files(precision))
+        return known and all(os.path.lexists(self.path / name) for name in self.graph_files(precision))
 
     def graph_bytes(self, precision: str) -> int:
         """Bytes of a precision on disk."""
@@ -285,33 +286,45 @@ class Bundle:
             ) from error
 
     def task_names(self) -> list[str]:
-        """Names of the tasks in the bundle, sorted; links are none.
+        """Names of the tasks in the bundle, sorted; `load_task` says which of them cannot be read.
 
         Raises:
-            BundleError: the folder of tasks is a link, or cannot be looked through.
+            BundleError: the folder of tasks leads out of the bundle, or cannot be looked through.
         """
-        self._check_tasks_folder()
+        return sorted(name for name, why in self._task_files() if why is None)
+
+    def unread_tasks(self) -> dict[str, str]:
+        """What lies among the tasks and is not read as one: the file's name, and why. Hidden files do not count.
+
+        Raises:
+            BundleError: the folder of tasks leads out of the bundle, or cannot be looked through.
+        """
+        return {name: why for name, why in sorted(self._task_files()) if why is not None}
+
+    def _task_files(self) -> Iterator[tuple[str, str | None]]:
+        """Names of tasks with `None`, and names of other files with the reason why they are none."""
+        folder = self._tasks_folder()
         try:
-            with os.scandir(self.path / files.TASKS) as entries:
-                found = list(islice(entries, files.LISTING_LIMIT + 1))
+            with os.scandir(folder) as entries:
+                found = [entry.name for entry in islice(entries, files.LISTING_LIMIT + 1)]
         except (FileNotFoundError, NotADirectoryError):
-            return []
+            return
         except OSError as error:
             raise self._incomplete(files.TASKS, error) from error
         if len(found) > files.LISTING_LIMIT:
             raise BundleError(f"{self.path / files.TASKS} has more than {files.LISTING_LIMIT:,} entries: take some out")
-        tasks = [
-            entry.name.removesuffix(files.TASK_SUFFIX)
-            for entry in found
-            if entry.name.endswith(files.TASK_SUFFIX) and entry.is_file(follow_symlinks=False)
-        ]
-        return sorted(filter(files.is_task_name, tasks))
+        for name in found:
+            path = f"{files.TASKS}/{name}"
+            if files.is_task_path(path):
+                yield name.removesuffix(files.TASK_SUFFIX), None
+            elif path != files.INDEX and not name.startswith("."):
+                yield name, files.why_no_task(name)
 
     def load_task(self, name: str) -> Task:
         """Read one of the bundle's tasks.
 
         Raises:
-            TaskError: there is no such task, or it is a link, damaged, or made for another backbone.
+            TaskError: there is no such task, or it is a link out of the bundle, damaged, or made for another backbone.
         """
         path = self.path / files.task_file(name)
         try:
@@ -320,6 +333,7 @@ class Bundle:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise self._no_task(name) from error
         except OSError as error:
+            self._tasks_folder()  # if it is to blame
             raise TaskError(
                 f"{path} cannot be read ({error.strerror}): copy the file itself there, or take it out with "
                 f"'edgetune tasks remove {self.path} {name}'"
@@ -345,10 +359,10 @@ class Bundle:
 
         Raises:
             TaskError: it was made for another backbone.
-            BundleError: the folder of tasks is a link.
+            BundleError: the folder of tasks leads out of the bundle.
         """
         self.check_task(task)
-        self._check_tasks_folder()
+        self._tasks_folder()
         path = self.path / files.task_file(task.name)
         task.save(path)
         return path
@@ -358,14 +372,16 @@ class Bundle:
 
         Raises:
             TaskError: there is no such task.
-            BundleError: the folder of tasks is a link.
+            BundleError: the folder of tasks leads out of the bundle.
         """
-        self._check_tasks_folder()
+        self._tasks_folder()
         path = self.path / files.task_file(name)
         try:
             path.unlink()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise self._no_task(name) from error
+        except OSError as error:
+            raise TaskError(f"{path} cannot be removed ({error.strerror}): remove it by other means") from error
         files.sync_folder(path.parent)
 
     def _incomplete(self, name: str, error: OSError) -> BundleError:
@@ -381,14 +397,20 @@ class Bundle:
                 f"{str(expected)[:12]}…; copy or export the bundle again"
             )
 
-    def _check_tasks_folder(self) -> None:
-        folder = self.path / files.TASKS
-        if folder.is_symlink():
-            raise BundleError(f"{folder} is a link: copy the folder itself into the bundle")
+    def _tasks_folder(self) -> Path:
+        try:
+            return files.resolved_inside(self.path, files.TASKS)
+        except OSError as error:
+            folder = self.path / files.TASKS
+            raise BundleError(
+                f"{folder} is a link ({error.strerror}): copy the folder itself into the bundle"
+            ) from error
 
     def _no_task(self, name: str) -> TaskError:
         have = ", ".join(self.task_names()) or "none"
+        unread = [f"{file} is none ({why})" for file, why in self.unread_tasks().items() if Path(file).stem == name]
+        also = "".join(f", and {one}" for one in unread)
         return TaskError(
-            f"no task '{name}' in {self.path}: it has {have}; put others there with "
+            f"no task '{name}' in {self.path}: it has {have}{also}; put others there with "
             f"'edgetune tasks add {self.path} FILE'"
         )

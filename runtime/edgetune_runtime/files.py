@@ -9,7 +9,7 @@ import re
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from io import BufferedReader
 from pathlib import Path
 
@@ -35,12 +35,14 @@ LISTING_LIMIT = 100_000
 """Most entries of a folder that are looked through."""
 
 _LIMITS_BYTES = {
+    CARD: 10_000_000,
     MANIFEST: 2_000_000,  # the parity of a thousand tasks in three precisions takes 0.8 MB
     CONFIG: 1_000_000,
     TOKENIZER: 64_000_000,  # Gemma's 262,144 tokens take 33 MB
     INDEX: 25_000_000,  # as many tasks as are looked through, with the longest names
 }
 _DATA_SUFFIX = ".data"
+_HUB_REPOSITORIES = ("models--", "datasets--", "spaces--")
 _TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PLAIN_PATH = re.compile(r"(?=.{1,255}$)[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
@@ -74,6 +76,13 @@ def is_task_name(name: str) -> bool:
     return _TASK_NAME.fullmatch(name) is not None
 
 
+def why_no_task(file: str) -> str:
+    """Why a file among the tasks is not read as one."""
+    if not file.endswith(TASK_SUFFIX):
+        return f"its name does not end in {TASK_SUFFIX}"
+    return "its name is no task's: expected 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
+
+
 def check_task_name(name: str) -> str:
     """Give back `name`, or raise `TaskError` where it could not be a file's name everywhere."""
     if not is_task_name(name):
@@ -97,22 +106,58 @@ def is_plain_path(name: str) -> bool:
 def open_inside(root: Path, name: str) -> BufferedReader:
     """Open a file of a bundle for reading.
 
-    The bundle's folder may be reached by a link; below it none is followed. The size is bounded by what the file is,
-    and weights beside a graph are refused where the file has another name (a hard link) by which it could be changed.
+    The bundle's folder may be reached by a link. Below it links are followed that stay inside the folder, as those of
+    a mounted Kubernetes ConfigMap do, or that lead to the files of the same repository in the Hugging Face hub's cache.
+    The size is bounded by what the file is, and weights beside a graph are refused if the file has another name (a hard
+    link) by which it could be changed.
 
     Raises:
         OSError: there is no such file, or it is not what may be read; `strerror` says what it is.
     """
     if not is_plain_path(name):
         raise OSError(errno.EINVAL, "not a plain path inside the bundle")
-    path = root
-    for part in name.split("/"):
-        path /= part
-        if path.is_symlink():
-            raise OSError(errno.ELOOP, f"'{part}' is a link")
+    path = resolved_inside(root, name)
     if name.endswith(_DATA_SUFFIX) and path.stat().st_nlink != 1:
         raise OSError(errno.EMLINK, "it is a hard link")
     return open_regular(path, limit_bytes(name))
+
+
+def resolved_inside(root: Path, name: str) -> Path:
+    """A path below a bundle's folder without its links, if there are any.
+
+    Raises:
+        OSError: a link leads out of the bundle, or nowhere; `strerror` says which.
+    """
+    path = root
+    link = None
+    for part in name.split("/"):
+        path /= part
+        if path.is_symlink():
+            link = link or part
+    if link is None:
+        return path
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link to itself, before Python 3.13
+        raise OSError(errno.ELOOP, f"'{link}' is a link that leads nowhere") from error
+    if not any(target.is_relative_to(folder) for folder in _own_folders(root.resolve())):
+        raise OSError(errno.ELOOP, f"'{link}' is a link that leads out of the bundle")
+    return target
+
+
+def _own_folders(root: Path) -> Iterator[Path]:
+    """Folders that hold a bundle's files: its own and, in the hub's cache, the one of its repository's files.
+
+    There a snapshot is a folder of links, models--NAME/snapshots/REVISION/FILE to models--NAME/blobs/DIGEST, which the
+    hub's client makes.
+    """
+    yield root
+    for folder in (root, *root.parents):
+        repository = folder.parent.parent
+        if folder.parent.name == "snapshots" and repository.name.startswith(_HUB_REPOSITORIES):
+            if not (repository / "blobs").is_symlink():
+                yield repository / "blobs"
+            return
 
 
 def open_regular(path: Path, limit_bytes: int | None = None) -> BufferedReader:

@@ -46,8 +46,11 @@ def findings(folder: Path) -> Iterator[Finding]:
     yield Finding(files.MANIFEST)
     precision_of = {name: precision for precision in bundle.manifest.graphs for name in bundle.graph_files(precision)}
     for name in sorted(bundle.manifest.files):
-        if name in precision_of and not os.path.lexists(bundle.path / name):
+        missing = not os.path.lexists(bundle.path / name)
+        if name in precision_of and missing:
             yield Finding(name, "note", f"it is not there: {precision_of[name]} cannot be run")
+        elif name == files.CARD:  # which people may edit: no answer depends on it
+            yield Finding(name, "note", "it is not there") if missing else _card(bundle)
         else:
             yield _found(name, partial(bundle.digest, name))
     yield _found("vocabulary", bundle.vocabulary_size)
@@ -69,6 +72,17 @@ def _found(subject: str, check: Callable[[], object]) -> Finding:
     return Finding(subject)
 
 
+def _card(bundle: Bundle) -> Finding:
+    try:
+        with files.open_inside(bundle.path, files.CARD) as file:
+            found = files.sha256(file.read())
+    except OSError as error:
+        return Finding(files.CARD, "fault", f"it cannot be read ({error.strerror}): copy the file itself there")
+    if found != bundle.manifest.files[files.CARD]:
+        return Finding(files.CARD, "note", "it was edited since the export")
+    return Finding(files.CARD)
+
+
 def _tasks(bundle: Bundle) -> Iterator[Finding]:
     try:
         names = bundle.task_names()
@@ -81,18 +95,43 @@ def _tasks(bundle: Bundle) -> Iterator[Finding]:
 
 def _others(bundle: Bundle) -> Iterator[Finding]:
     """What lies in the folder and is neither a file of the manifest, nor a task, nor the index of those."""
-    known = {files.MANIFEST, *bundle.manifest.files}
+    read = {files.MANIFEST, *bundle.manifest.files, files.INDEX}
+    tasks = {files.task_file(name) for name in _names(bundle)}
+    through = {_target(bundle, name) for name in (*read, *tasks)}
+    unread: dict[str, int] = {}
     for path in islice(_entries(bundle.path), files.LISTING_LIMIT):
         name = in_one_line(path.relative_to(bundle.path).as_posix())
         mode = path.lstat().st_mode
-        if name in known:  # read, or told to be unreadable
+        if name in bundle.manifest.files or name == files.MANIFEST or name in tasks:  # read, or told to be unreadable
             continue
-        if stat.S_ISLNK(mode):
-            yield Finding(name, "fault", "it is a link: copy what it leads to, or remove it")
-        elif not stat.S_ISREG(mode):
+        if stat.S_ISLNK(mode) and _target(bundle, name) is None:
+            yield Finding(name, "fault", "it is a link that leads out of the bundle, or nowhere: remove it")
+        elif not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
             yield Finding(name, "fault", "it is not a regular file: remove it")
-        elif not files.is_task_path(name) and name != files.INDEX:
-            yield Finding(name, "note", "the manifest does not name it, and nothing reads it")
+        elif name != files.INDEX and path.resolve() not in through and not path.is_dir():
+            # A folder that is none of a bundle's, such as .git, is one thing, however much is in it.
+            top, slash, _ = name.partition("/")
+            own = not slash or top in (files.GRAPHS, files.TASKS)
+            subject = name if own else f"{top}/"
+            unread[subject] = unread.get(subject, 0) + 1
+    for name, number in unread.items():
+        what = f"its {number:,} files, and nothing reads them" if name.endswith("/") else "it, and nothing reads it"
+        yield Finding(name, "note", f"the manifest does not name {what}")
+
+
+def _names(bundle: Bundle) -> list[str]:
+    try:
+        return bundle.task_names()
+    except EdgetuneError:  # which is told already
+        return []
+
+
+def _target(bundle: Bundle, name: str) -> Path | None:
+    """The file that a path leads to; `None` if it leads out of the bundle, or nowhere."""
+    try:
+        return files.resolved_inside(bundle.path, name).resolve()
+    except OSError:
+        return None
 
 
 def _entries(folder: Path) -> Iterator[Path]:

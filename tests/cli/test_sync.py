@@ -257,7 +257,7 @@ def test_only_some_precisions_are_copied_and_others_later(published: Site, there
     assert go(published.url, there).copied == []
     published.served.clear()
     assert go(published.url, there, precisions=["int8"]).copied == []
-    assert [path for path, _ in published.served] == [files.INDEX]
+    assert [path for path, _ in published.served] == [files.INDEX, files.CARD]
     assert go(published.url, there, precisions=["int8", "fp32"]).copied == ["onnx/model.onnx"]
     assert Bundle(there).has_graph("fp32")
 
@@ -277,7 +277,9 @@ def test_what_the_source_leaves_out_is_left_out(published: Site, there: Path) ->
 # Tasks
 
 
-def test_only_the_index_and_what_changed_is_fetched(here: Path, there: Path, site: Site, make_task: MakeTask) -> None:
+def test_only_the_index_the_card_and_what_changed_is_fetched(
+    here: Path, there: Path, site: Site, make_task: MakeTask
+) -> None:
     bundle = Bundle(here)
     for number in range(30):
         bundle.add_task(make_task(f"task{number}", seed=number))
@@ -287,16 +289,17 @@ def test_only_the_index_and_what_changed_is_fetched(here: Path, there: Path, sit
 
     report = go(site.url, there)
     index_bytes = (site.folder / files.INDEX).stat().st_size
-    assert site.served == [(files.INDEX, index_bytes)]
-    assert (report.unchanged, report.bytes) == (32, index_bytes)
+    card_bytes = (site.folder / files.CARD).stat().st_size
+    assert site.served == [(files.INDEX, index_bytes), (files.CARD, card_bytes)]
+    assert (report.unchanged, report.bytes) == (32, index_bytes + card_bytes)
 
     bundle.add_task(make_task("task7", seed=99))
     assert go(here, site.folder).replaced == ["task7"]
     site.served.clear()
     report = go(site.url, there)
-    assert [path for path, _ in site.served] == [files.INDEX, "tasks/task7.safetensors"]
+    assert [path for path, _ in site.served] == [files.INDEX, files.CARD, "tasks/task7.safetensors"]
     assert report.bytes == sum(size for _, size in site.served)
-    assert index_bytes < 5000
+    assert index_bytes + card_bytes < 6000
     assert (report.replaced, report.added, report.unchanged) == (["task7"], [], 31)
     assert without_index(contents(there)) == contents(here)
 
@@ -366,12 +369,13 @@ def test_an_index_in_a_folder_counts_for_nothing(here: Path, there: Path, make_t
     assert index_at(here) == true_index(here)
 
 
-def test_the_index_disturbs_nobody(here: Path) -> None:
+def test_the_index_disturbs_nobody(here: Path, tmp_path: Path) -> None:
     go(here, here)
     assert Bundle(here).task_names() == ["colour", "size"]
     assert {finding.status for finding in findings(here)} == {"sound"}
     (here / files.INDEX).unlink()
-    (here / files.INDEX).symlink_to(here / files.CONFIG)
+    (tmp_path / "elsewhere").write_text("{}")
+    (here / files.INDEX).symlink_to(tmp_path / "elsewhere")
     assert [finding.subject for finding in findings(here) if finding.status == "fault"] == [files.INDEX]
 
 
@@ -677,7 +681,7 @@ def test_a_manifest_of_another_bundle_than_the_index_is_refused(published: Site,
         go(published.url, there)
 
 
-@pytest.mark.parametrize("name", ["README.md", "config.json", "tokenizer.json", *GRAPHS])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", *GRAPHS])
 @pytest.mark.parametrize("change", [flip_last, Path.unlink])
 def test_a_damaged_file_is_named_and_nothing_appears(
     published: Site, there: Path, name: str, change: Callable[[Path], None]
@@ -688,6 +692,70 @@ def test_a_damaged_file_is_named_and_nothing_appears(
     with pytest.raises(BundleError, match=f"{name} is damaged|incomplete .{name} is not there"):
         go(published.url, there)
     assert not there.exists()
+
+
+KINDS = ["folder", "site", "store"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("edit", ["longer", "as long", "removed"])
+def test_an_edited_card_is_copied_and_no_damage(
+    here: Path, there: Path, site: Site, kind: str, edit: str, tmp_path: Path
+) -> None:
+    source = {"folder": here, "site": site.url, "store": f"local://{tmp_path}/store"}[kind]
+    published = {"folder": here, "site": site.folder, "store": tmp_path / "store"}[kind]
+
+    def publish() -> None:
+        if kind != "folder":
+            go(here, published)
+
+    publish()
+    assert files.CARD in go(source, there).copied
+    before = (here / files.CARD).read_bytes()
+    after = {"longer": before + b"A line.\n", "as long": before[:-1] + b"!", "removed": before}[edit]
+    if edit == "removed":
+        (here / files.CARD).unlink()
+    else:
+        (here / files.CARD).write_bytes(after)
+    publish()
+    copied = [] if edit == "removed" else [files.CARD]
+    assert go(source, there, dry_run=True).copied == copied
+    assert go(source, there).copied == copied
+    assert go(source, there).copied == []
+    assert (there / files.CARD).read_bytes() == after
+    go(source, tmp_path / "new")  # a bundle that is copied with its edited card
+    assert Engine(tmp_path / "new").classify(["good"], task="size")
+    assert {finding.status for finding in findings(there) if finding.subject != files.CARD} == {"sound"}
+
+
+def test_extra_files_disturb_no_sync(here: Path, there: Path) -> None:
+    for name in (".DS_Store", "LICENSE", ".gitattributes", ".git/HEAD", "tasks/.DS_Store", "tasks/notes.txt"):
+        (here / name).parent.mkdir(exist_ok=True)
+        (here / name).write_text("x")
+    assert go(here, there).added == ["colour", "size"]
+    assert not {".DS_Store", "LICENSE", ".gitattributes", ".git/HEAD"} & contents(there).keys()
+    assert go(here, there).copied == []
+
+
+def test_links_inside_a_source_are_followed_and_others_told(here: Path, there: Path, tmp_path: Path) -> None:
+    (here / "tasks/..data").mkdir()
+    (here / "tasks/size.safetensors").rename(here / "tasks/..data/size.safetensors")
+    (here / "tasks/size.safetensors").symlink_to("..data/size.safetensors")
+    (tmp_path / "outside.safetensors").write_bytes((here / "tasks/colour.safetensors").read_bytes())
+    (here / "tasks/out.safetensors").symlink_to(tmp_path / "outside.safetensors")
+    (here / "tasks/nowhere.safetensors").symlink_to("nothing")
+    report = go(here, there)
+    assert report.added == ["colour", "size"]
+    assert set(report.failed) == {"out", "nowhere"}
+    assert "leads out of the bundle" in report.failed["out"]
+    assert not (there / "tasks/size.safetensors").is_symlink()
+    assert set(go(here, there, tasks=["out"]).failed) == {"out"}
+    shutil.copy(tmp_path / "outside.safetensors", there / "tasks/out.safetensors")
+    assert go(here, there, delete=True).removed == []  # the source has it, though it cannot be read
+    (here / "tasks/notes.bin").write_text("x")
+    done = CliRunner().invoke(cli, ["tasks", "sync", str(here), str(there)])
+    assert "failed    out" in done.output
+    assert "notes.bin: its name does not end in .safetensors" in done.output
 
 
 def test_links_are_not_written_through(here: Path, there: Path, tmp_path: Path, make_task: MakeTask) -> None:

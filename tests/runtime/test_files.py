@@ -162,12 +162,73 @@ def test_a_path_that_is_not_plain_is_not_opened(folder: Path, name: str) -> None
         files.open_inside(folder, name)
 
 
-def test_no_link_is_followed(folder: Path) -> None:
-    (folder / "link").symlink_to("config.json")
+@pytest.mark.parametrize("target", ["config.json", "./onnx/../config.json", "second", "absolute"])
+def test_links_are_followed_inside(folder: Path, target: str) -> None:
+    (folder / "second").symlink_to("config.json")
+    (folder / "link").symlink_to((folder / "config.json").resolve() if target == "absolute" else target)
     (folder / "linked").symlink_to("onnx")
-    for name in ("link", "linked/model.onnx"):
-        with pytest.raises(OSError, match=f"'{name.partition('/')[0]}' is a link"):
+    for name in ("link", "linked/model.onnx", "linked/model.onnx.data"):
+        with files.open_inside(folder, name) as file:
+            assert file.read() == OLD
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("../outside", "leads out of the bundle"),
+        ("/etc/hostname", "leads out of the bundle"),
+        ("/dev/zero", "leads out of the bundle"),
+        ("..", "leads out of the bundle"),
+        ("../real2/x", "leads out of the bundle"),
+        ("onnx/out", "leads out of the bundle"),
+        ("nothing", "leads nowhere"),
+        ("link", "leads nowhere"),
+    ],
+)
+def test_links_that_lead_elsewhere_are_refused(folder: Path, target: str, why: str) -> None:
+    (folder.parent / "outside").write_bytes(OLD)
+    (folder.parent / "real2").mkdir()  # begins like the bundle's own folder
+    (folder.parent / "real2/x").write_bytes(OLD)
+    (folder / "onnx/out").symlink_to("../../outside")
+    (folder / "link").symlink_to(target)
+    for name in ("link", *(["link/outside"] if target == ".." else [])):
+        with pytest.raises(OSError, match=f"'link' is a link that {why}"):
             files.open_inside(folder, name)
+
+
+def snapshot(folder: Path, repository: str) -> Path:
+    """A folder as the hub's client makes it, with one file."""
+    (folder / repository / "blobs").mkdir(parents=True)
+    (folder / repository / "blobs/digest").write_bytes(OLD)
+    found = folder / repository / "snapshots/revision"
+    found.mkdir(parents=True)
+    (found / "config.json").symlink_to("../../blobs/digest")
+    return found
+
+
+def test_links_of_the_hubs_cache_are_followed(tmp_path: Path) -> None:
+    found = snapshot(tmp_path, "models--me--mine")
+    (found / "sub/onnx").mkdir(parents=True)
+    (found / "sub/onnx/model.onnx").symlink_to("../../../../blobs/digest")
+    for root, name in ((found, "config.json"), (found / "sub", "onnx/model.onnx")):
+        with files.open_inside(root, name) as file:
+            assert file.read() == OLD
+
+
+def test_no_other_link_out_of_a_snapshot_is_followed(tmp_path: Path) -> None:
+    found = snapshot(tmp_path, "models--me--mine")
+    other = snapshot(tmp_path, "models--me--other")
+    like = snapshot(tmp_path, "mine")  # not the hub's
+    (found / "link").symlink_to(other / "config.json")
+    (found / "refs").symlink_to("../../refs")
+    (tmp_path / "models--me--mine/refs").write_bytes(OLD)
+    for root, name in ((found, "link"), (found, "refs"), (like, "config.json")):
+        with pytest.raises(OSError, match="leads out of the bundle"):
+            files.open_inside(root, name)
+    (tmp_path / "models--me--mine/blobs").rename(tmp_path / "moved")
+    (tmp_path / "models--me--mine/blobs").symlink_to(tmp_path / "moved")
+    with pytest.raises(OSError, match="leads out of the bundle"):
+        files.open_inside(found, "config.json")
 
 
 def test_weights_may_have_no_other_name_and_other_files_may(folder: Path) -> None:

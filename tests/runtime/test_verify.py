@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import LanguageModelFolder
+from layouts import config_map, config_map_of_paths, hub_cache
 
 from edgetune_runtime import Bundle, files, probe
 from edgetune_runtime.errors import BundleError
@@ -47,10 +49,11 @@ def test_all_faults_are_found_and_not_only_the_first(copied: Path, tmp_path: Pat
     faults = told(copied, "fault")
     damaged = {files.CONFIG, files.TOKENIZER, "onnx/model_int8.onnx"}
     tried = {"vocabulary", "tokenizer", "graph int8", "graph fp32", "task colour"}
-    assert set(faults) == damaged | tried | {"tasks/link.safetensors", "linked", "pipe"}
+    assert set(faults) == damaged | tried | {"task link", "linked", "pipe"}
     assert "is damaged" in faults[files.CONFIG]
     assert "is incomplete" in faults[files.TOKENIZER]
-    assert "it is a link" in faults["linked"]
+    assert "it is a link that leads out of the bundle" in faults["linked"]
+    assert "is a link that leads out of the bundle" in faults["task link"]
     assert "not a regular file" in faults["pipe"]
     assert "task size" in told(copied, "sound")
 
@@ -60,7 +63,33 @@ def test_what_nothing_reads_is_noted(copied: Path) -> None:
     (copied / "more/of").mkdir(parents=True)
     (copied / "more/of/it\x1b").write_text("it")
     assert told(copied, "fault") == {}
-    assert set(told(copied, "note")) == {"tasks/notes.txt", "more/of/it\\x1b"}
+    assert set(told(copied, "note")) == {"tasks/notes.txt", "more/"}
+    assert "its 1 files" in told(copied, "note")["more/"]
+
+
+def test_an_edited_card_is_noted(copied: Path) -> None:
+    with (copied / files.CARD).open("a") as card:
+        card.write("A line.\n")
+    assert told(copied, "note") == {files.CARD: "it was edited since the export"}
+    (copied / files.CARD).unlink()
+    assert told(copied, "note") == {files.CARD: "it is not there"}
+    assert told(copied, "fault") == {}
+
+
+def test_a_repository_around_it_is_one_note(copied: Path) -> None:
+    (copied / ".git/hooks").mkdir(parents=True)
+    for name in (".git/HEAD", ".git/hooks/a", ".git/hooks/b", ".gitattributes", "LICENSE", ".DS_Store"):
+        (copied / name).write_text("x")
+    assert told(copied, "fault") == {}
+    assert set(told(copied, "note")) == {".git/", ".gitattributes", "LICENSE", ".DS_Store"}
+    assert "its 3 files" in told(copied, "note")[".git/"]
+
+
+@pytest.mark.parametrize("layout", [config_map, config_map_of_paths, hub_cache])
+def test_links_of_mounted_configuration_and_of_the_hubs_cache_are_sound(
+    copied: Path, layout: Callable[[Path], Path]
+) -> None:
+    assert {finding.status for finding in findings(layout(copied))} == {"sound"}
 
 
 def test_a_precision_may_be_left_out_but_not_all(copied: Path) -> None:

@@ -125,7 +125,20 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "unknown path": ({"url": "/v1/classify/"}, 404, "nothing at this path"),
     "no input": (classify(model="size"), 422, "`input`"),
     "no texts": (classify(model="size", input=[]), 422, "at least one"),
-    "numbers": (classify(model="size", input=[1]), 422, "Expected `str`"),
+    "no model": (classify(input="good"), 422, "there are 2 tasks"),
+    "token ids": (classify(model="size", input=[1, 2]), 422, "token ids"),
+    "token ids of texts": (classify(model="size", input=[[1], [2]]), 422, "token ids"),
+    "text and token ids": (classify(model="size", input=["good", [2]]), 422, "token ids"),
+    "truth": (classify(model="size", input=[True]), 422, "Expected"),
+    "a chat": (classify(model="size", messages=[{"role": "user", "content": "good"}]), 422, "send the text as 'input'"),
+    "logits": (classify(model="size", input="good", use_activation=False), 422, "use_activation is false"),
+    "softmax": (classify(model="size", input="good", softmax=False), 422, "softmax is false"),
+    "activation": (classify(model="size", input="good", activation=False), 422, "activation is false"),
+    "no special tokens": (classify(model="size", input="good", add_special_tokens=False), 422, "always added"),
+    "cut earlier": (classify(model="size", input="good", truncate_prompt_tokens=8), 422, "reads 256 tokens"),
+    "cut at its begin": (classify(model="size", input="good", truncation_side="left"), 422, "at its end"),
+    "padded": (classify(model="size", input="good", padding="max_length"), 422, "never padded"),
+    "pictures": (classify(model="size", input="good", mm_processor_kwargs={"x": 1}), 422, "only text"),
     "null": (classify(model="size", input=None), 422, "Expected"),
     "min_score": (classify(model="size", input="good", min_score=2), 422, "from 0 to 1"),
     "too many texts": (classify(model="size", input=["good"] * 257), 413, "at most 256"),
@@ -134,7 +147,20 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "another input": (tensor(name="texts"), 422, "'text', 'BYTES'"),
     "another type": (tensor(datatype="FP32"), 422, "'text', 'BYTES'"),
     "another shape": (tensor(shape=[2]), 422, "shape [2] for 1 texts"),
-    "two dimensions": (tensor(shape=[1, 1]), 422, "shape [1, 1]"),
+    "columns": (tensor(shape=[1, 2], data=["good", "bad"]), 422, "expected [2] or [2, 1]"),
+    "three dimensions": (tensor(shape=[1, 1, 1]), 422, "expected [1] or [1, 1]"),
+    "no data": (tensor(data=None), 422, "no data"),
+    "shared memory": (tensor(parameters={"shared_memory_region": "x"}), 422, "no shared memory"),
+    "Triton's classes": (
+        tensor() | {"json": tensor()["json"] | {"outputs": [{"name": "scores", "parameters": {"classification": 2}}]}},
+        422,
+        "'classification'",
+    ),
+    "compressed": (
+        {**raw(b"x", "application/json"), "headers": {"content-type": "application/json", "content-encoding": "gzip"}},
+        415,
+        "compressed (gzip)",
+    ),
     "another output": (tensor() | {"json": tensor()["json"] | {"outputs": [{"name": "logits"}]}}, 422, "'logits'"),
     "an output twice": (tensor() | {"json": tensor()["json"] | {"outputs": [{"name": "label"}] * 2}}, 422, "once"),
     "not JSON": (raw(b"{"), 400, "not JSON"),
@@ -196,3 +222,129 @@ def test_openapi_describes_every_route(client: httpx.Client) -> None:
     assert json.dumps(document).count("$ref") > 10
     schema = document["components"]["schemas"]["ClassifyRequest"]["properties"]
     assert schema["input"]["anyOf"][1]["maxItems"] == 256
+
+
+HARMLESS = {
+    "user": "somebody",
+    "priority": 3,
+    "cache_salt": "salt",
+    "add_special_tokens": True,
+    "softmax": True,
+    "activation": None,
+    "use_activation": True,
+    "truncate_prompt_tokens": -1,
+    "truncation_side": "right",
+    "padding": "do_not_pad",
+    "mm_processor_kwargs": None,
+    "whatever_comes_next": [1],
+}
+"""Fields of vLLM's that ask for what is done anyway, or change no answer."""
+
+
+@pytest.mark.parametrize("path", ["/classify", "/v1/classify"])
+def test_what_clients_of_vllm_send(client: httpx.Client, engine: Engine, path: str) -> None:
+    body = {"model": "colour", "input": TEXTS, "request_id": "seven"}
+    answers = [client.post(path, json=body | more).json() for more in ({}, HARMLESS)]
+    assert [answer["id"] for answer in answers] == ["classify-seven"] * 2
+    assert answers[0]["data"] == answers[1]["data"]
+    assert [row["label"] for row in answers[0]["data"]] == [row.label for row in engine.classify(TEXTS, task="colour")]
+    assert all(set(row) == {"index", "label", "probs", "num_classes", "status"} for row in answers[0]["data"])
+
+
+def test_tasks_as_openai_lists_models(client: httpx.Client, server_bundle: Path) -> None:
+    listed = client.get("/v1/models").json()
+    base = Bundle(server_bundle).manifest.base_model
+    assert listed["object"] == "list"
+    assert [(one["id"], one["object"], one["root"]) for one in listed["data"]] == [
+        ("colour", "model", base),
+        ("size", "model", base),
+    ]
+    assert all(one["max_model_len"] == 256 and one["created"] > 0 for one in listed["data"])
+    assert client.get("/v1/models/size").json()["id"] == "size"
+    assert client.get("/v1/models/none").status_code == 404
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/health"), ("GET", "/ping"), ("POST", "/ping")])
+def test_health_is_a_status_and_no_body(client: httpx.Client, method: str, path: str) -> None:
+    answer = client.request(method, path)
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_the_version(client: httpx.Client) -> None:
+    assert client.get("/version").json() == {"version": client.get("/v2").json()["version"]}
+
+
+@pytest.mark.parametrize("shape", [[8], [8, 1]])
+@pytest.mark.parametrize("nested", [False, True])
+def test_infer_takes_both_shapes(client: httpx.Client, shape: list[int], nested: bool) -> None:
+    data = [[text] for text in TEXTS] if nested else TEXTS
+    tensor = {"name": "text", "shape": shape, "datatype": "BYTES", "data": data, "parameters": {"content_type": "str"}}
+    answer = client.post("/v2/models/size/infer", json={"inputs": [tensor]}).json()
+    expected = infer(client, "size", TEXTS).json()
+    assert [output["data"] for output in answer["outputs"]] == [output["data"] for output in expected["outputs"]]
+    assert [output["shape"] for output in answer["outputs"]] == [shape, [8, 2]]
+
+
+def as_bytes(texts: list[bytes]) -> bytes:
+    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+
+
+def binary(client: httpx.Client, tail: bytes, size: object, shape: list[int], **more: Any) -> httpx.Response:
+    """As Triton's clients send it: no content type, the tensor behind the JSON."""
+    tensor = {"name": "text", "shape": shape, "datatype": "BYTES", "parameters": {"binary_data_size": size}}
+    head = json.dumps({"inputs": [tensor], **more}).encode()
+    headers = {"inference-header-content-length": str(len(head))}
+    return client.post("/v2/models/size/infer", content=head + tail, headers=headers)
+
+
+@pytest.mark.parametrize("wanted", ["all", "scores", "none"])
+def test_infer_speaks_tritons_binary_tensors(client: httpx.Client, wanted: str) -> None:
+    texts = ["", "größe 😀", *TEXTS]
+    tail = as_bytes([text.encode() for text in texts])
+    more: dict[str, dict[str, Any]] = {
+        "all": {"parameters": {"binary_data_output": True}},
+        "scores": {"outputs": [{"name": "label"}, {"name": "scores", "parameters": {"binary_data": True}}]},
+        "none": {},
+    }
+    answer = binary(client, tail, len(tail), [len(texts)], **more[wanted])
+    label, scores = infer(client, "size", texts).json()["outputs"]
+    length = int(answer.headers.get("inference-header-content-length", len(answer.content)))
+    head, rest = json.loads(answer.content[:length]), answer.content[length:]
+    assert ("octet-stream" in answer.headers["content-type"]) == (wanted != "none")
+    packed = {"label": as_bytes([one.encode() for one in label["data"]])}
+    packed["scores"] = np.array(scores["data"], "<f4").tobytes()
+    for output, expected in zip(head["outputs"], (label, scores), strict=True):
+        assert (output["name"], output["shape"]) == (expected["name"], expected["shape"])
+        if wanted in ("all", output["name"]):
+            size = output["parameters"]["binary_data_size"]
+            assert (rest[:size], output.get("data")) == (packed[output["name"]], None)
+            rest = rest[size:]
+        else:
+            assert output["data"] == expected["data"]
+    assert rest == b""
+
+
+GOOD = as_bytes([b"good"])
+BINARY_REFUSED = {
+    "too few bytes": (GOOD[:-1], len(GOOD), 400, "7 bytes"),
+    "too many bytes": (GOOD + b"x", len(GOOD), 400, "9 bytes"),
+    "a text that goes on": (b"\xff\0\0\0good", 8, 400, "end within a text"),
+    "half of a length": (GOOD + b"\1\0", 10, 400, "end within a text"),
+    "not UTF-8": (as_bytes([b"\xff"]), 5, 422, "not UTF-8"),
+    "another number": (GOOD * 2, 16, 422, "expected [2] or [2, 1]"),
+    "no number": (GOOD, "eight", 400, "8 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", BINARY_REFUSED)
+def test_binary_tensors_that_are_not_sound_are_refused(client: httpx.Client, name: str) -> None:
+    tail, size, status, why = BINARY_REFUSED[name]
+    answer = binary(client, tail, size, [1])
+    assert (answer.status_code, why in answer.json()["error"]) == (status, True), answer.text
+
+
+@pytest.mark.parametrize("length", ["-1", "x", "10000", "²"])
+def test_a_length_of_the_json_that_cannot_be(client: httpx.Client, length: str) -> None:
+    headers = {"inference-header-content-length": length.encode()}
+    answer = client.post("/v2/models/size/infer", content=b"{}", headers=headers)
+    assert (answer.status_code, "inference-header-content-length" in answer.json()["error"]) == (400, True)

@@ -214,14 +214,33 @@ def test_a_bad_text_fails_alone(batching: HeldEngine) -> None:
         await first.answer
         for place, ticket in enumerate(tickets):
             if place == 1:
-                with pytest.raises(RequestError, match="the run failed") as failed:
-                    await ticket.answer
-                assert failed.value.status == 500
+                (failed,) = await ticket.answer
+                assert isinstance(failed, RequestError)
+                assert (failed.status, "the run failed" in str(failed)) == (500, True)
             else:
                 assert await ticket.answer == batching.classify([TEXTS[place]], task="colour")
         assert batching.runs[1] == (lengths, 1)
 
     run(batching, test)
+
+
+@pytest.mark.parametrize("kind", ["batching", "engine"])
+def test_a_bad_text_leaves_the_others_of_its_request_alone(kind: str, request: pytest.FixtureRequest) -> None:
+    held: HeldEngine = request.getfixturevalue(kind)
+
+    async def test(scheduler: Scheduler) -> None:
+        expected = held.classify(TEXTS, task="colour")
+        lengths = [len(row.ids) for row in held.encode(TEXTS, [held.task("colour")] * len(TEXTS))]
+        held.fails = lambda tokens: len(tokens.ids) == lengths[1]
+        outcomes = await submit(scheduler, held, TEXTS).answer
+        for length, outcome, answer in zip(lengths, outcomes, expected, strict=True):
+            if length == lengths[1]:
+                assert isinstance(outcome, RequestError)
+            else:  # batches of other rows differ in the last bits
+                assert isinstance(outcome, Result)
+                assert dict(outcome.scores) == pytest.approx(dict(answer.scores), abs=1e-6)
+
+    run(held, test)
 
 
 def test_at_its_end_it_runs_what_waits_and_takes_no_more(engine: HeldEngine) -> None:

@@ -3,7 +3,7 @@
 const SCORES_SHOWN = 8;
 const TASKS_WITHOUT_FILTER = 12;
 const TASKS_PICKED_AT_FIRST = 4;
-const OWN_ROUTES = ["page", "metrics", "live", "ready"]; // this page and probes ask for them all the time
+const OWN_ROUTES = ["page", "metrics", "live", "ready", "health"]; // this page and probes ask for them all the time
 const KEY = "edgetune-key"; // in sessionStorage: it is gone with the tab
 
 const $ = (id) => document.getElementById(id);
