@@ -65,7 +65,7 @@ def _depth(value: Any) -> int:
 def json_record(text: str, number: int) -> Record:
     """The record of one JSON object."""
     try:
-        value = json_value(text)
+        value = json_value(text.rstrip("\r\n"))
     except ValueError as error:
         return Record(number, problem=f"not JSON ({error})")
     if not isinstance(value, dict):

@@ -18,7 +18,7 @@ import tokenizers
 from edgetune.scoring.parts import ERROR_COLUMN
 from edgetune.scoring.shards import Shard
 from edgetune_runtime import files
-from edgetune_runtime.engine import Engine
+from edgetune_runtime.engine import Engine, check_min_score
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.task import Task
 
@@ -62,8 +62,7 @@ class Settings:
             DataError: no task is named, or one twice, or `min_score` is none.
             EdgetuneError: the bundle or a task cannot be used.
         """
-        if not 0 <= self.min_score <= 1:
-            raise DataError(f"min_score is {self.min_score}: expected a probability, from 0 to 1")
+        check_min_score(self.min_score)
         engine = Engine(self.bundle, self.precision, self.device, threads=1)
         tasks = [engine.find_task(name) for name in self.tasks]
         names = [task.name for task in tasks]

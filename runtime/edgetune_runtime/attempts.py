@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from edgetune_runtime.engine import Engine, Result
+from edgetune_runtime.engine import Engine, Result, check_min_score
 from edgetune_runtime.errors import TextError
 from edgetune_runtime.task import Task
 from edgetune_runtime.text import Tokens
@@ -29,7 +29,11 @@ def attempt(
 
     Returns:
         For each row its result, or why there is none.
+
+    Raises:
+        DataError: `min_score` is not from 0 to 1.
     """
+    check_min_score(min_score)
     found: dict[int, Result | TextError] = {}
     for place, (text, _) in enumerate(rows):
         if len(text) > most_characters:

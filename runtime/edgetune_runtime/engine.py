@@ -293,8 +293,7 @@ class Engine:
             TaskError: there is no such task.
             DataError: a text is not a string, or has no task, or `min_score` is not from 0 to 1.
         """
-        if not 0 <= min_score <= 1:
-            raise DataError(f"min_score is {min_score}: expected a probability, from 0 to 1")
+        check_min_score(min_score)
         pairs = [self._pair(index, item, task) for index, item in enumerate(_sequence(texts))]
         tasks_by_name = {name: self.task(name) for name in dict.fromkeys(name for _, name in pairs)}
         tasks = [tasks_by_name[name] for _, name in pairs]
@@ -438,6 +437,12 @@ class Engine:
         if not isinstance(name, str):
             raise DataError(f"text {index} has no task: pass task=NAME, or a (text, task) pair")
         return text, name
+
+
+def check_min_score(min_score: float) -> None:
+    """Raise `DataError` if a score below which a row is not answered is no probability."""
+    if not 0 <= min_score <= 1:
+        raise DataError(f"min_score is {min_score}: expected a probability, from 0 to 1")
 
 
 def _sequence(texts: Sequence[object]) -> Sequence[object]:

@@ -101,7 +101,7 @@ class TestClassify:
         answers = [json.loads(line) for line in done.stdout.splitlines()]
         with Engine(bundle_folder) as engine:
             expected = engine.classify(TEXTS, task="colour")
-        assert [answer["id"] for answer in answers] == list(range(len(TEXTS)))
+        assert [answer["id"] for answer in answers] == list(range(1, len(TEXTS) + 1))
         assert [answer["label"] for answer in answers] == [result.label for result in expected]
         for answer, result in zip(answers, expected, strict=True):
             assert answer["scores"] == pytest.approx(result.scores, abs=1e-5)
@@ -120,12 +120,46 @@ class TestClassify:
         done = run("classify", bundle_folder, "--task", "colour", "-", text="\n".join(rows))
         answers = [json.loads(line) for line in done.stdout.splitlines()]
         assert [(answer["id"], answer["status"]) for answer in answers] == [
-            ("a", "ok"), ("b", "error"), (2, "error"), (3, "error"), (4, "error"), ("d", "error"), ([5], "truncated"),
+            ("a", "ok"), ("b", "error"), (None, "error"), ("nan", "ok"), ("c", "error"), ("d", "error"),
+            ([5], "truncated"),
         ]  # fmt: skip
+        assert [answer.get("line") for answer in answers] == [None, 2, 3, None, 5, 6, None]
         assert answers[0]["task"] == "size"
         assert "no task 'nothing'" in answers[5]["error"]
         assert "7 rows" in done.stderr
-        assert "5 error" in done.stderr
+        assert "4 error" in done.stderr
+
+    def test_a_file_is_read_by_its_form(self, bundle_folder: Path, tmp_path: Path) -> None:
+        path = tmp_path / "reviews.csv"
+        path.write_bytes('id;review;stars\nx;gut, größe;5\ny;"good\nlamp";4\nz;bad;;\n'.encode("cp1252"))
+        arguments = ("classify", bundle_folder, path, "--task", "colour", "--text-column", "review")
+        done = run(*arguments, "--encoding", "cp1252")
+        assert done.returncode == 0, done.stderr
+        answers = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [(answer["id"], answer["status"]) for answer in answers] == [("x", "ok"), ("y", "ok"), (None, "error")]
+        assert answers[2]["line"] == 5
+        assert "semicolons separate the fields" in done.stderr
+        with Engine(bundle_folder) as engine:
+            expected = engine.classify(["gut, größe", "good\nlamp"], "colour")
+        assert [answer["label"] for answer in answers[:2]] == [result.label for result in expected]
+        undecoded = json.loads(run(*arguments, "--delimiter", ";").stdout.splitlines()[0])
+        assert "is not UTF-8 text" in undecoded["error"]
+
+    def test_a_text_that_is_too_long_is_a_bad_row(self, bundle_folder: Path) -> None:
+        done = run("classify", bundle_folder, "--task", "colour", "--max-characters", 10, text="good\n" + "b" * 11)
+        first, second = map(json.loads, done.stdout.splitlines())
+        assert (first["status"], second["status"]) == ("ok", "error")
+        assert second["error"] == "a text of 11 characters: expected at most 10"
+        long = json.loads(run("classify", bundle_folder, "--task", "colour", text="b" * 100_001).stdout)
+        assert long["error"] == "a text of 100,001 characters: expected at most 100,000"
+
+    @pytest.mark.parametrize(
+        ("text", "status"), [("{", 1), ('{"text": 1}\n{"text": 2}', 1), ('{"text": "a"}\n{', 0), ("", 0)]
+    )
+    def test_the_exit_status_is_1_if_every_row_failed(self, bundle_folder: Path, text: str, status: int) -> None:
+        done = run("classify", bundle_folder, "--task", "colour", text=text)
+        assert done.returncode == status
+        assert ("no row was classified" in done.stderr) == bool(status)
 
     def test_rows_below_the_min_score_abstain(self, bundle_folder: Path) -> None:
         long = "lamp " * 900
@@ -170,7 +204,7 @@ class TestClassify:
             for place in range(3):
                 process.stdin.write(b"a line\n")
                 process.stdin.flush()
-                assert json.loads(process.stdout.readline())["id"] == place
+                assert json.loads(process.stdout.readline())["id"] == place + 1
             process.stdin.close()
         assert process.returncode == 0
 
@@ -215,6 +249,17 @@ class TestEvaluate:
         assert (report["coverage"], report["accuracy_answered"]) == (0, None)
         assert "0 of 24 rows answered (coverage 0.000)\n" in run(*arguments).stdout
 
+    def test_a_text_that_fails_is_left_out_and_said(self, bundle_folder: Path, tmp_path: Path) -> None:
+        path = tmp_path / "rows.csv"
+        path.write_text("text,label\ngood,label0\n" + "b" * 20 + ",label1\nbad,label2\n")
+        arguments = ("evaluate", bundle_folder, "--task", "colour", "--data", path, "--json")
+        done = run(*arguments, "--max-characters", 10)
+        report = json.loads(done.stdout)
+        assert (report["rows"], report["errors"]) == (2, 1)
+        assert sum(map(sum, report["confusion"])) == 2
+        assert f"1 of 3 rows are errors, which the figures leave out; the first: {path}, line 3: a text" in done.stderr
+        assert "no row was classified" in refused(run(*arguments, "--max-characters", 1))
+
     def test_table(self, bundle_folder: Path, rows_file: Path) -> None:
         done = run("evaluate", bundle_folder, "--task", "colour", "--data", rows_file)
         assert "accuracy 0." in done.stdout
@@ -248,7 +293,7 @@ class TestTasks:
         (folder / "tasks" / "folder.safetensors").mkdir()
         listed = json.loads(run("tasks", "list", folder, "--json").stdout)
         assert [task["task"] for task in listed["tasks"]] == ["colour", "size"]
-        assert [task["task"] for task in listed["unusable"]] == ["broken"]
+        assert [task["task"] for task in listed["unusable"]] == ["broken", "folder"]
         done = run("tasks", "list", folder)
         assert "colour" in done.stdout
         assert "broken.safetensors is not a whole task file" in done.stderr
@@ -303,7 +348,7 @@ class TestCreate:
         base = ("tasks", "create", model_folder, "--task", "mood", "--out", out)
         assert "no --label-words" in run(*base).stderr
         assert "no language-model head, so it says no words" in refused(run(*base, *self.words))
-        assert "expected a file of texts" in refused(run(*base, *self.words, "--calibrate", tmp_path / "none.txt"))
+        assert "none.txt cannot be read" in refused(run(*base, *self.words, "--calibrate", tmp_path / "none.txt"))
         assert not out.exists()
 
 

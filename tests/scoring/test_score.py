@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import gzip
+import io
 import json
 import os
 import shutil
@@ -450,8 +452,10 @@ def test_the_output_of_a_run_is_scored_again(bundle_folder: Path, rows_file: Pat
 
 @pytest.mark.parametrize("name", ["rows.csv.gz", "rows.json", "rows.tsv"])
 def test_files_of_every_form_are_scored(bundle_folder: Path, tmp_path: Path, name: str) -> None:
+    out = io.StringIO(newline="")
+    csv.writer(out).writerows([("id", "text"), *((row["id"], row["text"]) for row in ROWS)])
     content = {
-        "rows.csv.gz": gzip.compress(("id,text\n" + "".join(f"{row['id']},{row['text']}\n" for row in ROWS)).encode()),
+        "rows.csv.gz": gzip.compress(out.getvalue().encode()),
         "rows.json": json.dumps(ROWS).encode("utf-16"),
         "rows.tsv": ("id\ttext\r\n" + "".join(f"{row['id']}\t{row['text']}\r\n" for row in ROWS)).encode(),
     }
