@@ -33,7 +33,6 @@ from edgetune_runtime import contract, files
 from edgetune_runtime.errors import DataError, EdgetuneError
 from edgetune_runtime.rows import LabelledText
 from edgetune_runtime.task import Array, Task, check_fits
-from edgetune_runtime.text import TextEncoder
 
 _OPTIONS_FILE = "options.json"
 _EVAL_BATCH_SIZE = 64
@@ -274,7 +273,7 @@ def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
         template=options.template,
         max_length=options.max_length,
     )
-    return TextEncoder(backbone.tokenizer_json, backbone.max_positions, backbone.mask_token).fitted(draft)
+    return backbone.text_encoder.fitted(draft)
 
 
 def _position_offset(backbone: Backbone, options: TrainingOptions) -> int:
@@ -336,7 +335,7 @@ def _finished(draft: Task, learned: dict[str, Array], logits: Array, right: Arra
 
 def encode_rows(backbone: Backbone, rows: Sequence[LabelledText], draft: Task, index: int = 0) -> Rows:
     """Rows as `Trainer` takes them: token ids, as the trained task will read them, and places of task and label."""
-    encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions, backbone.mask_token)
+    encoder = backbone.text_encoder
     tokens = encoder.encode([row.text for row in rows], [draft] * len(rows))
     cut = sum(row.truncated for row in tokens)
     if cut:

@@ -62,7 +62,16 @@ _SAYS_NOTHING_OF_FEATURES = frozenset(GenerationConfig().to_dict()) | {
     *("_name_or_path", "auto_map", "finetuning_task", "gradient_checkpointing", "task_specific_params", "torch_dtype"),
     *("add_bias_logits", "classif_dropout", "directionality", "id2label", "label2id", "num_labels", "output_past"),
     *("pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type"),
-    *("down_scale_factor", "is_llama_config", "n_ctx", "n_positions", "prefix", "reference_compile", "tie_weights_"),
+    *(
+        "down_scale_factor",
+        "is_llama_config",
+        "max_position_embeddings",
+        "n_ctx",
+        "n_positions",
+        "prefix",
+        "reference_compile",
+        "tie_weights_",
+    ),
     *("layer_norm_eps", "repad_logits_with_grad", "transformers.js_config", "unsloth_fixed", "unsloth_version"),
 }
 
@@ -336,15 +345,15 @@ def check_config(checkpoint: Checkpoint, config: PreTrainedConfig) -> None:
     told = [f"{key} {unused[key]!r}" for key in unused if key not in _COMPUTED_AS and _says_something(key, unused[key])]
     if told:
         note(
-            f"{CONFIG} of {checkpoint.model} has {', '.join(told)}, of which transformers {transformers_version} takes "
-            f"no notice for '{config.model_type}'"
+            f"{CONFIG} of {checkpoint.model} has {', '.join(told)}, which transformers {transformers_version} does not "
+            f"use for '{config.model_type}'"
         )
 
 
 def _unused(given: Mapping[str, Any], config: PreTrainedConfig) -> list[str]:
-    """Keys that the configuration's class does not declare, and that change nothing in it but themselves."""
+    """Keys that the configuration's class does not know, and that change nothing in it but themselves."""
     kind = type(config)
-    declared = {field.name for field in dataclasses.fields(kind)} | set(kind.attribute_map) | {"model_type"}
+    declared = {field.name for field in dataclasses.fields(kind)} | set(kind.attribute_map) | set(kind().to_dict())
     undeclared = [key for key in given if key not in declared]
     return [key for key in undeclared if _values(kind, given, key) == _values(kind, given, key, without=True)]
 
