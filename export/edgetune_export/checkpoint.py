@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,7 @@ _WEIGHTS = ("model.safetensors", f"model.safetensors{_INDEX}", "pytorch_model.bi
 """Files of weights, in the order in which transformers looks for them."""
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_PICKLE = b"\x80"  # how PyTorch wrote weights before it wrote zip archives
 _TOKENIZER_FILES: tuple[str, ...] = (
     "tokenizer.json",
     TOKENIZER_CONFIG,
@@ -310,15 +312,21 @@ def _check_weights(path: Path, named_by: str) -> None:
     if not path.is_file():
         raise BackboneError(f"{path} is missing, which {named_by} names: copy or download the model again")
     with path.open("rb") as opened:
-        _check_no_pointer(path, opened.read(len(_LFS_POINTER)))
+        start = opened.read(len(_LFS_POINTER))
+    _check_no_pointer(path, start)
+    reason = None
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, "pt"):
                 pass
         except SafetensorError as error:
-            raise BackboneError(
-                f"{path} is damaged ({error}): expected a whole safetensors file; copy or download it again"
-            ) from error
+            reason = str(error)
+    elif not (zipfile.is_zipfile(path) or start.startswith(_PICKLE)):
+        reason = "neither a zip archive nor a pickle"
+    if reason is not None:
+        raise BackboneError(
+            f"{path} is damaged ({reason}): expected a whole file of weights; copy or download it again"
+        )
 
 
 def _check_no_pointer(path: Path, data: bytes) -> None:

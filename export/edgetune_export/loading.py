@@ -62,11 +62,6 @@ def load_backbone(model: str) -> Backbone:
     if not getattr(tokenizer, "is_fast", False):
         raise BackboneError(f"{model} has no fast tokenizer: expected a tokenizer.json beside the weights")
     tokenizer_json = exported_tokenizer(checkpoint, tokenizer)
-    if tokenizer.vocab_size * 2 < config.vocab_size:
-        raise BackboneError(
-            f"the tokenizer of {model} knows {tokenizer.vocab_size} tokens and the model {config.vocab_size}: is "
-            f"tokenizer.json missing? Copy the tokenizer's files beside the weights"
-        )
     embeddings = loaded.get_input_embeddings().num_embeddings
     check_embedded(checkpoint, tokenizer_json, embeddings)
     return from_language_model(

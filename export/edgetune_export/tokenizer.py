@@ -80,9 +80,11 @@ class BackboneEncoder(TextEncoder):
     def _check_embedded(self, ids: Iterable[int], text: str) -> None:
         beyond = next((token for token in ids if token >= self._embeddings), None)
         if beyond is not None:
+            added = self._tokenizer.get_added_tokens_decoder()  # as they were written, not normalized
+            token = added[beyond].content if beyond in added else self._tokenizer.id_to_token(beyond)
             raise BackboneError(
-                f"the text {text[:60]!r} has the token {self._tokenizer.id_to_token(beyond)} ({beyond}), and the model "
-                f"has embeddings for {self._embeddings} tokens: {_RESIZE}, or leave the text out"
+                f"the text {text[:60]!r} has the token {token} ({beyond}), and the model has embeddings for "
+                f"{self._embeddings} tokens: {_RESIZE}, or leave the text out"
             )
 
 
@@ -134,9 +136,15 @@ def check_embedded(checkpoint: Checkpoint, tokenizer_json: bytes, embeddings: in
     """Compare the ids of the tokenizer with the rows of the model's embedding table.
 
     Raises:
-        BackboneError: words of its vocabulary have no row.
+        BackboneError: words of its vocabulary have no row, or most rows have no word.
     """
     tokenizer = Tokenizer.from_buffer(tokenizer_json)
+    known = tokenizer.get_vocab_size()
+    if known * 2 < embeddings:
+        raise BackboneError(
+            f"the tokenizer of {checkpoint.model} knows {known} tokens and the model {embeddings}: is {TOKENIZER} "
+            f"missing? Copy the tokenizer's files beside the weights"
+        )
     words = tokenizer.get_vocab(with_added_tokens=False)
     added = {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items()}
     beyond = sorted((number, word) for word, number in {**words, **added}.items() if number >= embeddings)

@@ -195,6 +195,16 @@ def test_shards_are_read_and_a_missing_or_damaged_one_is_named(folder: Path) -> 
     assert f"{shard.name} is missing, which model.safetensors.index.json names" in refused(folder)
 
 
+def test_weights_of_pytorch_that_are_damaged_are_one_line_with_their_name(folder: Path) -> None:
+    torch.save(safetensors.torch.load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    load_backbone(str(folder))
+    data = (folder / "pytorch_model.bin").read_bytes()
+    for broken in (data[: len(data) // 2], b"", b"no weights"):
+        (folder / "pytorch_model.bin").write_bytes(broken)
+        assert "pytorch_model.bin" in refused(folder)
+
+
 @pytest.mark.parametrize("modules", [True, False])
 def test_a_transformer_in_a_subfolder_is_found(
     model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], modules: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -159,3 +160,22 @@ def test_tokens_that_the_file_lacks_are_added_with_their_ids_or_refused(
         else:
             with pytest.raises(BackboneError, match=r"\[USER\] cannot get its id"):
                 load_backbone(str(folder))
+
+
+def test_a_model_of_the_hub_is_read_in_its_subfolder_with_its_own_tokenizer(folder: Path, tmp_path: Path) -> None:
+    """From the hub's cache, in its layout, as a process finds it that is offline."""
+    own = with_own_normalizer(folder, "BertTokenizer")
+    repository = tmp_path / "home" / "hub" / "models--someone--tiny"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    shutil.copytree(folder, snapshot / "0_Transformer")
+    modules = [{"idx": 0, "name": "0", "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]
+    (snapshot / "modules.json").write_text(json.dumps(modules))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    program = "from edgetune_export import load_backbone; print(load_backbone('someone/tiny').tokenizer_json.decode())"
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert "someone/tiny keeps its transformer in 0_Transformer" in run.stderr
+    exported = Tokenizer.from_str(run.stdout)
+    for text in STRANGE:
+        assert exported.encode(text).ids == own.encode(text).ids
