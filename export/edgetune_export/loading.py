@@ -14,7 +14,8 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from edgetune_export import attention
 from edgetune_export.backbone import Backbone
-from edgetune_export.checkpoint import Checkpoint, check_config, check_report, find_checkpoint, inside
+from edgetune_export.checkpoint import Checkpoint, find_checkpoint
+from edgetune_export.completeness import check_config, check_report, inside
 from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES, family_of
 from edgetune_export.language_model import MaskTransform, OneStep, Pooler, take_vocabulary
 from edgetune_export.quiet import quiet
