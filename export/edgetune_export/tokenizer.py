@@ -157,8 +157,8 @@ def check_embedded(checkpoint: Checkpoint, tokenizer_json: bytes, embeddings: in
         )
     names = ", ".join(word for _, word in beyond[:5]) + (", …" if len(beyond) > 5 else "")
     note(
-        f"the tokenizer of {checkpoint.model} has {len(beyond)} added tokens ({names}) for which the model has no "
-        f"embedding, so that texts with them are refused: {_RESIZE}"
+        f"the tokenizer of {checkpoint.model} has added tokens for which the model has no embedding ({names}), so that "
+        f"texts with them are refused: {_RESIZE}"
     )
 
 
