@@ -12,14 +12,13 @@ from torch import Tensor
 from edgetune.data.labelled import LabelledText
 from edgetune_export.backbone import Backbone, pad
 from edgetune_runtime.task import Task
-from edgetune_runtime.text import TextEncoder
 
 Rows = list[dict[str, Any]]
 
 
 def encode_rows(backbone: Backbone, rows: Sequence[LabelledText], draft: Task, index: int = 0) -> Rows:
     """Rows as `Trainer` takes them: token ids, as the trained task will read them, and places of task and label."""
-    encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions, backbone.mask_token)
+    encoder = backbone.text_encoder
     tokens = encoder.encode([row.text for row in rows], [draft] * len(rows))
     cut = sum(row.truncated for row in tokens)
     if cut:

@@ -15,7 +15,6 @@ from edgetune_runtime import contract, files
 from edgetune_runtime.engine import probabilities
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.task import Task
-from edgetune_runtime.text import TextEncoder
 
 
 def create_task(
@@ -44,7 +43,7 @@ def create_task(
     labels = tuple(words)
     pooling = verbalizer.pooling_of(backbone, template, None, words)
     weight, bias = verbalizer.head(backbone, words, labels)
-    encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions, backbone.mask_token)
+    encoder = backbone.text_encoder
     ids = encoder.ids(prompt)
     if len(ids) >= backbone.max_positions:
         raise DataError(f"the prompt has {len(ids)} tokens: {backbone.name} reads {backbone.max_positions}")

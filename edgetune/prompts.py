@@ -13,7 +13,6 @@ from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract
 from edgetune_runtime.errors import DataError, TaskError
 from edgetune_runtime.task import Array, Task
-from edgetune_runtime.text import TextEncoder
 
 _COMMON_TOKENS = 5000  # a vocabulary's first tokens are its most frequent ones
 
@@ -255,8 +254,7 @@ def _row(
     if init == "data":
         # Slots are drawn from three times as much text: the tokens of one short text are too much alike.
         return backbone.embed(_passage(rows, min(3 * max(1, length), backbone.max_positions)))
-    words = TextEncoder(backbone.tokenizer_json, backbone.max_positions)
-    ids = words.ids(" ".join(labels) if init == "labels" else text)
+    ids = backbone.text_encoder.ids(" ".join(labels) if init == "labels" else text)
     if not ids:
         raise DataError(f"the text that the prompt should begin as, {text!r}, has no tokens: name one with words")
     return backbone.embed(torch.tensor((ids * max(1, length))[: max(1, length)]))

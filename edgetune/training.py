@@ -36,7 +36,6 @@ from edgetune_runtime import contract, files
 from edgetune_runtime.errors import DataError, EdgetuneError
 from edgetune_runtime.metrics import Quality
 from edgetune_runtime.task import Array, Task, check_fits
-from edgetune_runtime.text import TextEncoder
 
 _EVAL_BATCH_SIZE = 64
 HEAD_LEARNING_RATE, HEAD_ALONE_LEARNING_RATE = 1e-3, 1e-2
@@ -326,7 +325,7 @@ def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
         template=options.template,
         max_length=options.max_length,
     )
-    return TextEncoder(backbone.tokenizer_json, backbone.max_positions, backbone.mask_token).fitted(draft)
+    return backbone.text_encoder.fitted(draft)
 
 
 def _position_offset(backbone: Backbone, options: TrainingOptions) -> int:

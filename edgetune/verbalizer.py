@@ -16,7 +16,6 @@ from edgetune_export.backbone import Backbone
 from edgetune_runtime.contract import MASK_SLOT
 from edgetune_runtime.errors import BackboneError, DataError
 from edgetune_runtime.task import check_template
-from edgetune_runtime.text import TextEncoder
 
 LabelWords = Mapping[str, Sequence[str]]
 
@@ -69,9 +68,8 @@ def head(backbone: Backbone, words: LabelWords, labels: Sequence[str]) -> tuple[
             f"there are label words for {', '.join(sorted(words))}, but the labels are {', '.join(sorted(labels))}: "
             f"write --label-words once for each"
         )
-    encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions)
     # A word that follows another begins with a space, which many tokenizers put into its first token.
-    ids = {word: encoder.ids(f" {word}") for listed in words.values() for word in listed}
+    ids = {word: backbone.text_encoder.ids(f" {word}") for listed in words.values() for word in listed}
     unknown_id = _unknown_id(backbone)
     unknown = [word for word in ids if not ids[word] or unknown_id in ids[word]]
     if unknown:

@@ -18,7 +18,6 @@ from edgetune_export.families import CLASSIFIES_THROUGH_POOLER
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import DataError, TaskError
 from edgetune_runtime.task import Task, check_fits
-from edgetune_runtime.text import TextEncoder
 
 METHODS = {
     peft.PROMPT_TUNING: "prompt",
@@ -104,7 +103,7 @@ def import_task(
     tensors |= {contract.HEAD_WEIGHT: weight, contract.HEAD_BIAS: bias}
     draft = dataclasses.replace(draft, labels=found, tensors={key: each.numpy() for key, each in tensors.items()})
     check_fits(draft, draft.backbone_sha256, backbone.name, backbone.sizes, backbone.poolings, backbone.max_positions)
-    draft = TextEncoder(backbone.tokenizer_json, backbone.max_positions, backbone.mask_token).fitted(draft)
+    draft = backbone.text_encoder.fitted(draft)
     return dataclasses.replace(draft, tensors=prompts.stored(backbone, tensors, draft.max_length))
 
 

@@ -9,7 +9,6 @@ from edgetune_export.backbone import Backbone
 from edgetune_export.language_model import OneStep
 from edgetune_runtime.errors import TaskError
 from edgetune_runtime.task import Task
-from edgetune_runtime.text import TextEncoder
 
 
 def check_same_computation(backbone: Backbone, adapter: Adapter, task: Task) -> None:
@@ -59,5 +58,4 @@ def reads_positions(backbone: Backbone) -> bool:
 
 
 def _ends_in_padding(backbone: Backbone, task: Task) -> bool:
-    encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions, backbone.mask_token)
-    return encoder.encode(["a"], [task])[0].ids[-1] == backbone.config.pad_token_id
+    return backbone.text_encoder.encode(["a"], [task])[0].ids[-1] == backbone.config.pad_token_id

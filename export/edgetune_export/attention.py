@@ -27,6 +27,9 @@ IMPLEMENTATION = "edgetune"
 
 FUSED_OPERATOR = "com.microsoft::MultiHeadAttention"
 
+_CHANGES_NOTHING = frozenset(("cache_position", "deterministic", "output_attentions", "position_ids", "use_cache"))
+"""Keywords that models hand on to their attention, and that no attention function of transformers reads."""
+
 
 @dataclass
 class _Prefixes:
@@ -50,14 +53,28 @@ class _Prefixes:
         return found[0]
 
 
+@dataclass(frozen=True)
+class Call:
+    """What one attention was given.
+
+    Attributes:
+        keys, values: of the text alone. Shape: [batch, kv_heads, sequence, head_dim]
+        window: tokens that a token sees at most, itself included; `None` if it sees all.
+    """
+
+    keys: Tensor
+    values: Tensor
+    window: int | None
+
+
 _current: ContextVar[_Prefixes | None] = ContextVar("prefixes", default=None)
-_recorded: ContextVar[list[tuple[Tensor, Tensor]] | None] = ContextVar("recorded", default=None)
+_recorded: ContextVar[list[Call] | None] = ContextVar("recorded", default=None)
 
 
 @contextmanager
-def recording() -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Collect the keys and values of each attention of the forward that runs inside, in order."""
-    calls: list[tuple[Tensor, Tensor]] = []
+def recording() -> Iterator[list[Call]]:
+    """Collect what each attention of the forward that runs inside is given, in order."""
+    calls: list[Call] = []
     token = _recorded.set(calls)
     try:
         yield calls
@@ -98,19 +115,34 @@ def attend(
     scaling: float | None = None,
     dropout: float = 0.0,
     position_bias: Tensor | None = None,
-    **_: Any,
+    sliding_window: int | None = None,
+    **more: Any,
 ) -> tuple[Tensor, None]:
     """Attention with this layer's prefix, in the signature of transformers' attention interface.
+
+    Args:
+        module: the attention that calls; named if it is refused.
+        sliding_window: recorded only: the mask has it already.
+        more: what else the model passes; what changes nothing is passed over, anything else is refused.
 
     Shape:
         query: [batch, heads, sequence, head_dim]
         key, value: [batch, kv_heads, sequence, head_dim]
         attention_mask, position_bias: [batch or 1, heads or 1, sequence, sequence], added to the scores
         output: [batch, sequence, heads, head_dim]
+
+    Raises:
+        BackboneError: the model asks for something that this attention does not compute, such as capped scores.
     """
+    unknown = sorted(name for name, value in more.items() if name not in _CHANGES_NOTHING and value is not None)
+    if unknown:
+        raise BackboneError(
+            f"{type(module).__name__} passes {', '.join(unknown)} to its attention, which edgetune does not compute: "
+            f"expected scaling, a mask and a position bias; use a model of another architecture"
+        )
     recorded, state = _recorded.get(), _current.get()
     if recorded is not None:
-        recorded.append((key, value))
+        recorded.append(Call(key, value, sliding_window))
     # From here on [batch, sequence, heads, head_dim].
     query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     if state is not None:

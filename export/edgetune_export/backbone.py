@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from types import MappingProxyType
 
 import torch
@@ -11,8 +13,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from edgetune_export import attention
-from edgetune_export.families import FAMILIES, OFFSETS_POSITIONS_BY_PADDING
+from edgetune_export.families import OFFSETS_POSITIONS_BY_PADDING, family_of
 from edgetune_export.language_model import OneStep, Vocabulary
+from edgetune_export.rotary import hold_frequencies
+from edgetune_export.tokenizer import BackboneEncoder
 from edgetune_runtime import contract
 from edgetune_runtime.contract import BackboneSizes
 from edgetune_runtime.errors import BackboneError
@@ -32,6 +36,13 @@ class Backbone(nn.Module):
         mask_token: its tokenizer's mask token and that token's id, where it has one.
         transforms: pooling → the layers behind the backbone that it reads features through ("mask", "pooler").
         vocabulary: the vocabulary's layer, where the weights have one.
+
+    Attributes:
+        sizes: of what enters and leaves it.
+        window: tokens that the layer with the narrowest attention sees; `None` if all see everything.
+
+    Raises:
+        BackboneError: its attention is not what edgetune computes.
     """
 
     def __init__(
@@ -51,26 +62,28 @@ class Backbone(nn.Module):
         self.config = config
         self.name = name
         self.tokenizer_json = tokenizer_json
-        self.family = FAMILIES[self.architecture]
+        self.family = family_of(config)
         self.vocabulary = vocabulary
         self.mask_token, self._mask_id = mask_token or ("", -1)
         self.poolings = (*self.family.poolings, *transforms)
         padding = int(config.pad_token_id or 0)
         self._first_position = padding + 1 if self.architecture in OFFSETS_POSITIONS_BY_PADDING else 0
         positions = getattr(config, "max_position_embeddings", None) or _UNLIMITED_POSITIONS
-        self.max_positions = int(positions) - self._first_position
-        self.sizes = self._measured_sizes()
+        held = hold_frequencies(model, config)
+        self.max_positions = min(int(positions), held or int(positions)) - self._first_position
+        self._caches = "use_cache" in inspect.signature(model.forward).parameters
+        self.sizes, self.window = self._measured()
 
     @property
     def architecture(self) -> str:
         """The backbone's `model_type`."""
         return str(self.config.model_type)
 
-    @property
-    def window(self) -> int | None:
-        """Tokens that the layer with the narrowest attention sees; `None` where all see everything."""
-        kinds = getattr(self.config, "layer_types", None) or ()
-        return int(self.config.sliding_window) if any("sliding" in kind for kind in kinds) else None
+    @cached_property
+    def text_encoder(self) -> BackboneEncoder:
+        """Its tokenizer, which refuses tokens that it has no embedding for."""
+        embeddings = self.model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+        return BackboneEncoder(self.tokenizer_json, self.max_positions, self.mask_token, embeddings)
 
     def position_offset(self, prompt_length: int) -> int:
         """Position id of the text's first token, for a prompt or prefix of that length.
@@ -109,8 +122,7 @@ class Backbone(nn.Module):
         """
         with torch.no_grad(), attention.recording() as calls:
             self._hidden(embeddings, decoder_too=True)
-        keys, values = zip(*calls, strict=True)
-        return torch.stack(keys, dim=1), torch.stack(values, dim=1)
+        return torch.stack([call.keys for call in calls], dim=1), torch.stack([call.values for call in calls], dim=1)
 
     def _hidden(self, embeddings: Tensor, decoder_too: bool = False) -> Tensor:
         mask = torch.ones(embeddings.shape[:2], dtype=torch.int64, device=embeddings.device)
@@ -122,18 +134,20 @@ class Backbone(nn.Module):
         hidden: Tensor = output.last_hidden_state
         return hidden
 
-    def _measured_sizes(self) -> BackboneSizes:
+    def _measured(self) -> tuple[BackboneSizes, int | None]:
         embeddings = self.embed(torch.zeros(1, 1, dtype=torch.int64))
         with torch.no_grad(), attention.recording() as calls:
             hidden = self._hidden(embeddings)
-        shapes = {tuple(states.shape) for call in calls for states in call}
+        shapes = {tuple(states.shape) for call in calls for states in (call.keys, call.values)}
         if len(shapes) != 1:
             raise BackboneError(
                 f"{self.name} ({self.architecture}) has attention of {len(shapes)} shapes {sorted(shapes)}: "
                 f"expected one shape of keys and values in all layers"
             )
         _, kv_heads, _, head_dim = shapes.pop()
-        return BackboneSizes(embeddings.shape[-1], hidden.shape[-1], len(calls), kv_heads, head_dim)
+        windows = [call.window for call in calls if call.window is not None]
+        sizes = BackboneSizes(embeddings.shape[-1], hidden.shape[-1], len(calls), kv_heads, head_dim)
+        return sizes, min(windows, default=None)
 
     def forward(
         self,
@@ -203,7 +217,7 @@ class Backbone(nn.Module):
 
     @property
     def _no_cache(self) -> dict[str, bool]:
-        return {"use_cache": False} if self.family.causal else {}
+        return {"use_cache": False} if self._caches else {}
 
 
 def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from transformers import PreTrainedConfig
+
 
 @dataclass(frozen=True)
 class Family:
@@ -23,6 +25,7 @@ class Family:
 
 _ENCODER = Family(poolings=("mean", "cls", "last"), causal=False, language_model="fill-mask")
 _DECODER = Family(poolings=("last", "mean", "cls"), causal=True, language_model="text-generation")
+_BIDIRECTIONAL_DECODER = Family(poolings=("mean", "cls", "last"), causal=False, language_model="text-generation")
 _ENCODER_DECODER = Family(poolings=("decoder",), causal=False, language_model="text2text-generation")
 
 FAMILIES: dict[str, Family] = {
@@ -33,6 +36,15 @@ FAMILIES: dict[str, Family] = {
     **dict.fromkeys(("bart", "mt5", "t5"), _ENCODER_DECODER),
 }
 """`model_type` → its family: the architectures whose exported graph is tested against PyTorch."""
+
+
+def family_of(config: PreTrainedConfig) -> Family:
+    """The family of a model: its architecture's, unless the configuration lets a decoder's tokens see all others."""
+    family = FAMILIES[config.model_type]
+    if family.causal and getattr(config, "use_bidirectional_attention", None):  # EmbeddingGemma
+        return _BIDIRECTIONAL_DECODER
+    return family
+
 
 CLASSIFIES_THROUGH_POOLER = ("albert", "bert")
 """Architectures whose sequence classifiers read the first token through a layer of the pre-trained model's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,70 +14,82 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from edgetune_export import attention
 from edgetune_export.backbone import Backbone
-from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES
+from edgetune_export.checkpoint import Checkpoint, find_checkpoint
+from edgetune_export.completeness import check_config, check_report, inside
+from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES, family_of
 from edgetune_export.language_model import MaskTransform, OneStep, Pooler, take_vocabulary
 from edgetune_export.quiet import quiet
-from edgetune_runtime.errors import BackboneError, MissingPackageError
+from edgetune_export.tokenizer import check_embedded, exported_tokenizer, usable_mask_token
+from edgetune_runtime.errors import BackboneError, EdgetuneError, MissingPackageError
+
+_NO_CODE = {"trust_remote_code": False}
+"""Without it transformers asks on stdin whether to run what a checkpoint brings."""
 
 
 def load_backbone(model: str) -> Backbone:
     """Load a frozen backbone in fp32.
 
+    What of the checkpoint is not used is refused if it belongs to the backbone, and otherwise said on stderr.
+
     Args:
         model: a local folder, a `.gguf` file, or a hub id.
 
     Raises:
-        BackboneError: it cannot be found or loaded, or its architecture is not supported.
+        BackboneError: it cannot be found or loaded, its architecture is not supported, or its files do not fit
+            together.
         MissingPackageError: a `.gguf` file was named and `gguf` is not installed.
     """
-    path = Path(model)
-    if path.suffix == ".gguf":
-        if find_spec("gguf") is None:
-            raise MissingPackageError("gguf", "gguf")
-        source: dict[str, Any] = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-    else:
-        source = {"pretrained_model_name_or_path": model}
+    if Path(model).suffix == ".gguf" and find_spec("gguf") is None:
+        raise MissingPackageError("gguf", "gguf")
     with quiet():
-        config = _or_backbone_error(model, AutoConfig.from_pretrained, source)
+        checkpoint = _or_backbone_error(model, find_checkpoint, {"model": model})
+        config = _or_backbone_error(model, AutoConfig.from_pretrained, {**checkpoint.source, **_NO_CODE})
         if config.model_type not in FAMILIES:
             raise BackboneError(
                 f"{model} has the architecture '{config.model_type}', which is not supported: expected one of "
                 f"{', '.join(sorted(FAMILIES))}"
             )
-        options = {"attn_implementation": attention.IMPLEMENTATION, "dtype": torch.float32}
-        loaded, report = _or_backbone_error(
-            model,
-            language_model_class(config.model_type).from_pretrained,
-            {**source, **options, "output_loading_info": True},
-        )
+        check_config(checkpoint, config)
+        loaded, report = _load_weights(checkpoint, config.model_type)
+        check_report(checkpoint, loaded, report)
         # Masked language models leave the pooler out, which only some weights have.
         pools = config.model_type in CLASSIFIES_THROUGH_POOLER and any("pooler" in k for k in report["unexpected_keys"])
         pooler = None
         if pools:
-            pooler = _or_backbone_error(model, AutoModel.from_pretrained, {**source, "dtype": torch.float32}).pooler
-        tokenizer = _or_backbone_error(model, AutoTokenizer.from_pretrained, source)
+            pooler = _or_backbone_error(
+                model, AutoModel.from_pretrained, {**checkpoint.source, **_NO_CODE, "dtype": torch.float32}
+            ).pooler
+        tokenizer = _or_backbone_error(model, AutoTokenizer.from_pretrained, {**checkpoint.source, **_NO_CODE})
     if not getattr(tokenizer, "is_fast", False):
         raise BackboneError(f"{model} has no fast tokenizer: expected a tokenizer.json beside the weights")
-    if tokenizer.vocab_size * 2 < config.vocab_size:
-        raise BackboneError(
-            f"the tokenizer of {model} knows {tokenizer.vocab_size} tokens and the model {config.vocab_size}: is "
-            f"tokenizer.json missing? Copy the tokenizer's files beside the weights"
-        )
-    inside = _inside(loaded)
-    missing = sorted(name for name in report["missing_keys"] if name.startswith(inside))
-    if missing:
-        raise BackboneError(
-            f"the weights of {model} lack {len(missing)} tensors, the first of them {missing[0]}: the file is not "
-            f"whole or belongs to another architecture; copy or download it again"
-        )
+    tokenizer_json = exported_tokenizer(checkpoint, tokenizer)
+    embeddings = loaded.get_input_embeddings().num_embeddings
+    check_embedded(checkpoint, tokenizer_json, embeddings)
     return from_language_model(
         loaded,
         _name(model),
-        tokenizer.backend_tokenizer.to_str().encode(),
-        mask_token=(tokenizer.mask_token, tokenizer.mask_token_id) if tokenizer.mask_token else None,
-        has_vocabulary=all(name.startswith(inside) for name in report["missing_keys"]),
+        tokenizer_json,
+        mask_token=usable_mask_token(tokenizer_json, tokenizer, embeddings),
+        has_vocabulary=all(name.startswith(inside(loaded)) for name in report["missing_keys"]),
         pooler=pooler,
     )
+
+
+def _load_weights(checkpoint: Checkpoint, architecture: str) -> tuple[PreTrainedModel, dict[str, Any]]:
+    options = {
+        "attn_implementation": attention.IMPLEMENTATION,
+        "dtype": torch.float32,
+        # Parts of a row would have to fill whole parts, and their only use is to save memory.
+        "chunk_size_feed_forward": 0,
+        # Otherwise transformers refuses them without naming one.
+        "ignore_mismatched_sizes": True,
+        "output_loading_info": True,
+    }
+    load = language_model_class(architecture).from_pretrained
+    loaded: tuple[PreTrainedModel, dict[str, Any]] = _or_backbone_error(
+        checkpoint.model, load, {**checkpoint.source, **options}
+    )
+    return loaded
 
 
 def from_language_model(
@@ -100,7 +113,7 @@ def from_language_model(
     config = model.config
     core = OneStep(model) if config.is_encoder_decoder else getattr(model, model.base_model_prefix)
     vocabulary = take_vocabulary(model) if has_vocabulary else None
-    fills_masks = has_vocabulary and FAMILIES[config.model_type].language_model == "fill-mask"
+    fills_masks = has_vocabulary and family_of(config).language_model == "fill-mask"
     transforms: dict[str, nn.Module] = {}
     if fills_masks and mask_token is not None:
         transforms["mask"] = MaskTransform(model)
@@ -114,12 +127,6 @@ def language_model_class(architecture: str) -> Any:
     return TasksManager.get_model_class_for_task(FAMILIES[architecture].language_model, model_type=architecture)
 
 
-def _inside(model: PreTrainedModel) -> tuple[str, ...]:
-    """Prefixes of the names of the backbone's tensors; the others lead from its features to the vocabulary."""
-    prefix = model.base_model_prefix
-    return (f"{prefix}.",) if hasattr(model, prefix) else ("encoder.", "decoder.", "shared.")
-
-
 def _name(model: str) -> str:
     path = Path(model).resolve()
     if not path.exists():
@@ -128,9 +135,11 @@ def _name(model: str) -> str:
     return path.parent.name if path.name == "model" else path.name
 
 
-def _or_backbone_error(model: str, load: Any, source: dict[str, Any]) -> Any:
+def _or_backbone_error(model: str, load: Callable[..., Any], source: dict[str, Any]) -> Any:
     try:
         return load(**source)
+    except EdgetuneError:
+        raise
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BackboneError(

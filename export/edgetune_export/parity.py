@@ -14,7 +14,6 @@ from edgetune_runtime import bank, contract
 from edgetune_runtime.bundle import TaskParity
 from edgetune_runtime.engine import Engine
 from edgetune_runtime.task import Array, Task
-from edgetune_runtime.text import TextEncoder
 
 _TORCH_BATCH_SIZE = 32
 _PROBE_PREFIX_LENGTH = 20
@@ -61,8 +60,7 @@ def torch_logits(backbone: Backbone, task: Task, texts: Sequence[str]) -> Array:
     Shape:
         output: [texts, labels]
     """
-    encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions, backbone.mask_token)
-    tokens = encoder.encode(texts, [task] * len(texts))
+    tokens = backbone.text_encoder.encode(texts, [task] * len(texts))
     arrays = bank.stack([task], backbone.sizes)
     stacked = {name: torch.tensor(array) for name, array in arrays.items()}
     order = sorted(range(len(texts)), key=lambda place: len(tokens[place].ids))

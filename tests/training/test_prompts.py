@@ -11,7 +11,6 @@ import pytest
 import torch
 from conftest import LanguageModelFolder
 
-from edgetune import prompts
 from edgetune.data.labelled import LabelledText
 from edgetune.prompts import INITS, METHODS, SoftPrompt
 from edgetune.training import TaskData, TrainingOptions, train
@@ -19,6 +18,7 @@ from edgetune_export import Backbone, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import Task, contract
 from edgetune_runtime.errors import DataError, TaskError
+from edgetune_runtime.text import TextEncoder
 
 ROWS = [
     LabelledText(f"the {thing} {state}", label)
@@ -83,7 +83,7 @@ def test_what_a_prompt_begins_as(backbone: Backbone, tmp_path: Path, method: str
         assert known == (init != "random")
         words = {"text": ["the", "lamp", "the", "lamp"], "labels": ["bad", "good", "bad", "good"]}
         if init in words:
-            encoder = prompts.TextEncoder(backbone.tokenizer_json, 64)
+            encoder = TextEncoder(backbone.tokenizer_json, 64)
             assert nearest.tolist() == encoder.ids(" ".join(words[init]))[:4]
     else:
         assert tensors[contract.PREFIX_KEYS].shape == (2, 4, 4, 8)

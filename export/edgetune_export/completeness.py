@@ -1,0 +1,151 @@
+"""Whether all of a checkpoint is used: configuration and tensors that transformers would drop without a word."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers import __version__ as transformers_version
+
+from edgetune_export.checkpoint import CONFIG, Checkpoint, note
+from edgetune_runtime.errors import BackboneError
+
+_COMPUTED_AS: dict[str, tuple[Any, ...]] = {
+    "add_final_layer_norm": (False,),
+    "alibi": (False,),
+    "attention_multiplier": (1.0,),
+    "embedding_multiplier": (1.0,),
+    "normalize_before": (False,),
+    "normalize_embedding": (True,),
+    "position_embedding_type": ("absolute",),
+    "residual_multiplier": (1.0,),
+    "rope_interleaved": (False,),
+    "static_position_embeddings": (False,),
+    "use_alibi": (False,),
+    "use_qk_norm": (False,),
+}
+"""Keys of config.json that change what a model computes → the values with which it is what transformers computes,
+for architectures that do not know the key (any more)."""
+
+_SAYS_NOTHING_OF_FEATURES = frozenset(GenerationConfig().to_dict()) | {
+    # Of training, of files, of lengths, and of heads that edgetune does not use.
+    *("_name_or_path", "auto_map", "finetuning_task", "gradient_checkpointing", "task_specific_params", "torch_dtype"),
+    *("add_bias_logits", "classif_dropout", "directionality", "id2label", "label2id", "num_labels", "output_past"),
+    *("pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type"),
+    *("down_scale_factor", "is_llama_config", "max_position_embeddings", "n_ctx", "n_positions", "prefix"),
+    *("reference_compile", "repad_logits_with_grad", "tie_weights_", "transformers.js_config", "unsloth_fixed"),
+}
+
+_PRETRAINING_HEADS: tuple[str, ...] = (
+    *("cls.", "decoder.bias", "discriminator_predictions.", "embed_out.", "final_logits_bias", "generator_", "head."),
+    *("lm_head.", "predictions.", "sop_classifier.", "vocab_"),
+)
+_POOLER = "pooler."
+
+
+def check_config(checkpoint: Checkpoint, config: PreTrainedConfig) -> None:
+    """Compare config.json with what transformers takes from it.
+
+    Raises:
+        BackboneError: it asks for something that transformers does not compute for this architecture (any more).
+    """
+    given = checkpoint.read_json(CONFIG)
+    unused = {key: given[key] for key in _unused(given, config)}
+    for key, computed in _COMPUTED_AS.items():
+        if unused.get(key) is not None and unused[key] not in computed:
+            raise BackboneError(
+                f"{CONFIG} of {checkpoint.model} has {key} {unused[key]!r}, which transformers {transformers_version} "
+                f"does not compute for '{config.model_type}' (it computes {computed[0]!r}): expected another model"
+            )
+    told = [f"{key} {unused[key]!r}" for key in unused if key not in _COMPUTED_AS and _says_something(key, unused[key])]
+    if told:
+        note(
+            f"{CONFIG} of {checkpoint.model} has {', '.join(told)}, which transformers {transformers_version} does not "
+            f"use for '{config.model_type}'"
+        )
+
+
+def _unused(given: Mapping[str, Any], config: PreTrainedConfig) -> list[str]:
+    """Keys that the configuration's class does not know, and that change nothing in it but themselves."""
+    kind = type(config)
+    declared = {field.name for field in dataclasses.fields(kind)} | set(kind.attribute_map) | set(kind().to_dict())
+    undeclared = [key for key in given if key not in declared]
+    return [key for key in undeclared if _values(kind, given, key) == _values(kind, given, key, without=True)]
+
+
+def _values(kind: type[PreTrainedConfig], given: Mapping[str, Any], key: str, without: bool = False) -> dict[str, Any]:
+    taken = {name: value for name, value in given.items() if not (without and name == key)}
+    values: dict[str, Any] = kind.from_dict(json.loads(json.dumps(taken))).to_dict()
+    return {name: value for name, value in values.items() if name != key}
+
+
+def _says_something(key: str, value: Any) -> bool:
+    quiet = key in _SAYS_NOTHING_OF_FEATURES or key.startswith("_") or "dropout" in key or key.endswith("_version")
+    return bool(value) and not quiet
+
+
+def check_report(checkpoint: Checkpoint, model: PreTrainedModel, report: Mapping[str, Any]) -> None:
+    """Compare the tensors of the weights with those that the backbone has.
+
+    Args:
+        checkpoint: where they come from.
+        model: a language model that was loaded from it.
+        report: what its `from_pretrained` says of the loading.
+
+    Raises:
+        BackboneError: tensors inside the backbone are missing, have another shape, or are not used.
+    """
+    prefixes = inside(model)
+    missing = sorted(name for name in report["missing_keys"] if name.startswith(prefixes))
+    if missing:
+        raise BackboneError(
+            f"the weights of {checkpoint.model} lack {len(missing)} tensors, the first of them {missing[0]}: the file "
+            f"is not whole or belongs to another architecture; copy or download it again"
+        )
+    mismatched = sorted(report["mismatched_keys"])
+    if mismatched:
+        name, found, expected = mismatched[0]
+        raise BackboneError(
+            f"the weights of {checkpoint.model} have {len(mismatched)} tensors of other shapes than {CONFIG} says, the "
+            f"first of them {name}, {list(found)} where {list(expected)} is expected: copy or download both again"
+        )
+    unused = [_below(name, model) for name in sorted(report["unexpected_keys"])]
+    core = nn.Module() if model.config.is_encoder_decoder else getattr(model, model.base_model_prefix)
+    strange = [name for name, within in unused if (within or _begins_in(name, core)) and not name.startswith(_POOLER)]
+    if strange:
+        raise BackboneError(
+            f"the weights of {checkpoint.model} have {len(strange)} tensors inside the backbone that "
+            f"'{model.config.model_type}' does not use in transformers {transformers_version}, the first of them "
+            f"{strange[0]}: it would compute something else; expected a model whose tensors are all used"
+        )
+    heads = [name for name, within in unused if not within and not name.startswith((*_PRETRAINING_HEADS, _POOLER))]
+    if heads:
+        parts = dict.fromkeys(name.rpartition(".")[0] or name for name in heads)
+        note(
+            f"{checkpoint.model} has a head of its own ({', '.join(parts)}), which is not used: every task brings the "
+            f"head that it was trained with"
+        )
+
+
+def inside(model: PreTrainedModel) -> tuple[str, ...]:
+    """Prefixes of the names of the backbone's tensors; the others lead from its features to the vocabulary."""
+    prefix = model.base_model_prefix
+    return (f"{prefix}.",) if hasattr(model, prefix) else ("encoder.", "decoder.", "shared.")
+
+
+def _below(name: str, model: PreTrainedModel) -> tuple[str, bool]:
+    """A tensor's name without the backbone's prefix, and whether it had one."""
+    for prefix in inside(model):
+        if name.startswith(prefix):
+            return (name, True) if prefix in ("encoder.", "decoder.", "shared.") else (name[len(prefix) :], True)
+    return name, False
+
+
+def _begins_in(name: str, core: nn.Module) -> bool:
+    """Whether a tensor of a checkpoint without the prefix, which the bare model's class wrote, is the backbone's."""
+    first = name.partition(".")[0]
+    return first in dict(core.named_children()) or first in dict(core.named_parameters(recurse=False))
