@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,15 @@ FILE = click.Path(path_type=Path)
 def note(message: str) -> None:
     """Tell people something, on stderr: stdout is for results."""
     click.echo(message, err=True)
+
+
+def let_nobody_wait() -> None:
+    """Let long work go on if nobody reads what it writes to stderr, such as a log collector that stalls."""
+    own = sys.__stderr__
+    if own is not None and sys.stderr is own and not own.isatty():
+        from edgetune.stderr import never_wait
+
+        never_wait()
 
 
 def note_unread_tasks(bundle: Bundle) -> None:

@@ -12,6 +12,7 @@ from edgetune.cli.options import (
     FILE,
     device_options,
     json_option,
+    let_nobody_wait,
     max_characters_option,
     min_score_option,
     needs,
@@ -90,6 +91,7 @@ def score(
     Example:
       edgetune score bundle reviews.parquet --task sentiment,topic --out scored
     """
+    let_nobody_wait()
     with needs("score"):
         import pyarrow  # noqa: F401
         import tqdm  # noqa: F401

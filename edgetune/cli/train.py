@@ -12,6 +12,7 @@ from edgetune.cli.options import (
     LABELLED_DATA,
     column_options,
     json_option,
+    let_nobody_wait,
     needs,
     note,
     print_json,
@@ -154,6 +155,7 @@ def train(
       edgetune train ./BERT --data train.jsonl --task sentiment --out sentiment.safetensors \\
         --template "{text} It was {mask}." --label-words positive=great,good --label-words negative=terrible
     """
+    let_nobody_wait()
     with needs("train"):
         import accelerate  # noqa: F401 - Trainer asks for it late
 

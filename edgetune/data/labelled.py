@@ -11,7 +11,7 @@ from typing import Any
 from edgetune.data import hub, sources
 from edgetune.data.records import text_of, unicode_problem, value_of
 from edgetune.data.tables import missing_column, open_table
-from edgetune.data.text_files import TEXT_COLUMN, Note, Reading
+from edgetune.data.text_files import TEXT_COLUMN, Note, Reading, repeats_counted
 from edgetune_runtime.errors import DataError
 
 LABEL_COLUMN = "label"
@@ -66,13 +66,14 @@ def read_labelled(
         rows = hub.read(name, label_column)
         return [_labelled(row, f"{name}, row {place}", needed) for place, row in enumerate(rows, start=1)]
     labelled: list[LabelledText] = []
-    for source in found:
-        with open_table(source, reading, needed, (), note) as table:
-            for record in table.records:
-                place = table.place(record)
-                if record.problem is not None:
-                    raise DataError(f"{place}: {record.problem}")
-                labelled.append(_labelled(record.values, place, needed))
+    with repeats_counted(note) as once:
+        for source in found:
+            with open_table(source, reading, needed, (), once) as table:
+                for record in table.records:
+                    place = table.place(record)
+                    if record.problem is not None:
+                        raise DataError(f"{place}: {record.problem}")
+                    labelled.append(_labelled(record.values, place, needed))
     if not labelled:
         raise DataError(f"{name} has no rows: expected one labelled text in each")
     return labelled

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,23 @@ _ENDS_IN_CR = re.compile(r'(?:"[^"]*"|[^"\r\n])*\r(?!\r*\n)')
 
 Note = Callable[[str], object]
 """Is told what the user should know."""
+
+
+@contextmanager
+def repeats_counted(note: Note) -> Iterator[Note]:
+    """A note for many files: what several have in common is told of the first, and then how many more have it."""
+    told: Counter[str] = Counter()
+
+    def first(message: str) -> None:
+        what = message.partition(": ")[2]
+        told[what] += 1
+        if told[what] == 1:
+            note(message)
+
+    yield first
+    for what, number in told.items():
+        if number > 1:
+            note(f"{number - 1:,} more like it: {what}")
 
 
 @dataclass(frozen=True)
@@ -78,7 +96,7 @@ def form_of(source: Source, reading: Reading, note: Note) -> Form:
     path = source.path
     coding, head = sniff(path, reading.encoding)
     if coding.encoding != "utf-8" and reading.encoding is None:
-        note(f"{path} is read as {coding.encoding}")
+        note(f"{path}: it is read as {coding.encoding}")
     if source.format == "csv":
         coding = replace(coding, newline="\r" if _ENDS_IN_CR.match(head) else "\n")
         usual = "\t" if {".tsv", ".tab"} & {suffix.lower() for suffix in path.suffixes} else ","

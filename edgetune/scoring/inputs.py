@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from edgetune.data.sources import Source
-from edgetune.data.text_files import Note, Reading
+from edgetune.data.text_files import Note, Reading, repeats_counted
 from edgetune.scoring import parquet_shards, text_shards
 from edgetune.scoring.parquet_shards import ParquetReader
 from edgetune.scoring.shards import Advance, Shard
@@ -34,7 +34,8 @@ def scan(
         parquet = [parquet_shards.scan(source, shard_rows, advance) for source in sources]
         schema = parquet_shards.schema([(path, columns) for path, (columns, _) in zip(paths, parquet, strict=True)])
         return schema, [shard for _, shards in parquet for shard in shards]
-    text = [text_shards.scan(source, reading, shard_rows, advance, note) for source in sources]
+    with repeats_counted(note) as once:
+        text = [text_shards.scan(source, reading, shard_rows, advance, once) for source in sources]
     schema = text_shards.schema([columns for columns, _ in text])
     return schema, [shard for _, shards in text for shard in shards]
 

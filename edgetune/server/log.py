@@ -1,30 +1,11 @@
-"""The log: JSON lines on stderr, written by a thread of their own, so that nothing waits for whoever reads them.
-
-If the reader stalls, lines wait in memory up to a bound. Then lines are dropped and counted; the count is written when
-the reader goes on, and is a metric.
-"""
+"""The log: JSON lines on stderr, for which nothing waits. Lines that were dropped are counted, and are a metric."""
 
 from __future__ import annotations
 
-import atexit
-import io
 import json
 import logging
-import os
-import select
-import socket
-import stat
-import struct
-import sys
-import threading
-import time
-from collections.abc import Callable
 
-_STDERR = 2
-_QUEUE_BYTES = 1_000_000  # some thousand requests
-_WRITE_BYTES = 65_536
-_PATIENCE_S = 1.0  # at the end, for a reader that reads nothing
-_LONGEST_END_S = 5.0
+from edgetune.stderr import PatientStream, never_wait
 
 
 class JsonLines(logging.Formatter):
@@ -39,128 +20,13 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-class LogStream(io.TextIOBase):
-    """A text stream that never waits: a thread writes what comes, in its order.
-
-    Args:
-        descriptor: the file descriptor to write to.
-        queue_bytes: most bytes that wait to be written.
-    """
-
-    encoding = "utf-8"
-    errors = "backslashreplace"
-
-    def __init__(self, descriptor: int, queue_bytes: int = _QUEUE_BYTES) -> None:
-        super().__init__()
-        self._descriptor = descriptor
-        self._queue_bytes = queue_bytes
-        self._changed = threading.Condition()
-        self._queue: list[bytes] = []
-        self._queued = 0
-        self._full = False
-        self._writing = False
-        self._written = 0
-        self._dropped = 0  # lines, not said yet
-        self._uncounted = 0
-        self._counter: Callable[[int], object] | None = None
-        threading.Thread(target=self._work, name="edgetune-log", daemon=True).start()
-
-    def count_with(self, counter: Callable[[int], object]) -> None:
-        """Tell `counter` of lines that are dropped, and of those that were."""
-        with self._changed:
-            self._counter = counter
-            self._count(0)
-
-    def write(self, text: str) -> int:
-        """Put text into the queue, or drop it if there is no room."""
-        data = text.encode(self.encoding, self.errors)
-        with self._changed:
-            self._full |= self._queued + len(data) > self._queue_bytes
-            if self._full:  # until the queue is taken, so that what is missing is missing in one place
-                self._count(data.count(b"\n"))
-            else:
-                self._queue.append(data)
-                self._queued += len(data)
-                self._changed.notify_all()
-        return len(text)
-
-    def drain(self) -> None:
-        """Wait until all is written, for as long as it is read, but not for long."""
-        end = time.monotonic() + _LONGEST_END_S
-        with self._changed:
-            while (self._queue or self._writing) and time.monotonic() < end:
-                before = self._written
-                if not self._changed.wait(_PATIENCE_S) and self._written == before:
-                    return
-
-    def writable(self) -> bool:
-        """It can be written to."""
-        return True
-
-    def isatty(self) -> bool:
-        """Whether a person reads it."""
-        return os.isatty(self._descriptor)
-
-    def fileno(self) -> int:
-        """The file descriptor."""
-        return self._descriptor
-
-    def _count(self, lines: int) -> None:
-        self._dropped += lines
-        self._uncounted += lines
-        if self._counter is not None:
-            self._counter(self._uncounted)
-            self._uncounted = 0
-
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                self._writing = False
-                self._changed.notify_all()
-                while not self._queue:
-                    self._changed.wait()
-                data = b"".join(self._queue)
-                dropped, self._dropped = self._dropped, 0
-                self._queue.clear()
-                self._queued, self._full, self._writing = 0, False, True
-            if dropped:  # after what was in the queue when there was no room
-                data += _dropped_line(dropped)
-            if lost := self._put(data).count(b"\n"):
-                with self._changed:
-                    if dropped:  # it was not said, and is counted already
-                        self._dropped += dropped
-                        lost -= 1
-                    self._count(lost)
-
-    def _put(self, data: bytes) -> bytes:
-        """Write bytes, however long it takes; gives those that cannot be written."""
-        left = memoryview(data)
-        while left:
-            try:
-                done = os.write(self._descriptor, left[:_WRITE_BYTES])
-            except BlockingIOError:
-                select.select([], [self._descriptor], [], _PATIENCE_S)
-                continue
-            except OSError:  # nobody reads any more
-                return bytes(left)
-            left = left[done:]
-            with self._changed:
-                self._written += done
-                self._changed.notify_all()
-        return b""
-
-
-def log_to_stderr(requests: bool) -> LogStream:
+def log_to_stderr(requests: bool) -> PatientStream:
     """Log as JSON lines on stderr, and let nothing that this process writes there wait for its reader.
 
     Args:
         requests: whether every request has a line; failures of the server and left out tasks always do.
     """
-    _open_missing()
-    _do_not_wait(_STDERR)
-    stream = LogStream(os.dup(_STDERR))
-    sys.stderr = stream  # notes, warnings and tracebacks too
-    atexit.register(stream.drain)
+    stream = never_wait(_dropped_line)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
     for name, level in (("edgetune", logging.INFO), ("uvicorn", logging.ERROR), ("asyncio", logging.WARNING)):
@@ -171,33 +37,7 @@ def log_to_stderr(requests: bool) -> LogStream:
     return stream
 
 
-def _open_missing() -> None:
-    """Open stdin, stdout and stderr if they are closed: a socket would get their number, and what is written there."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
-        os.set_inheritable(descriptor, True)
-    os.close(descriptor)
-
-
-def _do_not_wait(descriptor: int) -> None:
-    """Let writes fail that would wait, also those of libraries in C++ and Rust, which write there themselves.
-
-    Only for this process: a pipe is opened anew, since who shares it would share the flag. What cannot be changed so
-    (a terminal, a pipe of another user) stays as it is.
-    """
-    kind = os.fstat(descriptor).st_mode
-    try:
-        if stat.S_ISFIFO(kind):
-            own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK)
-            os.dup2(own, descriptor)
-            os.close(own)
-        elif stat.S_ISSOCK(kind):
-            with socket.socket(fileno=os.dup(descriptor)) as shared:
-                shared.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 1, 0))
-    except OSError:
-        return
-
-
-def _dropped_line(lines: int) -> bytes:
+def _dropped_line(lines: int) -> str:
     told = {"event": "log_lines_dropped", "lines": lines}
     record = logging.LogRecord("edgetune.log", logging.WARNING, "", 0, told, None, None)
-    return JsonLines().format(record).encode() + b"\n"
+    return JsonLines().format(record)

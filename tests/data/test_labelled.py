@@ -146,7 +146,7 @@ def test_encodings_are_told_or_named() -> None:
     ]
     assert notes == []
     assert read_bytes("text,label\nü,é\n".encode("utf-16"), "a.csv", notes) == [LabelledText("ü", "é")]
-    assert [note.partition(" is ")[2] for note in notes] == ["read as utf-16-le"]
+    assert [note.partition(": ")[2] for note in notes] == ["it is read as utf-16-le"]
     with pytest.raises(DataError, match=r"line 2: 'text' is not UTF-8 text .*--encoding"):
         read_bytes("text,label\na\x81b,c\n".encode("latin-1"), "a.csv", encoding="cp1252")
 
@@ -165,6 +165,17 @@ def test_a_folder_is_all_its_files(tmp_path: Path) -> None:
     (tmp_path / "part-1.jsonl.gz").write_bytes(gzip.compress(b'{"text": "b", "label": 2}\n'))
     (tmp_path / "_SUCCESS").touch()
     assert read_labelled(str(tmp_path)) == [LabelledText("a", "1"), LabelledText("b", "2")]
+
+
+def test_what_many_files_have_in_common_is_said_once(tmp_path: Path) -> None:
+    for place in range(5):
+        (tmp_path / f"{place}.csv").write_text(f"text;label\na;{place}\n")
+    notes: list[str] = []
+    read_labelled(str(tmp_path), note=notes.append)
+    assert notes == [
+        f"{tmp_path / '0.csv'}: semicolons separate the fields",
+        "4 more like it: semicolons separate the fields",
+    ]
 
 
 class TestDataSets:

@@ -20,7 +20,7 @@ import pytest
 from conftest import TEXTS
 from serving import READY
 
-from edgetune.server.log import LogStream
+from edgetune.stderr import PatientStream
 from edgetune_runtime import Engine
 
 if sys.platform == "win32":
@@ -195,7 +195,7 @@ def test_the_pipe_of_others_stays_as_it_is() -> None:
 
 def test_all_lines_come_in_the_order_of_their_threads() -> None:
     reader, writer = a_pipe()
-    stream = LogStream(writer, queue_bytes=10_000_000)
+    stream = PatientStream(writer, queue_bytes=10_000_000)
     lines: list[str] = []
     reading = threading.Thread(target=lines.extend, args=(os.fdopen(reader, encoding="utf-8"),))
     reading.start()
