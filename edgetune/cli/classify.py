@@ -54,6 +54,7 @@ def classify(
     text_column: str,
     encoding: str | None,
     delimiter: str | None,
+    quotes: bool,
     max_characters: int,
     min_score: float | None,
     precision: str | None,
@@ -77,7 +78,7 @@ def classify(
     from edgetune_runtime.engine import Engine
     from edgetune_runtime.errors import DataError
 
-    reading = Reading(encoding, delimiter)
+    reading = Reading(encoding, delimiter, quotes)
     if source == "-":
         chunks = stream_requests(sys.stdin.buffer, kind, text_column, reading, note)
     else:

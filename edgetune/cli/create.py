@@ -57,7 +57,7 @@ def create(
     if calibrate is not None:
         for row in chain.from_iterable(read_requests(calibrate)):
             if row.text is None:
-                raise DataError(f"{calibrate}, line {row.line}: {row.problem}")
+                raise DataError(f"{calibrate}, row {row.line}: {row.problem}")
             texts.append(row.text)
     backbone = load_backbone(model)
     task = create_task(backbone, name, words, template, prompt, max_length)

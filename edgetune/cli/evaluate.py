@@ -49,6 +49,7 @@ def evaluate(
     label_column: str,
     encoding: str | None,
     delimiter: str | None,
+    quotes: bool,
     as_json: bool,
 ) -> None:
     """Measure a task on labelled texts: accuracy, macro-F1, calibration, confusion table, rows per second.
@@ -69,7 +70,7 @@ def evaluate(
     from edgetune_runtime.errors import DataError, TextError
     from edgetune_runtime.metrics import calibration_error, quality
 
-    rows = read_labelled(data, text_column, label_column, Reading(encoding, delimiter), note)
+    rows = read_labelled(data, text_column, label_column, Reading(encoding, delimiter, quotes), note)
     with Engine(bundle, precision, device, threads) as engine:
         loaded = engine.find_task(task)
         unknown = sorted({row.label for row in rows} - set(loaded.labels))

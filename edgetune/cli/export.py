@@ -50,6 +50,7 @@ def export(
     label_column: str,
     encoding: str | None,
     delimiter: str | None,
+    quotes: bool,
     as_json: bool,
 ) -> None:
     """Export the backbone MODEL once, to the folder BUNDLE.
@@ -73,7 +74,7 @@ def export(
 
     tasks = [Task.load(path) for path in task_files]
     checks: dict[str, CheckTexts] = {}
-    reading = Reading(encoding, delimiter)
+    reading = Reading(encoding, delimiter, quotes)
     for item in check_data:
         name, separator, path = ("", "", item) if Path(item).exists() else item.partition("=")
         rows = read_labelled(path if separator else item, text_column, label_column, reading, note)

@@ -129,7 +129,7 @@ def min_score_option(command: Command) -> Command:
 
 
 def reading_options(command: Command) -> Command:
-    """How text files are read: `--encoding`, `--delimiter`."""
+    """How text files are read: `--encoding`, `--delimiter`, `--no-quotes`."""
     options = [
         click.option(
             "--encoding",
@@ -140,6 +140,13 @@ def reading_options(command: Command) -> Command:
             callback=_delimiter,
             help="What separates the fields of CSV files: one character, or 'tab'. [default: the one of , ; | and tab "
             "that fits]",
+        ),
+        click.option(
+            "--no-quotes",
+            "quotes",
+            flag_value=False,
+            default=True,
+            help="Quotes in CSV files belong to the texts. [default: they may stand around fields]",
         ),
     ]
     for option in reversed(options):

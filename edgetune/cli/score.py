@@ -67,6 +67,7 @@ def score(
     text_column: str,
     encoding: str | None,
     delimiter: str | None,
+    quotes: bool,
     all_scores: bool,
     min_score: float | None,
     strict: bool,
@@ -126,7 +127,7 @@ def score(
         workers or _workers(engine, device),
         shard_rows,
         overwrite,
-        Reading(encoding, delimiter),
+        Reading(encoding, delimiter, quotes),
         note,
     )
     seconds = time.monotonic() - began

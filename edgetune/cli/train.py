@@ -140,6 +140,7 @@ def train(
     label_column: str,
     encoding: str | None,
     delimiter: str | None,
+    quotes: bool,
     as_json: bool,
 ) -> None:
     """Train a task on the frozen backbone MODEL: a local folder, a .gguf file, or a hub id.
@@ -187,7 +188,7 @@ def train(
     if init_text is not None and given("init") is _GIVEN and init != "text":
         raise click.UsageError(f"--init-text beside --init {init}: expected one of them")
     class_weight = parse_class_weight(class_weights)
-    reading = Reading(encoding, delimiter)
+    reading = Reading(encoding, delimiter, quotes)
     tasks = []
     for place, (source, name, out) in enumerate(zip(sources, names, outs, strict=True)):
         rows = read_labelled(source, text_column, label_column, reading, note)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from edgetune.data.lines import MOST_LINE_BYTES, Lines
-from edgetune.data.records import Record, unique_names
+from edgetune.data.records import Record, repeated, unique_names
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.text import is_unicode
 
@@ -23,7 +23,7 @@ MANY_LINES = 20
 """Lines of a row from which on a quote may be missing somewhere."""
 
 _SNIFFED_ROWS = 50
-_DELIMITER_LINE = re.compile(r'"?sep=(.)"?[\r\n]*')
+_DELIMITER_LINE = re.compile(r'\ufeff?"?sep=(.)"?[\r\n]*')
 # A line end inside a line belongs to a field. The csv module takes it for the row's end, so it is hidden from it: as
 # halves of surrogate pairs that decoding never gives.
 _HIDDEN = {ord("\r"): "\udc0d", ord("\n"): "\udc0a"}
@@ -38,7 +38,7 @@ def sniff_delimiter(head: str, newline: str, usual: str) -> str:
         newline: what ends a line.
         usual: the separator that files of this name have. It stays unless another fits better.
     """
-    told = _DELIMITER_LINE.match(head)
+    told = _DELIMITER_LINE.fullmatch(head.partition(newline)[0])
     if told:
         return told[1]
     *lines, rest = head.split(newline)
@@ -63,21 +63,24 @@ class CsvRecords:
     Args:
         lines: of the file, at its beginning.
         delimiter: what separates fields.
+        quotes: whether quotes may stand around fields; else they belong to the text.
 
     Attributes:
         columns: names of the columns, each once; see `unique_names`.
         repeated: names that the header has more than once.
         longest: of the rows of many lines, how many the longest has, and the line that it begins on; else zeros.
+        doubtful: of the rows whose lines would all be rows if quotes belonged to the text, how many there are, and the
+            line that the first begins on; else zeros.
 
     Raises:
         DataError: there is no header, or it cannot be read.
     """
 
-    def __init__(self, lines: Lines, delimiter: str) -> None:
+    def __init__(self, lines: Lines, delimiter: str, quotes: bool = True) -> None:
         csv.field_size_limit(MOST_LINE_BYTES)
-        self._lines = lines
         self._delimiter = delimiter
-        self.longest = (0, 0)
+        self._quotes = quotes
+        self.longest = self.doubtful = (0, 0)
         if _DELIMITER_LINE.fullmatch(lines.text() or ""):
             lines.take()  # Excel's own line, which is no header
         found = next(self._rows(lines), None)
@@ -88,7 +91,8 @@ class CsvRecords:
             reason = problem or "not UTF-8 text: name the file's encoding with --encoding, such as cp1252"
             raise DataError(f"{lines.path}, line {number}: {reason}; expected a header, and one row a line")
         self.columns = unique_names(names)
-        self.repeated = frozenset(name for name in names if names.count(name) > 1)
+        self.repeated = repeated(names)
+        self._header = names
 
     def read(self, lines: Lines) -> Iterator[Record]:
         """The rows of lines that stand anywhere behind the header; a blank line is no row."""
@@ -96,11 +100,18 @@ class CsvRecords:
         for number, fields, problem in self._rows(lines):
             if problem is None and len(fields) != width:
                 problem = f"{len(fields)} fields where the header has {width}"
+            elif problem is None and width > 1 and self._is_header(fields):
+                problem = "the header once more: were files joined? Take the line out"
             yield Record(number, dict(zip(self.columns, fields, strict=False)), problem)
 
     def _rows(self, lines: Lines) -> Iterator[tuple[int, list[str], str | None]]:
         feed = _Feed(lines)
-        reader = csv.reader(feed, delimiter=self._delimiter, strict=True)
+        reader = csv.reader(
+            feed,
+            delimiter=self._delimiter,
+            strict=True,
+            quoting=csv.QUOTE_MINIMAL if self._quotes else csv.QUOTE_NONE,
+        )
         while True:
             feed.taken, feed.hid = 0, False
             try:
@@ -114,11 +125,19 @@ class CsvRecords:
             if fields is None:
                 return
             number = lines.number + 1
+            if feed.taken > 1 and len(fields) > 1 and self._are_rows(lines, feed.taken, len(fields)):
+                self.doubtful = (self.doubtful[0] + 1, self.doubtful[1] or number)
             lines.take(feed.taken)
             if feed.taken >= MANY_LINES and feed.taken > self.longest[0]:
                 self.longest = (feed.taken, number)
             if fields:
                 yield number, [one.translate(_SHOWN) for one in fields] if feed.hid else fields, None
+
+    def _is_header(self, fields: list[str]) -> bool:
+        return fields[1:] == self._header[1:] and fields[0].removeprefix("\ufeff") == self._header[0]
+
+    def _are_rows(self, lines: Lines, taken: int, width: int) -> bool:
+        return all((lines.text(place) or "").count(self._delimiter) == width - 1 for place in range(taken))
 
 
 class _Feed:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from edgetune.data.lines import MOST_LINE_BYTES, LineFile, Lines, readable
-from edgetune.data.records import Record
+from edgetune.data.records import Record, repeated
 from edgetune_runtime.errors import DataError
 
 _DEEPEST = 100
 _CHUNK_CHARACTERS = 1 << 16
 
 
-class Repeated(dict[str, Any]):
+class _Repeated(dict[str, Any]):
     """An object some of whose keys came more than once: those in `repeated`."""
 
     repeated: frozenset[str]
@@ -26,23 +26,32 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) == len(pairs):
         return found
-    names = [name for name, _ in pairs]
-    marked = Repeated(found)
-    marked.repeated = frozenset(name for name in found if names.count(name) > 1)
+    marked = _Repeated(found)
+    marked.repeated = repeated(name for name, _ in pairs)
     return marked
 
 
+def _object_of_a_document(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"the key '{min(repeated(name for name, _ in pairs))}' comes more than once in one object")
+    return found
+
+
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
+_DOCUMENT_DECODER = json.JSONDecoder(object_pairs_hook=_object_of_a_document)
+# Elements are only told apart; whether a number is one that can be read is seen when its row is.
+_SPLITTER = json.JSONDecoder(parse_int=len)
 
 
-def json_value(text: str) -> Any:
+def json_value(text: str, decoder: json.JSONDecoder = _DECODER) -> Any:
     """Read one JSON value, nested at most a hundred deep. NaN and infinities are numbers, as writers spell them.
 
     Raises:
         ValueError: it is none; the message says why.
     """
     try:
-        value = _DECODER.decode(text)
+        value = decoder.decode(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at character {error.pos + 1}") from error
     except RecursionError as error:
@@ -65,12 +74,12 @@ def _depth(value: Any) -> int:
 def json_record(text: str, number: int) -> Record:
     """The record of one JSON object."""
     try:
-        value = json_value(text.rstrip("\r\n"))
+        value = json_value(text.rstrip("\r\n").removeprefix("\ufeff"))  # files that were joined have marks within
     except ValueError as error:
         return Record(number, problem=f"not JSON ({error})")
     if not isinstance(value, dict):
         return Record(number, problem=f"{type(value).__name__} came where a JSON object was expected")
-    return Record(number, value)
+    return Record(number, value, repeated=value.repeated if isinstance(value, _Repeated) else frozenset())
 
 
 def read_lines(lines: Lines) -> Iterator[Record]:
@@ -82,7 +91,8 @@ def read_lines(lines: Lines) -> Iterator[Record]:
 def is_json(text: str) -> bool:
     """Whether lines of JSON begin so, or an array of objects; a text may begin with a bracket."""
     beginning = text.lstrip()
-    return beginning.startswith("{") or (beginning.startswith("[") and beginning[1:].lstrip().startswith("{"))
+    inside = beginning[1:].strip()
+    return beginning.startswith("{") or (beginning.startswith("[") and (inside.startswith("{") or inside == "]"))
 
 
 def is_document(head: str, lines: Lines, by_lines: bool) -> bool:
@@ -96,7 +106,11 @@ def is_document(head: str, lines: Lines, by_lines: bool) -> bool:
     beginning = head.lstrip()
     if beginning.startswith("["):
         first, *others = (line for line in beginning.split("\n") if line.strip())
-        return not others or not any(isinstance(_or_none(line), list | dict) for line in (first, others[0]))
+        return (
+            first.strip() == "["
+            or not others
+            or not any(isinstance(_or_none(line), list | dict) for line in (first, others[0]))
+        )
     if by_lines or not beginning.startswith("{"):
         return False
     found = list(islice(_not_blank(lines), 2))
@@ -154,16 +168,17 @@ class Document(LineFile):
             yield from self._elements(buffer)
 
     def _elements(self, buffer: str) -> Iterator[str]:
-        decoder = json.JSONDecoder()
         place, count = buffer.index("[") + 1, 0
         while True:
             place = _behind_space(buffer, place)
             reason, end = "the array does not end", place
             if buffer[place : place + 1] != "]" or count:  # an empty array has no element
                 try:
-                    _, end = decoder.raw_decode(buffer, place)
-                except (ValueError, RecursionError) as error:
-                    reason, end = str(error), len(buffer)
+                    _, end = _SPLITTER.raw_decode(buffer, place)
+                except json.JSONDecodeError as error:
+                    reason, end = error.msg, len(buffer)
+                except RecursionError:
+                    reason, end = "it is nested too deeply", len(buffer)
             after = _behind_space(buffer, end)
             if after >= len(buffer):  # the element may go on behind what was read
                 more = "" if len(buffer) > MOST_LINE_BYTES else self._file.read(max(_CHUNK_CHARACTERS, len(buffer)))
@@ -193,12 +208,15 @@ class Document(LineFile):
 
     def _whole(self, text: str) -> Iterator[str]:
         try:
-            value = json_value(text)
+            value = json_value(text, _DOCUMENT_DECODER)
         except ValueError as error:
             raise DataError(
                 f"{self._path} is not JSON ({error}): expected one object a line, or an array of objects"
             ) from error
-        return (json.dumps(row) + "\n" for row in self._records(value))
+        try:
+            return iter([json.dumps(row) + "\n" for row in self._records(value)])
+        except ValueError as error:
+            raise DataError(f"{self._path}: {error}") from error
 
     def _records(self, value: Any) -> Iterator[Any]:
         """The rows of an object: as pandas writes them, or those of one of its splits."""
@@ -226,6 +244,8 @@ class Document(LineFile):
 
 def _row(names: Sequence[Any], values: Any) -> Any:
     """The object of a row that is written as a list; what is no such list stays as it is, and is refused as a row."""
+    if twice := repeated(map(str, names)):
+        raise ValueError(f"the column '{min(twice)}' comes more than once")
     if not isinstance(values, list | tuple) or len(values) != len(names):
         return values
     return dict(zip(map(str, names), values, strict=True))
@@ -233,9 +253,11 @@ def _row(names: Sequence[Any], values: Any) -> Any:
 
 def _by_columns(value: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows of an object of objects: rows by their numbers (orient="index"), else columns (pandas' default)."""
-    if all(name.isdecimal() for name in value):
-        return list(value.values())
     index = dict.fromkeys(chain.from_iterable(value.values()))
+    if all(name.isdecimal() for name in value):
+        if all(row.isdecimal() for row in index):
+            raise ValueError("rows and columns are both called by numbers: write it with orient='records'")
+        return list(value.values())
     return [{name: column[row] for name, column in value.items() if row in column} for row in index]
 
 

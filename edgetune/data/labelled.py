@@ -6,12 +6,12 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from edgetune.data import hub, sources
-from edgetune.data.records import text_of, unicode_problem, value_of
+from edgetune.data.records import Record, text_of, unicode_problem, value_of
+from edgetune.data.sources import Note
 from edgetune.data.tables import missing_column, open_table
-from edgetune.data.text_files import TEXT_COLUMN, Note, Reading, repeats_counted
+from edgetune.data.text_files import TEXT_COLUMN, Reading, repeats_counted
 from edgetune_runtime.errors import DataError
 
 LABEL_COLUMN = "label"
@@ -54,17 +54,23 @@ def read_labelled(
         text_column: name of the column with the texts.
         label_column: name of the column with the labels: strings, integers, whole floats or booleans.
         reading: what is known of the files.
-        note: is told what the user should know.
+        note: receives messages for the user.
 
     Raises:
         DataError: there is no such data, it has no rows, or one that is no labelled text. Other columns do not matter.
         MissingPackageError: it is Parquet or a data set, and the package that reads it is not installed.
     """
     needed = {text_column: "--text-column", label_column: "--label-column"}
-    found = sources.named(name)
+    found = sources.named(name, note)
     if found is None:
+        if reading != Reading():
+            raise DataError(
+                f"{name} is a data set, which is read as it says itself: name its files to say how to read them"
+            )
         rows = hub.read(name, label_column)
-        return [_labelled(row, f"{name}, row {place}", needed) for place, row in enumerate(rows, start=1)]
+        return [
+            _labelled(Record(place, row), f"{name}, row {place}", needed) for place, row in enumerate(rows, start=1)
+        ]
     labelled: list[LabelledText] = []
     with repeats_counted(note) as once:
         for source in found:
@@ -73,19 +79,19 @@ def read_labelled(
                     place = table.place(record)
                     if record.problem is not None:
                         raise DataError(f"{place}: {record.problem}")
-                    labelled.append(_labelled(record.values, place, needed))
+                    labelled.append(_labelled(record, place, needed))
     if not labelled:
         raise DataError(f"{name} has no rows: expected one labelled text in each")
     return labelled
 
 
-def _labelled(values: Mapping[str, Any], place: str, needed: Mapping[str, str]) -> LabelledText:
+def _labelled(record: Record, place: str, needed: Mapping[str, str]) -> LabelledText:
     for column, option in needed.items():
-        if column not in values:
-            raise DataError(f"{place}: {missing_column(column, values, option)}")
+        if column not in record.values:
+            raise DataError(f"{place}: {missing_column(column, record.values, option)}")
     text_column, label_column = needed
     try:
-        text, label = text_of(values, text_column), value_of(values, label_column)
+        text, label = text_of(record, text_column), value_of(record, label_column)
         found = label_of(label)
         if found is None:
             shown = json.dumps(label, default=str)[:60]

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import re
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -31,14 +32,15 @@ BOMS = {  # the longer ones first: UTF-32's begins with UTF-16's
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
 _OTHER_FORMS = {
-    b"PAR1": "a Parquet file: name it .parquet",
-    b"PK\x03\x04": "a zip archive or an Excel workbook: unpack it, or save the sheet as CSV",
-    b"\xd0\xcf\x11\xe0": "an Excel workbook: save the sheet as CSV",
-    b"SQLite format 3\x00": "an SQLite database: export the table as CSV",
-    b"ORC": "an ORC file: save it as Parquet",
-    b"ARROW1": "an Arrow file: save it as Parquet",
-    b"version https://git-lfs": "a Git LFS pointer: run git lfs pull",
+    rb"PAR1[^ -~]": "a Parquet file: name it .parquet",
+    rb"PK\x03\x04": "a zip archive or an Excel workbook: unpack it, or save the sheet as CSV",
+    rb"\xd0\xcf\x11\xe0": "an Excel workbook: save the sheet as CSV",
+    rb"SQLite format 3\x00": "an SQLite database: export the table as CSV",
+    rb"ORC[^ -~\t\r\n]": "an ORC file: save it as Parquet",
+    rb"ARROW1\x00": "an Arrow file: save it as Parquet",
+    rb"version https://git-lfs": "a Git LFS pointer: run git lfs pull",
 }
+"""What files of other forms begin with."""
 
 
 def _undecodable(error: UnicodeError) -> tuple[str, int]:
@@ -61,17 +63,17 @@ def _open_zst(path: Path) -> IO[bytes]:
 
 @dataclass(frozen=True)
 class Packing:
-    """A way to pack a file: the bytes that such a file begins with, and how to open it."""
+    """A way to pack a file: what such a file begins with, and how to open it."""
 
-    magic: bytes
+    beginning: re.Pattern[bytes]
     open: Callable[[Path], Any]
 
 
 PACKINGS = {
-    ".gz": Packing(b"\x1f\x8b", gzip.open),
-    ".bz2": Packing(b"BZh", bz2.open),
-    ".xz": Packing(b"\xfd7zXZ\x00", lzma.open),
-    ".zst": Packing(b"\x28\xb5\x2f\xfd", _open_zst),
+    ".gz": Packing(re.compile(rb"\x1f\x8b"), gzip.open),
+    ".bz2": Packing(re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"), bz2.open),
+    ".xz": Packing(re.compile(rb"\xfd7zXZ\x00"), lzma.open),
+    ".zst": Packing(re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"), _open_zst),
 }
 _DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
@@ -110,17 +112,27 @@ def sniff(path: Path, encoding: str | None = None) -> tuple[Coding, str]:
     with readable(path):
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
-        packing = next((name for name, one in PACKINGS.items() if head.startswith(one.magic)), "")
+        packing = packing_of(head)
         if packing:
             with PACKINGS[packing].open(path) as file:
                 head = file.read(HEAD_BYTES)
-    for magic, what in _OTHER_FORMS.items():
-        if head.startswith(magic):
-            raise DataError(f"{path} is {what}")
+    check_is_text(head, str(path))
     encoding = checked_encoding(encoding) if encoding else encoding_of(head)
     text = codecs.getincrementaldecoder(encoding)("edgetune.mark").decode(head).removeprefix("\ufeff")
     newline = "\r" if "\r" in text and "\n" not in text else "\n"
     return Coding(packing, encoding, newline), text
+
+
+def packing_of(head: bytes) -> str:
+    """How a file that begins so is packed, one of `PACKINGS`; empty if it is not."""
+    return next((name for name, one in PACKINGS.items() if one.beginning.match(head)), "")
+
+
+def check_is_text(head: bytes, name: str) -> None:
+    """Raise `DataError` if what begins so is of a form that is not text."""
+    for beginning, what in _OTHER_FORMS.items():
+        if re.match(beginning, head):
+            raise DataError(f"{name} is {what}")
 
 
 def encoding_of(head: bytes) -> str:
@@ -145,7 +157,8 @@ def checked_encoding(name: str) -> str:
         codec = codecs.lookup(name)
         if not codec._is_text_encoding:  # base64 and its like
             raise LookupError(name)
-    except LookupError as error:
+        codecs.getincrementaldecoder(name)("edgetune.mark").decode("text".encode(name))
+    except (LookupError, UnicodeError) as error:
         raise DataError(
             f"the encoding {name!r} is not known: expected a name such as utf-8, utf-16 or cp1252"
         ) from error

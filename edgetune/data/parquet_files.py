@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgetune.data.records import Record, unique_names
+from edgetune.data.records import CHUNK_ROWS, Record, repeated, unique_names
 from edgetune_runtime.errors import DataError, MissingPackageError
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 _READ_BYTES = 1 << 20
-_BATCH_ROWS = 1024
 
 
 @contextmanager
@@ -38,30 +37,37 @@ def opened(path: Path) -> Iterator[pq.ParquetFile]:
         raise DataError(f"{path} cannot be read as Parquet ({error}): copy it again, or leave it out") from error
 
 
-def read(path: Path, wanted: Sequence[str]) -> tuple[list[str], Iterator[Record]]:
-    """The names of a file's columns, and its rows with those that are wanted.
+def read(path: Path, wanted: Sequence[str]) -> tuple[list[str], frozenset[str], Iterator[Record]]:
+    """The names of a file's columns, those that come more than once, and its rows with the columns that are wanted.
 
     Raises:
         DataError: it cannot be read.
         MissingPackageError: pyarrow is not installed.
     """
     with opened(path) as file:
-        names = unique_names(file.schema_arrow.names)
-    return names, _records(path, [name for name in wanted if name in names])
+        found = file.schema_arrow.names
+    names = unique_names(found)
+    return names, repeated(found), _records(path, names, set(wanted))
 
 
-def _records(path: Path, columns: list[str]) -> Iterator[Record]:
+def _records(path: Path, names: Sequence[str], wanted: set[str]) -> Iterator[Record]:
     number = 0
     with opened(path) as file:
-        for batch in file.iter_batches(_BATCH_ROWS, columns=columns):
-            found = {name: values(batch.column(name)) for name in columns}
+        found = file.schema_arrow.names
+        # Only columns that are called once can be read by their names.
+        some = None if repeated(found) or "" in found else [name for name in names if name in wanted]
+        for batch in file.iter_batches(CHUNK_ROWS, columns=some):
+            columns = zip(names if some is None else some, batch.columns, strict=True)
+            read = {name: values(column) for name, column in columns if name in wanted}
             for place in range(batch.num_rows):
                 number += 1
-                yield Record(number, {name: column[place] for name, column in found.items()})
+                yield Record(number, {name: column[place] for name, column in read.items()})
 
 
 def values(column: pa.Array) -> list[Any]:
-    """The values of a column; strings that are not UTF-8 have halves of surrogate pairs in place of their bytes."""
+    """The values of a column. Strings that are not UTF-8 have halves of surrogate pairs in place of their bytes; what
+    Python has no value for is text.
+    """
     import pyarrow as pa
 
     plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
@@ -69,4 +75,7 @@ def values(column: pa.Array) -> list[Any]:
         # As bytes: what a file calls strings need not be UTF-8, and one that is not would take its neighbours with it.
         found = plain.cast(pa.large_binary()).to_pylist()
         return [value if value is None else value.decode("utf-8", "surrogateescape") for value in found]
-    return plain.to_pylist()
+    try:
+        return plain.to_pylist()
+    except (OverflowError, ValueError):  # Python's dates end with the year 9999
+        return plain.cast(pa.string()).to_pylist()

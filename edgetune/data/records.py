@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from edgetune_runtime.text import is_unicode
+
+CHUNK_ROWS = 256
+"""Rows that are read and answered at a time."""
+
+_CHUNK_CHARACTERS = 16_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +25,32 @@ class Record:
         number: the line that it begins on, or its place in a file without lines; from 1.
         values: column → value. Only the columns that are read need to make sense.
         problem: why the row cannot be read, if it cannot.
+        repeated: columns that the row has more than once; `values` has one value of each.
     """
 
     number: int
     values: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     problem: str | None = None
+    repeated: frozenset[str] = frozenset()
+
+
+def repeated(names: Iterable[str]) -> frozenset[str]:
+    """The names that come more than once."""
+    return frozenset(name for name, number in Counter(names).items() if number > 1)
+
+
+def chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Records, some at a time: not so many that their texts take much memory."""
+    chunk: list[Record] = []
+    size = 0
+    for record in records:
+        chunk.append(record)
+        size += sum(len(value) for value in record.values.values() if isinstance(value, str))
+        if len(chunk) == CHUNK_ROWS or size > _CHUNK_CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
@@ -42,26 +68,26 @@ def unique_names(names: Sequence[str]) -> list[str]:
     return unique
 
 
-def value_of(values: Mapping[str, Any], column: str) -> Any:
+def value_of(record: Record, column: str) -> Any:
     """The value in a column of a record.
 
     Raises:
         ValueError: there is none, or more than one.
     """
-    if column not in values:
+    if column not in record.values:
         raise ValueError(f"there is no '{column}': expected one")
-    if column in getattr(values, "repeated", ()):
+    if column in record.repeated:
         raise ValueError(f"'{column}' comes more than once: expected it once")
-    return values[column]
+    return record.values[column]
 
 
-def text_of(values: Mapping[str, Any], column: str) -> str:
+def text_of(record: Record, column: str) -> str:
     """The text in a column of a record.
 
     Raises:
         ValueError: there is none; the message says what is there.
     """
-    return as_text(value_of(values, column), column)
+    return as_text(value_of(record, column), column)
 
 
 def as_text(value: object, column: str) -> str:

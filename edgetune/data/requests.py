@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast
 
+from edgetune.data import sources
 from edgetune.data.json_files import is_json, json_record
 from edgetune.data.labelled import say
-from edgetune.data.lines import BOMS, MOST_LINE_BYTES, checked_encoding
-from edgetune.data.records import Record, text_of
-from edgetune.data.sources import Source, format_of
+from edgetune.data.lines import MOST_LINE_BYTES, check_is_text, checked_encoding, encoding_of, packing_of
+from edgetune.data.records import Record, chunks, text_of, value_of
+from edgetune.data.sources import Note, Source, format_of
 from edgetune.data.tables import open_table
-from edgetune.data.text_files import TEXT_COLUMN, Note, Reading, text_record
+from edgetune.data.text_files import TEXT_COLUMN, Reading, text_record
+from edgetune_runtime.errors import DataError
 from edgetune_runtime.text import is_unicode
 
 Kind = Literal["auto", "text", "jsonl", "json", "csv"]
 _CHUNK_BYTES = 1 << 16
-_CHUNK_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -60,22 +62,30 @@ def read_requests(
             file's name or, if that does not tell, by its beginning.
         text_column: the column with the texts.
         reading: what is known of the file.
-        note: is told what the user should know.
+        note: receives messages for the user.
 
     Raises:
         DataError: the file cannot be read, or has no such column.
         MissingPackageError: it is Parquet and pyarrow is not installed.
     """
+    named = format_of(path)
     if path.exists() and not (path.is_file() or path.is_dir()):
+        if kind == "auto" and named == "parquet":
+            raise DataError(f"{path} is a pipe, and Parquet cannot be read from one: save it as a file")
         with path.open("rb") as stream:
-            yield from stream_requests(stream, kind, text_column, reading, note)
+            as_named = cast(Kind, named or kind) if kind == "auto" else kind
+            yield from stream_requests(stream, as_named, text_column, reading, note)
         return
-    format_ = (format_of(path) or "lines") if kind == "auto" else kind
-    source = Source(path, format_)
+    if path.is_dir():
+        raise DataError(f"{path} is a folder: name a file, or use 'edgetune score' for a folder")
+    if kind == "auto":
+        (source,) = sources.find([path], note) if named or ":" in path.name else [Source(path, "lines")]
+    else:
+        source = Source(path, kind)
     with open_table(source, reading, {text_column: "--text-column"}, ("id", "task"), note) as table:
         column = TEXT_COLUMN if table.texts else text_column
         own = "id" in table.columns if table.columns else not table.texts and _has_ids(source, reading)
-        while chunk := list(islice(table.records, _CHUNK_ROWS)):
+        for chunk in chunks(table.records):
             yield [_request(record, column, own) for record in chunk]
 
 
@@ -101,19 +111,23 @@ def stream_requests(
     head = b""
     while _is_undecided(head, kind, reading) and (chunk := read(_CHUNK_BYTES)):
         head += chunk
-    chunks = chain([head], iter(lambda: read(_CHUNK_BYTES), b""))
+    data = chain([head], iter(lambda: read(_CHUNK_BYTES), b""))
+    check_is_text(head, "the input")
     encoding, begun = _begun(head, reading)
+    asked = kind
     if kind == "auto":
         kind = ("json" if begun.startswith("[") else "jsonl") if is_json(begun) else "text"
-    if kind in ("json", "csv"):
+        if text_column in re.split(r"[,;|\t]", begun.partition("\n")[0].strip())[:1_000] and "\n" in begun:
+            note(f"the input begins with '{text_column}', as a CSV file does: use --input csv if it is one")
+    if kind in ("json", "csv") or packing_of(head):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "stdin")
             with path.open("wb") as file:
-                file.writelines(chunks)
-            yield from read_requests(path, kind, text_column, reading, note)
+                file.writelines(data)
+            yield from read_requests(path, asked if packing_of(head) else kind, text_column, reading, note)
         return
     number, own = 0, None if kind == "jsonl" else False
-    for lines in _lines(chunks, encoding):
+    for lines in _lines(data, encoding):
         requests = []
         for line in lines:
             number += 1
@@ -132,15 +146,14 @@ def stream_requests(
 
 def _begun(head: bytes, reading: Reading) -> tuple[str, str]:
     """The encoding of a stream that begins so, and the text at its beginning."""
-    marked = next((encoding for mark, encoding in BOMS.items() if head.startswith(mark)), "utf-8")
-    encoding = checked_encoding(reading.encoding) if reading.encoding else marked
+    encoding = checked_encoding(reading.encoding) if reading.encoding else encoding_of(head)
     text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
     return encoding, text.removeprefix("\ufeff").lstrip()
 
 
 def _is_undecided(head: bytes, kind: Kind, reading: Reading) -> bool:
     """Whether more of a stream must come before it is clear how to read it."""
-    if any(len(head) < len(mark) and mark.startswith(head) for mark in BOMS):
+    if len(head) < 4 and (not head.isascii() or b"\0" in head or not head):  # a mark, or UTF-16
         return True
     _, begun = _begun(head, reading)
     return kind == "auto" and not begun.removeprefix("[").lstrip()
@@ -175,15 +188,15 @@ def _request(record: Record, column: str, own: bool | None) -> Request:
     line = record.number
     if record.problem is not None:
         return Request(line, line if own is False else None, problem=record.problem)
-    identity, task = record.values.get("id", line if own is False else None), record.values.get("task")
     try:
-        identity = _as_json(identity)
+        identity = _as_json(value_of(record, "id")) if "id" in record.values else line if own is False else None
     except ValueError as error:
-        return Request(line, problem=f"'id' {error}")
+        return Request(line, problem=str(error))
     try:
+        task = value_of(record, "task") if "task" in record.values else None
         if task is not None and not isinstance(task, str):
             raise ValueError(f"'task' is {json.dumps(task, default=str)[:60]}: expected a task's name")
-        return Request(line, identity, text_of(record.values, column), task or None)
+        return Request(line, identity, text_of(record, column), task or None)
     except ValueError as error:
         return Request(line, identity, problem=str(error))
 
@@ -199,5 +212,5 @@ def _as_json(value: Any) -> Any:
     except (TypeError, ValueError):
         value = shown = str(value)
     if not is_unicode(shown):
-        raise ValueError("has half of a surrogate pair, or is not UTF-8: expected whole characters")
+        raise ValueError("'id' has half of a surrogate pair, or is not UTF-8: expected whole characters")
     return value

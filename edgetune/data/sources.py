@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
 from edgetune.data.lines import PACKINGS
 from edgetune_runtime.errors import DataError
+
+Note = Callable[[str], object]
+"""Receives messages for the user."""
 
 FORMATS = {
     ".parquet": "parquet",
@@ -49,7 +53,7 @@ class Source:
         """The source that a path names.
 
         Raises:
-            DataError: the name does not tell the format, or has a partition twice.
+            DataError: the name does not tell the format, or has a partition twice, or the format has no splits.
         """
         found = format_of(path)
         if found is None:
@@ -57,6 +61,8 @@ class Source:
                 f"{path} ends in {path.suffix!r}: expected one of {', '.join(FORMATS)}, text perhaps packed as "
                 f"{', '.join(PACKINGS)}"
             )
+        if split and found != "json":
+            raise DataError(f"{path}:{split} names a split, and only a .json file can have several: leave it out")
         pairs = [folder.partition("=") for folder in path.parts[:-1] if "=" in folder.lstrip("=")]
         partitions = tuple((unquote(key), None if value == _NULL else unquote(value)) for key, _, value in pairs)
         if len(dict(partitions)) < len(partitions):
@@ -71,8 +77,12 @@ def format_of(path: Path) -> str | None:
     return None if found == "parquet" and inner is not path else found
 
 
-def find(inputs: Sequence[Path]) -> list[Source]:
+def find(inputs: Sequence[Path], note: Note) -> list[Source]:
     """The files that are meant: those named, and of a folder all that can be read, in the order of their paths.
+
+    Args:
+        inputs: files, or folders of them.
+        note: receives messages for the user: what of a folder is not read.
 
     Raises:
         DataError: there is none, or they are of several formats, or one comes twice.
@@ -80,26 +90,27 @@ def find(inputs: Sequence[Path]) -> list[Source]:
     found: list[Source] = []
     for path in inputs:
         if path.is_dir():
-            inside = sorted(_data_in(path))
+            inside = sorted(_data_in(path, note))
             if not inside:
                 raise DataError(f"{path} has no data: expected files that end in {', '.join(FORMATS)}")
             found += map(Source.of, inside)
         else:
-            found.append(_file(str(path)) or Source.of(path))
-    seen: set[Path] = set()
+            found.append(_file(str(path)))
+    seen: set[tuple[Path, str]] = set()
     for source in found:
-        if not source.path.is_file():
+        if not source.path.is_file():  # a link of a folder may lead nowhere
             raise DataError(f"{source.path} cannot be read: there is no such file")
-        if source.path.resolve() in seen:
+        key = source.path.resolve(), source.split
+        if key in seen:
             raise DataError(f"{source.path} comes twice among the inputs: name each once")
-        seen.add(source.path.resolve())
+        seen.add(key)
     formats = {source.format: str(source.path) for source in found}
     if len(formats) > 1:
         raise DataError(f"the inputs are of several formats ({' and '.join(formats.values())}): read them one by one")
     return found
 
 
-def named(name: str) -> list[Source] | None:
+def named(name: str, note: Note) -> list[Source] | None:
     """The files that a name means: a file, `FILE:SPLIT`, or a folder; `None` if it may be a data set of the hub.
 
     Raises:
@@ -107,43 +118,85 @@ def named(name: str) -> list[Source] | None:
     """
     path = Path(name)
     if path.is_dir():
-        return None if _is_data_set(path) else find([path])
-    source = _file(name)
-    if source is None and format_of(path) is not None:
-        raise DataError(f"{path} cannot be read: there is no such file")
-    return None if source is None else [source]
+        return None if _is_data_set(path, note) else find([path], note)
+    is_file = path.exists() or Path(name.rpartition(":")[0]).is_file() or format_of(path) is not None
+    return [_file(name)] if is_file else None
 
 
-def _file(name: str) -> Source | None:
+def _file(name: str) -> Source:
+    """A file, or `FILE:SPLIT`."""
     path = Path(name)
+    left, _, split = name.rpartition(":")
     if path.is_file():
         return Source.of(path)
-    left, _, split = name.rpartition(":")
-    return Source.of(Path(left), split) if left and Path(left).is_file() else None
+    if left and Path(left).is_file():
+        return Source.of(Path(left), split)
+    if path.exists():
+        raise DataError(f"{path} is a pipe or a device, which can only be read once: save it as a file")
+    Source.of(path)  # if its name is no file's, say that
+    raise DataError(f"{path} cannot be read: there is no such file")
 
 
-_SPLIT_NAMES = ("train", "test", "dev", "valid", "eval")
+_SPLIT = re.compile(r"(?:.*[-._ ])?(?:train|test|dev|valid|validation|eval)(?:[-._ ].*)?")
 
 
-def _is_data_set(folder: Path) -> bool:
-    """Whether a folder is one that `datasets` reads by splits: it has a card, or files that are called as splits."""
-    if (folder / "README.md").is_file() or any(folder.glob("*.py")) or (folder / "dataset_dict.json").is_file():
+def _is_data_set(folder: Path, note: Note) -> bool:
+    """Whether a folder is a data set as `datasets` reads it: its card says so, or its files are called as splits.
+
+    Raises:
+        DataError: some files are called as splits and some are not.
+    """
+    if (folder / "dataset_dict.json").is_file() or any(folder.glob("*.py")) or _has_card(folder / "README.md"):
         return True
-    names = [path.relative_to(folder).as_posix().lower() for path in _data_in(folder)]
-    return any(split in name for name in names for split in _SPLIT_NAMES)
+    names = sorted(path.relative_to(folder).as_posix() for path in _data_in(folder, lambda _: None))
+    splits = [name for name in names if _SPLIT.fullmatch(Path(name).name.lower())]
+    others = [name for name in names if name not in splits]
+    if splits and others:
+        raise DataError(
+            f"{folder} has files that are called as splits ({', '.join(splits[:3])}) and others "
+            f"({', '.join(others[:3])}): name one file, or {folder}:train for a split"
+        )
+    if splits:
+        note(f"{folder}: its files are called as splits: 'train' is read; name another as {folder}:test")
+    return bool(splits)
 
 
-def _data_in(folder: Path) -> Iterator[Path]:
+def _has_card(readme: Path) -> bool:
+    """Whether a README begins with what the hub keeps about a data set."""
+    if not readme.is_file():
+        return False
+    opening, _, rest = readme.read_text(encoding="utf-8", errors="replace").partition("---")
+    told = rest.partition("\n---")[0]
+    return not opening.strip() and any(f"\n{key}:" in f"\n{told}" for key in ("configs", "dataset_info"))
+
+
+def _data_in(folder: Path, note: Note) -> Iterator[Path]:
     """Files of a folder that can be read, links followed; what begins with a dot or an underscore is no data."""
+    passed: set[str] = set()
+    stems: dict[Path, Path] = {}
+    unread: list[str] = []
     for parent, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in passed:  # a link to a folder above, or a second one to the same
+            folders.clear()
+            continue
+        passed.add(real)
         folders[:] = [name for name in folders if not name.startswith((".", "_"))]
-        for path in (Path(parent, name) for name in names if not name.startswith((".", "_"))):
-            if format_of(path) is not None:
-                yield path
-            elif path.suffix.lower() in (*_NO_FORMAT, *PACKINGS):
-                raise DataError(
-                    f"{path} is not read: unpack it, save it in another format, or take it out of the folder"
-                )
+        for path in (Path(parent, name) for name in sorted(names) if not name.startswith((".", "_"))):
+            if format_of(path) is None:
+                if path.suffix.lower() in (*_NO_FORMAT, *PACKINGS):
+                    raise DataError(
+                        f"{path} is not read: unpack it, save it in another format, or take it out of the folder"
+                    )
+                unread.append(path.name)
+                continue
+            stem = path.with_suffix("") if path.suffix.lower() in PACKINGS else path
+            if stem in stems:
+                raise DataError(f"{path} and {stems[stem]} are one file, packed and not: take one out")
+            stems[stem] = path
+            yield path
+    if unread:
+        note(f"{folder}: {len(unread):,} files are not read: {', '.join(unread[:3])}{', …' if len(unread) > 3 else ''}")
 
 
 def _unreadable(error: OSError) -> None:

@@ -58,6 +58,14 @@ def label_set(train: Sequence[LabelledText], dev: Sequence[LabelledText]) -> tup
             strict.plain_text(label, LONGEST_LABEL)
         except ValueError as error:
             raise DataError(f"the training data has the label {label!r:.60}: {error}; call it otherwise") from error
+    bare: dict[str, str] = {}
+    for label in labels:
+        other = bare.setdefault(label.strip(" \"'"), label)
+        if other != label:
+            raise DataError(
+                f"the training data has the labels {other!r} and {label!r}, which differ only in spaces or quotes: "
+                f"write them alike"
+            )
     unknown = sorted({row.label for row in dev} - set(labels))
     if unknown:
         raise DataError(

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from edgetune.data import parquet_files
 from edgetune.data.records import Record
-from edgetune.data.sources import Source
-from edgetune.data.text_files import Note, Reading, TextFile, form_of
+from edgetune.data.sources import Note, Source
+from edgetune.data.text_files import Reading, TextFile, form_of
 from edgetune_runtime.errors import DataError
 
 
@@ -48,7 +48,7 @@ def open_table(
         reading: what the user says of it.
         needed: columns that it must have → the option that names them.
         optional: columns that are read if they are there. Others are not looked at.
-        note: is told what the user should know.
+        note: receives messages for the user.
 
     Raises:
         DataError: it cannot be read, or lacks a column; also while the rows are read.
@@ -56,9 +56,9 @@ def open_table(
     """
     added = dict(source.partitions)
     if source.format == "parquet":
-        names, records = parquet_files.read(source.path, [*needed, *optional])
+        names, twice, records = parquet_files.read(source.path, [*needed, *optional])
         columns = list(dict.fromkeys([*names, *added]))
-        check_columns(source, columns, needed)
+        check_columns(source, columns, needed, twice)
         yield Table(source, "row", columns, _with(added, records))
         return
     form = form_of(source, reading, note)
@@ -67,7 +67,7 @@ def open_table(
         if header is not None:
             check_columns(source, header, needed, file.repeated)
         yield Table(source, form.unit, header, _with(added, file.read()), form.kind == "text")
-        file.tell_long_rows(note)
+        file.tell_doubtful_rows(note)
 
 
 def check_columns(
@@ -75,15 +75,18 @@ def check_columns(
 ) -> None:
     """Raise `DataError` unless a file has the columns that it must have, each once."""
     for name, option in needed.items():
-        if name in repeated:
-            raise DataError(
-                f"{source.path} has the column '{name}' more than once: rename one, or name another with {option}"
-            )
+        check_once(source, name, repeated)
         if name not in columns:
             # Without a header the first row stands in its place.
             lost = source.format == "csv" and not set(needed) & set(columns)
             hint = f"; if its first line is a row, put a header above it, such as {','.join(needed)}" if lost else ""
             raise DataError(f"{source.path} has {missing_column(name, columns, option)}{hint}")
+
+
+def check_once(source: Source, name: str, repeated: Collection[str]) -> None:
+    """Raise `DataError` if a column that is read is one of those that a file has more than once."""
+    if name in repeated:
+        raise DataError(f"{source.path} has the column '{name}' more than once: rename one of them")
 
 
 def missing_column(name: str, columns: Iterable[str], option: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,14 +15,11 @@ from edgetune.data import json_files
 from edgetune.data.csv_files import DELIMITERS, CsvRecords, sniff_delimiter
 from edgetune.data.lines import Coding, LineFile, Lines, open_binary, open_lines, sniff
 from edgetune.data.records import Record
-from edgetune.data.sources import Source
+from edgetune.data.sources import Note, Source
 
 TEXT_COLUMN = "text"
 _ENDS_IN_CR = re.compile(r'(?:"[^"]*"|[^"\r\n])*\r(?!\r*\n)')
 """A header, which may have line ends in quotes, and what ends it: not \\n, and not \\r\\n."""
-
-Note = Callable[[str], object]
-"""Is told what the user should know."""
 
 
 @contextmanager
@@ -49,10 +46,12 @@ class Reading:
     Attributes:
         encoding: the encoding's name.
         delimiter: what separates the fields of a CSV file.
+        quotes: whether quotes may stand around the fields of a CSV file; else they belong to the text.
     """
 
     encoding: str | None = None
     delimiter: str | None = None
+    quotes: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,12 +62,14 @@ class Form:
         kind: fields with separators, a JSON object a line, one JSON value, or a text a line.
         coding: how bytes become lines.
         delimiter: what separates fields.
+        quotes: whether quotes may stand around fields.
         split: which split of a JSON value.
     """
 
     kind: Literal["csv", "json", "document", "text"]
     coding: Coding
     delimiter: str = ""
+    quotes: bool = True
     split: str = ""
 
     @property
@@ -88,7 +89,7 @@ def form_of(source: Source, reading: Reading, note: Note) -> Form:
     Args:
         source: the file.
         reading: what the user says of it.
-        note: is told what is not as usual.
+        note: receives messages for the user: what is not as usual.
 
     Raises:
         DataError: it cannot be read.
@@ -103,7 +104,7 @@ def form_of(source: Source, reading: Reading, note: Note) -> Form:
         delimiter = reading.delimiter or sniff_delimiter(head, coding.newline, usual)
         if delimiter != usual and reading.delimiter is None:
             note(f"{path}: {DELIMITERS.get(delimiter, repr(delimiter))} separate the fields")
-        return Form("csv", coding, delimiter)
+        return Form("csv", coding, delimiter, reading.quotes)
     if source.format == "text" or (source.format == "lines" and not json_files.is_json(head)):
         return Form("text", coding)
     document = bool(source.split)
@@ -133,7 +134,7 @@ class TextFile(AbstractContextManager["TextFile"]):
         self._csv: CsvRecords | None = None
         if form.kind == "csv":
             try:
-                self._csv = CsvRecords(self.lines, form.delimiter)
+                self._csv = CsvRecords(self.lines, form.delimiter, form.quotes)
             except BaseException:
                 self.lines.close()
                 raise
@@ -157,11 +158,18 @@ class TextFile(AbstractContextManager["TextFile"]):
             return self._csv.read(self.lines)
         return _texts(self.lines) if self._kind == "text" else json_files.read_lines(self.lines)
 
-    def tell_long_rows(self, note: Note) -> None:
-        """Note the row of most lines among those read, if it has so many that a quote may be missing."""
-        lines, number = self._csv.longest if self._csv else (0, 0)
+    def tell_doubtful_rows(self, note: Note) -> None:
+        """Note rows of several lines among those read whose quotes may be none."""
+        if self._csv is None:
+            return
+        (lines, number), (rows, first) = self._csv.longest, self._csv.doubtful
         if lines:
             note(f"{self.lines.path}, line {number}: a row of {lines:,} lines begins here: is a quote missing?")
+        if rows:
+            note(
+                f"{self.lines.path}, line {first}: the quotes of {rows:,} rows, this one the first, enclose lines that "
+                f"could be rows; if quotes belong to the texts, read the file with --no-quotes"
+            )
 
 
 def _texts(lines: Lines) -> Iterator[Record]:

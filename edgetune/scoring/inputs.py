@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from edgetune.data.sources import Source
-from edgetune.data.text_files import Note, Reading, repeats_counted
+from edgetune.data.sources import Note, Source
+from edgetune.data.text_files import Reading, repeats_counted
 from edgetune.scoring import parquet_shards, text_shards
 from edgetune.scoring.parquet_shards import ParquetReader
 from edgetune.scoring.shards import Advance, Shard
@@ -15,27 +15,28 @@ from edgetune.scoring.text_shards import TextReader
 
 
 def scan(
-    sources: Sequence[Source], reading: Reading, shard_rows: int, advance: Advance, note: Note
+    sources: Sequence[Source], reading: Reading, text_column: str, shard_rows: int, advance: Advance, note: Note
 ) -> tuple[pa.Schema, list[Shard]]:
     """The schema of all rows, and the shards of all files, in order.
 
     Args:
         sources: files of one format.
         reading: what is known of them.
+        text_column: the column with the texts, which a file must not have twice.
         shard_rows: most rows of a shard.
-        advance: is told of bytes that were looked at.
-        note: is told what the user should know.
+        advance: called with the number of bytes read.
+        note: receives messages for the user.
 
     Raises:
         DataError: a file cannot be read, or its columns do not go with those of the others.
     """
     paths = [source.path for source in sources]
     if sources[0].format == "parquet":
-        parquet = [parquet_shards.scan(source, shard_rows, advance) for source in sources]
+        parquet = [parquet_shards.scan(source, text_column, shard_rows, advance) for source in sources]
         schema = parquet_shards.schema([(path, columns) for path, (columns, _) in zip(paths, parquet, strict=True)])
         return schema, [shard for _, shards in parquet for shard in shards]
     with repeats_counted(note) as once:
-        text = [text_shards.scan(source, reading, shard_rows, advance, once) for source in sources]
+        text = [text_shards.scan(source, reading, text_column, shard_rows, advance, once) for source in sources]
     schema = text_shards.schema([columns for columns, _ in text])
     return schema, [shard for _, shards in text for shard in shards]
 

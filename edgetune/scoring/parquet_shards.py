@@ -11,15 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from edgetune.data.parquet_files import opened, values
-from edgetune.data.records import unique_names
+from edgetune.data.records import CHUNK_ROWS, repeated, unique_names
 from edgetune.data.sources import Source
-from edgetune.scoring.shards import CHUNK_ROWS, SHARD_BYTES, Advance, Rows, Shard, changed, make_rows
+from edgetune.data.tables import check_once
+from edgetune.scoring.shards import SHARD_BYTES, Advance, Rows, Shard, changed, make_rows
 from edgetune_runtime.errors import DataError
 
 _READ_BYTES = 1 << 20
 
 
-def scan(source: Source, shard_rows: int, advance: Advance) -> tuple[pa.Schema, list[Shard]]:
+def scan(source: Source, text_column: str, shard_rows: int, advance: Advance) -> tuple[pa.Schema, list[Shard]]:
     """A file's columns, those of its path among them, and its shards of so many rows.
 
     Raises:
@@ -27,6 +28,7 @@ def scan(source: Source, shard_rows: int, advance: Advance) -> tuple[pa.Schema, 
     """
     path = source.path
     with opened(path) as file:
+        check_once(source, text_column, repeated(file.schema_arrow.names))
         schema, rows = _named(file.schema_arrow), file.metadata.num_rows
         groups = [file.metadata.row_group(place) for place in range(file.metadata.num_row_groups)]
     for name, _ in source.partitions:

@@ -15,9 +15,11 @@ import onnxruntime
 import pyarrow as pa
 import tokenizers
 
+from edgetune.data.tables import missing_column
 from edgetune.scoring.parts import ERROR_COLUMN
 from edgetune.scoring.shards import Shard
 from edgetune_runtime import files
+from edgetune_runtime.attempts import MOST_CHARACTERS
 from edgetune_runtime.engine import Engine, check_min_score
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.task import Task
@@ -45,7 +47,7 @@ class Settings:
     text_column: str = "text"
     all_scores: bool = False
     min_score: float = 0.0
-    most_characters: int = 100_000
+    most_characters: int = MOST_CHARACTERS
     precision: str | None = None
     device: str = "cpu"
     strict: bool = False
@@ -157,8 +159,7 @@ def check_columns(settings: Settings, columns: pa.Schema, shards: Sequence[Shard
     if not shards:
         raise DataError("the inputs have no rows: expected at least one")
     if name not in columns.names:
-        have = ", ".join(columns.names)[:300] or "none"
-        raise DataError(f"there is no column '{name}' among {have}: name the one with the texts with --text-column")
+        raise DataError(f"the inputs have {missing_column(name, columns.names, '--text-column')}")
     kind = columns.field(name).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not any(is_kind(kind) for is_kind in _TEXT):

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from edgetune.data import sources
 from edgetune.data.labelled import say
-from edgetune.data.sources import Source
-from edgetune.data.text_files import Note, Reading
+from edgetune.data.sources import Note, Source
+from edgetune.data.text_files import Reading
 from edgetune.scoring import parts
 from edgetune.scoring.inputs import scan
 from edgetune.scoring.parts import Outcome
@@ -72,7 +72,7 @@ def score(
         shard_rows: most rows of a part. Another number makes other parts.
         overwrite: whether parts of other runs that lie in the folder go.
         reading: what is known of the inputs.
-        note: is told what the user should know.
+        note: receives messages for the user.
 
     Raises:
         DataError: the inputs cannot be used, or the folder holds something else.
@@ -80,7 +80,7 @@ def score(
     """
     settings, folder = settings.absolute(), folder.absolute()  # a worker may stand elsewhere
     try:
-        found = sources.find(inputs)
+        found = sources.find(inputs, note)
         _check_apart(folder, [*inputs, *(source.path for source in found)])
         with parts.locked(folder):
             plan, columns = _make_plan(settings, found, shard_rows, reading, note)
@@ -97,7 +97,7 @@ def _make_plan(
     engine, tasks = settings.open()
     found = [replace(source, path=source.path.absolute()) for source in found]
     with _bar("reading", sum(source.path.stat().st_size for source in found), "B") as bar:
-        columns, shards = scan(found, reading, shard_rows, bar.update, note)
+        columns, shards = scan(found, reading, settings.text_column, shard_rows, bar.update, note)
     earlier = parts.columns_of_earlier_runs([source.path for source in found])
     replaced = [name for name in columns.names if name in earlier & set(added_columns(tasks, settings).names)]
     if replaced:

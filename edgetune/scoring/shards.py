@@ -17,13 +17,10 @@ from edgetune_runtime.errors import DataError
 SHARD_BYTES = 64_000_000
 """Most bytes of a shard's input (of Parquet: as its mean row has them), and of a row group of a part."""
 
-CHUNK_ROWS = 256
-"""Rows that are read and scored at a time."""
-
 MOST_COLUMNS = 2_000
 
 Advance = Callable[[int], object]
-"""Is told of bytes that were looked at."""
+"""Is called with the number of bytes read."""
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,15 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 
-from edgetune.data.json_files import Repeated
-from edgetune.data.records import Record, unicode_problem
-from edgetune.data.sources import Source
-from edgetune.data.text_files import Form, Note, Reading, TextFile, form_of
-from edgetune.scoring.shards import CHUNK_ROWS, MOST_COLUMNS, SHARD_BYTES, Advance, Rows, Shard, changed, make_rows
+from edgetune.data.records import Record, chunks, unicode_problem
+from edgetune.data.sources import Note, Source
+from edgetune.data.tables import check_once
+from edgetune.data.text_files import Form, Reading, TextFile, form_of
+from edgetune.scoring.shards import MOST_COLUMNS, SHARD_BYTES, Advance, Rows, Shard, changed, make_rows
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.text import is_unicode
 
@@ -31,7 +30,9 @@ Kinds = Mapping[str, set[str]]
 """Column → kinds of its values."""
 
 
-def scan(source: Source, reading: Reading, shard_rows: int, advance: Advance, note: Note) -> tuple[Kinds, list[Shard]]:
+def scan(
+    source: Source, reading: Reading, text_column: str, shard_rows: int, advance: Advance, note: Note
+) -> tuple[Kinds, list[Shard]]:
     """The columns of a file, and its shards of so many rows.
 
     Raises:
@@ -57,10 +58,11 @@ def scan(source: Source, reading: Reading, shard_rows: int, advance: Advance, no
         if file.columns is None:
             records = noted(file.read())
         else:
+            check_once(source, text_column, file.repeated)
             kinds |= {name: {"string"} for name in file.columns}
             records = file.read()
         shards = list(_cut(source, form, file, records, shard_rows, advance))
-        file.tell_long_rows(note)
+        file.tell_doubtful_rows(note)
     for name, _ in source.partitions:
         kinds.setdefault(name, {"string"})
     if not form.seekable:
@@ -112,8 +114,7 @@ class TextReader:
         file = self._file(shard)
         file.lines.start(shard.start, shard.first - 1, shard.stop)
         added = dict(shard.source.partitions)
-        records = iter(file.read())
-        while chunk := list(islice(records, CHUNK_ROWS)):
+        for chunk in chunks(file.read()):
             try:
                 yield self._rows(chunk, added)
             except (pa.ArrowException, OverflowError) as error:  # a value of another kind than all had in the scan
@@ -144,11 +145,9 @@ class TextReader:
     def _checked(self, record: Record) -> Record:
         """The record, with what a row as a whole can have wrong with it: every column is written, so all are read."""
         if record.problem is None:
-            if type(record.values) is Repeated:
-                return replace(
-                    record, problem=f"'{min(record.values.repeated)}' comes more than once: expected it once"
-                )
-            if not self._names.issuperset(record.values):
+            if record.repeated:
+                return replace(record, problem=f"'{min(record.repeated)}' comes more than once: expected it once")
+            if not self._names.issuperset(record.values) and not all(map(is_unicode, record.values)):
                 return replace(record, problem="the name of a column has half of a surrogate pair")
         return record
 

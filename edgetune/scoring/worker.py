@@ -16,7 +16,7 @@ from edgetune.scoring.plan import Settings, identity, output_schema
 from edgetune.scoring.shards import Rows, Shard, changed
 from edgetune_runtime.attempts import attempt
 from edgetune_runtime.engine import Result
-from edgetune_runtime.errors import DataError, EdgetuneError, TextError
+from edgetune_runtime.errors import DataError, EdgetuneError, TextError, in_one_line
 
 MOST_DEATHS = 3
 """Workers that may die at one shard before the run gives up: what kills three will kill the next."""
@@ -101,7 +101,8 @@ class Worker:
         for rows in self._reader.read(shard):
             found, results = self._classify(rows)
             errors = {
-                place: f"{shard.name}, {shard.unit} {rows.numbers[place]}: {found[place]}" for place in sorted(found)
+                place: in_one_line(f"{shard.name}, {shard.unit} {rows.numbers[place]}: {found[place]}")
+                for place in sorted(found)
             }
             first_error = first_error or next(iter(errors.values()), "")
             if first_error and self._job.settings.strict:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from edgetune.data.text_files import Reading
 from edgetune_runtime.errors import DataError, MissingPackageError
 
 
-def read_bytes(data: bytes | str, name: str, notes: list[str] | None = None, **known: str) -> list[LabelledText]:
+def read_bytes(data: bytes | str, name: str, notes: list[str] | None = None, **known: Any) -> list[LabelledText]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
         path.write_bytes(data if isinstance(data, bytes) else data.encode())
@@ -88,6 +89,13 @@ def test_labels_of_parquet(tmp_path: Path, values: pa.Array, kept: list[str]) ->
     assert [row.label for row in read_labelled(str(tmp_path / "a.parquet"))] == kept
 
 
+def test_a_value_of_parquet_that_python_has_not_is_text(tmp_path: Path) -> None:
+    late = pa.array([2**62], pa.timestamp("us"))
+    pq.write_table(pa.table({"text": ["a"], "label": late}), tmp_path / "a.parquet")
+    (found,) = read_labelled(str(tmp_path / "a.parquet"))
+    assert found.label == str(late.cast(pa.string())[0])
+
+
 @pytest.mark.parametrize(
     ("data", "name"),
     [
@@ -109,6 +117,12 @@ def test_labels_of_parquet(tmp_path: Path, values: pa.Array, kept: list[str]) ->
         (b'{"text": ["a"], "label": ["b"]}', "rows.json"),
         (b'{"columns": ["text", "label"], "index": [0], "data": [["a", "b"]]}', "rows.json"),
         (b'{\n"text": "a",\n"label": "b"\n}', "rows.json"),
+        (b'[\n{"text": "a", "label": "b"}\n]\n', "rows.json"),
+        (b'\xef\xbb\xbf\xef\xbb\xbf{"text": "a", "label": "b"}', "rows.jsonl"),
+        (b"ORCID,text,label\n0000,a,b\n", "rows.csv"),
+        (b"PAR1,text,label\n0,a,b\n", "rows.csv"),
+        (b"BZh,text,label\n0,a,b\n", "rows.csv"),
+        (b"sep=x,text,label\n0,a,b\n", "rows.csv"),
     ],
 )
 def test_marks_blank_lines_and_other_columns_do_not_matter(data: bytes, name: str) -> None:
@@ -147,6 +161,9 @@ def test_encodings_are_told_or_named() -> None:
     assert notes == []
     assert read_bytes("text,label\nü,é\n".encode("utf-16"), "a.csv", notes) == [LabelledText("ü", "é")]
     assert [note.partition(": ")[2] for note in notes] == ["it is read as utf-16-le"]
+    for unknown in ("klingon", "idna", "undefined", "base64"):
+        with pytest.raises(DataError, match=f"the encoding '{unknown}' is not known"):
+            read_bytes("text,label\na,b\n", "a.csv", encoding=unknown)
     with pytest.raises(DataError, match=r"line 2: 'text' is not UTF-8 text .*--encoding"):
         read_bytes("text,label\na\x81b,c\n".encode("latin-1"), "a.csv", encoding="cp1252")
 
@@ -167,6 +184,72 @@ def test_a_folder_is_all_its_files(tmp_path: Path) -> None:
     assert read_labelled(str(tmp_path)) == [LabelledText("a", "1"), LabelledText("b", "2")]
 
 
+@pytest.mark.parametrize("names", [["reviews.csv", "contest.csv"], ["latest.csv", "developers.csv"]])
+def test_a_folder_is_a_data_set_only_if_it_says_so(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).write_text("text,label\nNA,b\n")
+    (tmp_path / "README.md").write_text("# Notes\n\n---\n\nconfigs: none\n")
+    assert read_labelled(str(tmp_path), note=lambda _: None) == [LabelledText("NA", "b")] * 2
+
+
+def test_a_folder_with_splits_and_other_files_is_refused(tmp_path: Path) -> None:
+    for name in ("train.csv", "more.csv"):
+        (tmp_path / name).write_text("text,label\na,b\n")
+    with pytest.raises(DataError, match=r"called as splits \(train.csv\) and others \(more.csv\): name one file"):
+        read_labelled(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.parquet"])
+def test_only_json_has_splits(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("text,label\na,b\n")
+    with pytest.raises(DataError, match=f"{name}:test names a split, and only a .json file can have several"):
+        read_labelled(f"{tmp_path / name}:test")
+
+
+def test_keys_that_come_twice_are_seen_beside_a_partition(tmp_path: Path) -> None:
+    (tmp_path / "lang=de").mkdir()
+    (tmp_path / "lang=de" / "a.jsonl").write_text('{"text": "a", "text": "b", "label": "x"}\n')
+    with pytest.raises(DataError, match="'text' comes more than once"):
+        read_labelled(str(tmp_path))
+
+
+def test_quotes_may_belong_to_the_texts() -> None:
+    data = b'text\tlabel\n"I went home .\tneg\nIt was good . "\tpos\nbye "\tneg\n'
+    notes: list[str] = []
+    assert len(read_bytes(data, "rows.tsv", notes)) == 2
+    (note,) = notes
+    assert "line 2: the quotes of 1 rows, this one the first, enclose lines that could be rows" in note
+    assert "--no-quotes" in note
+    found = read_bytes(data, "rows.tsv", quotes=False)
+    assert [(row.text, row.label) for row in found] == [
+        ('"I went home .', "neg"),
+        ('It was good . "', "pos"),
+        ('bye "', "neg"),
+    ]
+
+
+def test_columns_of_parquet_that_come_twice_or_have_no_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    columns = [pa.array([value]) for value in ("0", "a", "b", "c", "d")]
+    pq.write_table(pa.Table.from_arrays(columns, ["", "text", "label", "n", "n"]), path)
+    assert read_labelled(str(path)) == AB
+    assert read_labelled(str(path), "n.1", "Unnamed: 0") == [LabelledText("d", "0")]
+    with pytest.raises(DataError, match="has the column 'n' more than once"):
+        read_labelled(str(path), "n")
+
+
+def test_many_columns_are_read_in_linear_time() -> None:
+    names = ["text", "label", *(f"c{place}" for place in range(20_000)), "c1"]
+    found = read_bytes(",".join(names) + "\na,b" + "," * (len(names) - 2) + "\n", "rows.csv")
+    assert found == AB
+
+
+def test_a_pipe_is_named_as_such(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.csv")
+    with pytest.raises(DataError, match="is a pipe or a device, which can only be read once: save it as a file"):
+        read_labelled(str(tmp_path / "rows.csv"))
+
+
 def test_what_many_files_have_in_common_is_said_once(tmp_path: Path) -> None:
     for place in range(5):
         (tmp_path / f"{place}.csv").write_text(f"text;label\na;{place}\n")
@@ -183,7 +266,13 @@ class TestDataSets:
         for split in ("train", "test"):
             (tmp_path / f"{split}.jsonl").write_text(json.dumps({"text": split, "label": 3}) + "\n")
         assert read_labelled(f"{tmp_path}:test") == [LabelledText("test", "3")]
-        assert read_labelled(str(tmp_path)) == [LabelledText("train", "3")]
+        notes: list[str] = []
+        assert read_labelled(str(tmp_path), note=notes.append) == [LabelledText("train", "3")]
+        assert notes == [
+            f"{tmp_path}: its files are called as splits: 'train' is read; name another as {tmp_path}:test"
+        ]
+        with pytest.raises(DataError, match="is a data set, which is read as it says itself"):
+            read_labelled(str(tmp_path), reading=Reading(encoding="cp1252"))
 
     def test_configurations_are_named(self, tmp_path: Path) -> None:
         card = ["---", "configs:"]
@@ -264,7 +353,13 @@ def test_splits_of_a_json_file_are_named(tmp_path: Path) -> None:
         ("rows.csv", b'text,label\na,b\n"c,d\n"e",f\n', "line 3: a quote closes inside a field .up to line 4.: double"),
         ("rows.csv", b'text,label\n"the "film" was good",b\n', "line 2: a quote closes inside a field: double"),
         ("rows.parquet", b"text,label", "cannot be read as Parquet"),
-        ("rows.csv", b"PAR1", "is a Parquet file: name it .parquet"),
+        ("rows.csv", b"PAR1\x15\x04", "is a Parquet file: name it .parquet"),
+        ("rows.csv", b"text,label\na,x\ntext,label\nb,y\n", "line 3: the header once more: were files joined"),
+        ("rows.csv", b"text,label\na,x\n\xef\xbb\xbftext,label\nb,y\n", "line 3: the header once more"),
+        ("rows.json", b'{"train": [{"text": "a", "text": "b"}], "test": []}', "'text' comes more than once"),
+        ("rows.json", b'{\n"text": "a",\n"text": "b", "label": "x"\n}', "'text' comes more than once"),
+        ("rows.json", b'{"columns": ["text", "label", "text"], "data": [["a", "x", "b"]]}', "'text' comes more"),
+        ("rows.json", b'{"0": {"0": "a", "1": "b"}, "1": {"0": "x", "1": "y"}}', "both called by numbers"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path: Path, name: str, data: bytes, message: str) -> None:

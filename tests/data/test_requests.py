@@ -6,6 +6,8 @@ import gzip
 import io
 import itertools
 import json
+import os
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
@@ -123,6 +125,9 @@ def test_line_ends_are_not_part_of_a_text(end: str, last_end: str) -> None:
         (b"[USER] a\n{", "auto", ["[USER] a", "{"]),
         (b' [\n  {"text": "a"},\n  {"text": "b"}\n]\n', "auto", ["a", "b"]),
         (b'[{"text": "a"}, {"text": null}]', "auto", ["a", None]),
+        (b"[]", "auto", []),
+        (gzip.compress(b"a\nb", mtime=0), "auto", ["a", "b"]),
+        (gzip.compress(b"text\na\n", mtime=0), "csv", ["a"]),
         (b"text;n\na,b;1\n", "csv", ["a,b"]),
         ("a\nü".encode("utf-16"), "auto", ["a", "ü"]),
         ('{"text": "ü"}'.encode("utf-16"), "auto", ["ü"]),
@@ -154,6 +159,8 @@ def test_a_stream_in_another_encoding() -> None:
         (b'{"id": "x", "text": "\\ud800"}', "x", "'text' has half of a surrogate pair"),
         (b'{"id": "\\ud800", "text": "a"}', None, "'id' has half of a surrogate pair"),
         (b'{"id": "x", "text": "a", "text": "b"}', "x", "'text' comes more than once"),
+        (b'{"id": "x", "id": "y", "text": "b"}', None, "'id' comes more than once"),
+        (b'{"id": "x", "task": "t", "task": "u", "text": "b"}', "x", "'task' comes more than once"),
         (b'{"id": "x", "text": null}', "x", "'text' is null: expected a string"),
         (b'{"id": "x", "text": 3}', "x", "'text' is 3: expected a string"),
         (b'{"id": [1], "text": ["a"]}', [1], "'text' is [\"a\"]: expected a string"),
@@ -228,16 +235,43 @@ def test_parquet_is_read_with_ids_as_json_has_them(tmp_path: Path) -> None:
     assert (bad.id, bad.problem) == (None, "'text' is null: expected a string")
 
 
-def test_a_pipe_is_read_as_it_comes(tmp_path: Path) -> None:
-    import os
-    import threading
-
-    path = tmp_path / "pipe"
+@pytest.mark.parametrize(("name", "data"), [("pipe", b"a\nb\n"), ("pipe.csv", b"n,text\n1,a\n2,b\n")])
+def test_a_pipe_is_read_as_its_name_says(tmp_path: Path, name: str, data: bytes) -> None:
+    path = tmp_path / name
     os.mkfifo(path)
-    writer = threading.Thread(target=path.write_bytes, args=(b"a\nb\n",))
+    writer = threading.Thread(target=path.write_bytes, args=(data,))
     writer.start()
     assert [row.text for some in read_requests(path) for row in some] == ["a", "b"]
     writer.join()
+
+
+def test_a_stream_in_utf_16_without_a_mark() -> None:
+    assert [row.text for row in requests(["a\nü".encode("utf-16-le")])] == ["a", "ü"]
+
+
+def test_a_stream_that_looks_like_csv_is_said() -> None:
+    for data, said in ((b"text,label\nit broke,x\n", True), (b"a text, and more\n", False)):
+        notes: list[str] = []
+        stream = cast(IO[bytes], Chunks([data]))
+        assert len([row for some in stream_requests(stream, note=notes.append) for row in some]) >= 1
+        assert notes == ["the input begins with 'text', as a CSV file does: use --input csv if it is one"] * said
+
+
+@pytest.mark.parametrize("data", [b"PK\x03\x04abc\n", b"PAR1\x15\x04"])
+def test_a_stream_that_is_no_text_is_refused(data: bytes) -> None:
+    with pytest.raises(DataError, match="the input is a"):
+        requests([data])
+
+
+def test_partitions_and_splits_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "text=hello" / "task=size"
+    folder.mkdir(parents=True)
+    assert in_file(folder / "a.csv", "id\n1\n") == [Request(2, "1", "hello", "size")]
+    (tmp_path / "a.json").write_text('{"train": [{"text": "a"}], "test": [{"text": "b"}]}')
+    found = read_requests(Path(f"{tmp_path}/a.json:test"), note=lambda _: None)
+    assert [row.text for some in found for row in some] == ["b"]
+    with pytest.raises(DataError, match="is a folder: name a file, or use 'edgetune score'"):
+        list(read_requests(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -248,7 +282,7 @@ def test_a_pipe_is_read_as_it_comes(tmp_path: Path) -> None:
         ("a.csv", "", "is empty"),
         ("a.json", '{"train": [{"text": "a"}], "test": []}', "has the splits train, test: name one"),
         ("a.parquet", "text\na\n", "cannot be read as Parquet"),
-        ("a.csv", b"PAR1xxxx", "is a Parquet file: name it .parquet"),
+        ("a.csv", b"PAR1\x15\x04", "is a Parquet file: name it .parquet"),
         ("a.csv", b"PK\x03\x04xxxx", "a zip archive or an Excel workbook"),
         ("a.jsonl", "version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer: run git lfs pull"),
         ("a.csv.gz", gzip.compress(b"text\na\n" * 1000, mtime=0)[:-20], "cannot be read"),

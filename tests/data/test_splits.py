@@ -36,3 +36,9 @@ def test_a_split_is_a_tenth_of_each_label() -> None:
 
 def test_labels_are_sorted() -> None:
     assert label_set(ROWS[::-1], ROWS) == ("a", "b")
+
+
+@pytest.mark.parametrize("other", [" a", "a ", '"a"'])
+def test_labels_that_differ_only_in_spaces_or_quotes_are_refused(other: str) -> None:
+    with pytest.raises(DataError, match="which differ only in spaces or quotes"):
+        label_set([*ROWS, LabelledText("text", other)], ROWS)

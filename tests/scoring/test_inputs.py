@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reading import read_shards
 
-from edgetune.data.sources import find
+from edgetune.data import sources
+from edgetune.data.sources import Source
 from edgetune.data.text_files import Reading
 from edgetune.scoring import inputs
 from edgetune.scoring.shards import Shard
@@ -24,7 +25,11 @@ from edgetune_runtime.errors import DataError
 
 
 def scan(paths: list[Path], shard_rows: int, reading: Reading = Reading()) -> tuple[pa.Schema, list[Shard]]:  # noqa: B008
-    return inputs.scan(find(paths), reading, shard_rows, lambda number: None, lambda note: None)
+    return inputs.scan(find(paths), reading, "text", shard_rows, lambda number: None, lambda note: None)
+
+
+def find(paths: list[Path]) -> list[Source]:
+    return sources.find(paths, lambda note: None)
 
 
 def read_all(
@@ -324,6 +329,34 @@ def test_what_can_only_be_read_onwards_is_read_in_any_order(tmp_path: Path, endi
     assert [text for first in sorted(found) for text in found[first]] == texts
 
 
+def test_a_text_column_that_comes_twice_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", "text,label,text\na,x,b\n")
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], ["text", "text"]), tmp_path / "a.parquet")
+    for name in ("a.csv", "a.parquet"):
+        with pytest.raises(DataError, match=f"{name} has the column 'text' more than once"):
+            scan([tmp_path / name], 10)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"\\ud800": 1, "\\ud800": 2, "text": "a"}', "comes more than once"),
+        ('{"text": "a", "edgetune_error": null, "n": {"\\ud800": 1}}', "'n' has half of a surrogate pair"),
+    ],
+)
+def test_names_that_are_no_text_cost_their_rows_only(tmp_path: Path, line: str, problem: str) -> None:
+    _, texts, problems = read_all([write(tmp_path / "a.jsonl", f'{line}\n{{"text": "b"}}\n')])
+    assert texts == [None, "b"]
+    assert problem in str(problems[0])
+
+
+def test_a_chunk_is_not_larger_than_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetune.data.records._CHUNK_CHARACTERS", 100)
+    path = write(tmp_path / "a.jsonl", lines(*({"text": "x" * 60} for _ in range(10))))
+    _, found = read_shards([path], shard_rows=100)
+    assert [rows.table.num_rows for rows in found] == [2] * 5
+
+
 def test_a_file_is_read_in_the_encoding_that_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "text\n£5\n".encode("cp1252"))
     assert read_all([path])[1] == [None]
@@ -373,6 +406,29 @@ def test_a_part_of_a_row_group_that_is_read_late(tmp_path: Path) -> None:
     columns, cut = scan([path], 300)
     texts = [text for rows in inputs.reader(cut[2], columns, "text").read(cut[2]) for text in rows.texts]
     assert texts == [f"t{place}" for place in range(600, 900)]
+
+
+def test_a_folder_that_leads_to_itself_is_read_once(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", "text\nx\n")
+    for name in ("one", "two"):
+        (tmp_path / name).symlink_to(tmp_path)
+    assert [source.path for source in find([tmp_path])] == [tmp_path / "a.csv"]
+
+
+def test_what_of_a_folder_is_not_read_is_said(tmp_path: Path) -> None:
+    for name in ("a.csv", "part-00001", "b.psv", "c.txt", "d.deflate"):
+        write(tmp_path / name, "text\nx\n")
+    notes: list[str] = []
+    assert [source.path.name for source in sources.find([tmp_path], notes.append)] == ["a.csv"]
+    assert notes == [f"{tmp_path}: 4 files are not read: b.psv, c.txt, d.deflate, …"]
+    write(tmp_path / "a.csv.gz", "")
+    with pytest.raises(DataError, match=r"a\.csv\.gz and .*a\.csv are one file, packed and not"):
+        find([tmp_path])
+
+
+def test_splits_of_one_file_are_two_inputs(tmp_path: Path) -> None:
+    write(tmp_path / "a.json", '{"train": [{"text": "a"}], "test": [{"text": "b"}]}')
+    assert read_all([Path(f"{tmp_path}/a.json:test"), Path(f"{tmp_path}/a.json:train")])[1] == ["b", "a"]
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

@@ -467,3 +467,12 @@ def test_files_of_every_form_are_scored(bundle_folder: Path, tmp_path: Path, nam
     with Engine(bundle_folder) as engine:
         wanted = [result.label for result in engine.classify([str(row["text"]) for row in ROWS], "colour")]
     assert found["colour_label"].to_pylist() == wanted
+
+
+def test_text_files_of_an_earlier_run_lose_its_error_column(bundle_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "good", "edgetune_error": null}\n{"text": "bad", "edgetune_error": "was odd"}\n')
+    notes: list[str] = []
+    summary = score(settings(bundle_folder), [path], tmp_path / "out", make_parts, 1, note=notes.append)
+    assert (summary.rows, summary.errors) == (2, 0)
+    assert notes == ["columns of an earlier run are replaced: edgetune_error"]
