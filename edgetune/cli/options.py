@@ -79,8 +79,8 @@ def device_options(command: Command) -> Command:
     options = [
         click.option(
             "--precision",
-            help="Precision to run: one that the bundle has. [default: int8, and close calls anew in fp32, where "
-            "they are]",
+            help="Precision to run: one that the bundle has. [default: int8, with close calls rechecked in fp32, if "
+            "the bundle has them]",
         ),
         click.option(
             "--device", default="cpu", show_default=True, help="cpu, or cuda where onnxruntime-gpu is installed."

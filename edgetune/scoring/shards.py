@@ -32,8 +32,8 @@ class Shard:
         form: how it is read, if it is a text file.
         start, stop: where in it: bytes of a text file's lines as UTF-8, rows of a Parquet file.
         rows: how many there are.
-        first: number of the line that it begins with, or of the row where the file is Parquet; from 1.
-        sha256: of the bytes from `start` to `stop`, or of the whole file where that is Parquet.
+        first: number of its first line, or of its first row if the file has no lines; from 1.
+        sha256: of the bytes from `start` to `stop`, or of the whole file if it is Parquet.
     """
 
     source: Source
@@ -100,5 +100,5 @@ def make_rows(
 
 
 def changed(path: Path) -> DataError:
-    """The error for a file that is not what it was."""
+    """Error for an input that changed during the run."""
     return DataError(f"{path} changed while it was scored: leave the inputs alone, and run the same command again")
