@@ -99,7 +99,7 @@ def test_a_bad_row_ends_a_strict_run(bundle_folder: Path, rows_file: Path, tmp_p
     command += ["--out", tmp_path / "out", "--engine", "ray", "--shard-rows", "10"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("edgetune: rows.jsonl, line 61: not a line of JSON")
+    assert done.stderr.splitlines()[-1].startswith("edgetune: rows.jsonl, line 61: not JSON")
     assert not (tmp_path / "out" / "_manifest.json").exists()
 
 
