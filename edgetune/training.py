@@ -378,7 +378,7 @@ def _finished(
 ) -> Task:
     """The draft with what was learned, and what development data says of it.
 
-    The temperature is fitted without class weights: scores are to be as sure as answers are right on rows as they come.
+    The temperature is fitted without class weights: scores are to be calibrated on rows as they come.
     """
     temperature = fit_temperature(logits, right)
     return dataclasses.replace(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +22,9 @@ from edgetune.cli.options import (
     reading_options,
     text_column_option,
 )
+
+if TYPE_CHECKING:
+    from edgetune.scoring.run import Summary
 
 
 @click.command()
@@ -86,7 +90,7 @@ def score(
     columns. Each row comes back with its columns and, for each task,
     NAME_label, NAME_score and NAME_status; edgetune_error says what is wrong with a bad row. The folder has a part for
     every 10,000 rows, in their order, and _manifest.json once all are there. A run that was broken off, wherever,
-    goes on where the same command is given again, and ends with the same bytes.
+    resumes when you run the same command again, and ends with the same bytes. If every row failed the exit status is 1.
 
     \b
     Example:
@@ -100,6 +104,7 @@ def score(
     from edgetune.scoring import local
     from edgetune.scoring.plan import Settings
     from edgetune.scoring.run import score as run
+    from edgetune_runtime.errors import DataError
 
     settings = Settings(
         bundle=bundle,
@@ -133,7 +138,13 @@ def score(
     seconds = time.monotonic() - began
     if as_json:
         print_json({"out": str(out), **asdict(summary), "seconds": round(seconds, 2)})
-        return
+    else:
+        _show(out, summary, seconds)
+    if summary.errors == summary.rows:
+        raise DataError(f"no row was scored; the first: {summary.first_error}")
+
+
+def _show(out: Path, summary: Summary, seconds: float) -> None:
     if summary.parts_made < summary.parts:
         there = summary.parts - summary.parts_made
         note(f"{there:,} of {summary.parts:,} parts were there")

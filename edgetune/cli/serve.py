@@ -19,7 +19,7 @@ from edgetune.cli.options import FILE, engine_options, needs, note
     "api_keys",
     multiple=True,
     envvar="EDGETUNE_API_KEY",
-    help="A key of which clients send one as 'Authorization: Bearer KEY'; may be repeated. Better set in the "
+    help="API key that clients must send as 'Authorization: Bearer KEY'; repeatable. Better set in the "
     "environment, as EDGETUNE_API_KEY. [default: everyone may ask]",
 )
 @click.option("--allow-task-changes", is_flag=True, help="Let clients that have --task-key load and unload tasks.")
@@ -45,7 +45,9 @@ from edgetune.cli.options import FILE, engine_options, needs, note
     help="Longest that a client may take to send a header, and again a body. [default: 10]",
 )
 @click.option("--max-connections", type=click.IntRange(1), help="Most connections at a time. [default: 1000]")
-@click.option("--drain-seconds", type=click.FloatRange(0), help="Time not ready before the end. [default: 1]")
+@click.option(
+    "--drain-seconds", type=click.FloatRange(0), help="Seconds to answer 'not ready' before shutting down. [default: 1]"
+)
 @click.option(
     "--trust",
     is_flag=True,
@@ -78,8 +80,8 @@ def serve(
     """Serve the tasks of BUNDLE over HTTP, without PyTorch, until SIGTERM or Ctrl-C.
 
     A page for people is at /; POST /classify (as vLLM's) and /v2/models/TASK/infer (Open Inference Protocol) answer
-    programs, /metrics Prometheus, /openapi.json says all. Logs are JSON lines on stderr. When more comes than the
-    machine can do, requests are refused at once with 429; what was accepted is answered, also on SIGTERM.
+    programs, /metrics Prometheus; /openapi.json describes every route. Logs are JSON lines on stderr. Excess load is
+    rejected immediately with 429; accepted requests are always answered, also on SIGTERM.
 
     \b
     Example:

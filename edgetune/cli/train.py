@@ -41,16 +41,16 @@ _GIVEN = click.core.ParameterSource.COMMANDLINE
     "--eval-data",
     "eval_sources",
     multiple=True,
-    help="Development data, to choose the best epoch; one a --data. [default: a tenth of --data]",
+    help="Development data, to choose the best epoch; one per --data. [default: a tenth of --data]",
 )
-@click.option("--task", "names", required=True, multiple=True, help="Name of the task; one a --data.")
+@click.option("--task", "names", required=True, multiple=True, help="Name of the task; one per --data.")
 @click.option(
     "--out",
     "outs",
     required=True,
     multiple=True,
     type=FILE,
-    help="Task file to write, such as NAME.safetensors; one a --data.",
+    help="Task file to write, such as NAME.safetensors; one per --data.",
 )
 @click.option(
     "--method",
@@ -79,7 +79,7 @@ _GIVEN = click.core.ParameterSource.COMMANDLINE
 @template_options
 @click.option("--fixed-label-words", is_flag=True, help="Train the prompt alone; the label words stay as they are.")
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True, help="Passes over the data.")
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Texts a step.")
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Texts per step.")
 @click.option(
     "--class-weight",
     "class_weights",

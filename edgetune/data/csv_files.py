@@ -99,7 +99,7 @@ class CsvRecords:
         width = len(self.columns)
         for number, fields, problem in self._rows(lines):
             if problem is None and len(fields) != width:
-                problem = f"{len(fields)} fields where the header has {width}"
+                problem = f"{len(fields)} field{'s' * (len(fields) != 1)} where the header has {width}"
             elif problem is None and width > 1 and self._is_header(fields):
                 problem = "the header once more: were files joined? Take the line out"
             yield Record(number, dict(zip(self.columns, fields, strict=False)), problem)
@@ -134,7 +134,11 @@ class CsvRecords:
                 yield number, [one.translate(_SHOWN) for one in fields] if feed.hid else fields, None
 
     def _is_header(self, fields: list[str]) -> bool:
-        return fields[1:] == self._header[1:] and fields[0].removeprefix("\ufeff") == self._header[0]
+        return (
+            fields[-1] == self._header[-1]
+            and fields[1:] == self._header[1:]
+            and fields[0].removeprefix("\ufeff") == self._header[0]
+        )
 
     def _are_rows(self, lines: Lines, taken: int, width: int) -> bool:
         return all((lines.text(place) or "").count(self._delimiter) == width - 1 for place in range(taken))
@@ -162,6 +166,8 @@ class _Feed:
 
 
 def _hide(line: str) -> str:
+    if "\r" not in line and line.find("\n", 0, -1) < 0:
+        return line
     body = line.rstrip("\r\n")
     if "\r" in body or "\n" in body:
         return body.translate(_HIDDEN) + line[len(body) :]

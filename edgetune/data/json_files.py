@@ -38,6 +38,7 @@ def _object_of_a_document(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+_KINDS = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 _DOCUMENT_DECODER = json.JSONDecoder(object_pairs_hook=_object_of_a_document)
 # Elements are only told apart; whether a number is one that can be read is seen when its row is.
@@ -78,7 +79,7 @@ def json_record(text: str, number: int) -> Record:
     except ValueError as error:
         return Record(number, problem=f"not JSON ({error})")
     if not isinstance(value, dict):
-        return Record(number, problem=f"{type(value).__name__} came where a JSON object was expected")
+        return Record(number, problem=f"{_KINDS.get(type(value), 'a number')} came where a JSON object was expected")
     return Record(number, value, repeated=value.repeated if isinstance(value, _Repeated) else frozenset())
 
 
@@ -226,7 +227,7 @@ class Document(LineFile):
         lists = all(isinstance(one, list) for one in inner)
         data, names = value.get("data"), value.get("columns")
         if isinstance(data, list) and ("schema" in value or isinstance(names, list)):  # orient="table", orient="split"
-            return iter(data) if names is None else (_row(names, row) for row in data)
+            return (_row(names, row) for row in data) if isinstance(names, list) else iter(data)
         if lists and (self._split or any(isinstance(row, list | dict) for row in chain.from_iterable(inner))):
             if self._split not in value:
                 raise DataError(

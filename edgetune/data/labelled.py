@@ -93,6 +93,8 @@ def _labelled(record: Record, place: str, needed: Mapping[str, str]) -> Labelled
     try:
         text, label = text_of(record, text_column), value_of(record, label_column)
         found = label_of(label)
+        if label == "":
+            raise ValueError(f"'{label_column}' is empty: add the label, or take the row out")
         if found is None:
             shown = json.dumps(label, default=str)[:60]
             raise ValueError(f"'{label_column}' is {shown}: expected a string, an integer or a boolean")

@@ -171,8 +171,12 @@ def readable(path: Path) -> Iterator[None]:
     try:
         yield
     except _DAMAGED as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DataError(f"{path} cannot be read ({reason}): check the path, or copy the file again") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return DataError(f"{path} cannot be read ({reason}): check the path, or copy the file again")
 
 
 class LineFile(Protocol):
@@ -275,8 +279,10 @@ class Lines(AbstractContextManager["Lines"]):
         while len(self._ahead) <= ahead:
             if self._stop is not None and self._read_to >= self._stop:
                 return None
-            with readable(self.path):
+            try:
                 line = self._file.readline(MOST_LINE_BYTES)
+            except _DAMAGED as error:
+                raise _unreadable(self.path, error) from error
             if not line:
                 return None
             if len(line) >= MOST_LINE_BYTES:

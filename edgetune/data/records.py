@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgetune_runtime.text import is_unicode
 
@@ -17,8 +16,7 @@ CHUNK_ROWS = 256
 _CHUNK_CHARACTERS = 16_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One row of a file.
 
     Attributes:
@@ -29,7 +27,7 @@ class Record:
     """
 
     number: int
-    values: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    values: Mapping[str, Any] = MappingProxyType({})
     problem: str | None = None
     repeated: frozenset[str] = frozenset()
 
@@ -45,7 +43,9 @@ def chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
     size = 0
     for record in records:
         chunk.append(record)
-        size += sum(len(value) for value in record.values.values() if isinstance(value, str))
+        for value in record.values.values():
+            if type(value) is str:
+                size += len(value)
         if len(chunk) == CHUNK_ROWS or size > _CHUNK_CHARACTERS:
             yield chunk
             chunk, size = [], 0
@@ -75,7 +75,8 @@ def value_of(record: Record, column: str) -> Any:
         ValueError: there is none, or more than one.
     """
     if column not in record.values:
-        raise ValueError(f"there is no '{column}': expected one")
+        have = ", ".join(map(str, record.values))[:100] or "none"
+        raise ValueError(f"no column '{column}' among {have}")
     if column in record.repeated:
         raise ValueError(f"'{column}' comes more than once: expected it once")
     return record.values[column]
@@ -109,7 +110,7 @@ def unicode_problem(value: str, column: str) -> str | None:
     """Why the value of a column is not whole characters; `None` if it is."""
     if is_unicode(value):
         return None
-    shown = ascii(value)[:60]
+    shown = ascii(value)[:60].replace("\\udc", "\\x")  # as the bytes that they stand for
     if any("\udc80" <= character <= "\udcff" for character in value):
         return f"'{column}' is not UTF-8 text ({shown}): name the file's encoding, such as cp1252, with --encoding"
     return f"'{column}' has half of a surrogate pair ({shown}): expected whole characters"

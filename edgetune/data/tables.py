@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from edgetune.data import parquet_files
 from edgetune.data.records import Record
@@ -101,4 +101,4 @@ def _with(added: Mapping[str, str | None], records: Iterator[Record]) -> Iterato
     """Records with the columns that the file's path adds. A column of the file itself stays as it is."""
     if not added:
         return records
-    return (replace(record, values={**added, **record.values}) for record in records)
+    return (record._replace(values={**added, **record.values}) for record in records)

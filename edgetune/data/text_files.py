@@ -15,9 +15,11 @@ from edgetune.data import json_files
 from edgetune.data.csv_files import DELIMITERS, CsvRecords, sniff_delimiter
 from edgetune.data.lines import Coding, LineFile, Lines, open_binary, open_lines, sniff
 from edgetune.data.records import Record
-from edgetune.data.sources import Note, Source
+from edgetune.data.sources import FORMATS, Note, Source
+from edgetune_runtime.errors import DataError
 
 TEXT_COLUMN = "text"
+_ENDINGS = ", ".join(FORMATS)
 _ENDS_IN_CR = re.compile(r'(?:"[^"]*"|[^"\r\n])*\r(?!\r*\n)')
 """A header, which may have line ends in quotes, and what ends it: not \\n, and not \\r\\n."""
 
@@ -105,6 +107,8 @@ def form_of(source: Source, reading: Reading, note: Note) -> Form:
         if delimiter != usual and reading.delimiter is None:
             note(f"{path}: {DELIMITERS.get(delimiter, repr(delimiter))} separate the fields")
         return Form("csv", coding, delimiter, reading.quotes)
+    if source.format == "lines" and "\0" in head:
+        raise DataError(f"{path} is no text: it has zero bytes; expected lines of text or JSON, or one of {_ENDINGS}")
     if source.format == "text" or (source.format == "lines" and not json_files.is_json(head)):
         return Form("text", coding)
     document = bool(source.split)

@@ -40,7 +40,7 @@ class Exported:
             TaskError: there is something there already.
         """
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise TaskError(f"{folder} is there already: name another folder")
+            raise TaskError(f"{folder} already exists: name another folder")
         if self.head:
             metadata = {
                 "labels": json.dumps(list(self.task.labels), ensure_ascii=False),

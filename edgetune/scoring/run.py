@@ -104,6 +104,8 @@ def _make_plan(
         note(f"columns of an earlier run are replaced: {', '.join(replaced)}")
         columns = pa.schema([field for field in columns if field.name not in replaced])
     check_columns(settings, columns, shards)
+    if "task" in columns.names:
+        note("the column 'task' chooses no task here: every row is scored by every --task")
     output_schema(columns, tasks, settings)
     return Plan(identity(settings, engine, tasks, columns), shards), columns
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -139,23 +138,25 @@ class TextReader:
             chunk = [_cleaned(record) for record in chunk]
             table = self._table(chunk, added)
         problems = {place: record.problem for place, record in enumerate(chunk) if record.problem is not None}
-        texts = [record.values.get(self._text_column, added.get(self._text_column)) for record in chunk]
+        absent = added.get(self._text_column)
+        texts = [record.values.get(self._text_column, absent) for record in chunk]
         return make_rows(table, [record.number for record in chunk], self._text_column, texts, problems)
 
     def _checked(self, record: Record) -> Record:
         """The record, with what a row as a whole can have wrong with it: every column is written, so all are read."""
         if record.problem is None:
             if record.repeated:
-                return replace(record, problem=f"'{min(record.repeated)}' comes more than once: expected it once")
+                return record._replace(problem=f"'{min(record.repeated)}' comes more than once: expected it once")
             if not self._names.issuperset(record.values) and not all(map(is_unicode, record.values)):
-                return replace(record, problem="the name of a column has half of a surrogate pair")
+                return record._replace(problem="the name of a column has half of a surrogate pair")
         return record
 
     def _table(self, chunk: Sequence[Record], added: Mapping[str, str | None]) -> pa.RecordBatch:
         columns = []
         for column in self._schema:
-            values = [record.values.get(column.name, added.get(column.name)) for record in chunk]
-            if pa.types.is_string(column.type):
+            name, absent = column.name, added.get(column.name)
+            values = [record.values.get(name, absent) for record in chunk]
+            if pa.types.is_string(column.type) and not all(value is None or type(value) is str for value in values):
                 values = [value if value is None or type(value) is str else _as_json(value) for value in values]
             columns.append(pa.array(values, column.type))
         return pa.record_batch(columns, self._schema)

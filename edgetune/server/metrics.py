@@ -24,7 +24,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody reads
         self._registry = registry = CollectorRegistry()
         self.requests = Counter("edgetune_requests", "Requests answered.", ["route", "status"], registry=registry)
-        self.failures = Counter("edgetune_failures", "Requests not answered well.", ["reason"], registry=registry)
+        self.failures = Counter("edgetune_failures", "Failed requests, by reason.", ["reason"], registry=registry)
         self.rows = Counter("edgetune_rows", "Texts answered.", registry=registry)
         self.failed_rows = Counter("edgetune_failed_rows", "Texts that could not be classified.", registry=registry)
         self.tokens = Counter("edgetune_tokens", "Tokens of texts answered.", registry=registry)

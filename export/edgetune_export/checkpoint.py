@@ -142,6 +142,8 @@ def find_checkpoint(model: str) -> Checkpoint:
         raise BackboneError(
             f"{model} is a file: expected a folder with {CONFIG}, weights and tokenizer, a .gguf file, or a hub id"
         )
+    if not path.exists() and (path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1):
+        raise BackboneError(f"there is no folder {model}: expected a folder with {CONFIG}, weights and tokenizer")
     checkpoint = _with_config(Checkpoint(model))
     config = checkpoint.read_json(CONFIG)
     _check_own_code(checkpoint, config)

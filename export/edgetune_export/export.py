@@ -186,7 +186,7 @@ def _check_destination(destination: Path, overwrite: bool) -> None:
     if not destination.exists():
         return
     if not overwrite:
-        raise BundleError(f"{destination} is there already: name another folder, or pass --overwrite")
+        raise BundleError(f"{destination} already exists: name another folder, or pass --overwrite")
     if not (destination / files.MANIFEST).is_file():
         raise BundleError(
             f"{destination} is not a bundle (it has no {files.MANIFEST}), so it is not overwritten: name another folder"

@@ -145,6 +145,8 @@ class TextEncoder:
 
 def is_unicode(text: str) -> bool:
     """Whether a string is whole characters: halves of surrogate pairs, which no tokenizer takes, are none."""
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -449,7 +449,7 @@ class TestPeft:
         tensors = [load_file(folder / "adapter_model.safetensors") for folder in (adapter, again)]
         assert tensors[0].keys() == tensors[1].keys()
         assert all(np.array_equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
-        assert "again is there already" in refused(run("tasks", "export-peft", out, "--model", decoder, "--out", again))
+        assert "again already exists" in refused(run("tasks", "export-peft", out, "--model", decoder, "--out", again))
 
     def test_refusals(self, model_folder: Path, adapter: Path, tmp_path: Path) -> None:
         arguments = ("tasks", "import-peft", adapter, "--model", model_folder, "--out", tmp_path / "task.safetensors")

@@ -329,10 +329,10 @@ def test_splits_of_a_json_file_are_named(tmp_path: Path) -> None:
         ("rows.jsonl", b"text,label\na,b", "line 1: not JSON"),
         ("rows.jsonl", b"[" * 100_000, "rows.jsonl, row 1: not JSON"),
         ("rows.jsonl", b'{"text": "a", "label": ' + b"1" * 5000 + b"}", "line 1: not JSON"),
-        ("rows.jsonl", b'{"text": "a", "label": "b"}\n["a", "b"]', "line 2: list came where a JSON object"),
-        ("rows.jsonl", b'\n\n"a"', "line 3: str came where a JSON object"),
-        ("rows.jsonl", b"null", "line 1: NoneType came where a JSON object"),
-        ("rows.json", b'[["a", "b"]]', "row 1: list came where a JSON object"),
+        ("rows.jsonl", b'{"text": "a", "label": "b"}\n["a", "b"]', "line 2: an array came where a JSON object"),
+        ("rows.jsonl", b'\n\n"a"', "line 3: a string came where a JSON object"),
+        ("rows.jsonl", b"null", "line 1: null came where a JSON object"),
+        ("rows.json", b'[["a", "b"]]', "row 1: an array came where a JSON object"),
         ("rows.json", b'[{"text": "a", "label": "b"}', "row 1: not JSON .*the array does not end"),
         ("rows.json", b'[{"text": "a", "label": "b"} {}]', "row 1: not JSON .*where ',' or ']'"),
         ("rows.json", b'[{"text": "a", "label": "b"}] {}', "goes on behind its array"),
@@ -346,9 +346,9 @@ def test_splits_of_a_json_file_are_named(tmp_path: Path) -> None:
         ("rows.csv", b"text,Label\na,b", "no column 'label' among text, Label: did you mean 'Label'\\?"),
         ("rows.csv", b"text,label,text\na,b,c", "has the column 'text' more than once: rename one"),
         ("rows.csv", b"good film,pos\nbad film,neg", "if its first line is a row, put a header above it.* text,label"),
-        ("rows.csv", b"text,label\na,b\nc\n", "line 3: 1 fields where the header has 2"),
+        ("rows.csv", b"text,label\na,b\nc\n", "line 3: 1 field where the header has 2"),
         ("rows.csv", b"text,label\na,b\nc, d,e\n", "line 3: 3 fields where the header has 2"),
-        ("rows.csv", b"text,label\na,b\nc,\n", "line 3: 'label' is \"\": expected a string"),
+        ("rows.csv", b"text,label\na,b\nc,\n", "line 3: 'label' is empty: add the label"),
         ("rows.csv", b'text,label\na,b\n"c,d\ne,f\n', "line 3: a quote opens here and never closes"),
         ("rows.csv", b'text,label\na,b\n"c,d\n"e",f\n', "line 3: a quote closes inside a field .up to line 4.: double"),
         ("rows.csv", b'text,label\n"the "film" was good",b\n', "line 2: a quote closes inside a field: double"),
@@ -390,7 +390,7 @@ def test_a_text_that_is_no_string_is_refused(value: object) -> None:
     assert str(caught.value).endswith(f"line 3: 'text' is {json.dumps(value)}: expected a string")
 
 
-@pytest.mark.parametrize("value", [None, 1.5, float("nan"), float("inf"), 1e300, [], ["b"], {"a": 1}, ""])
+@pytest.mark.parametrize("value", [None, 1.5, float("nan"), float("inf"), 1e300, [], ["b"], {"a": 1}])
 def test_a_label_that_is_no_label_is_refused(value: object) -> None:
     data = '{"text": "a", "label": "b"}\n\n' + json.dumps({"text": "a", "label": value})
     with pytest.raises(DataError) as caught:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -301,3 +302,11 @@ def test_a_process_whose_stdin_would_say_yes_runs_no_code_of_a_checkpoint(folder
     assert run.returncode == 1
     assert run.stderr.count("\n") == 1
     assert not proof.exists()
+
+
+@pytest.mark.parametrize("name", ["./nothing", "/nothing/here", "a/b/c"])
+def test_a_folder_that_is_not_there_is_named(name: str) -> None:
+    with pytest.raises(
+        BackboneError, match=f"there is no folder {re.escape(name)}: expected a folder with config.json"
+    ):
+        load_backbone(name)

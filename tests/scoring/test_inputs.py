@@ -104,7 +104,7 @@ def test_a_jsonl_column_keeps_each_value(tmp_path: Path, values: list[Any], kind
     ("line", "problem"),
     [
         (b"{", "not JSON"),
-        (b"[1]", "list came where a JSON object"),
+        (b"[1]", "an array came where a JSON object"),
         (b'{"text": null}', "null"),
         (b"{}", "null"),
         (b'{"text": 5}', "'text' is 5: expected a string"),
@@ -133,7 +133,7 @@ def test_a_bad_line_of_json_costs_that_line_only(tmp_path: Path, line: bytes, pr
     ("line", "text", "problem"),
     [
         (b"a,b,c", "a", "3 fields where the header has 2"),
-        (b"a", "a", "1 fields where the header has 2"),
+        (b"a", "a", "1 field where the header has 2"),
         (b"\xff\xfe,b", "��", "'text' is not UTF-8"),
         (b"a,\xff", "a", "'n' is not UTF-8"),
         (b'"a"b,2', None, "a quote closes inside a field: double"),

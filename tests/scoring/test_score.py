@@ -476,3 +476,15 @@ def test_text_files_of_an_earlier_run_lose_its_error_column(bundle_folder: Path,
     summary = score(settings(bundle_folder), [path], tmp_path / "out", make_parts, 1, note=notes.append)
     assert (summary.rows, summary.errors) == (2, 0)
     assert notes == ["columns of an earlier run are replaced: edgetune_error"]
+
+
+def test_a_column_that_chooses_no_task_is_said_and_a_run_of_bad_rows_fails(bundle_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "good", "task": "size"}\n')
+    done = run(bundle_folder, path, "--task", "colour", "--out", tmp_path / "out", "--workers", 1)
+    assert done.exit_code == 0
+    assert "the column 'task' chooses no task here: every row is scored by every --task" in done.stderr
+    path.write_text('{"text": null}\n{\n')
+    done = run(bundle_folder, path, "--task", "colour", "--out", tmp_path / "bad", "--workers", 1)
+    assert "no row was scored; the first: rows.jsonl, line 1: 'text' is null" in str(done.exception)
+    assert read(tmp_path / "bad").num_rows == 2

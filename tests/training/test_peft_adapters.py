@@ -583,5 +583,5 @@ class TestExport:
                 export_adapter(bert, dataclasses.replace(task, **changed), "base")
         (tmp_path / "file").write_text("")
         for place in (tmp_path, tmp_path / "file"):
-            with pytest.raises(TaskError, match="is there already: name another folder"):
+            with pytest.raises(TaskError, match="already exists: name another folder"):
                 export_adapter(gpt2, random_task(gpt2, "prefix", True, "last"), "base").save(place)
