@@ -71,11 +71,12 @@ def values(column: pa.Array) -> list[Any]:
     import pyarrow as pa
 
     plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-    if any(is_kind(plain.type) for is_kind in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)):
-        # As bytes: what a file calls strings need not be UTF-8, and one that is not would take its neighbours with it.
-        found = plain.cast(pa.large_binary()).to_pylist()
-        return [value if value is None else value.decode("utf-8", "surrogateescape") for value in found]
     try:
         return plain.to_pylist()
+    except (
+        UnicodeDecodeError
+    ):  # what a file calls strings need not be UTF-8; one that is not must not cost its neighbours
+        found = plain.cast(pa.large_binary()).to_pylist()
+        return [value if value is None else value.decode("utf-8", "surrogateescape") for value in found]
     except (OverflowError, ValueError):  # Python's dates end with the year 9999
         return plain.cast(pa.string()).to_pylist()
