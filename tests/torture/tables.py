@@ -18,7 +18,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import click
 from hypothesis import HealthCheck, given, settings
 from reading import labelled, scored
-from written import WRITERS, Rows, tables
+from written import WRITERS, Rows, Write, tables
+
+
+def check(write: Write, number: int) -> int:
+    """Write tables and read them back; gives how many it were."""
+    cases = 0
+
+    @settings(max_examples=number, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(rows=tables)
+    def comes_back(rows: Rows) -> None:
+        nonlocal cases
+        cases += 1
+        with tempfile.TemporaryDirectory() as folder:
+            path = write(rows, Path(folder))
+            assert labelled(path) == scored(path) == rows
+
+    comes_back()
+    return cases
 
 
 @click.command()
@@ -27,19 +44,9 @@ def main(number: int) -> None:
     """Write rows and read them back; the first that do not come back end it."""
     began, cases = time.monotonic(), 0
     for name, write in WRITERS.items():
-
-        @settings(max_examples=-(-number // len(WRITERS)), deadline=None, suppress_health_check=list(HealthCheck))
-        @given(rows=tables)
-        def comes_back(rows: Rows, write: object = write) -> None:
-            nonlocal cases
-            cases += 1
-            with tempfile.TemporaryDirectory() as folder:
-                path = write(rows, Path(folder))  # type: ignore[operator]
-                assert labelled(path) == scored(path) == rows
-
-        before = cases
-        comes_back()
-        click.echo(f"{name:<32}{cases - before:>7,} cases")
+        found = check(write, -(-number // len(WRITERS)))
+        click.echo(f"{name:<32}{found:>7,} cases")
+        cases += found
     click.echo(f"{cases:,} cases, {len(WRITERS)} ways to write: all rows came back, {time.monotonic() - began:.0f} s")
 
 
