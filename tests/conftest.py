@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -210,3 +212,22 @@ def client(server: Server) -> Iterator[httpx.Client]:
     """A client of the shared server."""
     with server.client() as client:
         yield client
+
+
+BAD = "the [USER] says it is broken"
+"""A text that the tokenizer of `poisoned` gives a token for which the backbone has no embedding."""
+
+
+@pytest.fixture(scope="session")
+def poisoned(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose tokenizer knows a token that the backbone's table has no row for."""
+    folder = shutil.copytree(bundle_folder, tmp_path_factory.mktemp("poisoned") / "bundle")
+    tokenizer = json.loads((folder / "tokenizer.json").read_bytes())
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    tokenizer["added_tokens"].append({"id": 5000, "content": "[USER]", **flags})
+    data = json.dumps(tokenizer).encode()
+    (folder / "tokenizer.json").write_bytes(data)
+    manifest = json.loads((folder / "edgetune.json").read_bytes())
+    manifest["files"]["tokenizer.json"] = hashlib.sha256(data).hexdigest()
+    (folder / "edgetune.json").write_text(json.dumps(manifest))
+    return folder

@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import concurrent.futures
-import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from conftest import TEXTS
+from conftest import BAD, TEXTS
 from serving import Serve, Server
 
 from edgetune_runtime import Engine
-
-BAD = "the [USER] says it is broken"
-
-
-@pytest.fixture(scope="module")
-def poisoned(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose tokenizer knows a token that the backbone's table has no row for."""
-    folder = shutil.copytree(bundle_folder, tmp_path_factory.mktemp("poisoned") / "bundle")
-    tokenizer = json.loads((folder / "tokenizer.json").read_bytes())
-    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
-    tokenizer["added_tokens"].append({"id": 5000, "content": "[USER]", **flags})
-    data = json.dumps(tokenizer).encode()
-    (folder / "tokenizer.json").write_bytes(data)
-    manifest = json.loads((folder / "edgetune.json").read_bytes())
-    manifest["files"]["tokenizer.json"] = hashlib.sha256(data).hexdigest()
-    (folder / "edgetune.json").write_text(json.dumps(manifest))
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,79 @@
+"""One text that fails stops no other: in the engine's attempts, in `classify`, in `evaluate` and in `score`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset
+import pytest
+from click.testing import CliRunner
+from conftest import BAD, TEXTS
+
+from edgetune.cli import cli
+from edgetune_runtime import Engine
+from edgetune_runtime.attempts import attempt
+from edgetune_runtime.engine import Result
+from edgetune_runtime.errors import DataError, TextError
+
+ROWS = [*TEXTS[:3], BAD, *TEXTS[3:], BAD]
+BAD_PLACES = {3, len(ROWS) - 1}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_texts_that_fail_have_a_reason_and_the_others_their_answers(poisoned: Path, threads: int) -> None:
+    with Engine(poisoned, threads=threads) as engine:
+        task = engine.task("colour")
+        found = attempt(engine, [(text, task) for text in ROWS])
+        assert {place for place, one in enumerate(found) if isinstance(one, TextError)} == BAD_PLACES
+        assert [one for one in found if isinstance(one, Result)] == engine.classify(TEXTS, "colour")
+        with pytest.raises(TextError, match="gives the token id"):
+            engine.classify(ROWS, "colour")
+
+
+def test_a_run_that_fails_costs_its_row_only(poisoned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Engine(poisoned, threads=2) as engine:
+        task = engine.task("colour")
+        (wanted,) = engine.encode([TEXTS[2]], [task])
+        run = engine._run_batch
+
+        def failing(session: Any, rows: Any) -> Any:
+            # As onnxruntime fails: the session is run on what its graph does not take.
+            return run(session, [type(row)([10**9], row.task) if row.ids == wanted.ids else row for row in rows])
+
+        monkeypatch.setattr(engine, "_run_batch", failing)
+        found = attempt(engine, [(text, task) for text in TEXTS[:5]])
+    assert [isinstance(one, TextError) for one in found] == [False, False, True, False, False]
+    assert "the backbone fails on 1 texts" in str(found[2])
+
+
+def test_long_texts_are_not_read(poisoned: Path) -> None:
+    with Engine(poisoned) as engine:
+        task = engine.task("colour")
+        short, long = attempt(engine, [("good", task), ("b" * 11, task)], most_characters=10)
+        assert isinstance(short, Result)
+        assert str(long) == "a text of 11 characters: expected at most 10"
+        assert attempt(engine, []) == []
+        with pytest.raises(DataError, match="min_score is 2"):
+            attempt(engine, [("good", task)], min_score=2)
+
+
+def run(*arguments: object) -> str:
+    done = CliRunner().invoke(cli, list(map(str, arguments)))
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_in_every_command(poisoned: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": text, "label": "label0"}) + "\n" for text in ROWS))
+    answers = [json.loads(line) for line in run("classify", poisoned, path, "--task", "colour").splitlines()]
+    assert {place for place, answer in enumerate(answers) if answer["status"] == "error"} == BAD_PLACES
+    report = json.loads(run("evaluate", poisoned, "--data", path, "--task", "colour", "--json"))
+    assert (report["rows"], report["errors"]) == (len(TEXTS), 2)
+    out = tmp_path / "out"
+    scored = json.loads(run("score", poisoned, path, "--task", "colour,size", "--out", out, "--workers", 1, "--json"))
+    assert (scored["rows"], scored["errors"]) == (len(ROWS), 2)
+    found = pyarrow.dataset.dataset(out, format="parquet").to_table()
+    assert found["colour_label"].to_pylist() == [answer.get("label") for answer in answers]
