@@ -254,9 +254,14 @@ class Lines(AbstractContextManager["Lines"]):
         self._ahead.clear()
 
     def start(self, position: int | None = None, number: int = 0, stop: int | None = None) -> None:
-        """Begin to hash: here, or at the position of another line, whose number less one is told.
+        """Begin to hash: here, or at another position.
 
-        A file that is not plain is read on to there, or from its beginning if that lies behind.
+        A file that is not plain is read on to there, or again from its beginning if it is already past it.
+
+        Args:
+            position: where a line begins, in bytes of UTF-8.
+            number: lines before that position.
+            stop: where to stop reading, in bytes of UTF-8.
         """
         if position is not None:
             self._stop = None
@@ -264,6 +269,7 @@ class Lines(AbstractContextManager["Lines"]):
                 cast(IO[bytes], self._file).seek(position)
                 self._moved(position, number)
             elif position < self.position:
+                self.close()
                 self._reopen()
             while self.position < position and self.peek() is not None:
                 self.take()

@@ -79,7 +79,8 @@ def read_requests(
     if path.is_dir():
         raise DataError(f"{path} is a folder: name a file, or use 'edgetune score' for a folder")
     if kind == "auto":
-        (source,) = sources.find([path], note) if named or ":" in path.name else [Source(path, "lines")]
+        split = ":" in path.name and not path.exists()
+        (source,) = sources.find([path], note) if named or split else [Source(path, "lines")]
     else:
         source = Source(path, kind)
     with open_table(source, reading, {text_column: "--text-column"}, ("id", "task"), note) as table:

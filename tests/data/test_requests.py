@@ -219,6 +219,7 @@ def test_a_row_is_called_by_its_line_and_never_by_the_id_of_another(tmp_path: Pa
         ("a.txt.gz", gzip.compress(b"a\nb", mtime=0), [Request(1, 1, "a"), Request(2, 2, "b")]),
         ("a", '{"text": "a"}\n', [Request(1, 1, "a")]),
         ("a.log", '[{"text": "a"}]', [Request(1, 1, "a")]),
+        ("a:b.txt", "a\n", [Request(1, 1, "a")]),
         ("a.txt", "[1] a\n[2] b", [Request(1, 1, "[1] a"), Request(2, 2, "[2] b")]),
     ],
 )
