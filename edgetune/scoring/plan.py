@@ -15,7 +15,9 @@ import onnxruntime
 import pyarrow as pa
 import tokenizers
 
+from edgetune.data.lines import Coding
 from edgetune.data.tables import missing_column
+from edgetune.data.text_files import Form
 from edgetune.scoring.parts import ERROR_COLUMN
 from edgetune.scoring.shards import Shard
 from edgetune_runtime import files
@@ -25,6 +27,7 @@ from edgetune_runtime.errors import DataError
 from edgetune_runtime.task import Task
 
 _FORMAT_VERSION = 1
+_USUAL = (None, Form("json", Coding()), Form("csv", Coding(), ","))
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ class Plan:
         """The file name of a part: its number, and the digest of all that its bytes depend on."""
         shard = self.shards[index]
         made_of = [self._digest, index, shard.name, shard.start, shard.stop, shard.first, shard.sha256]
-        made_of += [repr(one) for one in (shard.source.partitions, shard.form) if one]
+        # What is as it always was is not named, so that a run that an earlier version began goes on.
+        made_of += [repr(one) for one in (shard.source.partitions or None, shard.form) if one not in _USUAL]
         return f"part-{index:07d}-{files.sha256(json.dumps(made_of).encode())[:16]}.parquet"
 
 

@@ -27,7 +27,7 @@ from edgetune.scoring.local import make_parts
 from edgetune.scoring.plan import Settings
 from edgetune.scoring.run import score
 from edgetune.scoring.worker import Job, Worker
-from edgetune_runtime import Bundle, Engine
+from edgetune_runtime import Bundle, Engine, files
 from edgetune_runtime.errors import BundleError, DataError, EdgetuneError, TaskError, TextError
 
 TASKS = ("size", "colour")
@@ -488,3 +488,28 @@ def test_a_column_that_chooses_no_task_is_said_and_a_run_of_bad_rows_fails(bundl
     done = run(bundle_folder, path, "--task", "colour", "--out", tmp_path / "bad", "--workers", 1)
     assert "no row was scored; the first: rows.jsonl, line 1: 'text' is null" in str(done.exception)
     assert read(tmp_path / "bad").num_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "changed"),
+    [
+        ("rows.jsonl", b'{"text": "good"}\n', False),
+        ("rows.csv", b"text,n\ngood,1\n", False),
+        ("rows.csv", b"text;n\ngood;1\n", True),
+        ("rows.csv", "text,n\ngood,1\n".encode("utf-16"), True),
+        ("lang=de/rows.csv", b"text,n\ngood,1\n", True),
+    ],
+)
+def test_a_run_that_an_earlier_version_began_goes_on(
+    bundle_folder: Path, tmp_path: Path, name: str, content: bytes, changed: bool
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(content)
+    score(settings(bundle_folder), [tmp_path / name], tmp_path / "out", make_parts, 1, note=lambda _: None)
+    manifest = json.loads((tmp_path / "out" / parts.MANIFEST).read_text())
+    identity = {key: value for key, value in manifest.items() if key not in ("rows", "statuses", "parts")}
+    digest = files.sha256(json.dumps(identity, sort_keys=True).encode())
+    first = content.index(b"\n") + 1 if name.endswith(".csv") else 0
+    made_of = [digest, 0, Path(name).name, first, len(content), 2 if first else 1, files.sha256(content[first:])]
+    before = f"part-0000000-{files.sha256(json.dumps(made_of).encode())[:16]}.parquet"
+    assert (manifest["parts"][0]["file"] != before) == changed
