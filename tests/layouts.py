@@ -7,28 +7,26 @@ import os
 from pathlib import Path
 
 
-def config_map(bundle: Path) -> Path:
-    """The tasks as Kubernetes mounts a ConfigMap: links to `..data`, a link to the folder of the day."""
-    tasks = bundle / "tasks"
-    day = tasks / "..2026_11_26_06_51_36.123"
-    found = list(tasks.iterdir())
+def _linked(folder: Path) -> None:
+    """Make what a folder holds links to `..data`, a link to the folder of the day."""
+    day = folder / "..2026_11_26_06_51_36.123"
+    found = list(folder.iterdir())
     day.mkdir()
-    (tasks / "..data").symlink_to(day.name)
-    for file in found:
-        file.rename(day / file.name)
-        file.symlink_to(f"..data/{file.name}")
+    (folder / "..data").symlink_to(day.name)
+    for entry in found:
+        entry.rename(day / entry.name)
+        entry.symlink_to(f"..data/{entry.name}")
+
+
+def config_map(bundle: Path) -> Path:
+    """The tasks as Kubernetes mounts a ConfigMap."""
+    _linked(bundle / "tasks")
     return bundle
 
 
 def config_map_of_paths(bundle: Path) -> Path:
     """The whole bundle as Kubernetes mounts one whose items have paths: folders are links too."""
-    day = bundle / "..2026_11_26_06_51_36.123"
-    found = list(bundle.iterdir())
-    day.mkdir()
-    (bundle / "..data").symlink_to(day.name)
-    for entry in found:
-        entry.rename(day / entry.name)
-        entry.symlink_to(f"..data/{entry.name}")
+    _linked(bundle)
     return bundle
 
 

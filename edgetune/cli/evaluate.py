@@ -126,9 +126,9 @@ def evaluate(
             }
         )
         return
-    anew = f" with {rechecked:.1%} rechecked in fp32" if rechecked else ""
+    again = f" with {rechecked:.1%} rechecked in fp32" if rechecked else ""
     click.echo(
-        f"task {loaded.name}, {used}{anew}: accuracy {measured.accuracy:.3f}, macro-F1 {measured.macro_f1:.3f}, "
+        f"task {loaded.name}, {used}{again}: accuracy {measured.accuracy:.3f}, macro-F1 {measured.macro_f1:.3f}, "
         f"ECE {ece:.3f} on {len(rows):,} rows, {len(rows) / seconds:,.0f} rows/s"
     )
     if min_score is not None:

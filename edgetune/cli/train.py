@@ -146,9 +146,8 @@ def train(
     """Train a task on the frozen backbone MODEL: a local folder, a .gguf file, or a hub id.
 
     Only the prompt and the head are trained. The epoch that is best on development data is kept (by accuracy, or by
-    macro-F1 where a label is rare; among equals by loss), and a temperature is fitted to them, so that scores are as
-    sure as answers are right. A training that is broken off leaves its state in OUT.checkpoints, and goes on from
-    there with --resume.
+    macro-F1 if a label is rare; ties by loss), and a temperature is fitted to them, so that scores are calibrated. A
+    training that is broken off leaves its state in OUT.checkpoints, and goes on from there with --resume.
 
     \b
     Example:

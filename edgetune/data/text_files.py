@@ -139,7 +139,7 @@ class TextFile(AbstractContextManager["TextFile"]):
         if form.kind == "csv":
             try:
                 self._csv = CsvRecords(self.lines, form.delimiter, form.quotes)
-            except BaseException:
+            except DataError:
                 self.lines.close()
                 raise
 
