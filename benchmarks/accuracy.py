@@ -24,21 +24,13 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from sklearn.linear_model import LogisticRegression
 
-from edgetune import prompts
-from edgetune.batches import encode_rows
 from edgetune.data.labelled import LabelledText, read_labelled
 from edgetune.data.splits import split_dev
-from edgetune.epochs import epochs
-from edgetune.training import (
-    HEAD_LEARNING_RATE,
-    TaskData,
-    TrainingOptions,
-    new_trainer,
-    set_up,
-    train,
-    training_arguments,
-)
-from edgetune.tuner import PromptTuner
+from edgetune.training import TaskData, TrainingOptions, prompts, train
+from edgetune.training.batches import encode_rows
+from edgetune.training.epochs import epochs
+from edgetune.training.trainer import HEAD_LEARNING_RATE, new_trainer, set_up, training_arguments
+from edgetune.training.tuner import PromptTuner
 from edgetune_export import Backbone, CheckTexts, export_bundle, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime.engine import Engine

@@ -17,7 +17,7 @@ from typing import Any
 import click
 import numpy as np
 
-from edgetune.benchmark import machine
+from edgetune.bench.latency import machine
 from edgetune.data.labelled import LabelledText, read_labelled
 from edgetune_runtime import Engine
 from edgetune_runtime.cpus import available_threads

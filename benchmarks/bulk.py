@@ -19,7 +19,7 @@ from typing import Any
 import click
 import numpy as np
 
-from edgetune.benchmark import Cell, machine, random_task
+from edgetune.bench.latency import Cell, machine, random_task
 from edgetune.data.labelled import read_labelled
 from edgetune_runtime import Bundle, Engine, Task, bank, contract
 from edgetune_runtime.cpus import available_threads

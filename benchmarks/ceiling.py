@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgetune.benchmark import machine
+from edgetune.bench.latency import machine
 from edgetune_runtime.cpus import available_threads
 from edgetune_runtime.session import open_any
 

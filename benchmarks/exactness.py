@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime as ort
 import peers
 
-from edgetune.benchmark import Cell, machine, random_rows
+from edgetune.bench.latency import Cell, machine, random_rows
 from edgetune_runtime import Bundle, contract, session
 from edgetune_runtime.cpus import available_threads
 

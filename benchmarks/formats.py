@@ -26,7 +26,7 @@ import click
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from edgetune.benchmark import Cell, machine, random_task
+from edgetune.bench.latency import Cell, machine, random_task
 from edgetune_runtime import Bundle
 
 TASK = "scored"

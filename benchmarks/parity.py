@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from edgetune.benchmark import Cell, random_task
+from edgetune.bench.latency import Cell, random_task
 from edgetune.data.labelled import read_labelled
 from edgetune_export import load_backbone
 from edgetune_export.parity import torch_logits

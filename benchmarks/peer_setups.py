@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetune.contenders import Prepare, Rows
+from edgetune.bench.contenders import Prepare, Rows
 from edgetune_runtime.task import Task
 
 CALIBRATION_ROWS, CALIBRATION_TOKENS = 100, 32

@@ -34,8 +34,8 @@ from peer_setups import CTranslate2, OpenVino, Peft, PlainOnnx, TorchCompile, To
 from transformers import AutoModel, BertConfig, GPT2Config
 
 import edgetune_export
-from edgetune.benchmark import Cell, Timing, machine, random_rows, random_task, take_turns
-from edgetune.contenders import Contender, EngineSetup, Setup
+from edgetune.bench.contenders import Contender, EngineSetup, Setup
+from edgetune.bench.latency import Cell, Timing, machine, random_rows, random_task, take_turns
 from edgetune_export import export_bundle, load_backbone
 from edgetune_export.quiet import quiet
 from edgetune_runtime import Bundle

@@ -21,8 +21,8 @@ import click
 import peers
 import pictures
 
-from edgetune.benchmark import Cell, random_task
-from edgetune.demo import packaged_model
+from edgetune.bench.latency import Cell, random_task
+from edgetune.demo.program import packaged_model
 from edgetune_runtime import Bundle, files
 
 HERE = Path(__file__).parent

@@ -26,7 +26,7 @@ import click
 import psutil
 import pyarrow.dataset
 
-from edgetune.benchmark import Cell, machine, random_task
+from edgetune.bench.latency import Cell, machine, random_task
 from edgetune_runtime import Bundle
 
 TASK = "scored"

@@ -33,7 +33,7 @@ import click
 import numpy as np
 import uvloop
 
-from edgetune.benchmark import Cell, machine, random_task
+from edgetune.bench.latency import Cell, machine, random_task
 from edgetune_runtime import Bundle, Engine
 from edgetune_runtime.cpus import available_threads
 

@@ -100,7 +100,7 @@ def main(model: str, bundle: Path, task: Path, runs: int, quick: bool) -> None:
     for name, memory in workers.items():
         click.echo(f"| {name} | {memory:.1f} | {memory / workers['1']:.2f}× |")
     # Not before all is measured: what libraries this process has, workers would share with it.
-    from edgetune.benchmark import machine
+    from edgetune.bench.latency import machine
     from edgetune_runtime.cpus import available_threads
 
     environment = machine(available_threads(), "torch", "transformers")

@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 
-from edgetune.benchmark import Cell, machine, random_rows, random_task
+from edgetune.bench.latency import Cell, machine, random_rows, random_task
 from edgetune_runtime import Bundle, Engine, Task
 from edgetune_runtime.cpus import available_threads
 

@@ -36,18 +36,11 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback
 
-from edgetune import prompts
-from edgetune.batches import collate
 from edgetune.data.labelled import LabelledText, read_labelled
 from edgetune.data.splits import label_set
-from edgetune.training import (
-    HEAD_LEARNING_RATE,
-    TaskData,
-    TrainingOptions,
-    optimizer,
-    set_up,
-    training_arguments,
-)
+from edgetune.training import TaskData, TrainingOptions, prompts
+from edgetune.training.batches import collate
+from edgetune.training.trainer import HEAD_LEARNING_RATE, optimizer, set_up, training_arguments
 from edgetune_export import load_backbone
 from edgetune_runtime.session import cpu_name
 

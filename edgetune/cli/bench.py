@@ -12,7 +12,7 @@ import click
 from edgetune.cli.options import FILE, json_option, needs, print_json
 
 if TYPE_CHECKING:
-    from edgetune.benchmark import Cell
+    from edgetune.bench.latency import Cell
 
 
 class _Numbers(click.ParamType[list[int]]):
@@ -84,7 +84,7 @@ def bench(
     Example:
       edgetune bench bundle --against-torch ./MiniLM --plot latency.png
     """
-    from edgetune.benchmark import grid, measure, table
+    from edgetune.bench.latency import grid, measure, table
     from edgetune_runtime.bundle import Bundle
 
     if plot is not None:
@@ -109,7 +109,7 @@ def bench(
     if not as_json:
         click.echo(table(report))
     if plot is not None:
-        from edgetune.plots import plot_latency
+        from edgetune.bench.plots import plot_latency
 
         plot_latency(report, plot)
     print_json(report.to_dict())

@@ -44,8 +44,8 @@ def create(
         --label-words positive=great,good --label-words negative=terrible --calibrate texts.txt
     """
     with needs("export"):
-        from edgetune.handwritten import calibrated, create_task
-        from edgetune.verbalizer import parse
+        from edgetune.bench.handwritten import calibrated, create_task
+        from edgetune.training.verbalizer import parse
         from edgetune_export.loading import load_backbone
     from edgetune.data.requests import read_requests
     from edgetune_runtime.errors import DataError

@@ -26,7 +26,7 @@ def demo(out: Path, model: str | None, epochs: int, as_json: bool) -> None:
         import transformers  # noqa: F401
     with needs("plot"):
         import matplotlib  # noqa: F401
-    from edgetune.demo import run_demo
+    from edgetune.demo.program import run_demo
 
     result = run_demo(out, model, epochs, say=note if as_json else click.echo)
     if as_json:

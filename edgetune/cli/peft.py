@@ -50,7 +50,7 @@ def import_peft(
     """
     with needs("export"):
         from edgetune.peft_adapters import Adapter, import_task
-        from edgetune.verbalizer import parse
+        from edgetune.training.verbalizer import parse
         from edgetune_export.loading import load_backbone
 
     adapter = Adapter.load(adapter_dir)

@@ -159,13 +159,13 @@ def train(
     with needs("train"):
         import accelerate  # noqa: F401 - Trainer asks for it late
 
-        from edgetune.balance import parse_class_weight
         from edgetune.data.labelled import read_labelled
         from edgetune.data.splits import split_dev
         from edgetune.data.text_files import Reading
         from edgetune.training import TaskData, TrainingOptions
         from edgetune.training import train as run_training
-        from edgetune.verbalizer import parse
+        from edgetune.training.balance import parse_class_weight
+        from edgetune.training.verbalizer import parse
         from edgetune_export.loading import load_backbone
     from edgetune_runtime.task import Task
 

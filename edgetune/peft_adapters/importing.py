@@ -9,10 +9,11 @@ from pathlib import PurePath
 import torch
 from torch import Tensor
 
-from edgetune import prompts, verbalizer
 from edgetune.peft_adapters import files as peft
 from edgetune.peft_adapters.files import Adapter
 from edgetune.peft_adapters.limits import check_same_computation, classifier_pooling
+from edgetune.training import prompts, verbalizer
+from edgetune.training.options import LabelWords
 from edgetune_export.backbone import Backbone
 from edgetune_export.families import CLASSIFIES_THROUGH_POOLER
 from edgetune_runtime import contract, files
@@ -42,7 +43,7 @@ def import_task(
     adapter: Adapter,
     name: str,
     labels: Sequence[str] = (),
-    words: verbalizer.LabelWords | None = None,
+    words: LabelWords | None = None,
     template: str = contract.TEXT_SLOT,
     max_length: int = contract.DEFAULT_MAX_LENGTH,
     peft_task: int | None = None,

@@ -20,7 +20,7 @@ from test_graph import MORE, SMALL, session
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForPreTraining
 
-from edgetune import prompts
+from edgetune.training import prompts
 from edgetune_export import attention, load_backbone, passes
 from edgetune_export.backbone import Backbone, pad
 from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from edgetune.balance import Spread, parse_class_weight
-from edgetune.batches import collate
 from edgetune.data.labelled import LabelledText
-from edgetune.training import TaskData, TrainingOptions, set_up, training_arguments
+from edgetune.training import TaskData, TrainingOptions
+from edgetune.training.balance import Spread, parse_class_weight
+from edgetune.training.batches import collate
+from edgetune.training.trainer import set_up, training_arguments
 from edgetune_export import load_backbone
 from edgetune_runtime.errors import DataError
 

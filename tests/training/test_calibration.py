@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from edgetune.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_temperature, logits_calibration_error
+from edgetune.training.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_temperature, logits_calibration_error
 from edgetune_runtime.engine import probabilities
 
 ROWS, LABELS = 4000, 5

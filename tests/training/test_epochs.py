@@ -12,8 +12,8 @@ from transformers import EvalPrediction, TrainerCallback
 
 from edgetune import training
 from edgetune.data.labelled import LabelledText
-from edgetune.epochs import ACCURACY, MACRO_F1, Epoch, Judge, Measure, best, judged, loss
 from edgetune.training import TaskData, TrainingOptions, TrainingReport, train
+from edgetune.training.epochs import ACCURACY, MACRO_F1, Epoch, Judge, Measure, best, judged, loss
 from edgetune_export import Backbone, load_backbone
 from edgetune_export.parity import torch_logits
 

@@ -12,8 +12,8 @@ import torch
 from conftest import LanguageModelFolder
 
 from edgetune.data.labelled import LabelledText
-from edgetune.prompts import INITS, METHODS, SoftPrompt
 from edgetune.training import TaskData, TrainingOptions, train
+from edgetune.training.prompts import INITS, METHODS, SoftPrompt
 from edgetune_export import Backbone, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import Task, contract

@@ -10,9 +10,9 @@ import pytest
 from transformers import TrainerCallback
 
 from edgetune import training
-from edgetune.calibration import fit_temperature, logits_calibration_error
 from edgetune.data.labelled import LabelledText
 from edgetune.training import TaskData, TrainingOptions, TrainingReport, train
+from edgetune.training.calibration import fit_temperature, logits_calibration_error
 from edgetune_export import Backbone, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime.errors import DataError, EdgetuneError

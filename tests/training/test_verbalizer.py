@@ -12,10 +12,9 @@ import torch
 from conftest import TEXTS, LanguageModelFolder
 from transformers import AutoTokenizer
 
-from edgetune import verbalizer
+from edgetune.bench.handwritten import calibrated, create_task
 from edgetune.data.labelled import LabelledText
-from edgetune.handwritten import calibrated, create_task
-from edgetune.training import TaskData, TrainingOptions, train
+from edgetune.training import TaskData, TrainingOptions, train, verbalizer
 from edgetune_export import load_backbone
 from edgetune_export.loading import language_model_class
 from edgetune_export.parity import torch_logits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from edgetune.benchmark import Report
+from edgetune.bench.latency import Report
 from edgetune_runtime import files
 
 _STYLES = {"torch": "#c44e52", "fp32": "#4c72b0", "int8": "#55a868", "q4": "#8172b3"}

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetune.contenders import Contender, EngineSetup, Rows, Setup, TorchSetup
+from edgetune.bench.contenders import Contender, EngineSetup, Rows, Setup, TorchSetup
 from edgetune_runtime import contract
 from edgetune_runtime.bundle import Bundle, Manifest
 from edgetune_runtime.cpus import available_threads

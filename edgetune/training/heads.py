@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from edgetune import verbalizer
+from edgetune.training import verbalizer
+from edgetune.training.options import LabelWords
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract
 from edgetune_runtime.task import Task
 
 
-def begin(backbone: Backbone, draft: Task, label_words: verbalizer.LabelWords | None, origin: Task | None) -> nn.Linear:
+def begin(backbone: Backbone, draft: Task, label_words: LabelWords | None, origin: Task | None) -> nn.Linear:
     """A new head.
 
     Args:

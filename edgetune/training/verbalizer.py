@@ -7,17 +7,16 @@ its tokens'; so the label's logit is the mean of what the model would give its w
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from edgetune.training.options import LabelWords
 from edgetune_export.backbone import Backbone
 from edgetune_runtime.contract import MASK_SLOT
 from edgetune_runtime.errors import BackboneError, DataError
 from edgetune_runtime.task import check_template
-
-LabelWords = Mapping[str, Sequence[str]]
 
 
 def parse(items: Sequence[str]) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from edgetune.epochs import ACCURACY
+from edgetune.training.epochs import ACCURACY
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]

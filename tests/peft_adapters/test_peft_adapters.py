@@ -25,10 +25,10 @@ from transformers import (
     AutoModelForSequenceClassification,
 )
 
-from edgetune import handwritten, prompts
+from edgetune.bench import handwritten
 from edgetune.data.labelled import LabelledText
 from edgetune.peft_adapters import Adapter, export_adapter, import_task
-from edgetune.training import TaskData, TrainingOptions, train
+from edgetune.training import TaskData, TrainingOptions, prompts, train
 from edgetune_export import Backbone, export_bundle, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import Engine, Task, contract

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from edgetune.prompts import Prefix, SoftPrompt
+from edgetune.training.prompts import Prefix, SoftPrompt
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract
 from edgetune_runtime.task import Array, Task

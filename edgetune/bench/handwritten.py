@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from edgetune import prompts, verbalizer
+from edgetune.training import prompts, verbalizer
+from edgetune.training.options import LabelWords
 from edgetune_export.backbone import Backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import contract, files
@@ -20,7 +21,7 @@ from edgetune_runtime.task import Task
 def create_task(
     backbone: Backbone,
     name: str,
-    words: verbalizer.LabelWords,
+    words: LabelWords,
     template: str = contract.TEXT_SLOT,
     prompt: str = "",
     max_length: int = contract.DEFAULT_MAX_LENGTH,

@@ -1,0 +1,1 @@
+"""Latency benchmarks of a bundle's tasks: contenders, timings, pictures."""
