@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from edgetune.data.labelled import LabelledText
+from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError
-from edgetune_runtime.task import Array
 
 RARE_SHARE = 0.2
 """A label is rare if it has less than this share of an even share of the training rows, which is rows / labels."""

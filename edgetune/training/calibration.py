@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 
+from edgetune_runtime.arrays import Array
 from edgetune_runtime.engine import probabilities
 from edgetune_runtime.metrics import calibration_error
-from edgetune_runtime.task import Array
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 _HALVINGS = 50

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from transformers import EvalPrediction, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from edgetune_runtime.arrays import Array
 from edgetune_runtime.metrics import Quality, quality_of
-from edgetune_runtime.task import Array
 
 BEST_STEP = "best_step"
 """The metric by which `Trainer` keeps a checkpoint: the step of the best epoch so far. It rises with a better one."""

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract
+from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError, TaskError
-from edgetune_runtime.task import Array, Task
+from edgetune_runtime.task import Task
 
 _COMMON_TOKENS = 5000  # a vocabulary's first tokens are its most frequent ones
 

@@ -44,9 +44,10 @@ from edgetune.training.progress import Progress
 from edgetune.training.tuner import PromptTuner
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract, files
+from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError, EdgetuneError
 from edgetune_runtime.metrics import Quality
-from edgetune_runtime.task import Array, Task, check_fits
+from edgetune_runtime.task import Task, check_fits
 
 _EVAL_BATCH_SIZE = 64
 HEAD_LEARNING_RATE, HEAD_ALONE_LEARNING_RATE = 1e-3, 1e-2

@@ -12,7 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 from edgetune.training.prompts import Prefix, SoftPrompt
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract
-from edgetune_runtime.task import Array, Task
+from edgetune_runtime.arrays import Array
+from edgetune_runtime.task import Task
 
 
 class PromptTuner(nn.Module):

@@ -11,9 +11,10 @@ import torch
 
 from edgetune_export.backbone import Backbone, pad
 from edgetune_runtime import bank, contract
+from edgetune_runtime.arrays import Array
 from edgetune_runtime.bundle import TaskParity
 from edgetune_runtime.engine import Engine
-from edgetune_runtime.task import Array, Task
+from edgetune_runtime.task import Task
 
 _TORCH_BATCH_SIZE = 32
 _PROBE_PREFIX_LENGTH = 20

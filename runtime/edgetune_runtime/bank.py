@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgetune_runtime import contract
+from edgetune_runtime.arrays import Array
 from edgetune_runtime.contract import BackboneSizes
-from edgetune_runtime.task import Array, Task
+from edgetune_runtime.task import Task
 
 
 def stack(tasks: Sequence[Task], sizes: BackboneSizes) -> dict[str, Array]:

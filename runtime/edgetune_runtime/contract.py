@@ -2,10 +2,13 @@
 
 A graph takes the text (`TEXT_INPUTS`), a *bank* of tasks (`BANK_INPUTS`) and, for each text, the row of the
 bank that it uses (`task_index`). Every bank input has a default of one task with nothing in it, so a graph
-runs bare, and onnxruntime's native adapters can bind to each name.
+runs bare, and onnxruntime's native adapters can bind to each name. A graph has some of these inputs; the bundle's
+manifest lists them. docs/format.md has the whole format.
 
-Shape letters: batch, sequence = texts and their tokens; tasks = rows of the bank; prompt, prefix = lengths
-(0 allowed); embedding, hidden, layers, kv_heads, head_dim = sizes of the backbone; labels = most labels of any task.
+Shape letters: batch, sequence = texts and their tokens; spans = stretches of a text that features are read
+from, each with two ends;
+tasks = rows of the bank; prompt, prefix = lengths (0 allowed); embedding, hidden, layers, kv_heads, head_dim = sizes
+of the backbone; labels = most labels of any task.
 `layers` counts the times that attention is called in one forward: an encoder-decoder's prefix goes to its encoder,
 then for each layer of its decoder to the self- and the cross-attention.
 
@@ -15,14 +18,20 @@ attention goes by distance in the row then answer alike whatever a row is batche
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-FORMAT_VERSION = 1
-"""Version of the bundle and task file formats; any other is refused."""
+FORMAT_VERSIONS = (1, 2)
+"""Versions of the bundle and task file formats that can be read. 1 is edgetune 0.1's.
+
+Version 2 lists what a reader must know under `requires`, and may have fields that a reader can ignore. A task that
+needs nothing new is still written as version 1.
+"""
 
 INPUT_IDS = "input_ids"
 ATTENTION_MASK = "attention_mask"
+TOKEN_TYPE_IDS = "token_type_ids"
+SPANS = "spans"
 TASK_INDEX = "task_index"
 PROMPT_EMBEDDINGS = "prompt_embeddings"
 PROMPT_MASK = "prompt_mask"
@@ -49,6 +58,8 @@ class GraphInput:
 TEXT_INPUTS: dict[str, GraphInput] = {
     INPUT_IDS: GraphInput("int64", ("batch", "sequence")),
     ATTENTION_MASK: GraphInput("int64", ("batch", "sequence")),
+    TOKEN_TYPE_IDS: GraphInput("int64", ("batch", "sequence")),
+    SPANS: GraphInput("int64", ("batch", "spans", "ends")),
     TASK_INDEX: GraphInput("int64", ("batch",)),
 }
 
@@ -66,7 +77,20 @@ BANK_INPUTS: dict[str, GraphInput] = {
 
 INPUTS: dict[str, GraphInput] = {**TEXT_INPUTS, **BANK_INPUTS}
 
-OUTPUTS: dict[str, tuple[str, ...]] = {LOGITS: ("batch", "labels"), FEATURES: ("batch", "hidden")}
+INPUTS_OF_0_1 = tuple(name for name in INPUTS if name not in (TOKEN_TYPE_IDS, SPANS))
+"""Inputs of the graphs that edgetune 0.1 wrote. They read one span per text, which `pooling` chooses."""
+
+
+def outputs(inputs: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Outputs of a graph with these inputs, and their dimensions by name."""
+    spans = () if is_first_generation(inputs) else ("spans",)
+    return {LOGITS: ("batch", *spans, "labels"), FEATURES: ("batch", *spans, "hidden")}
+
+
+def is_first_generation(inputs: Collection[str]) -> bool:
+    """Whether a graph with these inputs is one of edgetune 0.1's, which pools by itself."""
+    return set(inputs) == set(INPUTS_OF_0_1)
+
 
 PROMPT_SOURCE = "prompt_source"
 
@@ -79,11 +103,12 @@ TASK_TENSORS: dict[str, tuple[str, ...]] = {
 kept so that a training can begin where this one ended.
 """
 
-DYNAMIC_DIMS = ("batch", "sequence", "tasks", "prompt", "prefix", "labels")
+DYNAMIC_DIMS = ("batch", "sequence", "spans", "tasks", "prompt", "prefix", "labels")
 """Dimensions that a run may choose; the others are fixed by the backbone."""
 
 POOLINGS = ("cls", "mean", "last", "mask", "decoder", "pooler")
-"""Where a text's features are read; the graph takes a pooling's place in this tuple.
+"""Where a text's features are read. The graph's input `pooling` is a place in this tuple; it chooses the layers that
+features pass through ("mask", "pooler"), and in graphs of edgetune 0.1 the tokens too.
 
 cls, mean, last: at the first token, as the mean over all tokens, at the last token. mask: at the template's mask
 token, through the layers between the backbone and its vocabulary (masked language models). decoder: at the first
@@ -92,6 +117,7 @@ there is one, through the layer that BERT's sequence classifiers read it through
 """
 
 TEXT_SLOT = "{text}"
+TEXT_PAIR_SLOT = "{text_pair}"
 MASK_SLOT = "{mask}"
 
 DEFAULT_MAX_LENGTH = 256

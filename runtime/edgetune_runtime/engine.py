@@ -23,11 +23,12 @@ import numpy as np
 import onnxruntime as ort
 
 from edgetune_runtime import bank, contract, files, forks, prepared
+from edgetune_runtime.arrays import Array
 from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.cpus import available_threads
 from edgetune_runtime.errors import BundleError, DataError, TaskError, TextError
 from edgetune_runtime.session import check_device, open_session
-from edgetune_runtime.task import Array, Task
+from edgetune_runtime.task import Task
 from edgetune_runtime.text import TextEncoder, Tokens, is_unicode
 
 _GPU_BATCH_SIZE = 32

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgetune_runtime.task import Array
+from edgetune_runtime.arrays import Array
 
 _CALIBRATION_BINS = 15
 
@@ -80,3 +80,47 @@ def calibration_error(scores: Array, right: Array) -> float:
     bins = np.clip(np.ceil(scores * _CALIBRATION_BINS).astype(np.int64) - 1, 0, _CALIBRATION_BINS - 1)
     gaps = np.bincount(bins, weights=scores - right)
     return float(np.abs(gaps).sum() / max(1, len(scores)))
+
+
+def average_precision(right: Array, scores: Array) -> float:
+    """Mean precision at each right row, rows in the order of their scores; equal scores count as one step.
+
+    Args:
+        right: whether each row has the label.
+        scores: the label's score for each row.
+
+    Returns:
+        From 0 to 1, as scikit-learn's `average_precision_score`; 0 if no row has the label.
+
+    Shape:
+        right, scores: [rows]
+    """
+    if not right.any():
+        return 0.0
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(right[order])
+    last_of_equals = np.append(np.diff(scores[order]) != 0, True)
+    hits, ranks = hits[last_of_equals], np.flatnonzero(last_of_equals) + 1
+    recall = hits / hits[-1]
+    return float((np.diff(recall, prepend=0.0) * hits / ranks).sum())
+
+
+def pearson(right: Array, scores: Array) -> float:
+    """Pearson's correlation, from -1 to 1; 0 if either side does not vary. Shape: [rows], both."""
+    if len(right) < 2:
+        return 0.0
+    first, second = right - right.mean(), scores - scores.mean()
+    size = float(np.sqrt((first**2).sum() * (second**2).sum()))
+    return float((first * second).sum() / size) if size else 0.0
+
+
+def spearman(right: Array, scores: Array) -> float:
+    """Spearman's correlation: Pearson's of the ranks, equal values sharing their mean rank. Shape: [rows], both."""
+    return pearson(_ranks(right), _ranks(scores))
+
+
+def _ranks(values: Array) -> Array:
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    ranks: Array = (ends - (counts - 1) / 2)[place]
+    return ranks

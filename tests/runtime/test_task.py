@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgetune_runtime import Task, contract, files
+from edgetune_runtime.arrays import Array
 from edgetune_runtime.contract import BackboneSizes
 from edgetune_runtime.errors import EdgetuneError, TaskError
-from edgetune_runtime.task import Array, _digest, check_fits
+from edgetune_runtime.task import _digest, check_fits
 
 SIZES = BackboneSizes(embedding=4, hidden=4, layers=2, kv_heads=1, head_dim=2)
 LABELS = ("red", "grün", "赤 \\ \"{'")

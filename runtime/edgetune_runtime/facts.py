@@ -1,0 +1,73 @@
+"""What tasks and texts need to know of a backbone, the same from a bundle's manifest and from the model in PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from edgetune_runtime import contract
+from edgetune_runtime.contract import BackboneSizes
+from edgetune_runtime.errors import TaskError
+from edgetune_runtime.parts import lengths_of
+from edgetune_runtime.task import Task
+
+
+@dataclass(frozen=True)
+class BackboneFacts:
+    """A backbone, described.
+
+    Attributes:
+        name: what people call it.
+        sha256: fingerprint of its weights.
+        sizes: sizes that fix the shapes of prompts and heads.
+        max_positions: positions that it has.
+        poolings: where features can be read, some of `contract.POOLINGS`; the first is its usual one.
+        mask_token: what `{mask}` in a template becomes; empty if it has no such token.
+        inputs: names of the inputs that its graph takes, some of `contract.INPUTS`.
+    """
+
+    name: str
+    sha256: str
+    sizes: BackboneSizes
+    max_positions: int
+    poolings: tuple[str, ...]
+    mask_token: str
+    inputs: Collection[str] = tuple(contract.INPUTS)
+
+    @property
+    def has_segments(self) -> bool:
+        """Whether it tells the first text of a pair from the second by segment ids."""
+        return contract.TOKEN_TYPE_IDS in self.inputs
+
+    def check(self, task: Task) -> None:
+        """Raise `TaskError` unless the task was made for this backbone and needs only what its graph has."""
+        if task.backbone_sha256 != self.sha256:
+            raise TaskError(
+                f"task '{task.name}' was trained on the backbone {task.base_model} ({task.backbone_sha256[:12]}…), "
+                f"but this is {self.name} ({self.sha256[:12]}…): use the bundle of its own backbone, or train "
+                f"it again on this one"
+            )
+        if task.pooling not in self.poolings:
+            raise TaskError(
+                f"task '{task.name}' reads its features by pooling '{task.pooling}', which {self.name} does not have: "
+                f"expected one of {', '.join(self.poolings)}; train it again with --pooling {self.poolings[0]}"
+            )
+        missing = sorted(name for name in task.graph_inputs if name not in self.inputs)
+        if missing:
+            raise TaskError(
+                f"task '{task.name}' needs the graph's input {', '.join(missing)}, which this bundle of {self.name} "
+                f"does not have: export {self.name} again with this edgetune"
+            )
+        if max(task.prompt_length, task.position_offset) >= self.max_positions:
+            raise TaskError(
+                f"task '{task.name}' has a prompt of {task.prompt_length} tokens and its text begins at position "
+                f"{task.position_offset}: {self.name} has {self.max_positions} positions, which leaves no room for text"
+            )
+        lengths = lengths_of(task.tensors)
+        for name, tensor in task.tensors.items():
+            expected = self.sizes.of(contract.TASK_TENSORS[name], **lengths)
+            if tensor.shape != expected:
+                raise TaskError(
+                    f"task '{task.name}' has {name} of shape {list(tensor.shape)}: expected {list(expected)} "
+                    f"on {self.name}"
+                )

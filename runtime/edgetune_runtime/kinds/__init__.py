@@ -1,0 +1,36 @@
+"""Kinds of answer: one module per kind, one row per kind in `KINDS`.
+
+A kind says how labels are read from data, how logits become an answer, what the answer looks like in JSON, in tables
+and in protocols, and how good answers are. How it is trained is `edgetune.training.objectives`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgetune_runtime.kinds.kind import Figures, Kind, Result, Status, Target
+from edgetune_runtime.kinds.multi_label import MULTI_LABEL, LabelsResult
+from edgetune_runtime.kinds.score import SCORE, ScoreResult
+from edgetune_runtime.kinds.single_label import SINGLE_LABEL, LabelResult, probabilities
+
+__all__ = [
+    "KINDS",
+    "Figures",
+    "Kind",
+    "LabelResult",
+    "LabelsResult",
+    "Result",
+    "ScoreResult",
+    "Status",
+    "Target",
+    "kind_seen",
+    "probabilities",
+]
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (MULTI_LABEL, SCORE, SINGLE_LABEL)}
+"""Name → kind. In data the first that sees its own is taken, so the one that takes everything stands last."""
+
+
+def kind_seen(values: Sequence[object]) -> Kind:
+    """The kind that a column of labels, as data has them, looks like."""
+    return next(kind for kind in KINDS.values() if kind.sees(values))

@@ -1,0 +1,212 @@
+"""What every kind of answer says of itself: how labels are read, how logits become an answer, how good answers are."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from edgetune_runtime.arrays import Array
+
+if TYPE_CHECKING:
+    from edgetune_runtime.task import Task
+
+Target = str | tuple[str, ...] | float
+"""What is right for a text, as data has it: a label, several labels, or a number."""
+
+Status = Literal["ok", "truncated", "abstained"]
+
+_EXACT_IN_FLOAT = 1 << 53
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The answer for one text. Each kind adds its own fields.
+
+    Attributes:
+        task: the task that answered.
+        truncated: whether the end of the text was not read, because it was longer than the task allows.
+        abstained: whether there is no answer, because its score is below the `min_score` of the call.
+        precision: the precision that answered.
+    """
+
+    task: str
+    truncated: bool = False
+    abstained: bool = False
+    precision: str = "fp32"
+
+    @property
+    def status(self) -> Status:
+        """What became of the text: "abstained" also if it was truncated."""
+        if self.abstained:
+            return "abstained"
+        return "truncated" if self.truncated else "ok"
+
+    def at(self, min_score: float) -> Result:
+        """The same answer with a lowest score: what is below it is not answered.
+
+        Args:
+            min_score: from 0 to 1. 0 changes nothing.
+        """
+        return self
+
+    def fields(self) -> dict[str, Any]:
+        """The answer's own fields, as JSON has them."""
+        raise NotImplementedError
+
+    def _with(self, **changes: Any) -> Any:
+        return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How good answers are.
+
+    Attributes:
+        values: figure → its value, such as "accuracy" → 0.93. The first is the kind's headline.
+        by_label: label → figure → value; empty if the kind has no labels.
+        confusion: how often each label (row) was answered as each (column); `None` if the kind has no such table.
+            Shape: [labels, labels].
+    """
+
+    values: Mapping[str, float]
+    by_label: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    confusion: Array | None = None
+
+    @property
+    def headline(self) -> str:
+        """Name of the figure that stands for the others."""
+        return next(iter(self.values))
+
+
+Column = Literal["string", "strings", "number", "numbers"]
+"""Type of an answer's field in a table: a text, texts, a number, or label → number."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """An answer's field as a tensor of the Open Inference Protocol.
+
+    Attributes:
+        name: of the tensor.
+        datatype: of the protocol: "BYTES", "BOOL" or "FP32".
+        by_label: whether a row has one value per label; else it has one.
+        of: gives a row's values.
+    """
+
+    name: str
+    datatype: Literal["BYTES", "BOOL", "FP32"]
+    by_label: bool
+    of: Callable[[Any], list[Any]]
+
+
+class Kind(ABC):
+    """A kind of answer. One instance per module of this package; `KINDS` lists them.
+
+    Attributes:
+        name: what task files and users call it.
+        title: what people read on a page or a card.
+        requires: what a reader must know to answer tasks of this kind; empty for what edgetune 0.1 could do.
+        labels: fewest and most labels of a task.
+        min_score: whether a lowest score means something for its answers.
+        columns: field → its type, the columns that bulk scoring writes.
+        outputs: its tensors in the Open Inference Protocol.
+        headline: the figure that stands for the others; more is better.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    requires: ClassVar[tuple[str, ...]] = ()
+    labels: ClassVar[tuple[int, int]]
+    min_score: ClassVar[bool] = True
+    columns: ClassVar[Mapping[str, Column]]
+    outputs: ClassVar[tuple[Output, ...]]
+    headline: ClassVar[str]
+
+    def check(self, task: Task) -> None:
+        """Raise `ValueError` unless the task's own settings for this kind are sound."""
+        if task.thresholds:
+            raise ValueError(f"{len(task.thresholds)} thresholds: expected none for tasks of the kind '{self.name}'")
+
+    @abstractmethod
+    def sees(self, values: Sequence[object]) -> bool:
+        """Whether a column of labels, as data has them, looks like this kind's."""
+
+    @abstractmethod
+    def target(self, value: object) -> Target:
+        """What a value of the label column means.
+
+        Raises:
+            ValueError: it means nothing to this kind; the message names what came and what was expected.
+        """
+
+    def labels_of(self, targets: Sequence[Target]) -> list[str]:
+        """All labels that targets name, sorted."""
+        return sorted({label for target in targets for label in self.named(target)})
+
+    @abstractmethod
+    def named(self, target: Target) -> tuple[str, ...]:
+        """The labels that a target names; empty if the kind has none in its data."""
+
+    @abstractmethod
+    def answer(self, logits: Array, task: Task, truncated: bool = False, precision: str = "fp32") -> Result:
+        """The answer that logits give.
+
+        Shape:
+            logits: [spans, labels]
+        """
+
+    @abstractmethod
+    def margin(self, logits: Array, task: Task) -> float:
+        """How far logits are from a different answer, on the scale of scores from 0 to 1; infinite if never close.
+
+        Shape:
+            logits: [spans, labels]
+        """
+
+    @abstractmethod
+    def agreement(self, expected: Array, got: Array, task: Task) -> float:
+        """How far two ways to compute the logits of the same texts agree: 1 if all answers are the same.
+
+        Shape:
+            expected, got: [rows, labels]
+        """
+
+    @abstractmethod
+    def figures(self, expected: Sequence[Target], results: Sequence[Any], task: Task) -> Figures:
+        """How good results are, given what is right."""
+
+    def values(self, result: Any) -> dict[str, Any]:
+        """A result's values for `columns`."""
+        fields = result.fields()
+        return {name: fields[name] for name in self.columns}
+
+
+def whole(value: object) -> str | None:
+    """A label that is a string, an integer, a whole float or a boolean, as text; `None` if it is none of these."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT_IN_FLOAT:
+        return str(int(value))
+    return str(value) if isinstance(value, str | int) and value != "" else None
+
+
+def mean_over_spans(logits: Array) -> Array:
+    """A text's logits: the mean of those of its spans.
+
+    Shape:
+        logits: [spans, labels]
+        output: [labels]
+    """
+    found: Array = logits.mean(axis=0) if len(logits) != 1 else logits[0]
+    return found
+
+
+def sigmoid(logits: Array) -> Array:
+    """Shape: [...], both ways, in float64."""
+    found: Array = np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))
+    return found

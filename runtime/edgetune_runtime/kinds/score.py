@@ -1,0 +1,104 @@
+"""A number, such as how alike two sentences are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgetune_runtime.arrays import Array
+from edgetune_runtime.kinds.kind import Figures, Kind, Output, Result, Target, mean_over_spans
+from edgetune_runtime.metrics import pearson, spearman
+
+if TYPE_CHECKING:
+    from edgetune_runtime.task import Task
+
+LABEL = "score"
+"""What the one row of the head is called."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreResult(Result):
+    """A number.
+
+    Attributes:
+        score: the number, on the scale of the training data.
+    """
+
+    score: float
+
+    def fields(self) -> dict[str, Any]:
+        return {"score": self.score}
+
+
+class Score(Kind):
+    """Each text has a number: the logit itself."""
+
+    name = "score"
+    title = "a number"
+    requires = ("kind:score",)
+    labels = (1, 1)
+    min_score = False
+    columns = {"score": "number"}  # noqa: RUF012 - it is never changed
+    outputs = (Output("score", "FP32", False, lambda result: [result.score]),)
+    headline = "pearson"
+
+    def sees(self, values: Sequence[object]) -> bool:
+        """Numbers, some of which are not whole."""
+        numbers = [_number(value) for value in values]
+        return all(number is not None for number in numbers) and not all(
+            number is not None and number.is_integer() for number in numbers
+        )
+
+    def target(self, value: object) -> float:
+        found = _number(value)
+        if found is None:
+            raise ValueError("expected a finite number")
+        return found
+
+    def named(self, target: Target) -> tuple[str, ...]:
+        return ()
+
+    def labels_of(self, targets: Sequence[Target]) -> list[str]:
+        return [LABEL]
+
+    def answer(self, logits: Array, task: Task, truncated: bool = False, precision: str = "fp32") -> ScoreResult:
+        score = float(mean_over_spans(logits)[0])
+        return ScoreResult(task=task.name, score=score, truncated=truncated, precision=precision)
+
+    def margin(self, logits: Array, task: Task) -> float:
+        """Nothing is decided, so no call is close."""
+        return math.inf
+
+    def agreement(self, expected: Array, got: Array, task: Task) -> float:
+        """1 less the mean difference, as a share of the range of the expected scores."""
+        extent = float(expected.max() - expected.min())
+        difference = float(np.abs(got - expected).mean())
+        return 1.0 if difference == 0 else max(0.0, 1 - difference / extent) if extent else 0.0
+
+    def figures(self, expected: Sequence[Target], results: Sequence[ScoreResult], task: Task) -> Figures:
+        right = np.array(expected, np.float64)
+        scores = np.array([result.score for result in results], np.float64)
+        return Figures(
+            {
+                "pearson": pearson(right, scores),
+                "spearman": spearman(right, scores),
+                "mean_absolute_error": float(np.abs(right - scores).mean()) if len(right) else 0.0,
+            }
+        )
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+SCORE = Score()
