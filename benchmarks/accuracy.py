@@ -146,7 +146,7 @@ def features(backbone: Backbone, texts: list[str]) -> np.ndarray:
     identity = Task(
         name="features",
         labels=tuple(map(str, range(width))),
-        backbone_sha256=backbone.fingerprint(),
+        backbone_sha256=backbone.facts.sha256,
         tensors={"head_weight": np.eye(width, dtype=np.float32), "head_bias": np.zeros(width, np.float32)},
         method="none",
         base_model=backbone.name,

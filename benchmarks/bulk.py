@@ -36,7 +36,7 @@ Classify = Callable[[Sequence[str]], Any]
 def batches(bundle: Bundle, task: Task, threads: int, by_length: bool) -> Classify:
     """Classify in padded batches, all threads inside each."""
     session = open_graph(bundle, "int8", threads)
-    stacked = bank.stack([task], bundle.manifest.sizes)
+    stacked = bank.stack([task], bundle.manifest.facts.sizes)
     engine = Engine(bundle, "int8", threads=threads)
 
     def run(rows: Sequence[Tokens]) -> Any:

@@ -158,14 +158,14 @@ def random_task(bundle: Bundle, name: str, prompt: int = 0, prefix: int = 0, lab
     return Task(
         name=name,
         labels=tuple(f"label{place}" for place in range(labels)),
-        backbone_sha256=manifest.backbone_sha256,
+        backbone_sha256=manifest.facts.sha256,
         tensors={
-            tensor: random.normal(0, 1, manifest.sizes.shape(tensor, **lengths)[1:]).astype(np.float32)
+            tensor: random.normal(0, 1, manifest.facts.sizes.shape(tensor, **lengths)[1:]).astype(np.float32)
             for tensor in names
         },
         method="random",
-        base_model=manifest.base_model,
-        pooling=manifest.poolings[0],
+        base_model=manifest.facts.name,
+        pooling=manifest.facts.poolings[0],
     )
 
 

@@ -68,28 +68,29 @@ class TorchSetup:
         """Load the backbone."""
         import torch
 
-        from edgetune_export.backbone import pad
+        from edgetune_export.backbone import batch
         from edgetune_export.loading import load_backbone
         from edgetune_runtime import bank
 
         torch.set_num_threads(self.threads)
         backbone = load_backbone(self.model)
-        if backbone.fingerprint() != self.backbone_sha256:
+        if backbone.facts.sha256 != self.backbone_sha256:
             raise BackboneError(
                 f"{self.model} is not the backbone that the bundle was exported from: its fingerprint is "
-                f"{backbone.fingerprint()[:12]}…, the bundle's {self.backbone_sha256[:12]}…"
+                f"{backbone.facts.sha256[:12]}…, the bundle's {self.backbone_sha256[:12]}…"
             )
         backbone.to(self.device)
 
         def prepare(task: Task, rows: Rows) -> Callable[[], Any]:
-            stacked = bank.stack([task], backbone.sizes)
+            stacked = bank.stack([task], backbone.sizes, backbone.inputs)
             tensors = {name: torch.tensor(array).to(self.device) for name, array in stacked.items()}
-            input_ids, mask = (tensor.to(self.device) for tensor in pad(rows))
+            tokens = [backbone.text_encoder.tokens(ids, task) for ids in rows]
+            text = {name: tensor.to(self.device) for name, tensor in batch(tokens, backbone.facts).items()}
             index = torch.zeros(len(rows), dtype=torch.int64, device=self.device)
 
             def run() -> Any:
                 with torch.inference_mode():
-                    return backbone(input_ids, mask, index, **tensors)[0].cpu()
+                    return backbone(**text, task_index=index, **tensors)[0].cpu()
 
             return run
 

@@ -13,8 +13,8 @@ from edgetune.training.options import LabelWords
 from edgetune_export.backbone import Backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import contract, files
-from edgetune_runtime.engine import probabilities
 from edgetune_runtime.errors import DataError
+from edgetune_runtime.kinds import probabilities
 from edgetune_runtime.task import Task
 
 
@@ -56,7 +56,7 @@ def create_task(
     task = Task(
         name=files.check_task_name(name),
         labels=labels,
-        backbone_sha256=backbone.fingerprint(),
+        backbone_sha256=backbone.facts.sha256,
         tensors={name: tensor.detach().numpy() for name, tensor in tensors.items()},
         method="handwritten",
         base_model=backbone.name,

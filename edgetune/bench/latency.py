@@ -14,9 +14,10 @@ import numpy as np
 
 from edgetune.bench.contenders import Contender, EngineSetup, Rows, Setup, TorchSetup
 from edgetune_runtime import contract
-from edgetune_runtime.bundle import Bundle, Manifest
+from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.cpus import available_threads
 from edgetune_runtime.errors import DataError
+from edgetune_runtime.manifest import Manifest
 from edgetune_runtime.session import cpu_name, has_int8_dot_product
 from edgetune_runtime.task import Task
 
@@ -103,14 +104,14 @@ def measure(
     threads = threads or available_threads()
     manifest = bundle.manifest
     longest = max(cell.sequence_length + (cell.prompt_length if cell.method == "prompt" else 0) for cell in cells)
-    if longest > manifest.max_positions:
+    if longest > manifest.facts.max_positions:
         raise DataError(
-            f"a text and its prompt of {longest} tokens are longer than {manifest.base_model} reads: at most "
-            f"{manifest.max_positions}"
+            f"a text and its prompt of {longest} tokens are longer than {manifest.facts.name} reads: at most "
+            f"{manifest.facts.max_positions}"
         )
     setups: dict[str, Setup] = {}
     if torch_model is not None:
-        setups[TORCH] = TorchSetup(torch_model, manifest.backbone_sha256, device, threads)
+        setups[TORCH] = TorchSetup(torch_model, manifest.facts.sha256, device, threads)
     for precision in precisions:
         setups[precision] = EngineSetup(str(bundle.path), precision, device, threads)
     measured = []
@@ -123,7 +124,7 @@ def measure(
                 contender.prepare(task, rows)
             measured.append((cell, take_turns(contenders, seconds_per_cell)))
     packages = ["torch", "transformers"] if torch_model is not None else []
-    environment = {**machine(threads, *packages), "device": device, "base_model": manifest.base_model}
+    environment = {**machine(threads, *packages), "device": device, "base_model": manifest.facts.name}
     return Report(environment, next(iter(setups)), measured)
 
 
@@ -147,17 +148,17 @@ def random_task(manifest: Manifest, cell: Cell) -> Task:
     }[cell.method]
     lengths = {"tasks": 1, "prompt": cell.prompt_length, "prefix": cell.prompt_length, "labels": 2}
     tensors = {
-        name: random.normal(0, 0.1, manifest.sizes.shape(name, **lengths)[1:]).astype(np.float32)
+        name: random.normal(0, 0.1, manifest.facts.sizes.shape(name, **lengths)[1:]).astype(np.float32)
         for name in [*names, contract.HEAD_WEIGHT, contract.HEAD_BIAS]
     }
     return Task(
         name="bench",
         labels=("a", "b"),
-        backbone_sha256=manifest.backbone_sha256,
+        backbone_sha256=manifest.facts.sha256,
         tensors=tensors,
         method=cell.method,
-        base_model=manifest.base_model,
-        pooling=manifest.poolings[0],
+        base_model=manifest.facts.name,
+        pooling=manifest.facts.poolings[0],
     )
 
 

@@ -104,7 +104,7 @@ def export(
         print_json(
             {
                 "bundle": str(bundle),
-                "backbone_sha256": manifest.backbone_sha256,
+                "backbone_sha256": manifest.facts.sha256,
                 "graphs": {
                     name: {
                         "file": graph.file,
@@ -116,7 +116,7 @@ def export(
             }
         )
         return
-    click.echo(f"{bundle}: {manifest.base_model} ({manifest.architecture})")
+    click.echo(f"{bundle}: {manifest.facts.name} ({manifest.architecture})")
     click.echo(f"{'precision':<10}{'MB':>7}  {'task':<20}{'texts':>7}{'logits ±':>10}{'same label':>12}  accuracy")
     for name, graph in manifest.graphs.items():
         for task, parity in graph.parity.items():

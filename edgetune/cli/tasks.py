@@ -148,7 +148,7 @@ def export_adapter(bundle: Path, name: str, out: Path, as_json: bool) -> None:
 
     opened = Bundle(bundle)
     task = opened.load_task(name)
-    save_adapter(task, opened.manifest.sizes, out)
+    save_adapter(task, opened.facts, out)
     if as_json:
         print_json({**_summary(task), "file": str(out), "bytes": out.stat().st_size})
     else:

@@ -16,7 +16,7 @@ from edgetune.peft_adapters.limits import check_same_computation, classifier_poo
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import TaskError
-from edgetune_runtime.task import Task, check_fits
+from edgetune_runtime.task import Task
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def export_adapter(backbone: Backbone, task: Task, base_model: str) -> Exported:
     Raises:
         TaskError: the task is another backbone's, or PEFT's model would compute something else.
     """
-    check_fits(task, backbone.fingerprint(), backbone.name, backbone.sizes, backbone.poolings, backbone.max_positions)
+    backbone.facts.check(task)
     tensors = {name: torch.from_numpy(tensor) for name, tensor in task.tensors.items()}
     prompt = tensors.get(contract.PROMPT_SOURCE, tensors.get(contract.PROMPT_EMBEDDINGS))
     length = len(prompt) if prompt is not None else task.prefix_length

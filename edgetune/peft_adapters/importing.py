@@ -18,7 +18,7 @@ from edgetune_export.backbone import Backbone
 from edgetune_export.families import CLASSIFIES_THROUGH_POOLER
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import DataError, TaskError
-from edgetune_runtime.task import Task, check_fits
+from edgetune_runtime.task import Task
 
 METHODS = {
     peft.PROMPT_TUNING: "prompt",
@@ -78,7 +78,7 @@ def import_task(
     draft = Task(
         name=files.check_task_name(name),
         labels=(),
-        backbone_sha256=backbone.fingerprint(),
+        backbone_sha256=backbone.facts.sha256,
         tensors={},
         method=METHODS[adapter.peft_type],
         base_model=backbone.name,
@@ -103,7 +103,7 @@ def import_task(
     _check_all_taken(adapter)
     tensors |= {contract.HEAD_WEIGHT: weight, contract.HEAD_BIAS: bias}
     draft = dataclasses.replace(draft, labels=found, tensors={key: each.numpy() for key, each in tensors.items()})
-    check_fits(draft, draft.backbone_sha256, backbone.name, backbone.sizes, backbone.poolings, backbone.max_positions)
+    backbone.facts.check(draft)
     draft = backbone.text_encoder.fitted(draft)
     return dataclasses.replace(draft, tensors=prompts.stored(backbone, tensors, draft.max_length))
 

@@ -111,7 +111,7 @@ def identity(settings: Settings, engine: Engine, tasks: Sequence[Task], columns:
             **{package.__name__: package.__version__ for package in (np, onnxruntime, pa, tokenizers)},
         },
         "backbone": {name: manifest.files[name] for name in (*graphs, files.TOKENIZER)},
-        "reading": [manifest.max_positions, manifest.mask_token],
+        "reading": [manifest.facts.max_positions, manifest.facts.mask_token],
         "precisions": list(engine.precisions),
         "device": engine.device,
         "tasks": [[task.name, task.sha256] for task in tasks],

@@ -10,8 +10,8 @@ from edgetune.sync.places import Destination, Folder, Place
 from edgetune.sync.staging import staged
 from edgetune.sync.tasks import Report, Tasks, entries_at
 from edgetune_runtime import files
-from edgetune_runtime.bundle import Manifest
 from edgetune_runtime.errors import BundleError
+from edgetune_runtime.manifest import Manifest
 
 _BESIDE_GRAPHS = (files.CONFIG, files.TOKENIZER)
 
@@ -183,8 +183,8 @@ class _Work:
         both = (there.files.keys() | here.files.keys()) - {files.CARD}
         other = sorted(path for path in both if there.files.get(path) != here.files.get(path))
         return BundleError(
-            f"{self._offer.source.name} is a bundle of {there.base_model} ({there.backbone_sha256[:12]}…), "
-            f"{self._destination.name} one of {here.base_model} ({here.backbone_sha256[:12]}…), and they differ in "
+            f"{self._offer.source.name} is a bundle of {there.facts.name} ({there.facts.sha256[:12]}…), "
+            f"{self._destination.name} one of {here.facts.name} ({here.facts.sha256[:12]}…), and they differ in "
             f"{', '.join(other) or 'their backbone'}: sync it into a new folder"
         )
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgetune_runtime import files, strict
-from edgetune_runtime.bundle import Manifest
 from edgetune_runtime.errors import BundleError
+from edgetune_runtime.manifest import Manifest
 
 FORMAT_VERSION = 1
 """Version of the index's format; any other is refused."""
@@ -92,7 +92,7 @@ def fingerprint(manifest: Manifest) -> str:
     model card hold.
     """
     digests = {name: digest for name, digest in manifest.files.items() if name != files.CARD}
-    text = json.dumps([manifest.backbone_sha256, digests], sort_keys=True)
+    text = json.dumps([manifest.facts.sha256, digests], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

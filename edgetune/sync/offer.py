@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from edgetune.sync.index import Entry, Index, fingerprint
 from edgetune.sync.places import Destination, Folder, Place
 from edgetune_runtime import files
-from edgetune_runtime.bundle import Manifest
 from edgetune_runtime.errors import BundleError, TaskError
-from edgetune_runtime.task import Task, check_fits
+from edgetune_runtime.manifest import Manifest
+from edgetune_runtime.task import Task
 
 PAUSES_S = (0.5, 1.0, 2.0)
 """Before each new try, where a task's file is not the one that the index tells of."""
@@ -160,14 +160,7 @@ class Offer:
         """
         data = self._fetched(name)
         if data is not None:
-            check_fits(
-                Task.from_bytes(data, f"{self.source.name}/{files.task_file(name)}"),
-                manifest.backbone_sha256,
-                manifest.base_model,
-                manifest.sizes,
-                manifest.poolings,
-                manifest.max_positions,
-            )
+            manifest.facts.check(Task.from_bytes(data, f"{self.source.name}/{files.task_file(name)}"))
         return data
 
     def _fetched(self, name: str) -> bytes | None:

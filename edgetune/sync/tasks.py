@@ -8,8 +8,8 @@ from edgetune.sync.index import Entry, Index
 from edgetune.sync.offer import Offer, entries, index_bytes
 from edgetune.sync.places import Destination, Folder, Place
 from edgetune_runtime import files
-from edgetune_runtime.bundle import Manifest
 from edgetune_runtime.errors import BundleError, TaskError
+from edgetune_runtime.manifest import Manifest
 
 _MOST_ROUNDS = 10
 

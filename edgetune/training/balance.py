@@ -11,6 +11,9 @@ import numpy as np
 from edgetune.data.labelled import LabelledText
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError
+from edgetune_runtime.kinds import Kind
+from edgetune_runtime.kinds.score import SCORE
+from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 
 RARE_SHARE = 0.2
 """A label is rare if it has less than this share of an even share of the training rows, which is rows / labels."""
@@ -37,16 +40,27 @@ class Spread:
         labels: the task's labels; each has a training row.
         train: rows to learn from.
         dev: rows that choose the epoch.
+        kind: what an answer is. Only single-label tasks have rare labels and class weights.
     """
 
-    def __init__(self, labels: Sequence[str], train: Sequence[LabelledText], dev: Sequence[LabelledText]) -> None:
+    def __init__(
+        self,
+        labels: Sequence[str],
+        train: Sequence[LabelledText],
+        dev: Sequence[LabelledText],
+        kind: Kind = SINGLE_LABEL,
+    ) -> None:
+        self.kind = kind
         self.labels = tuple(labels)
-        counts = [Counter(row.label for row in rows) for rows in (train, dev)]
+        counts = [Counter(label for row in rows for label in kind.named(row.target)) for rows in (train, dev)]
         self.train, self.dev = ({label: count[label] for label in self.labels} for count in counts)
+        self.rows, self.dev_rows = len(train), len(dev)
 
     @property
     def rare(self) -> list[str]:
         """Labels with few of the training rows beside the others (`RARE_SHARE`), the rarest first."""
+        if self.kind is not SINGLE_LABEL:
+            return []
         even = sum(self.train.values()) / len(self.labels)
         return self._ascending(label for label, count in self.train.items() if count < RARE_SHARE * even)
 
@@ -64,6 +78,11 @@ class Spread:
         """
         if wanted == NONE:
             return None
+        if self.kind is not SINGLE_LABEL:
+            raise DataError(
+                f"class weights came for a task of the kind '{self.kind.name}': expected none; they are for "
+                f"{SINGLE_LABEL.name} tasks"
+            )
         counts = np.array([self.train[label] for label in self.labels], np.float64)
         if isinstance(wanted, str):
             if wanted != BALANCED:
@@ -82,7 +101,7 @@ class Spread:
             weighted: whether class weights are in use.
             epochs: how many there are to choose from.
         """
-        rare, rows, dev_rows = self.rare, sum(self.train.values()), sum(self.dev.values())
+        rare, rows, dev_rows = self.rare, self.rows, self.dev_rows
         found = []
         if rare:
             hint = "" if weighted else "; try --class-weight balanced"
@@ -93,7 +112,7 @@ class Spread:
         few = self._ascending(
             label for label, count in self.train.items() if count < FEW_TRAINING_ROWS and label not in rare
         )
-        if few:
+        if few and self.kind is not SCORE:
             found.append(
                 f"{self._counted(few, self.train)} of {rows:,} training rows: a label with fewer than "
                 f"{FEW_TRAINING_ROWS} teaches little; add rows"

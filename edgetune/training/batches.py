@@ -1,4 +1,4 @@
-"""Labelled texts as `Trainer` takes them: token ids and places, a row and a batch."""
+"""Labelled texts as `Trainer` takes them: token ids and targets, by row and by batch."""
 
 from __future__ import annotations
 
@@ -10,31 +10,48 @@ import torch
 from torch import Tensor
 
 from edgetune.data.labelled import LabelledText
-from edgetune_export.backbone import Backbone, pad
+from edgetune.training.objectives import objective_of
+from edgetune_export.backbone import Backbone, batch
+from edgetune_runtime.facts import BackboneFacts
 from edgetune_runtime.task import Task
 
 Rows = list[dict[str, Any]]
 
 
 def encode_rows(backbone: Backbone, rows: Sequence[LabelledText], draft: Task, index: int = 0) -> Rows:
-    """Rows as `Trainer` takes them: token ids, as the trained task will read them, and places of task and label."""
+    """Rows as `Trainer` takes them: tokens, as the trained task will read them, place of the task, target."""
     encoder = backbone.text_encoder
-    tokens = encoder.encode([row.text for row in rows], [draft] * len(rows))
+    tokens = encoder.encode([row.given for row in rows], [draft] * len(rows))
     cut = sum(row.truncated for row in tokens)
     if cut:
         print(
             f"{cut} of {len(rows)} texts are longer than {encoder.max_length(draft)} tokens: their ends are not read",
             file=sys.stderr,
         )
-    places = {label: place for place, label in enumerate(draft.labels)}
+    encode = objective_of(draft.kind).encode
     return [
-        {"input_ids": token.ids, "task_index": index, "labels": places[row.label]}
+        {"input_ids": token.ids, "tokens": token, "task_index": index, "labels": encode(row.target, draft.labels)}
         for token, row in zip(tokens, rows, strict=True)
     ]
 
 
-def collate(rows: Rows) -> dict[str, Tensor]:
-    """A batch of rows from `encode_rows`, as the tuner's forward takes it."""
-    input_ids, attention_mask = pad([row["input_ids"] for row in rows])
-    places = {name: torch.tensor([row[name] for row in rows]) for name in ("task_index", "labels")}
-    return {"input_ids": input_ids, "attention_mask": attention_mask, **places}
+class Collator:
+    """Makes batches of rows from `encode_rows`, as the tuner's forward takes them.
+
+    Targets of tasks with fewer numbers than another are filled up with zeros.
+
+    Args:
+        facts: of the backbone.
+        width: numbers of the longest target of any task.
+    """
+
+    def __init__(self, facts: BackboneFacts, width: int) -> None:
+        self._facts, self._width = facts, width
+
+    def __call__(self, rows: Rows) -> dict[str, Tensor]:
+        """A batch."""
+        labels = torch.zeros(len(rows), self._width)
+        for place, row in enumerate(rows):
+            labels[place, : len(row["labels"])] = torch.tensor(row["labels"])
+        index = torch.tensor([row["task_index"] for row in rows])
+        return {**batch([row["tokens"] for row in rows], self._facts), "task_index": index, "labels": labels}

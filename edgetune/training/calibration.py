@@ -1,4 +1,4 @@
-"""Calibration: one temperature that makes a task's scores as sure as its answers are right.
+"""Calibration: one temperature that makes a task's scores as sure as its answers are right, and thresholds.
 
 Guo et al. 2017, "On Calibration of Modern Neural Networks".
 """
@@ -6,11 +6,13 @@ Guo et al. 2017, "On Calibration of Modern Neural Networks".
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from edgetune_runtime.arrays import Array
-from edgetune_runtime.engine import probabilities
+from edgetune_runtime.kinds import probabilities
+from edgetune_runtime.kinds.kind import sigmoid
 from edgetune_runtime.metrics import calibration_error
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
@@ -45,6 +47,11 @@ def fit_temperature(logits: Array, right: Array) -> float:
         expected = (probabilities(logits, temperature) * below).sum(axis=1)
         return bool((expected - target).sum() > 0)
 
+    return _bisect(too_sure)
+
+
+def _bisect(too_sure: Callable[[float], bool]) -> float:
+    """The temperature at which scores stop to be too sure, from `MIN_TEMPERATURE` to `MAX_TEMPERATURE`."""
     low, high = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -63,3 +70,74 @@ def logits_calibration_error(logits: Array, right: Array, temperature: float) ->
         right: [rows]
     """
     return calibration_error(probabilities(logits, temperature).max(axis=1), logits.argmax(axis=1) == right)
+
+
+def fit_binary_temperature(logits: Array, right: Array) -> float:
+    """The temperature at which the labels that apply, each on its own, are most likely.
+
+    As `fit_temperature`, with the weight of one row more of which every label applies by half.
+
+    Args:
+        logits: finite logits of labelled rows.
+        right: whether each label applies.
+
+    Shape:
+        logits, right: [rows, labels]
+    """
+    if not logits.any():
+        return 1.0
+    extra = np.abs(logits.astype(np.float64)).mean(axis=0)  # the row more, as sure as the others are on average
+    values = np.concatenate([logits.astype(np.float64), extra[np.newaxis]])
+    applies = np.concatenate([right.astype(np.float64), np.full((1, right.shape[1]), 0.5)])
+
+    def too_sure(temperature: float) -> bool:
+        # The sign of the likelihood's slope in 1 / temperature.
+        return bool(((sigmoid(values / temperature) - applies) * values).sum() > 0)
+
+    return _bisect(too_sure)
+
+
+_MOST_EXTREME = 0.02
+_FEWEST_POSITIVES = 5
+
+
+def fit_thresholds(scores: Array, right: Array) -> tuple[float, ...]:
+    """For each label the score from which on it applies, so that the F1 on these rows is highest.
+
+    A label that applies to fewer than five rows takes the threshold at which the micro-F1 of all labels is highest:
+    its own would be that of a row or two.
+
+    Args:
+        scores: probability of each label.
+        right: whether it applies.
+
+    Returns:
+        A threshold per label, from 0.02 to 0.98.
+
+    Shape:
+        scores, right: [rows, labels]
+    """
+    common = _best_threshold(scores.ravel(), right.ravel())
+    own = [
+        _best_threshold(scores[:, place], right[:, place]) if right[:, place].sum() >= _FEWEST_POSITIVES else common
+        for place in range(scores.shape[1])
+    ]
+    return tuple(min(max(value, _MOST_EXTREME), 1 - _MOST_EXTREME) for value in own)
+
+
+def _best_threshold(scores: Array, right: Array) -> float:
+    """The threshold with the highest F1, in the middle between two scores; 0.5 if nothing is right."""
+    if not right.any():
+        return 0.5
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(right[order])
+    f1 = 2 * hits / (np.arange(1, len(order) + 1) + right.sum())
+    below = np.append(scores[order][1:], 0.0)
+    f1[scores[order] == below] = -1.0  # equal scores cannot be told apart
+    best = int(f1.argmax())
+    return float((scores[order][best] + below[best]) / 2)
+
+
+def binary_calibration_error(scores: Array, right: Array) -> float:
+    """Calibration error of scores of labels that apply each on their own. Shape: [rows, labels], both."""
+    return calibration_error(scores.ravel(), right.ravel().astype(np.float64))

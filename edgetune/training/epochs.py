@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import EvalPrediction, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from edgetune_runtime.arrays import Array
-from edgetune_runtime.metrics import Quality, quality_of
+from edgetune.training.objectives import Measure, loss_of, objective_of
+from edgetune_runtime.task import Task
 
 BEST_STEP = "best_step"
 """The metric by which `Trainer` keeps a checkpoint: the step of the best epoch so far. It rises with a better one."""
 
 _DIGITS = 9  # Means of the same shares differ in their last digits by the order of the tasks.
-
-
-@dataclass(frozen=True)
-class Measure:
-    """By what an epoch is chosen.
-
-    Attributes:
-        name: what people call it.
-        of: its value, 0 to 1, more is better.
-        by_label: whether each label counts the same, in the loss too; else each row does.
-    """
-
-    name: str
-    of: Callable[[Quality], float]
-    by_label: bool
-
-
-ACCURACY = Measure("accuracy", lambda quality: quality.accuracy, by_label=False)
-MACRO_F1 = Measure("macro-F1", lambda quality: quality.macro_f1, by_label=True)
 
 
 @dataclass(frozen=True)
@@ -47,14 +27,14 @@ class Epoch:
         number: 1 for the first.
         step: of the training, at its end.
         score: of the measure by which the epoch is chosen.
-        accuracy: share of right answers.
-        loss: cross entropy without class weights, averaged as the measure is: over rows, or over labels.
+        usual: of the measure that is usual for the kind of answer, such as the accuracy.
+        loss: without class weights, averaged as the measure is: over rows, or over labels.
     """
 
     number: int
     step: int
     score: float
-    accuracy: float
+    usual: float
     loss: float
 
 
@@ -62,57 +42,31 @@ class Judge:
     """Computes `Trainer`'s metrics of an epoch.
 
     Args:
-        measures: one a task.
-        labels: how many each task has.
+        measures: one per task.
+        drafts: the tasks, of which kind and labels are read.
     """
 
-    def __init__(self, measures: Sequence[Measure], labels: Sequence[int]) -> None:
-        self._tasks = list(zip(measures, labels, strict=True))
+    def __init__(self, measures: Sequence[Measure], drafts: Sequence[Task]) -> None:
+        self._tasks = list(zip(measures, drafts, strict=True))
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
         logits = np.asarray(prediction.predictions)
-        index, right = (np.asarray(ids) for ids in prediction.label_ids)
+        index, targets = (np.asarray(ids) for ids in prediction.label_ids)
         found = []
-        for place, (measure, labels) in enumerate(self._tasks):
+        for place, (measure, draft) in enumerate(self._tasks):
             own = index == place
-            quality = judged(logits[own, :labels], right[own])
-            found.append((measure.of(quality), quality.accuracy, loss(logits[own, :labels], right[own], measure)))
-        score, accuracy, mean_loss = np.mean(found, axis=0)
-        return {"score": float(score), "accuracy": float(accuracy), "cross_entropy": float(mean_loss)}
-
-
-def judged(logits: Array, right: Array) -> Quality:
-    """How good the answers are that logits give.
-
-    Shape:
-        logits: [rows, labels]
-        right: [rows]
-    """
-    confusion = np.zeros((logits.shape[1], logits.shape[1]), np.int64)
-    np.add.at(confusion, (right, logits.argmax(axis=1)), 1)
-    return quality_of(confusion)
-
-
-def loss(logits: Array, right: Array, measure: Measure) -> float:
-    """Cross entropy without class weights: the mean over rows or, by a measure that counts so, over labels.
-
-    Shape:
-        logits: [rows, labels]
-        right: [rows]
-    """
-    rows = torch.nn.functional.cross_entropy(
-        torch.from_numpy(logits).double(), torch.from_numpy(right).long(), reduction="none"
-    ).numpy()
-    if not measure.by_label:
-        return float(rows.mean())
-    return float(np.mean([rows[right == place].mean() for place in np.unique(right)]))
+            given = logits[own, : len(draft.labels)], targets[own]
+            usual = objective_of(draft.kind).measure
+            found.append((measure.of(*given), usual.of(*given), loss_of(draft.kind, *given, measure)))
+        score, usual_score, mean_loss = np.mean(found, axis=0)
+        return {"score": float(score), "usual": float(usual_score), "unweighted_loss": float(mean_loss)}
 
 
 def epochs(history: Sequence[Mapping[str, Any]]) -> list[Epoch]:
     """The epochs in `Trainer`'s history, which a checkpoint keeps."""
     judgements = [entry for entry in history if "eval_score" in entry]
     return [
-        Epoch(number, entry["step"], entry["eval_score"], entry["eval_accuracy"], entry["eval_cross_entropy"])
+        Epoch(number, entry["step"], entry["eval_score"], entry["eval_usual"], entry["eval_unweighted_loss"])
         for number, entry in enumerate(judgements, 1)
     ]
 

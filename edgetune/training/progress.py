@@ -8,7 +8,7 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from edgetune.training.epochs import ACCURACY
+from edgetune.training.objectives import ACCURACY, MACRO_F1
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
@@ -53,11 +53,11 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         **_: Any,
     ) -> None:
         if self._bar is not None and metrics:
-            beside = "" if self._chosen_by == ACCURACY.name else f" (accuracy {metrics['eval_accuracy']:.3f})"
+            beside = f" ({ACCURACY.name} {metrics['eval_usual']:.3f})" if MACRO_F1.name in self._chosen_by else ""
             self._bar.write(
                 f"epoch {round(state.epoch or 0)}/{self._epochs}  loss {self._loss:.3f}  "
                 f"dev {self._chosen_by} {metrics['eval_score']:.3f}{beside}  dev loss "
-                f"{metrics['eval_cross_entropy']:.3f}",
+                f"{metrics['eval_unweighted_loss']:.3f}",
                 file=sys.stderr,
             )
 

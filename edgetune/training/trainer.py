@@ -25,20 +25,9 @@ from edgetune.data.labelled import LabelledText
 from edgetune.data.splits import label_set
 from edgetune.training import balance, checkpoints, heads, prompts, verbalizer
 from edgetune.training.balance import Spread
-from edgetune.training.batches import Rows, collate, encode_rows
-from edgetune.training.calibration import fit_temperature, logits_calibration_error
-from edgetune.training.epochs import (
-    ACCURACY,
-    BEST_STEP,
-    MACRO_F1,
-    Epoch,
-    Judge,
-    KeepBest,
-    Measure,
-    best,
-    epochs,
-    judged,
-)
+from edgetune.training.batches import Collator, Rows, encode_rows
+from edgetune.training.epochs import BEST_STEP, Epoch, Judge, KeepBest, best, epochs
+from edgetune.training.objectives import MACRO_F1, Measure, figures, objective_of
 from edgetune.training.options import TrainingOptions
 from edgetune.training.progress import Progress
 from edgetune.training.tuner import PromptTuner
@@ -46,8 +35,9 @@ from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract, files
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError, EdgetuneError
-from edgetune_runtime.metrics import Quality
-from edgetune_runtime.task import Task, check_fits
+from edgetune_runtime.kinds import Figures, Kind
+from edgetune_runtime.kinds.single_label import SINGLE_LABEL
+from edgetune_runtime.task import Task
 
 _EVAL_BATCH_SIZE = 64
 HEAD_LEARNING_RATE, HEAD_ALONE_LEARNING_RATE = 1e-3, 1e-2
@@ -61,13 +51,17 @@ class TaskData:
         name: name of the task.
         out: the task file to write.
         train: texts to learn from.
-        dev: texts that choose the best epoch, and then the temperature.
+        dev: texts that choose the best epoch, and then the temperature and the thresholds.
+        kind: what an answer is.
+        pairs: whether each text is a pair of texts.
     """
 
     name: str
     out: Path
     train: Sequence[LabelledText]
     dev: Sequence[LabelledText]
+    kind: Kind = SINGLE_LABEL
+    pairs: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,8 +73,8 @@ class TrainingReport:
         trained_parameters: numbers that were trained, of all tasks of the training together.
         backbone_parameters: numbers of the backbone, none of which changed.
         epochs: what development data says of each epoch.
-        chosen_by: name of the measure of this task by which the epoch was chosen, "accuracy" or "macro-F1".
-        dev_quality: how good the task's answers to the development rows are.
+        chosen_by: name of the measure of this task by which the epoch was chosen, such as "accuracy".
+        dev: how good the task's answers to the development rows are.
         spread: how its rows are spread over its labels.
         seconds: time that training took.
     """
@@ -90,14 +84,17 @@ class TrainingReport:
     backbone_parameters: int
     epochs: list[Epoch]
     chosen_by: str
-    dev_quality: Quality
+    dev: Figures
     spread: Spread
     seconds: float
 
     @property
     def dev_accuracy(self) -> list[float]:
-        """Accuracy on development data, by epoch; of tasks that were trained together, their mean."""
-        return [one.accuracy for one in self.epochs]
+        """Accuracy on development data, or what is usual for the kind of answer, by epoch.
+
+        Of tasks that were trained together, their mean.
+        """
+        return [one.usual for one in self.epochs]
 
 
 def train(
@@ -138,10 +135,11 @@ def train(
     for one, spread in zip(tasks, setup.spreads, strict=True):
         for remark in spread.remarks(one.name, options.class_weight != balance.NONE, options.epochs):
             print(remark, file=sys.stderr)
+    rows = {split: [{**row, "tokens": vars(row["tokens"])} for row in own] for split, own in setup.rows.items()}
     stamp = {
         **options.stamp(),
-        "backbone_sha256": backbone.fingerprint(),
-        "data_sha256": files.sha256(json.dumps([[one.name for one in tasks], setup.rows]).encode()),
+        "backbone_sha256": backbone.facts.sha256,
+        "data_sha256": files.sha256(json.dumps([[one.name for one in tasks], rows]).encode()),
     }
     folder = tasks[0].out.with_name(f"{tasks[0].out.name}.checkpoints")
     last = checkpoints.prepare(folder, stamp, resume)
@@ -155,8 +153,8 @@ def train(
         print(f"\nstopped: --resume goes on from the last epoch in {folder}", file=sys.stderr)
         raise
     history = epochs(trainer.state.log_history)
-    dev = trainer.predict(setup.rows["dev"])  # by the best epoch; in an order of its own
-    logits, (index, right) = np.asarray(dev.predictions), map(np.asarray, dev.label_ids)
+    predicted = trainer.predict(setup.rows["dev"])  # by the best epoch; in an order of its own
+    logits, (index, targets) = np.asarray(predicted.predictions), map(np.asarray, predicted.label_ids)
     best_epoch = best(history).number
     if not np.isfinite(logits).all():
         shutil.rmtree(folder, ignore_errors=True)  # there is nothing in it to go on from
@@ -168,16 +166,15 @@ def train(
     for place, (draft, measure, spread) in enumerate(zip(setup.drafts, setup.measures, setup.spreads, strict=True)):
         learned = prompts.stored(backbone, setup.tuner.task_tensors(place), draft.max_length)
         own = index == place
-        own_logits, own_right = logits[own, : len(draft.labels)], right[own]
-        quality = judged(own_logits, own_right)
+        task, dev = _finished(draft, learned, logits[own, : len(draft.labels)], targets[own], measure, best_epoch)
         reports.append(
             TrainingReport(
-                task=_finished(draft, learned, own_logits, own_right, quality, measure, best_epoch),
+                task=task,
                 trained_parameters=sum(one.numel() for one in setup.tuner.parameters() if one.requires_grad),
                 backbone_parameters=sum(one.numel() for one in backbone.parameters()),
                 epochs=history,
                 chosen_by=measure.name,
-                dev_quality=quality,
+                dev=dev,
                 spread=spread,
                 seconds=time.monotonic() - began,
             )
@@ -196,7 +193,7 @@ class Setup:
         tuner: the module to train.
         drafts: the tasks but for what they will learn.
         spreads: for each task, how its rows are spread over its labels.
-        rows: the rows of all tasks, under "train" and "dev", as `collate` takes them.
+        rows: the rows of all tasks, under "train" and "dev", as `Collator` takes them.
     """
 
     tuner: PromptTuner
@@ -207,7 +204,8 @@ class Setup:
     @property
     def measures(self) -> list[Measure]:
         """For each task, by what the epoch is chosen."""
-        return [MACRO_F1 if spread.rare else ACCURACY for spread in self.spreads]
+        usual = [objective_of(draft.kind).measure for draft in self.drafts]
+        return [MACRO_F1 if spread.rare else own for own, spread in zip(usual, self.spreads, strict=True)]
 
 
 def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptions) -> Setup:
@@ -224,11 +222,12 @@ def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptio
     }
     prompt = _beginning(backbone, options, drafts, encoded["train"])
     new = [heads.begin(backbone, draft, options.label_words, options.init_from) for draft in drafts]
-    spreads = [Spread(draft.labels, one.train, one.dev) for one, draft in zip(tasks, drafts, strict=True)]
+    spreads = [Spread(draft.labels, one.train, one.dev, one.kind) for one, draft in zip(tasks, drafts, strict=True)]
     balance.check_class_weight(options.class_weight, spreads)
     weights = [spread.weights(options.class_weight) for spread in spreads]
-    tuner = PromptTuner(backbone, prompt, [head.requires_grad_(options.train_head) for head in new], drafts, weights)
-    return Setup(tuner, drafts, spreads, encoded)
+    scales = [objective_of(one.kind).scale([row.target for row in one.train]) for one in tasks]
+    heads_to_train = [head.requires_grad_(options.train_head) for head in new]
+    return Setup(PromptTuner(backbone, prompt, heads_to_train, drafts, weights, scales), drafts, spreads, encoded)
 
 
 def new_trainer(
@@ -240,8 +239,8 @@ def new_trainer(
         args=arguments,
         train_dataset=setup.rows["train"],
         eval_dataset=setup.rows["dev"],
-        data_collator=collate,
-        compute_metrics=Judge(setup.measures, [len(draft.labels) for draft in setup.drafts]),
+        data_collator=Collator(setup.tuner.backbone.facts, max(len(row["labels"]) for row in setup.rows["train"])),
+        compute_metrics=Judge(setup.measures, setup.drafts),
         optimizers=(optimizer, None),
         callbacks=[KeepBest(), *callbacks],
     )
@@ -264,7 +263,7 @@ def _length(task: Task) -> int:
 
 def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
     """The task but for what it will learn."""
-    labels = label_set(one.train, one.dev)
+    labels = label_set(one.train, one.dev, one.kind)
     if options.prompt_length >= backbone.max_positions:
         raise DataError(
             f"a prompt of {options.prompt_length} tokens leaves no room for text: {backbone.name} has "
@@ -275,16 +274,27 @@ def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
     draft = Task(
         name=one.name,
         labels=labels,
-        backbone_sha256=backbone.fingerprint(),
+        backbone_sha256=backbone.facts.sha256,
         tensors={contract.PROMPT_EMBEDDINGS: embeddings} if feeds_prompt else {},
         method=options.method,
         base_model=backbone.name,
         pooling=verbalizer.pooling_of(backbone, options.template, options.pooling, options.label_words),
         position_offset=_position_offset(backbone, options),
-        template=options.template,
+        template=_template(backbone, one, options),
         max_length=options.max_length,
+        kind_name=one.kind.name,
+        pairs=one.pairs,
+        graph_inputs=(contract.TOKEN_TYPE_IDS,) if one.pairs and backbone.has_segments else (),
     )
     return backbone.text_encoder.fitted(draft)
+
+
+def _template(backbone: Backbone, one: TaskData, options: TrainingOptions) -> str:
+    """The template; pairs that the tokenizer would join without anything between them are set apart by a line break."""
+    plain = one.pairs and options.template == contract.TEXT_SLOT
+    if plain and not backbone.text_encoder.separates_pairs:
+        return f"{contract.TEXT_SLOT}\n{contract.TEXT_PAIR_SLOT}"
+    return options.template
 
 
 def _position_offset(backbone: Backbone, options: TrainingOptions) -> int:
@@ -304,14 +314,7 @@ def _beginning(
         return prompts.begin(
             options.method, backbone, options.prompt_length, options.init, ids, labels, options.init_text
         )
-    check_fits(
-        options.init_from,
-        drafts[0].backbone_sha256,
-        backbone.name,
-        backbone.sizes,
-        backbone.poolings,
-        backbone.max_positions,
-    )
+    backbone.facts.check(options.init_from)
     return prompts.begin_from(options.method, options.init_from)
 
 
@@ -327,33 +330,22 @@ def optimizer(tuner: PromptTuner, options: TrainingOptions) -> torch.optim.Optim
 
 
 def _finished(
-    draft: Task,
-    learned: dict[str, Array],
-    logits: Array,
-    right: Array,
-    quality: Quality,
-    measure: Measure,
-    best_epoch: int,
-) -> Task:
-    """The draft with what was learned, and what development data says of it.
+    draft: Task, learned: dict[str, Array], logits: Array, targets: Array, measure: Measure, best_epoch: int
+) -> tuple[Task, Figures]:
+    """The draft with what was learned and what development data says of it, and how good it is on that.
 
-    The temperature is fitted without class weights: scores are to be calibrated on rows as they come.
+    What is fitted is fitted without class weights: scores are to be calibrated on rows as they come.
     """
-    temperature = fit_temperature(logits, right)
-    return dataclasses.replace(
-        draft,
-        tensors=learned,
-        temperature=temperature,
-        metrics={
-            "dev_accuracy": quality.accuracy,
-            # Only if the epoch was chosen by it, which tells readers of the file so.
-            **({"dev_macro_f1": quality.macro_f1} if measure is MACRO_F1 else {}),
-            "dev_rows": len(right),
-            "best_epoch": best_epoch,
-            "dev_ece": logits_calibration_error(logits, right, temperature),
-            "dev_ece_unscaled": logits_calibration_error(logits, right, 1.0),
-        },
-    )
+    objective = objective_of(draft.kind)
+    fitted, fit_metrics = objective.fit(logits, targets)
+    task = dataclasses.replace(draft, tensors=learned, **fitted)
+    decoded = [objective.decode(row, draft.labels) for row in targets]
+    dev = figures(draft.kind, logits, decoded, task)
+    usual = {f"dev_{name}": value for name, value in dev.values.items() if name in objective.stored}
+    # Only if the epoch was chosen by it, which tells readers of the file so.
+    chosen = {"dev_macro_f1": dev.values["macro_f1"]} if measure is MACRO_F1 else {}
+    metrics = {**usual, **chosen, "dev_rows": len(targets), "best_epoch": best_epoch, **fit_metrics}
+    return dataclasses.replace(task, metrics=metrics), dev
 
 
 def training_arguments(folder: Path, options: TrainingOptions, heaviest_row: float = 1.0) -> TrainingArguments:

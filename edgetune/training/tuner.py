@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from edgetune.training.objectives import Scale, objective_of
 from edgetune.training.prompts import Prefix, SoftPrompt
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract
 from edgetune_runtime.arrays import Array
+from edgetune_runtime.parts import PARTS, lengths_of
 from edgetune_runtime.task import Task
 
 
@@ -25,8 +27,9 @@ class PromptTuner(nn.Module):
         backbone: the frozen backbone.
         prompt: the prompt.
         heads: one a task.
-        drafts: the tasks, of which only positions and pooling are read.
+        drafts: the tasks, of which only kind, positions and pooling are read.
         class_weights: for each task how much a row of each label counts in the loss, or `None`: all the same.
+        scales: for each task the scale of its head's outputs; a head learns on the scale of 1.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class PromptTuner(nn.Module):
         heads: Sequence[nn.Linear],
         drafts: Sequence[Task],
         class_weights: Sequence[Array | None] = (),
+        scales: Sequence[Scale] = (),
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -50,6 +54,8 @@ class PromptTuner(nn.Module):
             for place, weights in enumerate(class_weights):
                 if weights is not None:
                     self._class_weights[place, : len(weights)] = torch.from_numpy(weights)
+        self._objectives = [objective_of(draft.kind) for draft in drafts]
+        self._scales = list(scales) or [Scale()] * len(drafts)
         self._fixed = {
             contract.POOLING: torch.tensor([contract.POOLINGS.index(draft.pooling) for draft in drafts]),
             contract.POSITION_OFFSET: torch.tensor([draft.position_offset for draft in drafts]),
@@ -79,31 +85,49 @@ class PromptTuner(nn.Module):
         return super().load_state_dict({**backbone, **state_dict}, strict=strict, assign=assign)
 
     def task_tensors(self, place: int) -> dict[str, Tensor]:
-        """The prompt, and one task's head."""
+        """The prompt, and one task's head with its scale multiplied in."""
         weight, bias = list(self.heads[place].parameters())
-        return {**self.prompt.tensors(), contract.HEAD_WEIGHT: weight, contract.HEAD_BIAS: bias}
+        scale = self._scales[place]
+        head = {contract.HEAD_WEIGHT: weight * scale.factor, contract.HEAD_BIAS: bias * scale.factor + scale.shift}
+        return {**self.prompt.tensors(), **head}
 
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, task_index: Tensor, labels: Tensor
-    ) -> dict[str, Tensor]:
+    def forward(self, task_index: Tensor, labels: Tensor, **text: Tensor) -> dict[str, Tensor]:
         """Loss and logits of a batch; a task with fewer labels than another has the least logit for the rest.
 
+        Args:
+            task_index: the task of each text.
+            labels: the targets.
+            text: what the backbone reads.
+
         Shape:
-            input_ids, attention_mask: [batch, sequence]
-            task_index, labels: [batch]
+            task_index: [batch]
+            labels: [batch, numbers]
+            text: as `edgetune_export.backbone.batch`
             logits: [batch, most labels of any task]
         """
-        logits, _ = self.backbone(input_ids, attention_mask, task_index, **self._bank(input_ids.device))
-        logits = logits.masked_fill(self._no_label.to(logits.device)[task_index], torch.finfo(logits.dtype).min)
-        return {"loss": self._loss(logits, task_index, labels), "logits": logits}
+        logits = self.backbone(task_index=task_index, **text, **self._bank(labels.device))[0][:, 0]
+        loss = logits.new_zeros(())
+        scaled = logits
+        for place, (objective, scale, head) in enumerate(zip(self._objectives, self._scales, self.heads, strict=True)):
+            own = task_index == place
+            given = (labels[own] - scale.shift) / scale.factor
+            rows = objective.loss(logits[own, : head.out_features], given)
+            loss = loss + (self._weights(place, labels[own]) * rows).sum()
+            if scale != Scale():
+                scaled = torch.where(own[:, None], logits * scale.factor + scale.shift, scaled)
+        least = torch.finfo(logits.dtype).min
+        scaled = scaled.masked_fill(self._no_label.to(logits.device)[task_index], least)
+        return {"loss": loss / len(labels), "logits": scaled}
 
-    def _loss(self, logits: Tensor, task_index: Tensor, labels: Tensor) -> Tensor:
-        if self._class_weights is None:
-            return nn.functional.cross_entropy(logits, labels)
-        weights = self._class_weights.to(logits.device)[task_index, labels]
-        # The mean over rows, not over weights: a batch that happens to have a rare label would else count no more
-        # than one that has none.
-        return (weights * nn.functional.cross_entropy(logits, labels, reduction="none")).mean()
+    def _weights(self, place: int, labels: Tensor) -> Tensor | float:
+        """How much each row of a task counts. Shape: [rows].
+
+        The loss is the mean over rows, not over weights: a batch that happens to have a rare label would else count
+        no more than one that has none.
+        """
+        if self._class_weights is None or not self._objectives[place].weighs_classes:
+            return 1.0
+        return self._class_weights.to(labels.device)[place, labels[:, 0].long()]
 
     def _bank(self, device: torch.device) -> dict[str, Tensor]:
         """The tasks as rows of a bank; each has the one prompt."""
@@ -118,17 +142,11 @@ class PromptTuner(nn.Module):
             contract.HEAD_WEIGHT: pad_sequence(list(weights), batch_first=True),
             contract.HEAD_BIAS: pad_sequence(list(biases), batch_first=True),
         }
-        lengths = {
-            "tasks": len(self.heads),
-            "prompt": _length(tensors, contract.PROMPT_EMBEDDINGS, axis=1),
-            "prefix": _length(tensors, contract.PREFIX_KEYS, axis=3),
-        }
-        for name, spec in contract.BANK_INPUTS.items():
-            if name not in given:
-                shape = self.backbone.sizes.shape(name, **lengths)
-                given[name] = torch.ones(shape, dtype=getattr(torch, spec.dtype), device=device)
-        return given
-
-
-def _length(tensors: Mapping[str, Tensor], name: str, axis: int) -> int:
-    return tensors[name].shape[axis] if name in tensors else 0
+        lengths = {"tasks": len(self.heads), **lengths_of(self.prompt.tensors())}
+        for part in PARTS.values():
+            if part.mask is not None:  # all tasks have the whole prompt
+                given[part.mask] = torch.ones(len(self.heads), lengths[part.length], dtype=torch.int64, device=device)
+            for name in part.tensors:
+                if name not in given:
+                    given[name] = torch.zeros(self.backbone.sizes.shape(name, **lengths), device=device)
+        return {name: tensor for name, tensor in given.items() if name in self.backbone.inputs}

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedConfig
 
 from edgetune_export import attention
@@ -20,8 +21,9 @@ from edgetune_export.tokenizer import BackboneEncoder
 from edgetune_runtime import contract
 from edgetune_runtime.contract import BackboneSizes
 from edgetune_runtime.errors import BackboneError
+from edgetune_runtime.facts import BackboneFacts
+from edgetune_runtime.text import Tokens
 
-_PLACE = {name: place for place, name in enumerate(contract.POOLINGS)}
 _UNLIMITED_POSITIONS = 512  # what backbones with relative positions alone (T5) were trained to read
 
 
@@ -40,6 +42,7 @@ class Backbone(nn.Module):
     Attributes:
         sizes: of what enters and leaves it.
         window: tokens that the layer with the narrowest attention sees; `None` if all see everything.
+        has_segments: whether it was trained to tell the first text of a pair from the second by segment ids.
 
     Raises:
         BackboneError: its attention is not what edgetune computes.
@@ -64,14 +67,16 @@ class Backbone(nn.Module):
         self.tokenizer_json = tokenizer_json
         self.family = family_of(config)
         self.vocabulary = vocabulary
-        self.mask_token, self._mask_id = mask_token or ("", -1)
+        self.mask_token = mask_token[0] if mask_token else ""
         self.poolings = (*self.family.poolings, *transforms)
         padding = int(config.pad_token_id or 0)
         self._first_position = padding + 1 if self.architecture in OFFSETS_POSITIONS_BY_PADDING else 0
         positions = getattr(config, "max_position_embeddings", None) or _UNLIMITED_POSITIONS
         held = hold_frequencies(model, config)
         self.max_positions = min(int(positions), held or int(positions)) - self._first_position
-        self._caches = "use_cache" in inspect.signature(model.forward).parameters
+        parameters = inspect.signature(model.forward).parameters
+        self._caches = "use_cache" in parameters
+        self.has_segments = "token_type_ids" in parameters and getattr(config, "type_vocab_size", 0) > 1
         self.sizes, self.window = self._measured()
 
     @property
@@ -84,6 +89,29 @@ class Backbone(nn.Module):
         """Its tokenizer, which refuses tokens that it has no embedding for."""
         embeddings = self.model.get_input_embeddings().num_embeddings  # type: ignore[operator]
         return BackboneEncoder(self.tokenizer_json, self.max_positions, self.mask_token, embeddings)
+
+    @cached_property
+    def facts(self) -> BackboneFacts:
+        """What tasks and texts need to know of it."""
+        return BackboneFacts(
+            name=self.name,
+            sha256=self.fingerprint(),
+            sizes=self.sizes,
+            max_positions=self.max_positions,
+            poolings=self.poolings,
+            mask_token=self.mask_token,
+            inputs=self.inputs,
+        )
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs that its graph takes, in the contract's order."""
+        lacks = {
+            contract.TOKEN_TYPE_IDS: not self.has_segments,
+            contract.SPANS: isinstance(self.model, OneStep),  # which reads one step of its decoder
+            contract.POOLING: not self.transforms,
+        }
+        return tuple(name for name in contract.INPUTS if not lacks.get(name))
 
     def position_offset(self, prompt_length: int) -> int:
         """Position id of the text's first token, for a prompt or prefix of that length.
@@ -160,16 +188,21 @@ class Backbone(nn.Module):
         prefix_values: Tensor,
         prefix_mask: Tensor,
         position_offset: Tensor,
-        pooling: Tensor,
         head_weight: Tensor,
         head_bias: Tensor,
+        spans: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        pooling: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Logits and features of texts, each with its own task of the bank.
+        """Logits and features of spans of texts, each text with its own task of the bank.
+
+        Args:
+            spans, token_type_ids, pooling: only if `inputs` has them. Segments are 0 if none are given.
 
         Shape:
             inputs: as `contract.INPUTS`
-            logits: [batch, labels]
-            features: [batch, hidden]
+            logits: [batch, spans, labels]
+            features: [batch, spans, hidden]
         """
         prompt, prompt_present = prompt_embeddings[task_index], prompt_mask[task_index]
         text_positions = (
@@ -177,40 +210,25 @@ class Backbone(nn.Module):
         )
         prompt_positions = (prompt_present.cumsum(dim=1) - 1).clamp(min=0)  # a prompt is padded on its left
         positions = torch.cat([prompt_positions, text_positions], dim=1)
+        segments: dict[str, Tensor] = {}
+        if token_type_ids is not None:
+            none = torch.zeros_like(prompt_present)  # a prompt belongs to the first text
+            segments["token_type_ids"] = torch.cat([none, token_type_ids], dim=1)
         with attention.prefixes(prefix_keys[task_index], prefix_values[task_index], prefix_mask[task_index]):
             hidden = self.model(
                 inputs_embeds=torch.cat([prompt, self.embed(input_ids)], dim=1),
                 attention_mask=torch.cat([prompt_present, attention_mask], dim=1),
                 **self._position_ids(positions),
+                **segments,
                 **self._no_cache,
             ).last_hidden_state
-        if isinstance(self.model, OneStep):
-            features = hidden[:, 0]
-        else:
-            features = self._pool(hidden, prompt_present, input_ids, attention_mask, pooling[task_index])
-        logits = (head_weight[task_index] @ features[:, :, None])[:, :, 0] + head_bias[task_index]
+        features = hidden if spans is None else _mean_over_spans(hidden, spans, prompt_present.shape[1])
+        if pooling is not None:
+            chosen = pooling[task_index][:, None, None]
+            for name, transform in self.transforms.items():
+                features = torch.where(chosen == contract.POOLINGS.index(name), transform(features), features)
+        logits = features @ head_weight[task_index].transpose(1, 2) + head_bias[task_index][:, None]
         return logits, features
-
-    def _pool(self, hidden: Tensor, prompt_present: Tensor, input_ids: Tensor, mask: Tensor, pooling: Tensor) -> Tensor:
-        """The mean over a span of tokens, through the layers that the pooling has behind it, if any."""
-        chosen = pooling[:, None]
-        count = mask.sum(dim=1, keepdim=True)
-        begin = torch.where(chosen == _PLACE["last"], count - 1, torch.zeros_like(count))
-        end = torch.where(chosen == _PLACE["cls"], torch.ones_like(count), count)
-        # The text begins at 0, a prompt before that.
-        place_of = {
-            "mask": (input_ids == self._mask_id).long().argmax(dim=1, keepdim=True),
-            "pooler": -prompt_present.sum(dim=1, keepdim=True),
-        }
-        for name in self.transforms:
-            here = chosen == _PLACE[name]
-            begin, end = torch.where(here, place_of[name], begin), torch.where(here, place_of[name] + 1, end)
-        places = torch.arange(hidden.shape[1], device=hidden.device) - prompt_present.shape[1]
-        inside = ((places >= begin) & (places < end)).to(hidden.dtype)
-        features = (inside[:, None] @ hidden)[:, 0] / (end - begin)
-        for name, transform in self.transforms.items():
-            features = torch.where(chosen == _PLACE[name], transform(features), features)
-        return features
 
     def _position_ids(self, positions: Tensor) -> dict[str, Tensor]:
         return {"position_ids": positions + self._first_position}
@@ -220,15 +238,36 @@ class Backbone(nn.Module):
         return {"use_cache": False} if self._caches else {}
 
 
-def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask of a batch, padded on the right.
+def _mean_over_spans(hidden: Tensor, spans: Tensor, prompt_length: int) -> Tensor:
+    """Features of spans; the text begins at 0, behind the prompt.
 
     Shape:
-        both: [batch, sequence]
+        hidden: [batch, prompt + sequence, hidden]
+        spans: [batch, spans, 2]
+        output: [batch, spans, hidden]
     """
-    input_ids = torch.zeros(len(rows), max(len(ids) for ids in rows), dtype=torch.int64)
-    mask = torch.zeros_like(input_ids)
-    for row, ids in enumerate(rows):
-        input_ids[row, : len(ids)] = torch.tensor(ids)
-        mask[row, : len(ids)] = 1
-    return input_ids, mask
+    begin, end = spans[..., :1], spans[..., 1:]
+    places = torch.arange(hidden.shape[1], device=hidden.device) - prompt_length
+    inside = ((places >= begin) & (places < end)).to(hidden.dtype)
+    return inside @ hidden / (end - begin)
+
+
+def batch(rows: Sequence[Tokens], facts: BackboneFacts) -> dict[str, Tensor]:
+    """A batch of texts as the forward takes it, padded on the right, each with one span.
+
+    Shape:
+        input_ids, attention_mask, token_type_ids: [batch, sequence]
+        spans: [batch, 1, 2]
+    """
+    found = {
+        contract.INPUT_IDS: _padded([row.ids for row in rows]),
+        contract.ATTENTION_MASK: _padded([[1] * len(row.ids) for row in rows]),
+        contract.TOKEN_TYPE_IDS: _padded([row.type_ids for row in rows]),
+        contract.SPANS: torch.tensor([row.spans for row in rows]),
+    }
+    return {name: tensor for name, tensor in found.items() if name in facts.inputs}
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Rows filled up with zeros on the right. Shape: [rows, longest]."""
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True)

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from edgetune_runtime.bundle import Manifest, TaskParity
+from edgetune_runtime.manifest import Manifest, TaskParity
 
 
 def card(manifest: Manifest) -> str:
     """The card as Markdown."""
     rows = [
         f"| {precision} | {task} | {parity.rows} | {parity.max_logit_difference:.1e} | "
-        f"{parity.label_agreement:.1%} | {_accuracy(parity)} |"
+        f"{parity.label_agreement:.1%} | {_figure(parity)} |"
         for precision, graph in manifest.graphs.items()
         for task, parity in graph.parity.items()
     ]
     graphs = "\n".join(f"- `{graph.file}`: {precision}" for precision, graph in manifest.graphs.items())
     return f"""---
 library_name: edgetune
-base_model: {manifest.base_model}
+base_model: {manifest.facts.name}
 pipeline_tag: text-classification
 tags: [onnx, soft-prompt, text-classification]
 ---
 
-# {manifest.base_model}: an edgetune bundle
+# {manifest.facts.name}: an edgetune bundle
 
-The frozen backbone {manifest.base_model} ({manifest.architecture}), exported once. Tasks are small files beside
-it, given to the graph as inputs. Features are read by pooling `{manifest.poolings[0]}` unless a task says otherwise.
+The frozen backbone {manifest.facts.name} ({manifest.architecture}), exported once. Tasks are small files beside
+it, given to the graph as inputs. Features are read by pooling `{manifest.facts.poolings[0]}` unless a task says
+otherwise.
 
 {graphs}
 
@@ -35,15 +36,15 @@ echo "some text" | edgetune classify . --task NAME
 
 ## Measured against PyTorch at export
 
-| precision | task | texts | largest logit difference | same label | accuracy (PyTorch) |
-|---|---|---|---|---|---|
+| precision | task | texts | largest logit difference | same answer | figure | here (PyTorch) |
+|---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-Backbone SHA-256 `{manifest.backbone_sha256}`; written by edgetune {manifest.edgetune_version}.
+Backbone SHA-256 `{manifest.facts.sha256}`; written by edgetune {manifest.edgetune_version}.
 """
 
 
-def _accuracy(parity: TaskParity) -> str:
-    if parity.accuracy is None or parity.accuracy_torch is None:
-        return "no labels"
-    return f"{parity.accuracy:.1%} ({parity.accuracy_torch:.1%})"
+def _figure(parity: TaskParity) -> str:
+    if parity.value is None or parity.value_torch is None:
+        return "- | no labels"
+    return f"{parity.figure} | {parity.value:.3f} ({parity.value_torch:.3f})"

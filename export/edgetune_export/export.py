@@ -15,13 +15,14 @@ from edgetune_export import external, passes
 from edgetune_export.backbone import Backbone
 from edgetune_export.card import card
 from edgetune_export.graph import to_onnx, with_default_bank
-from edgetune_export.parity import CheckTexts, compare, default_texts, probe_task, torch_logits
+from edgetune_export.parity import CheckTexts, compare, default_texts, in_pairs, probe_task, torch_logits
 from edgetune_export.quantize import PRECISIONS
 from edgetune_runtime import files
-from edgetune_runtime.bundle import Bundle, Graph, Manifest, TaskParity
+from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.engine import Engine
 from edgetune_runtime.errors import AccuracyDropError, BundleError, DataError
-from edgetune_runtime.task import Task, check_fits
+from edgetune_runtime.manifest import Graph, Manifest, TaskParity
+from edgetune_runtime.task import Task
 
 _LARGEST_FP32_DIFFERENCE = 1e-2
 
@@ -45,7 +46,7 @@ def export_bundle(
         precisions: some of `PRECISIONS`.
         tasks: tasks to put into the bundle, and to measure with.
         checks: task name → texts to measure it on; sentences that come with the package for the others.
-        max_drop: most accuracy that a precision may lose on a task's labelled texts.
+        max_drop: most that a precision may lose of a task's figure (such as its accuracy) on labelled texts.
         overwrite: whether a bundle that is there may be replaced.
         progress: told of each step.
 
@@ -61,10 +62,9 @@ def export_bundle(
     names = [task.name for task in tasks]
     if len(set(names)) != len(names):
         raise BundleError(f"two tasks have the same name among {', '.join(names)}: a bundle holds each name once")
-    fingerprint = backbone.fingerprint()
     for task in tasks:
-        check_fits(task, fingerprint, backbone.name, backbone.sizes, backbone.poolings, backbone.max_positions)
-        _check_labels(task, checks.get(task.name))
+        backbone.facts.check(task)
+        _check_targets(task, checks.get(task.name))
     staging = _staging(destination)
     try:
         hashes: dict[str, str] = {}
@@ -77,13 +77,8 @@ def export_bundle(
         write(files.TOKENIZER, backbone.tokenizer_json)
         graphs = _write_graphs(backbone, precisions, write, progress)
         manifest = Manifest(
-            base_model=backbone.name,
+            facts=backbone.facts,
             architecture=backbone.architecture,
-            backbone_sha256=fingerprint,
-            sizes=backbone.sizes,
-            max_positions=backbone.max_positions,
-            poolings=backbone.poolings,
-            mask_token=backbone.mask_token,
             graphs=graphs,
             files=dict(hashes),
             edgetune_version=version("edgetune"),
@@ -144,7 +139,7 @@ def _measured(
     parity: dict[str, dict[str, TaskParity]] = {precision: {} for precision in manifest.graphs}
     fallback = default_texts()
     for task in tasks:
-        check = checks.get(task.name, fallback)
+        check = checks.get(task.name, in_pairs(fallback) if task.pairs else fallback)
         progress(f"comparing with PyTorch: {task.name}, {len(check.texts)} texts")
         expected = torch_logits(backbone, task, check.texts)
         for precision in manifest.graphs:
@@ -164,17 +159,17 @@ def _check_drops(manifest: Manifest, max_drop: float) -> None:
                     f"the fp32 graph differs from PyTorch by {parity.max_logit_difference:.1e} on the logits of task "
                     f"'{name}', expected at most {_LARGEST_FP32_DIFFERENCE:g}: nothing is written; please report it"
                 )
-            drop = parity.accuracy_drop
-            if drop is not None and drop > max_drop:
+            if parity.drop is not None and parity.drop > max_drop:
                 raise AccuracyDropError(
-                    f"{precision} loses {drop:.1%} accuracy on task '{name}' ({parity.accuracy_torch:.1%} to "
-                    f"{parity.accuracy:.1%} on {parity.rows} texts), more than --max-drop {max_drop:g} allows: "
+                    f"{precision} loses {parity.drop:.1%} {parity.figure} on task '{name}' ({parity.value_torch:.1%} "
+                    f"to {parity.value:.1%} on {parity.rows} texts), more than --max-drop {max_drop:g} allows: "
                     f"leave out --precision {precision}, or raise --max-drop"
                 )
 
 
-def _check_labels(task: Task, check: CheckTexts | None) -> None:
-    unknown = sorted(set(check.labels or ()) - set(task.labels)) if check else []
+def _check_targets(task: Task, check: CheckTexts | None) -> None:
+    named = {label for target in (check.targets if check else None) or () for label in task.kind.named(target)}
+    unknown = sorted(named - set(task.labels))
     if unknown:
         raise DataError(
             f"the check data of task '{task.name}' has labels that the task does not: {', '.join(unknown)}; "

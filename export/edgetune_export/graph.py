@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import onnx
 import onnx.numpy_helper
@@ -14,7 +16,7 @@ from edgetune_runtime.errors import BackboneError
 
 OPSET_VERSION = 20
 
-_EXAMPLE_LENGTHS = {"batch": 2, "sequence": 9, "tasks": 4, "prompt": 5, "prefix": 6, "labels": 3}
+_EXAMPLE_LENGTHS = {"batch": 2, "sequence": 9, "spans": 7, "ends": 2, "tasks": 4, "prompt": 5, "prefix": 6, "labels": 3}
 
 
 def to_onnx(backbone: Backbone) -> onnx.ModelProto:
@@ -30,7 +32,7 @@ def to_onnx(backbone: Backbone) -> onnx.ModelProto:
             for axis, dim in enumerate(spec.dims)
             if dim in contract.DYNAMIC_DIMS
         }
-        for name, spec in contract.INPUTS.items()
+        for name, spec in _specs(backbone).items()
     }
     with quiet():  # the exporter warns of names that two inputs share, which is meant
         try:
@@ -39,7 +41,7 @@ def to_onnx(backbone: Backbone) -> onnx.ModelProto:
                 kwargs=example,
                 dynamo=True,
                 input_names=list(example),
-                output_names=list(contract.OUTPUTS),
+                output_names=list(contract.outputs(backbone.inputs)),
                 dynamic_shapes=axes,
                 opset_version=OPSET_VERSION,
                 external_data=False,
@@ -64,6 +66,8 @@ def with_default_bank(model: onnx.ModelProto, backbone: Backbone) -> onnx.ModelP
     """
     empty = {"tasks": 1, "prompt": 0, "prefix": 0, "labels": 0}
     for name, spec in contract.BANK_INPUTS.items():
+        if name not in backbone.inputs:
+            continue
         array = np.zeros(backbone.sizes.shape(name, **empty), spec.dtype)
         if name == contract.POOLING:
             array[:] = contract.POOLINGS.index(backbone.poolings[0])
@@ -71,11 +75,19 @@ def with_default_bank(model: onnx.ModelProto, backbone: Backbone) -> onnx.ModelP
     return model
 
 
+def _specs(backbone: Backbone) -> dict[str, contract.GraphInput]:
+    """The inputs of its graph, in the order of its forward."""
+    order = list(inspect.signature(backbone.forward).parameters)
+    return {name: contract.INPUTS[name] for name in sorted(backbone.inputs, key=order.index)}
+
+
 def _example_inputs(backbone: Backbone) -> dict[str, torch.Tensor]:
     sizes = {**vars(backbone.sizes), **_EXAMPLE_LENGTHS}
     example = {}
-    for name, spec in contract.INPUTS.items():
+    for name, spec in _specs(backbone).items():
         shape = tuple(sizes[dim] for dim in spec.dims)
         example[name] = torch.ones(shape, dtype=getattr(torch, spec.dtype))
     example[contract.TASK_INDEX] = torch.arange(sizes["batch"])
+    if contract.SPANS in example:
+        example[contract.SPANS][..., 0] = 0
     return example

@@ -55,10 +55,10 @@ class MaskTransform(nn.Module):
         """Transformed features; where they are narrower, zeros fill them up.
 
         Shape:
-            features: [batch, hidden]
-            output: [batch, hidden]
+            features: [batch, spans, hidden]
+            output: [batch, spans, hidden]
         """
-        transformed = self.model(inputs_embeds=features[:, None]).logits[:, 0]
+        transformed = self.model(inputs_embeds=features).logits
         return nn.functional.pad(transformed, (0, features.shape[-1] - transformed.shape[-1]))
 
 
@@ -70,7 +70,7 @@ class Pooler(nn.Module):
         self.dense: nn.Linear = getattr(pooler, "dense", pooler)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Shape: [batch, hidden], both ways."""
+        """Shape: [..., hidden], both ways."""
         return self.dense(features).tanh()
 
 

@@ -9,12 +9,14 @@ from importlib.resources import files as package_files
 import numpy as np
 import torch
 
-from edgetune_export.backbone import Backbone, pad
+from edgetune_export.backbone import Backbone, batch
 from edgetune_runtime import bank, contract
 from edgetune_runtime.arrays import Array
-from edgetune_runtime.bundle import TaskParity
 from edgetune_runtime.engine import Engine
+from edgetune_runtime.kinds import Target
+from edgetune_runtime.manifest import TaskParity
 from edgetune_runtime.task import Task
+from edgetune_runtime.text import Text
 
 _TORCH_BATCH_SIZE = 32
 _PROBE_PREFIX_LENGTH = 20
@@ -24,16 +26,22 @@ PROBE = "probe"
 
 @dataclass(frozen=True)
 class CheckTexts:
-    """Texts to compare on, and their labels where they are known."""
+    """Texts to compare on, and what is right for them, if it is known."""
 
-    texts: Sequence[str]
-    labels: Sequence[str] | None = None
+    texts: Sequence[Text]
+    targets: Sequence[Target] | None = None
 
 
 def default_texts() -> CheckTexts:
     """Everyday sentences of many lengths that come with the package, without labels."""
     lines = package_files("edgetune_export").joinpath("check_texts.txt").read_text(encoding="utf-8")
     return CheckTexts(lines.splitlines())
+
+
+def in_pairs(check: CheckTexts) -> CheckTexts:
+    """Texts that are not labelled, as pairs: each with the one that follows it."""
+    texts = [text for text in check.texts if isinstance(text, str)]
+    return CheckTexts(list(zip(texts, texts[1:] + texts[:1], strict=True)))
 
 
 def probe_task(backbone: Backbone) -> Task:
@@ -46,7 +54,7 @@ def probe_task(backbone: Backbone) -> Task:
     return Task(
         name=PROBE,
         labels=("a", "b"),
-        backbone_sha256=backbone.fingerprint(),
+        backbone_sha256=backbone.facts.sha256,
         tensors={name: random.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()},
         method="random",
         base_model=backbone.name,
@@ -55,23 +63,23 @@ def probe_task(backbone: Backbone) -> Task:
     )
 
 
-def torch_logits(backbone: Backbone, task: Task, texts: Sequence[str]) -> Array:
+def torch_logits(backbone: Backbone, task: Task, texts: Sequence[Text]) -> Array:
     """Logits of the PyTorch path, in padded batches.
 
     Shape:
         output: [texts, labels]
     """
     tokens = backbone.text_encoder.encode(texts, [task] * len(texts))
-    arrays = bank.stack([task], backbone.sizes)
+    arrays = bank.stack([task], backbone.sizes, backbone.inputs)
     stacked = {name: torch.tensor(array) for name, array in arrays.items()}
     order = sorted(range(len(texts)), key=lambda place: len(tokens[place].ids))
     logits = np.zeros((len(texts), len(task.labels)), np.float32)
     with torch.inference_mode():
         for start in range(0, len(order), _TORCH_BATCH_SIZE):
             places = order[start : start + _TORCH_BATCH_SIZE]
-            input_ids, mask = pad([tokens[place].ids for place in places])
+            text = batch([tokens[place] for place in places], backbone.facts)
             index = torch.zeros(len(places), dtype=torch.int64)
-            logits[places] = backbone(input_ids, mask, index, **stacked)[0].numpy()
+            logits[places] = backbone(**text, task_index=index, **stacked)[0][:, 0].numpy()
     return logits
 
 
@@ -83,17 +91,17 @@ def compare(expected: Array, engine: Engine, task: Task, check: CheckTexts) -> T
     """
     engine.add_task(task)
     tokens = engine.encode(check.texts, [task] * len(check.texts))
-    got = np.stack(engine.run([(row.ids, task) for row in tokens]))
-    accuracies: dict[str, float] = {}
-    if check.labels is not None:
-        right = np.array([task.labels.index(label) for label in check.labels])
-        accuracies = {
-            "accuracy_torch": float((expected.argmax(axis=1) == right).mean()),
-            "accuracy": float((got.argmax(axis=1) == right).mean()),
-        }
+    got = np.stack(engine.run([(row, task) for row in tokens]))
+    kind = task.kind
+    figures: dict[str, float] = {}
+    if check.targets is not None:
+        for name, logits in (("value_torch", expected), ("value", got)):
+            answers = [kind.answer(row[np.newaxis], task) for row in logits]
+            figures[name] = kind.figures(check.targets, answers, task).values[kind.headline]
     return TaskParity(
         rows=len(check.texts),
         max_logit_difference=float(np.abs(got - expected).max()),
-        label_agreement=float((got.argmax(axis=1) == expected.argmax(axis=1)).mean()),
-        **accuracies,
+        label_agreement=kind.agreement(expected, got, task),
+        figure=kind.headline,
+        **figures,
     )

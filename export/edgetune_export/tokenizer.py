@@ -10,7 +10,7 @@ from tokenizers import AddedToken, Tokenizer
 from edgetune_export.checkpoint import ADDED_TOKENS, TOKENIZER_CONFIG, Checkpoint, note
 from edgetune_runtime.errors import BackboneError
 from edgetune_runtime.task import Task
-from edgetune_runtime.text import TextEncoder, Tokens
+from edgetune_runtime.text import Text, TextEncoder, Tokens
 
 TOKENIZER = "tokenizer.json"
 _BATTERY = (
@@ -66,7 +66,7 @@ class BackboneEncoder(TextEncoder):
         self._check_embedded(found, text)
         return found
 
-    def encode(self, texts: Sequence[str], tasks: Sequence[Task]) -> list[Tokens]:
+    def encode(self, texts: Sequence[Text], tasks: Sequence[Task]) -> list[Tokens]:
         """Tokenize texts, each with the template and the length of its own task.
 
         Raises:
@@ -74,7 +74,7 @@ class BackboneEncoder(TextEncoder):
         """
         rows = super().encode(texts, tasks)
         for row, text in zip(rows, texts, strict=True):
-            self._check_embedded(row.ids, text)
+            self._check_embedded(row.ids, text if isinstance(text, str) else " | ".join(text))
         return rows
 
     def _check_embedded(self, ids: Iterable[int], text: str) -> None:

@@ -11,23 +11,25 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from edgetune_runtime import bank, contract, files
-from edgetune_runtime.contract import BackboneSizes
+from edgetune_runtime import bank, files
+from edgetune_runtime.facts import BackboneFacts
 from edgetune_runtime.task import Task
 
+_VERSION = 1
 
-def save_adapter(task: Task, sizes: BackboneSizes, path: Path) -> None:
+
+def save_adapter(task: Task, facts: BackboneFacts, path: Path) -> None:
     """Write a task as an `.onnx_adapter` file, whole or not at all.
 
     Args:
         task: the task.
-        sizes: sizes of its backbone.
+        facts: of its backbone.
         path: the file.
     """
     adapter = ort.AdapterFormat()
-    adapter.set_adapter_version(contract.FORMAT_VERSION)
-    adapter.set_model_version(contract.FORMAT_VERSION)
-    arrays = bank.stack([task], sizes)
+    adapter.set_adapter_version(_VERSION)
+    adapter.set_model_version(_VERSION)
+    arrays = bank.stack([task], facts.sizes, facts.inputs)
     adapter.set_parameters({name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()})
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "adapter"

@@ -3,174 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from edgetune_runtime import contract, files, strict
-from edgetune_runtime.contract import BackboneSizes
+from edgetune_runtime import files, strict
 from edgetune_runtime.errors import BundleError, TaskError
 from edgetune_runtime.external import external_files
-from edgetune_runtime.task import Task, check_fits
+from edgetune_runtime.facts import BackboneFacts
+from edgetune_runtime.manifest import Manifest
+from edgetune_runtime.task import Task
 
-_LONGEST_TEXT = 1000
-_LARGEST_SIZE = 1 << 16  # of a backbone's dimensions; the shapes made of them stay countable in 64 bits
-_MOST_POSITIONS = 1 << 24
 _MOST_TOKENS = 1 << 31
-_SHA256 = re.compile("[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class TaskParity:
-    """What a precision answers beside PyTorch, for one task on real text.
-
-    Attributes:
-        rows: texts compared.
-        max_logit_difference: the largest, over all texts and labels.
-        label_agreement: share of texts with the same label.
-        accuracy_torch: accuracy of the PyTorch path; `None` where the texts had no labels.
-        accuracy: accuracy of this precision; `None` where the texts had no labels.
-    """
-
-    rows: int
-    max_logit_difference: float
-    label_agreement: float
-    accuracy_torch: float | None = None
-    accuracy: float | None = None
-
-    @property
-    def accuracy_drop(self) -> float | None:
-        """Accuracy lost against PyTorch (negative where it was won)."""
-        if self.accuracy is None or self.accuracy_torch is None:
-            return None
-        return self.accuracy_torch - self.accuracy
-
-
-@dataclass(frozen=True)
-class Graph:
-    """One precision of the backbone.
-
-    Attributes:
-        file: path of the graph inside the bundle.
-        batch_invariant: whether a row's answer is the same whatever rows it is batched with. Where it is
-            not (dynamic int8: the activation scale is taken over the whole batch), rows run one by one.
-        parity: task name → what was measured at export.
-        data: path of the graph's weights inside the bundle, where its own file cannot hold them (past 2 GB).
-    """
-
-    file: str
-    batch_invariant: bool
-    parity: Mapping[str, TaskParity] = field(default_factory=dict)
-    data: str | None = None
-
-    @property
-    def paths(self) -> list[str]:
-        """Paths inside the bundle of the graph and, where it has one, the file of its weights."""
-        return [name for name in (self.file, self.data) if name is not None]
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The contents of `edgetune.json`.
-
-    Attributes:
-        base_model: name of the backbone, for people.
-        architecture: its `model_type`.
-        backbone_sha256: fingerprint of its weights; a task must carry the same.
-        sizes: sizes that fix the shapes of prompts and heads.
-        max_positions: positions that the backbone has.
-        poolings: where features can be read, some of `contract.POOLINGS`; the first is the backbone's usual one.
-        mask_token: what `{mask}` in a template becomes; empty where the backbone has no such token.
-        graphs: precision → its graph.
-        files: path inside the bundle → SHA-256, of every file but the tasks (which carry their own).
-        edgetune_version: the version that wrote the bundle.
-    """
-
-    base_model: str
-    architecture: str
-    backbone_sha256: str
-    sizes: BackboneSizes
-    max_positions: int
-    poolings: tuple[str, ...]
-    mask_token: str
-    graphs: Mapping[str, Graph]
-    files: Mapping[str, str]
-    edgetune_version: str
-    format_version: int = contract.FORMAT_VERSION
-
-    def to_json(self) -> bytes:
-        """The manifest as the bytes of `edgetune.json`, the graph's inputs and outputs spelled out in it."""
-        record = asdict(self)
-        record["inputs"] = {name: asdict(spec) for name, spec in contract.INPUTS.items()}
-        record["outputs"] = {name: {"dtype": "float32", "dims": dims} for name, dims in contract.OUTPUTS.items()}
-        return (json.dumps(record, indent=2, sort_keys=True) + "\n").encode()
-
-    @classmethod
-    def from_json(cls, data: bytes, origin: str) -> Manifest:
-        """Read a manifest.
-
-        Raises:
-            BundleError: it is not JSON, of another format version, lacks a field, or a field is not what it should be.
-        """
-        try:
-            record: dict[str, Any] = strict.json_value(data)
-            version = record["format_version"]
-            if type(version) is not int or version != contract.FORMAT_VERSION:
-                raise BundleError(
-                    f"{origin} has bundle format version {version}, expected {contract.FORMAT_VERSION}: export it "
-                    f"again, or install the edgetune that wrote it"
-                )
-            sizes = {name: strict.whole_number(size, 1, _LARGEST_SIZE) for name, size in record["sizes"].items()}
-            manifest = cls(
-                base_model=strict.plain_text(record["base_model"], _LONGEST_TEXT),
-                architecture=strict.plain_text(record["architecture"], _LONGEST_TEXT),
-                backbone_sha256=strict.plain_text(record["backbone_sha256"], _LONGEST_TEXT),
-                sizes=BackboneSizes(**sizes),
-                max_positions=strict.whole_number(record["max_positions"], 1, _MOST_POSITIONS),
-                poolings=tuple(record["poolings"]),
-                mask_token=strict.plain_text(record["mask_token"], _LONGEST_TEXT),
-                graphs={precision: _graph(precision, graph) for precision, graph in record["graphs"].items()},
-                files=_digests(record["files"]),
-                edgetune_version=strict.plain_text(record["edgetune_version"], _LONGEST_TEXT),
-            )
-            known = manifest.poolings and set(manifest.poolings) <= set(contract.POOLINGS)
-            if not manifest.graphs or not known:
-                raise ValueError(f"{len(manifest.graphs)} graphs, poolings {manifest.poolings}")
-            return manifest
-        except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise BundleError(
-                f"{origin} is not a sound edgetune manifest ({type(error).__name__}: {error}): export the bundle again"
-            ) from error
-
-
-def _graph(precision: str, record: Mapping[str, Any]) -> Graph:
-    file, data, invariant = record["file"], record.get("data"), record["batch_invariant"]
-    if not files.is_plain_path(precision) or file != files.graph_file(precision):
-        raise ValueError(f"a graph or its weights in {file!r:.300}")
-    if data not in (None, files.data_file(file)):
-        raise ValueError(f"a graph or its weights in {data!r:.300}")
-    if not isinstance(invariant, bool):
-        raise ValueError(f"batch_invariant {invariant!r:.40}")
-    parity = {name: TaskParity(**measured) for name, measured in record["parity"].items()}
-    odd = [value for one in parity.values() for value in vars(one).values() if type(value) not in _MEASURED]
-    if odd:
-        raise ValueError(f"a parity of {odd[0]!r:.40}")
-    return Graph(file, invariant, parity, data)
-
-
-_MEASURED = (int, float, type(None))
-
-
-def _digests(record: Mapping[str, Any]) -> dict[str, str]:
-    for name, digest in record.items():
-        if not files.is_plain_path(name) or not _SHA256.fullmatch(digest):
-            raise ValueError(f"a file {name!r:.300} with the SHA-256 {digest!r:.80}")
-    return dict(record)
 
 
 class Bundle:
@@ -194,6 +39,11 @@ class Bundle:
                 f"'edgetune export' wrote, with the file itself in it"
             ) from error
         self.manifest = Manifest.from_json(data, str(self.path / files.MANIFEST))
+
+    @property
+    def facts(self) -> BackboneFacts:
+        """What tasks and texts need to know of the backbone."""
+        return self.manifest.facts
 
     def read(self, name: str) -> bytes:
         """Bytes of a file of the manifest, checked against its SHA-256.
@@ -344,15 +194,7 @@ class Bundle:
 
     def check_task(self, task: Task) -> None:
         """Raise `TaskError` unless the task was made for this bundle's backbone."""
-        manifest = self.manifest
-        check_fits(
-            task,
-            manifest.backbone_sha256,
-            manifest.base_model,
-            manifest.sizes,
-            manifest.poolings,
-            manifest.max_positions,
-        )
+        self.facts.check(task)
 
     def add_task(self, task: Task) -> Path:
         """Put a task into the bundle, or in the place of the one of the same name, in one rename.

@@ -77,6 +77,9 @@ BANK_INPUTS: dict[str, GraphInput] = {
 
 INPUTS: dict[str, GraphInput] = {**TEXT_INPUTS, **BANK_INPUTS}
 
+REQUIRED_INPUTS = (INPUT_IDS, ATTENTION_MASK, TASK_INDEX, HEAD_WEIGHT, HEAD_BIAS)
+"""Inputs that every graph has."""
+
 INPUTS_OF_0_1 = tuple(name for name in INPUTS if name not in (TOKEN_TYPE_IDS, SPANS))
 """Inputs of the graphs that edgetune 0.1 wrote. They read one span per text, which `pooling` chooses."""
 
@@ -115,6 +118,9 @@ token, through the layers between the backbone and its vocabulary (masked langua
 step of the decoder (encoder-decoders, which have no other). pooler: at the first token of all, a soft prompt's if
 there is one, through the layer that BERT's sequence classifiers read it through (BERT, ALBERT).
 """
+
+TRANSFORMS = ("mask", "pooler")
+"""Poolings whose features pass through layers behind the backbone. A graph without them has no input `pooling`."""
 
 TEXT_SLOT = "{text}"
 TEXT_PAIR_SLOT = "{text_pair}"

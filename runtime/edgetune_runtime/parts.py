@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from edgetune_runtime import contract
-from edgetune_runtime.arrays import Array
+
+
+class Sized(Protocol):
+    """An array or a tensor."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Its sizes."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class Part:
     mask: str | None = None
     requires: str | None = None
 
-    def length_of(self, tensors: Mapping[str, Array]) -> int:
+    def length_of(self, tensors: Mapping[str, Sized]) -> int:
         """Its length among a task's tensors; 0 if the task does not have it."""
         first = self.tensors[0]
         if first not in tensors:
@@ -50,6 +57,6 @@ HEAD = Part("head", (contract.HEAD_WEIGHT, contract.HEAD_BIAS), "labels")
 PARTS: dict[str, Part] = {part.name: part for part in (SOFT_PROMPT, PREFIX, HEAD)}
 
 
-def lengths_of(tensors: Mapping[str, Array]) -> dict[str, int]:
+def lengths_of(tensors: Mapping[str, Sized]) -> dict[str, int]:
     """The dimensions that vary from task to task, as a task's tensors have them."""
     return {part.length: part.length_of(tensors) for part in PARTS.values()}

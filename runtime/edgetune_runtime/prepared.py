@@ -17,6 +17,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +26,7 @@ import platformdirs
 
 from edgetune_runtime import files, session
 from edgetune_runtime.bundle import Bundle
+from edgetune_runtime.devices import CPU
 from edgetune_runtime.errors import BundleError, EdgetuneError
 
 _UNUSED_S = 30 * 24 * 3600
@@ -46,13 +48,13 @@ def open_graph(bundle: Bundle, precision: str, threads: int) -> ort.InferenceSes
     if folder is not None:
         digests = [bundle.digest(name) for name in bundle.graph_files(precision)]
         entry = folder / hashlib.sha256(repr((digests, session.preparation())).encode()).hexdigest()
-        opened = _mapped(entry, threads)
+        opened = _mapped(entry, threads, bundle.manifest.inputs)
         if opened is None and _write(bundle, precision, entry):
-            opened = _mapped(entry, threads)
+            opened = _mapped(entry, threads, bundle.manifest.inputs)
         if opened is not None:
             return opened
     graph, weights = bundle.read_graph(precision)
-    return session.open_session(graph, "cpu", threads, weights)
+    return session.open_session(graph, CPU, threads, bundle.manifest.inputs, weights)
 
 
 def cache_folder() -> Path | None:
@@ -80,12 +82,12 @@ def _named(path: str) -> Path:
         ) from error
 
 
-def _mapped(entry: Path, threads: int) -> ort.InferenceSession | None:
+def _mapped(entry: Path, threads: int, inputs: Collection[str]) -> ort.InferenceSession | None:
     """A session of an entry; `None` where there is none, or it cannot be loaded, and then it goes."""
     if not os.path.isdir(entry):  # noqa: PTH112 - `Path.is_dir` raises where a folder above may not be entered
         return None
     try:
-        opened = session.open_prepared(entry, threads)
+        opened = session.open_prepared(entry, threads, inputs)
     except BundleError:
         shutil.rmtree(entry, ignore_errors=True)
         return None

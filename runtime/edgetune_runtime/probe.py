@@ -10,6 +10,7 @@ line of JSON, `{"error": null}` where the part is sound.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ import numpy as np
 
 from edgetune_runtime import bank, contract, files, strict
 from edgetune_runtime.bundle import Bundle
+from edgetune_runtime.devices import CPU
 from edgetune_runtime.errors import BundleError, EdgetuneError
 from edgetune_runtime.session import open_session
 from edgetune_runtime.task import Task
@@ -142,28 +144,38 @@ def _refused(bundle: Bundle, part: str, reason: str) -> BundleError:
 
 
 def _check_tokenizer(bundle: Bundle) -> None:
-    manifest, vocabulary = bundle.manifest, bundle.vocabulary_size()
-    encoder = TextEncoder(bundle.read(files.TOKENIZER), manifest.max_positions, manifest.mask_token, vocabulary)
-    task = Task("probe", (), manifest.backbone_sha256, {}, "none", manifest.base_model, manifest.poolings[0])
-    encoder.encode(TEXTS, [task] * len(TEXTS))
+    facts, vocabulary = bundle.facts, bundle.vocabulary_size()
+    encoder = TextEncoder(bundle.read(files.TOKENIZER), facts.max_positions, facts.mask_token, vocabulary)
+    alone = Task("probe", (), facts.sha256, {}, "none", facts.name, facts.poolings[0])
+    encoder.encode(TEXTS, [alone] * len(TEXTS))
+    pairs = dataclasses.replace(alone, pairs=True)
+    encoder.encode([(text, text) for text in TEXTS], [pairs] * len(TEXTS))
 
 
 def _check_graph(bundle: Bundle, precision: str) -> None:
-    manifest = bundle.manifest
+    facts = bundle.facts
     graph, weights = bundle.read_graph(precision)
-    session = open_session(graph, "cpu", 1, weights)
-    feed = bank.stack([], manifest.sizes)
-    feed[contract.POOLING][:] = contract.POOLINGS.index(manifest.poolings[0])
+    session = open_session(graph, CPU, 1, facts.inputs, weights)
+    feed = bank.stack([], facts.sizes, facts.inputs)
+    if contract.POOLING in feed:
+        feed[contract.POOLING][:] = contract.POOLINGS.index(facts.poolings[0])
     # The last token at the last position: a graph that knows fewer than the bundle says fails here.
-    feed[contract.POSITION_OFFSET][:] = manifest.max_positions - 1
-    feed[contract.INPUT_IDS] = np.array([[bundle.vocabulary_size() - 1]], np.int64)
-    feed[contract.ATTENTION_MASK] = np.ones((1, 1), np.int64)
-    feed[contract.TASK_INDEX] = np.zeros(1, np.int64)
+    feed[contract.POSITION_OFFSET][:] = facts.max_positions - 1
+    text = {
+        contract.INPUT_IDS: np.array([[bundle.vocabulary_size() - 1]], np.int64),
+        contract.ATTENTION_MASK: np.ones((1, 1), np.int64),
+        contract.TOKEN_TYPE_IDS: np.ones((1, 1), np.int64),
+        contract.SPANS: np.array([[[0, 1]]], np.int64),
+        contract.TASK_INDEX: np.zeros(1, np.int64),
+    }
+    feed |= {name: array for name, array in text.items() if name in facts.inputs}
     try:
         logits, features = session.run([contract.LOGITS, contract.FEATURES], feed)
     except Exception as error:
         raise BundleError(f"the graph does not run ({error})") from error
-    if logits.shape != (1, 0) or features.shape != (1, manifest.sizes.hidden) or not np.isfinite(features).all():
+    sizes = {"batch": 1, "spans": 1, "labels": 0, "hidden": facts.sizes.hidden}
+    expected = [tuple(sizes[dim] for dim in dims) for dims in contract.outputs(facts.inputs).values()]
+    if [logits.shape, features.shape] != expected or not np.isfinite(features).all():
         raise BundleError(f"the graph gives logits {list(logits.shape)} and features {list(features.shape)}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -13,15 +13,10 @@ import numpy as np
 import onnxruntime as ort
 
 from edgetune_runtime import contract, files, forks, privacy
+from edgetune_runtime.devices import CPU, DEVICES, Device
 from edgetune_runtime.errors import BundleError, DeviceError
 
 privacy.turn_off_imported(ort)
-
-_PROVIDER_OF = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-DEVICES = tuple(_PROVIDER_OF)
-
-# On a CPU SkipLayerNormalization takes 4 to 7 times as long as Add and LayerNormalization, which are vectorized.
-_DISABLED_OPTIMIZERS: dict[str, list[str]] = {"cpu": ["SkipLayerNormFusion"], "cuda": []}
 
 _PREPARATION = {
     "session.optimized_model_external_initializers_file_name": files.PREPARED_WEIGHTS,
@@ -30,8 +25,6 @@ _PREPARATION = {
 }
 
 _TYPE_OF = {"int64": "tensor(int64)", "float32": "tensor(float)"}
-_INPUTS = sorted((name, _TYPE_OF[spec.dtype], len(spec.dims)) for name, spec in contract.INPUTS.items())
-_OUTPUTS = sorted((name, _TYPE_OF["float32"], len(dims)) for name, dims in contract.OUTPUTS.items())
 
 # After a run the threads sleep. To let them spin wins 3% on texts one right after the other, and takes a core from
 # whatever hands in the next text: over HTTP a lone client is answered 10% more often without.
@@ -53,27 +46,38 @@ _FORKED = (
 )
 
 
-def check_device(device: str) -> None:
-    """Raise `DeviceError` where the installed onnxruntime has no execution provider for `device`."""
-    if device not in _PROVIDER_OF:
-        raise DeviceError(f"device {device!r} is not known: expected one of {', '.join(DEVICES)}")
+def find_device(name: str) -> Device:
+    """The device of that name.
+
+    Raises:
+        DeviceError: it is not known, or the installed onnxruntime has no execution provider for it.
+    """
+    if name not in DEVICES:
+        raise DeviceError(f"device {name!r} is not known: expected one of {', '.join(DEVICES)}")
+    device = DEVICES[name]
     available = ort.get_available_providers()
-    if _PROVIDER_OF[device] not in available:
+    if device.provider not in available:
         raise DeviceError(
-            f"device '{device}' needs {_PROVIDER_OF[device]}, and this onnxruntime {ort.__version__} offers "
-            f"{', '.join(available)}: pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
+            f"device '{name}' needs {device.provider}, and this onnxruntime {ort.__version__} offers "
+            f"{', '.join(available)}: {device.install}"
         )
+    return device
 
 
 def open_session(
-    graph: bytes, device: str, threads: int, weights: Mapping[str, bytes] = MappingProxyType({})
+    graph: bytes,
+    device: Device,
+    threads: int,
+    inputs: Collection[str],
+    weights: Mapping[str, bytes] = MappingProxyType({}),
 ) -> ort.InferenceSession:
     """Make a session of a backbone's graph.
 
     Args:
         graph: the bytes of the ONNX file.
-        device: one of `DEVICES`.
+        device: what it runs on.
         threads: threads inside one run.
+        inputs: names of the inputs that the graph is said to take.
         weights: name → bytes of the files that the graph takes weights from; none is opened.
 
     Raises:
@@ -81,23 +85,22 @@ def open_session(
         DeviceError: the device is not there.
     """
     session = open_any(graph, device, threads, weights)
-    _check_contract(session)
+    _check_contract(session, inputs)
     return session
 
 
 def open_any(
-    graph: bytes, device: str, threads: int, weights: Mapping[str, bytes] = MappingProxyType({})
+    graph: bytes, device: Device, threads: int, weights: Mapping[str, bytes] = MappingProxyType({})
 ) -> ort.InferenceSession:
     """Make a session of any graph, as `open_session` does of a backbone's."""
-    check_device(device)
     options = _options(device, threads)
     if weights:
         _add_weights(options, weights)
     session = _load(graph, options, device)
-    if _PROVIDER_OF[device] not in session.get_providers():
+    if device.provider not in session.get_providers():
         # onnxruntime falls back to the CPU with a warning where a driver or library is missing.
         raise DeviceError(
-            f"device '{device}' could not be used: {_PROVIDER_OF[device]} did not start; check the driver and "
+            f"device '{device.name}' could not be used: {device.provider} did not start; check the driver and "
             f"the CUDA and cuDNN libraries, or use --device cpu{_FORKED if forks.is_forked() else ''}"
         )
     return session
@@ -113,25 +116,27 @@ def write_prepared(graph: bytes, weights: Mapping[str, bytes], folder: Path) -> 
     Raises:
         BundleError: onnxruntime cannot load the graph, or cannot write there.
     """
-    options = _options("cpu", threads=1)
+    options = _options(CPU, threads=1)
     if weights:
         _add_weights(options, weights)
     options.optimized_model_filepath = str(folder / files.PREPARED_GRAPH)
     for key, value in _PREPARATION.items():
         options.add_session_config_entry(key, value)
-    _load(graph, options, "cpu")
+    _load(graph, options, CPU)
 
 
-def open_prepared(folder: Path, threads: int) -> ort.InferenceSession:
+def open_prepared(folder: Path, threads: int, inputs: Collection[str]) -> ort.InferenceSession:
     """Make a CPU session of what `write_prepared` wrote; its weights are mapped, one copy for all who open them.
+
+    Arguments as `open_session` has them.
 
     Raises:
         BundleError: onnxruntime cannot load it, or it does not take and give what the contract says.
     """
-    options = _options("cpu", threads)
+    options = _options(CPU, threads)
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is done
-    session = _load(str(folder / files.PREPARED_GRAPH), options, "cpu")
-    _check_contract(session)
+    session = _load(str(folder / files.PREPARED_GRAPH), options, CPU)
+    _check_contract(session, inputs)
     return session
 
 
@@ -142,26 +147,26 @@ def preparation() -> str:
     """
     told = sorted({line for line in _cpuinfo() if line.lower().startswith(("model name", "flags", "features"))})
     cpu = told or [platform.processor(), platform.node()]
-    setup = _PREPARATION, _DISABLED_OPTIMIZERS["cpu"], int8_saturates()
+    setup = _PREPARATION, list(CPU.disabled_optimizers), int8_saturates()
     return repr((ort.__version__, platform.machine(), cpu, setup))
 
 
-def _options(device: str, threads: int) -> ort.SessionOptions:
+def _options(device: Device, threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry(*_SLEEP_BETWEEN_RUNS)
-    if device == "cpu" and int8_saturates():
+    if device is CPU and int8_saturates():
         options.add_session_config_entry(*EXACT_INT8)
     return options
 
 
-def _load(graph: bytes | str, options: ort.SessionOptions, device: str) -> ort.InferenceSession:
+def _load(graph: bytes | str, options: ort.SessionOptions, device: Device) -> ort.InferenceSession:
     try:
         with forks.waited_for():
             return ort.InferenceSession(
-                graph, options, providers=[_PROVIDER_OF[device]], disabled_optimizers=_DISABLED_OPTIMIZERS[device]
+                graph, options, providers=[device.provider], disabled_optimizers=list(device.disabled_optimizers)
             )
     except Exception as error:
         raise BundleError(
@@ -169,11 +174,13 @@ def _load(graph: bytes | str, options: ort.SessionOptions, device: str) -> ort.I
         ) from error
 
 
-def _check_contract(session: ort.InferenceSession) -> None:
+def _check_contract(session: ort.InferenceSession, inputs: Collection[str]) -> None:
     """Raise `BundleError` unless names, types and ranks of the graph's inputs and outputs are the contract's."""
+    taken = [(name, _TYPE_OF[contract.INPUTS[name].dtype], len(contract.INPUTS[name].dims)) for name in inputs]
+    given = [(name, _TYPE_OF["float32"], len(dims)) for name, dims in contract.outputs(inputs).items()]
     sides = (
-        ("inputs", [*session.get_inputs(), *session.get_overridable_initializers()], _INPUTS),
-        ("outputs", session.get_outputs(), _OUTPUTS),
+        ("inputs", [*session.get_inputs(), *session.get_overridable_initializers()], sorted(taken)),
+        ("outputs", session.get_outputs(), sorted(given)),
     )
     for side, values, expected in sides:
         found = sorted((value.name, value.type, len(value.shape)) for value in values)
@@ -198,7 +205,7 @@ def int8_saturates() -> bool:
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    session = _load(_LARGEST_PAIR, options, "cpu")
+    session = _load(_LARGEST_PAIR, options, CPU)
     (product,) = session.run(None, {"x": np.full((1, 2), 255, np.uint8)})
     return int(product[0, 0]) != 2 * 255 * 127
 

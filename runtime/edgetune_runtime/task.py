@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import TaskError
 from edgetune_runtime.kinds import KINDS, Kind
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
+from edgetune_runtime.lazy import lazy
 from edgetune_runtime.parts import HEAD, PARTS, PREFIX, SOFT_PROMPT
 
 MOST_LABELS = 10_000
@@ -99,12 +99,12 @@ class Task:
         """Numbers that the task stores."""
         return sum(int(tensor.size) for tensor in self.tensors.values())
 
-    @cached_property
+    @lazy
     def sha256(self) -> str:
         """SHA-256 of the task's file, its version."""
         return files.sha256(self.to_bytes())
 
-    @cached_property
+    @lazy
     def parts_sha256(self) -> str:
         """SHA-256 of all that decides the features of a token: tasks that have it in common share a pass.
 

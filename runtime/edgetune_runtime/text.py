@@ -1,8 +1,9 @@
-"""Text to token ids, as the backbone was trained to read it."""
+"""Text to what a backbone reads: token ids, segments, and the spans that features are read from."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,17 +11,34 @@ from dataclasses import dataclass
 from tokenizers import Encoding, Tokenizer
 
 from edgetune_runtime import forks
-from edgetune_runtime.contract import MASK_SLOT, TEXT_SLOT
+from edgetune_runtime.contract import MASK_SLOT, TEXT_PAIR_SLOT, TEXT_SLOT
 from edgetune_runtime.errors import BundleError, TaskError, TextError
 from edgetune_runtime.task import Task
+
+Text = str | tuple[str, str]
+"""What a task reads: a text or, for tasks that take pairs, two."""
+
+Span = tuple[int, int]
+"""Begin and end in tokens of the text; a soft prompt stands before 0."""
+
+_SLOTS = re.compile(f"({re.escape(TEXT_SLOT)}|{re.escape(TEXT_PAIR_SLOT)})")
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of one text, special tokens included, and whether its end was cut off."""
+    """One text as a backbone reads it.
+
+    Attributes:
+        ids: token ids, special tokens included.
+        truncated: whether the end of the text was cut off.
+        type_ids: for each token 1 if it belongs to the second text of a pair, else 0.
+        spans: what features are read from.
+    """
 
     ids: list[int]
     truncated: bool
+    type_ids: list[int]
+    spans: tuple[Span, ...]
 
 
 class TextEncoder:
@@ -29,9 +47,9 @@ class TextEncoder:
     Args:
         tokenizer_json: the contents of a `tokenizer.json`.
         max_positions: positions that the backbone has.
-        mask_token: what `{mask}` becomes. Where a template has one, the text's own are read as spaces.
-        vocabulary_size: token ids that the backbone knows; where it is told, other ids are refused, and more of them
-            than there are positions. Where a model is trained or exported, its tokenizer is trusted.
+        mask_token: what `{mask}` becomes. If a template has one, the text's own are read as spaces.
+        vocabulary_size: token ids that the backbone knows. If given, other ids are rejected, and more of them
+            than there are positions. If a model is trained or exported, its tokenizer is trusted.
 
     Raises:
         BundleError: the tokenizer cannot be read; from the methods a `TextError`, if it fails on a text or gives other
@@ -46,15 +64,21 @@ class TextEncoder:
             # A stored truncation or padding would be applied to every text behind our back.
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
-            self._special = self._tokenizer.num_special_tokens_to_add(False)
-        if self._special >= max_positions:
+            self._special = [self._tokenizer.num_special_tokens_to_add(pair) for pair in (False, True)]
+            self._mask_id = self._tokenizer.token_to_id(mask_token) if mask_token else None
+        if self._special[0] >= max_positions:
             raise BundleError(
-                f"tokenizer.json adds {self._special:,} special tokens to a text, and the backbone has "
+                f"tokenizer.json adds {self._special[0]:,} special tokens to a text, and the backbone has "
                 f"{max_positions:,} positions: export the bundle again"
             )
         self._max_positions = max_positions
         self._mask_token = mask_token
         self._vocabulary_size = vocabulary_size
+
+    @property
+    def separates_pairs(self) -> bool:
+        """Whether the tokenizer puts something between the texts of a pair."""
+        return self._special[1] > self._special[0]
 
     def max_length(self, task: Task) -> int:
         """Most tokens that a text of this task can have, special tokens and template included."""
@@ -67,7 +91,8 @@ class TextEncoder:
             TaskError: its template leaves no room for text.
         """
         length = self.max_length(task)
-        template = len(self.ids("".join(self._frame(task)))) + self._special
+        fixed = [piece for piece in self._pieces(task) if piece not in (TEXT_SLOT, TEXT_PAIR_SLOT)]
+        template = len(self.ids("".join(fixed))) + self._special[_joins(task)]
         if template >= length:
             raise TaskError(
                 f"the template {task.template!r} of task '{task.name}' takes {template} tokens, special tokens "
@@ -80,28 +105,72 @@ class TextEncoder:
         with _failures_told("fails on a text", TextError):
             return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def encode(self, texts: Sequence[str], tasks: Sequence[Task]) -> list[Tokens]:
-        """Tokenize texts, each with the template and the length of its own task."""
-        frames = [self._frame(task) for task in tasks]
-        if self._mask_token:
-            texts = [
-                text.replace(self._mask_token, " ") if task.pooling == "mask" else text
-                for text, task in zip(texts, tasks, strict=True)
-            ]
-        filled = [text.join(frame) for text, frame in zip(texts, frames, strict=True)]
-        rows = []
+    def encode(self, texts: Sequence[Text], tasks: Sequence[Task]) -> list[Tokens]:
+        """Tokenize texts, each with the template and the length of its own task.
+
+        Raises:
+            TextError: the tokenizer fails on a text, or a task that takes pairs got one text, or the other way round.
+        """
+        filled = [self._filled(text, task) for text, task in zip(texts, tasks, strict=True)]
         with _failures_told("fails on a text", TextError):
-            encodings = self._read(filled)
-            for encoding, text, frame, task in zip(encodings, texts, frames, tasks, strict=True):
-                room = max(1, self.max_length(task) - self._special)
-                truncated = len(encoding.ids) > room
-                if truncated:
-                    encoding = self._cut(encoding, text, frame, room)
-                # Without special tokens an empty text has no token at all, and a run needs one.
-                rows.append(Tokens(self._tokenizer.post_process(encoding).ids or [0], truncated))
-        for row, task in zip(rows, tasks, strict=True):
-            self._check(row.ids, task)
+            encodings = iter(self._read([part for row in filled for part in row.parts()]))
+            rows = []
+            for row, task in zip(filled, tasks, strict=True):
+                room = max(1, self.max_length(task) - self._special[_joins(task)])
+                if _joins(task):
+                    found, truncated = self._joined(next(encodings), next(encodings), room)
+                else:
+                    encoding = next(encodings)
+                    truncated = len(encoding.ids) > room
+                    if truncated:
+                        encoding = self._cut(encoding, row, room)
+                    found = self._tokenizer.post_process(encoding)
+                rows.append(self._tokens(found.ids, task, truncated, found.type_ids))
+        for tokens, task in zip(rows, tasks, strict=True):
+            self._check(tokens.ids, task)
         return rows
+
+    def tokens(self, ids: Sequence[int], task: Task) -> Tokens:
+        """Token ids that were made elsewhere, special tokens included, as a task reads them."""
+        return self._tokens(list(ids), task)
+
+    def _tokens(self, ids: list[int], task: Task, truncated: bool = False, type_ids: list[int] | None = None) -> Tokens:
+        ids = ids or [0]  # Without special tokens an empty text has no token at all, and a run needs one.
+        segments = type_ids if task.pairs and type_ids else [0] * len(ids)
+        return Tokens(ids, truncated, segments, (self._span(ids, task),))
+
+    def _span(self, ids: Sequence[int], task: Task) -> Span:
+        """What a task's pooling reads."""
+        if task.pooling == "cls":
+            return 0, 1
+        if task.pooling == "last":
+            return len(ids) - 1, len(ids)
+        if task.pooling == "mask":
+            place = ids.index(self._mask_id) if self._mask_id in ids else 0
+            return place, place + 1
+        if task.pooling == "pooler":  # the first token of all, a soft prompt's if there is one
+            return -task.prompt_length, 1 - task.prompt_length
+        return 0, len(ids)
+
+    def _filled(self, text: Text, task: Task) -> _Filled:
+        """A text in its template."""
+        if isinstance(text, str) == task.pairs:
+            raise TextError(
+                f"task '{task.name}' takes {'pairs of texts' if task.pairs else 'single texts'}, and "
+                f"{'one text' if task.pairs else 'a pair'} came: "
+                f"{'expected (text, text_pair)' if task.pairs else 'expected a text alone'}"
+            )
+        given: tuple[str, ...] = (text,) if isinstance(text, str) else text
+        if self._mask_token and task.pooling == "mask":
+            given = tuple(one.replace(self._mask_token, " ") for one in given)
+        if _joins(task):
+            return _Filled((), given)
+        values = dict(zip((TEXT_SLOT, TEXT_PAIR_SLOT), given, strict=False))
+        return _Filled(tuple(self._pieces(task)), tuple(values[piece] for piece in _slots(task)))
+
+    def _pieces(self, task: Task) -> list[str]:
+        """A template's pieces: slots, and the texts between them with the mask filled in."""
+        return [piece.replace(MASK_SLOT, self._mask_token) for piece in _SLOTS.split(task.template)]
 
     def _read(self, texts: Sequence[str]) -> list[Encoding]:
         if forks.is_forked():  # the threads that read many texts side by side are not here, and would be waited for
@@ -126,21 +195,88 @@ class TextEncoder:
         """Positions that a task leaves for the text."""
         return self._max_positions - max(task.position_offset, task.prompt_length)
 
-    def _frame(self, task: Task) -> tuple[str, str]:
-        before, _, after = task.template.partition(TEXT_SLOT)
-        return before.replace(MASK_SLOT, self._mask_token), after.replace(MASK_SLOT, self._mask_token)
+    def _joined(self, first: Encoding, second: Encoding, room: int) -> tuple[Encoding, bool]:
+        """Two texts as the tokenizer's own pair template joins them, and whether one was cut."""
+        lengths = len(first.ids), len(second.ids)
+        kept = longest_first(lengths, room)
+        for encoding, length in zip((first, second), kept, strict=True):
+            encoding.truncate(length)
+        return self._tokenizer.post_process(first, second), kept != lengths
 
-    def _cut(self, encoding: Encoding, text: str, frame: tuple[str, str], room: int) -> Encoding:
-        """Cut the end of the text, not of what the template puts behind it."""
-        while frame[1] and len(encoding.ids) > room and text:
-            start = len(frame[0])
-            ends = [end for begin, end in encoding.offsets if begin >= start and end <= start + len(text)]
-            kept = len(ends) - (len(encoding.ids) - room)
-            # Tokens of one character share their ends: at least that character goes.
-            text = text[: min(ends[kept - 1] - start, len(text) - 1)] if 0 < kept < len(ends) else ""
-            encoding = self._tokenizer.encode(text.join(frame), add_special_tokens=False)
+    def _cut(self, encoding: Encoding, row: _Filled, room: int) -> Encoding:
+        """Cut the ends of the texts, not what the template puts around them."""
+        while row.goes_on and len(encoding.ids) > room and any(row.texts):
+            places = row.places()
+            # Tokens of one character share their ends.
+            ends = [
+                [end for begin, end in encoding.offsets if begin >= start and end <= stop] for start, stop in places
+            ]
+            most = sum(map(len, ends)) - (len(encoding.ids) - room)
+            kept = longest_first([len(own) for own in ends], max(0, most))
+            texts = list(row.texts)
+            for place, (own, number, (start, _)) in enumerate(zip(ends, kept, places, strict=True)):
+                if 0 < number < len(own):
+                    texts[place] = texts[place][: min(own[number - 1] - start, len(texts[place]) - 1)]
+                elif number == 0 or not own:
+                    texts[place] = ""
+            # A text is cut in each turn, or all of them are dropped.
+            row = dataclasses.replace(row, texts=tuple(texts) if tuple(texts) != row.texts else ("",) * len(texts))
+            encoding = self._tokenizer.encode(row.text(), add_special_tokens=False)
         encoding.truncate(room)
         return encoding
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """Texts in a template.
+
+    Attributes:
+        pieces: the template's pieces, slots among them; empty if the tokenizer joins the texts itself.
+        texts: the texts, in the order of their slots.
+    """
+
+    pieces: tuple[str, ...]
+    texts: tuple[str, ...]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether anything stands behind the first text, which has to be kept when texts are cut."""
+        return len(self.texts) > 1 or bool(self.pieces[-1])
+
+    def parts(self) -> tuple[str, ...]:
+        """What is tokenized on its own."""
+        return (self.text(),) if self.pieces else self.texts
+
+    def text(self) -> str:
+        """The template with the texts in its slots."""
+        return "".join(self._values())
+
+    def places(self) -> list[tuple[int, int]]:
+        """Begin and end of each text, in characters."""
+        found, at = [], 0
+        for piece, value in zip(self.pieces, self._values(), strict=True):
+            if _SLOTS.fullmatch(piece):
+                found.append((at, at + len(value)))
+            at += len(value)
+        return found
+
+    def _values(self) -> list[str]:
+        texts = iter(self.texts)
+        return [next(texts) if _SLOTS.fullmatch(piece) else piece for piece in self.pieces]
+
+
+def longest_first(lengths: Sequence[int], room: int) -> tuple[int, ...]:
+    """How many tokens of each of one or two texts are kept: the longer one is cut first, as transformers does it."""
+    if sum(lengths) <= room:
+        return tuple(lengths)
+    if len(lengths) == 1:
+        return (room,)
+    shorter, longer = sorted(lengths)
+    longer = max(shorter, room - shorter)
+    if shorter + longer > room:
+        shorter = room // 2
+        longer = shorter + room % 2
+    return (shorter, longer) if lengths[0] <= lengths[1] else (longer, shorter)
 
 
 def is_unicode(text: str) -> bool:
@@ -152,6 +288,15 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _joins(task: Task) -> bool:
+    """Whether the tokenizer's own pair template joins the task's texts."""
+    return task.pairs and TEXT_PAIR_SLOT not in task.template
+
+
+def _slots(task: Task) -> list[str]:
+    return _SLOTS.findall(task.template)
 
 
 @contextmanager

@@ -395,7 +395,7 @@ def test_another_bundle_is_refused_by_name(here: Path, there: Path, site: Site, 
     before = contents(there)
     with pytest.raises(BundleError) as caught:
         go(source, there)
-    for part in ("other (abababababab…)", f"({bundle.manifest.backbone_sha256[:12]}…)", "into a new folder"):
+    for part in ("other (abababababab…)", f"({bundle.manifest.facts.sha256[:12]}…)", "into a new folder"):
         assert part in str(caught.value)
     assert contents(there) == before
 

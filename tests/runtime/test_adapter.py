@@ -42,7 +42,7 @@ def test_onnxruntime_alone_answers_as_the_engine(
         task = engine.add_task(make_task(prompt=prompt, prefix=prefix, labels=4))
         rows = [token_row.ids for token_row in engine.encode(TEXTS, [task] * len(TEXTS))]
         expected = engine.run([(row, task) for row in rows])
-    save_adapter(task, bundle.manifest.sizes, path)
+    save_adapter(task, bundle.manifest.facts.sizes, path)
     for row, logits in zip(rows, expected, strict=True):
         (got,) = run_alone(bundle.path / bundle.manifest.graphs[precision].file, path, [row])
         np.testing.assert_allclose(got, logits, rtol=1e-6, atol=1e-6)
@@ -50,7 +50,7 @@ def test_onnxruntime_alone_answers_as_the_engine(
 
 def test_a_batch_shares_the_adapters_task(bundle: Bundle, make_task: MakeTask, tmp_path: Path) -> None:
     task, path = make_task(prefix=6), tmp_path / "task.onnx_adapter"
-    save_adapter(task, bundle.manifest.sizes, path)
+    save_adapter(task, bundle.manifest.facts.sizes, path)
     rows = [[2, 30, 31, 3], [2, 40, 50, 3], [2, 7, 8, 3]]
     with Engine(bundle, "fp32") as engine:
         expected = np.stack(engine.run([(row, task) for row in rows]))
@@ -59,7 +59,7 @@ def test_a_batch_shares_the_adapters_task(bundle: Bundle, make_task: MakeTask, t
 
 
 def test_it_holds_every_bank_input(bundle: Bundle, make_task: MakeTask, tmp_path: Path) -> None:
-    save_adapter(make_task(), bundle.manifest.sizes, tmp_path / "task.onnx_adapter")
+    save_adapter(make_task(), bundle.manifest.facts.sizes, tmp_path / "task.onnx_adapter")
     held = ort.AdapterFormat.read_adapter(str(tmp_path / "task.onnx_adapter")).get_parameters()
     assert held.keys() == contract.BANK_INPUTS.keys()
     for name, spec in contract.BANK_INPUTS.items():

@@ -178,8 +178,8 @@ def test_another_format_version_is_refused(copied: Path, version: object) -> Non
 
 def test_an_opened_bundle_has_what_was_exported(bundle: Bundle) -> None:
     manifest = bundle.manifest
-    assert (manifest.architecture, manifest.max_positions) == ("bert", 64)
-    assert manifest.sizes == BackboneSizes(HIDDEN, HIDDEN, LAYERS, HEADS, HIDDEN // HEADS)
+    assert (manifest.architecture, manifest.facts.max_positions) == ("bert", 64)
+    assert manifest.facts.sizes == BackboneSizes(HIDDEN, HIDDEN, LAYERS, HEADS, HIDDEN // HEADS)
     assert manifest.graphs.keys() == {"fp32", "int8"}
     assert bundle.vocabulary_size() == json.loads(bundle.read(files.CONFIG))["vocab_size"] > 5
 

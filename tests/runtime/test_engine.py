@@ -57,7 +57,7 @@ def test_fp32_batches_of_mixed_tasks_give_the_answers_of_single_runs(bundle: Bun
 
 def test_thirty_tasks_of_unequal_prompts_in_one_run_answer_as_each_alone(bundle: Bundle, make_task: MakeTask) -> None:
     tasks = [make_task(f"t{n}", prompt=n % 7, prefix=n % 11, labels=2 + n % 4, seed=n) for n in range(30)]
-    poolings = bundle.manifest.poolings
+    poolings = bundle.manifest.facts.poolings
     tasks = [dataclasses.replace(task, pooling=poolings[n % len(poolings)]) for n, task in enumerate(tasks)]
     with Engine(bundle, "fp32", batch_size=30) as batched, Engine(bundle, "fp32") as single:
         tokens = batched.encode([TEXTS[n % len(TEXTS)] for n in range(30)], tasks)

@@ -253,7 +253,7 @@ def test_what_clients_of_vllm_send(client: httpx.Client, engine: Engine, path: s
 
 def test_tasks_as_openai_lists_models(client: httpx.Client, server_bundle: Path) -> None:
     listed = client.get("/v1/models").json()
-    base = Bundle(server_bundle).manifest.base_model
+    base = Bundle(server_bundle).manifest.facts.name
     assert listed["object"] == "list"
     assert [(one["id"], one["object"], one["root"]) for one in listed["data"]] == [
         ("colour", "model", base),

@@ -229,11 +229,14 @@ class Victim:
                 bundle.digest(file)
             vocabulary = bundle.vocabulary_size()
             encoder = TextEncoder(
-                bundle.read(files.TOKENIZER), bundle.manifest.max_positions, bundle.manifest.mask_token, vocabulary
+                bundle.read(files.TOKENIZER),
+                bundle.manifest.facts.max_positions,
+                bundle.manifest.facts.mask_token,
+                vocabulary,
             )
             task = bundle.load_task(self.tasks[0])
             rows = encoder.encode(TEXTS, [task] * len(TEXTS))
-        if any(max(row.ids) >= vocabulary or len(row.ids) > bundle.manifest.max_positions for row in rows):
+        if any(max(row.ids) >= vocabulary or len(row.ids) > bundle.manifest.facts.max_positions for row in rows):
             raise ValueError("a token id or a length that the backbone does not have")
         return True
 

@@ -30,7 +30,7 @@ def read_all(folder: Path) -> None:
         bundle.digest(name)
         bundle.read(name)
     encoder = TextEncoder(
-        bundle.read(files.TOKENIZER), manifest.max_positions, manifest.mask_token, bundle.vocabulary_size()
+        bundle.read(files.TOKENIZER), manifest.facts.max_positions, manifest.facts.mask_token, bundle.vocabulary_size()
     )
     bundle.task_names()
     encoder.encode(TEXTS, [bundle.load_task("colour")] * len(TEXTS))

@@ -116,7 +116,7 @@ def plain_graph(evil: Callable[[Any], list[Any]] | None = None) -> Change:
     """A small graph that keeps the contract; `evil` makes the nodes of a scalar `more`, which its features add."""
 
     def change(folder: Path) -> None:
-        sizes = Bundle(folder).manifest.sizes
+        sizes = Bundle(folder).manifest.facts.sizes
         kinds = {"int64": TensorProto.INT64, "float32": TensorProto.FLOAT}
         numbers = vars(sizes)
         inputs = [

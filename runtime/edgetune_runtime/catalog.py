@@ -1,0 +1,122 @@
+"""The tasks that can be asked for: those of a bundle on disk, and those added, swapped and removed since."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from edgetune_runtime import files
+from edgetune_runtime.bundle import Bundle
+from edgetune_runtime.errors import TaskError
+from edgetune_runtime.task import Task
+
+
+class Catalog:
+    """Tasks by name. A task is replaced as a whole: whoever has looked one up goes on with it.
+
+    Safe to use from several threads. The bundle on disk stays as it is.
+
+    Args:
+        bundle: the bundle.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._lock = threading.Lock()
+        self._in_bundle = set(bundle.task_names())
+        self._loaded: dict[str, Task] = {}
+        self._added: set[str] = set()
+
+    def state(self) -> dict[str, Any]:
+        """What tells this catalog from a new one of the same bundle."""
+        with self._lock:
+            return {
+                "in_bundle": set(self._in_bundle),
+                "added": {name: self._loaded[name] for name in self._added},
+            }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Become the catalog that `state` was taken of."""
+        self._in_bundle = state["in_bundle"]
+        for task in state["added"].values():
+            self.add(task)
+
+    def renew(self) -> None:
+        """Make it usable in a forked process, where another thread's lock would never be released."""
+        self._lock = threading.Lock()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all tasks, sorted."""
+        with self._lock:
+            return sorted(self._in_bundle | set(self._loaded))
+
+    @property
+    def loaded(self) -> list[Task]:
+        """The tasks that have been read."""
+        with self._lock:
+            return list(self._loaded.values())
+
+    def task(self, name: str) -> Task:
+        """The task of that name, read from the bundle when it is first asked for.
+
+        Raises:
+            TaskError: there is no such task, or its file is damaged or made for another backbone.
+        """
+        with self._lock:
+            if name in self._loaded:
+                return self._loaded[name]
+            if name not in self._in_bundle:
+                have = ", ".join(sorted(self._in_bundle | set(self._loaded))) or "none"
+                raise TaskError(
+                    f"no task '{name}' here: the engine has {have}; add one with "
+                    f"'edgetune tasks add {self._bundle.path} FILE'"
+                )
+        read = self._bundle.load_task(name)
+        with self._lock:
+            # Meanwhile another thread may have put a newer one there, which stands, or removed it.
+            return self._loaded.setdefault(name, read) if name in self._in_bundle else read
+
+    def add(self, task: Task | str | Path, name: str | None = None) -> Task:
+        """Add a task, or swap the one of the same name.
+
+        Args:
+            task: a task or its file.
+            name: what to call it; its own name otherwise.
+
+        Raises:
+            TaskError: the file is damaged or the task was made for another backbone.
+        """
+        new = task if isinstance(task, Task) else Task.load(Path(task))
+        if name is not None:
+            new = new.renamed(name)
+        self._bundle.check_task(new)
+        with self._lock:
+            self._loaded[new.name] = new
+            self._added.add(new.name)
+        return new
+
+    def find(self, name_or_file: str) -> Task:
+        """The task that a user means: a file, which is added, or a task by its name.
+
+        Raises:
+            TaskError: there is no such task, or its file is damaged or made for another backbone.
+        """
+        path = Path(name_or_file)
+        is_file = path.is_file() or path.suffix == files.TASK_SUFFIX
+        return self.add(path) if is_file else self.task(name_or_file)
+
+    def remove(self, name: str) -> None:
+        """Remove a task.
+
+        Raises:
+            TaskError: there is no such task.
+        """
+        with self._lock:
+            known = name in self._loaded or name in self._in_bundle
+            self._loaded.pop(name, None)
+            self._in_bundle.discard(name)
+            self._added.discard(name)
+        if not known:
+            raise TaskError(f"no task '{name}' to remove: the engine has {', '.join(self.names) or 'none'}")

@@ -1,0 +1,58 @@
+"""Devices: what a backbone can run on, as data. A new execution provider is a row in `DEVICES`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a backbone runs on.
+
+    Attributes:
+        name: what users call it, and onnxruntime's name for its memory.
+        provider: onnxruntime's execution provider.
+        batch_size: texts in one run, if nothing else is asked for and the graph's answers do not depend on the batch.
+        default_precision: the precision if none is asked for; `None` is the bundle's own choice, int8 if it has it,
+            with close calls answered again in fp32.
+        prepares: whether the optimized graph can be kept and mapped again.
+        threads: whether texts run side by side on threads.
+        survives_fork: whether a process that is forked can go on using it.
+        ray_gpus: GPUs that Ray reserves for one worker.
+        disabled_optimizers: graph optimizers of onnxruntime that make it slower there.
+        install: what to do if the installed onnxruntime does not have the provider.
+    """
+
+    name: str
+    provider: str
+    batch_size: int = 1
+    default_precision: str | None = None
+    prepares: bool = False
+    threads: bool = False
+    survives_fork: bool = False
+    ray_gpus: int = 0
+    disabled_optimizers: tuple[str, ...] = ()
+    install: str = ""
+
+
+CPU = Device(
+    "cpu",
+    "CPUExecutionProvider",
+    prepares=True,
+    threads=True,
+    survives_fork=True,
+    # There it takes 4 to 7 times as long as Add and LayerNormalization, which are vectorized.
+    disabled_optimizers=("SkipLayerNormFusion",),
+    install="pip install --force-reinstall onnxruntime",
+)
+
+CUDA = Device(
+    "cuda",
+    "CUDAExecutionProvider",
+    batch_size=32,
+    default_precision="fp32",
+    ray_gpus=1,
+    install="pip uninstall -y onnxruntime && pip install onnxruntime-gpu",
+)
+
+DEVICES: dict[str, Device] = {device.name: device for device in (CPU, CUDA)}

@@ -1,0 +1,245 @@
+"""The manifest of a bundle, `edgetune.json`: the backbone, its graphs, and the digests of all files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from edgetune_runtime import contract, files, strict
+from edgetune_runtime.contract import BackboneSizes
+from edgetune_runtime.errors import BundleError
+from edgetune_runtime.facts import BackboneFacts
+
+FORMAT_VERSION = contract.FORMAT_VERSIONS[-1]
+"""What is written. Its graphs take `spans`, which edgetune 0.1 does not feed."""
+
+_LONGEST_TEXT = 1000
+_LARGEST_SIZE = 1 << 16  # of a backbone's dimensions; the shapes made of them stay countable in 64 bits
+_MOST_POSITIONS = 1 << 24
+_SHA256 = re.compile("[0-9a-f]{64}")
+_FIGURE = re.compile("[a-z][a-z0-9_]{0,40}")
+_MEASURED = (int, float, type(None))
+
+
+@dataclass(frozen=True)
+class TaskParity:
+    """How a precision's answers compare with PyTorch's, for one task on real text.
+
+    Attributes:
+        rows: texts compared.
+        max_logit_difference: the largest, over all texts and labels.
+        label_agreement: how far the answers are the same, 0 to 1; each kind of answer defines it.
+        figure: the figure that stands for the kind of answer, such as "accuracy"; more is better.
+        value_torch: its value on the PyTorch path; `None` if the texts had no labels.
+        value: its value in this precision; `None` if the texts had no labels.
+    """
+
+    rows: int
+    max_logit_difference: float
+    label_agreement: float
+    figure: str = "accuracy"
+    value_torch: float | None = None
+    value: float | None = None
+
+    @property
+    def drop(self) -> float | None:
+        """What the figure lost against PyTorch (negative if it gained)."""
+        if self.value is None or self.value_torch is None:
+            return None
+        return self.value_torch - self.value
+
+    def to_record(self) -> dict[str, Any]:
+        """As JSON has it; the values stand under the figure's name."""
+        return {
+            "rows": self.rows,
+            "max_logit_difference": self.max_logit_difference,
+            "label_agreement": self.label_agreement,
+            "figure": self.figure,
+            f"{self.figure}_torch": self.value_torch,
+            self.figure: self.value,
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> TaskParity:
+        """Read it. Records of edgetune 0.1 name no figure: it is the accuracy.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is not what `to_record` gives.
+        """
+        figure = record.get("figure", "accuracy")
+        if not isinstance(figure, str) or not _FIGURE.fullmatch(figure):
+            raise ValueError(f"a figure {figure!r:.60}")
+        names = ("rows", "max_logit_difference", "label_agreement")
+        measured = {name: record[name] for name in names}
+        measured |= {"value_torch": record.get(f"{figure}_torch"), "value": record.get(figure)}
+        odd = [value for value in measured.values() if type(value) not in _MEASURED]
+        if odd:
+            raise ValueError(f"a parity of {odd[0]!r:.40}")
+        return cls(figure=figure, **measured)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One precision of the backbone.
+
+    Attributes:
+        file: path of the graph inside the bundle.
+        batch_invariant: whether a row's answer is the same whatever rows it is batched with. If it is
+            not (dynamic int8: the activation scale is taken over the whole batch), rows run one by one.
+        parity: task name → what was measured at export.
+        data: path of the graph's weights inside the bundle, if its own file cannot hold them (past 2 GB).
+    """
+
+    file: str
+    batch_invariant: bool
+    parity: Mapping[str, TaskParity] = field(default_factory=dict)
+    data: str | None = None
+
+    @property
+    def paths(self) -> list[str]:
+        """Paths inside the bundle of the graph and, if it has one, the file of its weights."""
+        return [name for name in (self.file, self.data) if name is not None]
+
+    def to_record(self) -> dict[str, Any]:
+        """As JSON has it."""
+        parity = {name: one.to_record() for name, one in self.parity.items()}
+        return {**{name: getattr(self, name) for name in ("file", "batch_invariant", "data")}, "parity": parity}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says of itself, in `edgetune.json`.
+
+    Attributes:
+        facts: what tasks and texts need to know of the backbone.
+        architecture: its `model_type`.
+        graphs: precision → its graph.
+        files: path inside the bundle → SHA-256, of every file but the tasks (which carry their own).
+        edgetune_version: the version that wrote the bundle.
+        format_version: the version of the format that it was written in.
+    """
+
+    facts: BackboneFacts
+    architecture: str
+    graphs: Mapping[str, Graph]
+    files: Mapping[str, str]
+    edgetune_version: str
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> bytes:
+        """The manifest as the bytes of `edgetune.json`, the graph's inputs and outputs spelled out in it."""
+        facts = self.facts
+        outputs = contract.outputs(facts.inputs)
+        record = {
+            "format_version": self.format_version,
+            "requires": [],
+            "base_model": facts.name,
+            "backbone_sha256": facts.sha256,
+            "sizes": vars(facts.sizes),
+            "max_positions": facts.max_positions,
+            "poolings": facts.poolings,
+            "mask_token": facts.mask_token,
+            "inputs": {name: asdict(contract.INPUTS[name]) for name in facts.inputs},
+            "outputs": {name: {"dtype": "float32", "dims": dims} for name, dims in outputs.items()},
+            "architecture": self.architecture,
+            "graphs": {precision: graph.to_record() for precision, graph in self.graphs.items()},
+            "files": dict(self.files),
+            "edgetune_version": self.edgetune_version,
+        }
+        return (json.dumps(record, indent=2, sort_keys=True) + "\n").encode()
+
+    @property
+    def inputs(self) -> Collection[str]:
+        """Names of the inputs that the graphs take."""
+        return self.facts.inputs
+
+    @classmethod
+    def from_json(cls, data: bytes, origin: str) -> Manifest:
+        """Read a manifest. Fields that this version does not know are ignored, unless `requires` names them.
+
+        Raises:
+            BundleError: it is not JSON, of an unknown format version, requires what this version does not know, lacks
+                a field, or a field is not what it should be.
+        """
+        try:
+            record: dict[str, Any] = strict.json_value(data)
+            version = record["format_version"]
+            if type(version) is not int or version not in contract.FORMAT_VERSIONS:
+                expected = " or ".join(map(str, contract.FORMAT_VERSIONS))
+                raise BundleError(
+                    f"{origin} has bundle format version {version}, expected {expected}: export it "
+                    f"again, or install the edgetune that wrote it"
+                )
+            _check_requires(record.get("requires", []), origin)
+            sizes = {name: strict.whole_number(size, 1, _LARGEST_SIZE) for name, size in record["sizes"].items()}
+            facts = BackboneFacts(
+                name=strict.plain_text(record["base_model"], _LONGEST_TEXT),
+                sha256=strict.plain_text(record["backbone_sha256"], _LONGEST_TEXT),
+                sizes=BackboneSizes(**sizes),
+                max_positions=strict.whole_number(record["max_positions"], 1, _MOST_POSITIONS),
+                poolings=tuple(record["poolings"]),
+                mask_token=strict.plain_text(record["mask_token"], _LONGEST_TEXT),
+                inputs=contract.INPUTS_OF_0_1 if version == 1 else _inputs(record["inputs"]),
+            )
+            manifest = cls(
+                facts=facts,
+                architecture=strict.plain_text(record["architecture"], _LONGEST_TEXT),
+                graphs={precision: _graph(precision, graph) for precision, graph in record["graphs"].items()},
+                files=_digests(record["files"]),
+                edgetune_version=strict.plain_text(record["edgetune_version"], _LONGEST_TEXT),
+                format_version=version,
+            )
+            known = facts.poolings and set(facts.poolings) <= set(contract.POOLINGS)
+            if not manifest.graphs or not known:
+                raise ValueError(f"{len(manifest.graphs)} graphs, poolings {facts.poolings}")
+            return manifest
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise BundleError(
+                f"{origin} is not a sound edgetune manifest ({type(error).__name__}: {error}): export the bundle again"
+            ) from error
+
+
+def _check_requires(needed: object, origin: str) -> None:
+    if not isinstance(needed, list) or not all(isinstance(one, str) for one in needed):
+        raise ValueError(f"requires is {needed!r:.60}")
+    if needed:  # this version knows nothing that a manifest can require
+        raise BundleError(
+            f"{origin} requires {', '.join(needed)}, which this edgetune does not know: install a newer edgetune"
+        )
+
+
+def _inputs(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The graph's inputs, in the contract's order."""
+    unknown = sorted(record.keys() - contract.INPUTS.keys())
+    if unknown:
+        raise ValueError(f"graph inputs {unknown!r:.300}, which this edgetune does not know; a newer one may")
+    for name, spec in record.items():
+        own = contract.INPUTS[name]
+        if (spec["dtype"], tuple(spec["dims"])) != (own.dtype, own.dims):
+            raise ValueError(f"a graph input {name!r} of {spec!r:.100}")
+    missing = sorted(set(contract.REQUIRED_INPUTS) - record.keys())
+    if missing:
+        raise ValueError(f"a graph without the inputs {', '.join(missing)}")
+    return tuple(name for name in contract.INPUTS if name in record)
+
+
+def _graph(precision: str, record: Mapping[str, Any]) -> Graph:
+    file, data, invariant = record["file"], record.get("data"), record["batch_invariant"]
+    if not files.is_plain_path(precision) or file != files.graph_file(precision):
+        raise ValueError(f"a graph or its weights in {file!r:.300}")
+    if data not in (None, files.data_file(file)):
+        raise ValueError(f"a graph or its weights in {data!r:.300}")
+    if not isinstance(invariant, bool):
+        raise ValueError(f"batch_invariant {invariant!r:.40}")
+    parity = {name: TaskParity.from_record(measured) for name, measured in record["parity"].items()}
+    return Graph(file, invariant, parity, data)
+
+
+def _digests(record: Mapping[str, Any]) -> dict[str, str]:
+    for name, digest in record.items():
+        if not files.is_plain_path(name) or not _SHA256.fullmatch(digest):
+            raise ValueError(f"a file {name!r:.300} with the SHA-256 {digest!r:.80}")
+    return dict(record)

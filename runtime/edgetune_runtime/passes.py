@@ -1,0 +1,219 @@
+"""Passes through the backbone: token ids and a task's parts in, features out.
+
+On a CPU each pass is a run of its own, at its exact length: nothing is padded, no text has neighbours, and the
+features depend on the text and the parts alone, in every precision. One pass uses all threads; many run side by side,
+one thread each. On a GPU passes of like length share a run.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime as ort
+
+from edgetune_runtime import bank, contract, forks, prepared
+from edgetune_runtime.arrays import Array
+from edgetune_runtime.bundle import Bundle
+from edgetune_runtime.devices import Device
+from edgetune_runtime.errors import TextError
+from edgetune_runtime.parts import HEAD
+from edgetune_runtime.session import open_session
+from edgetune_runtime.task import Task
+from edgetune_runtime.text import Span, Tokens
+
+_BANKS_KEPT = 64  # making one takes a tenth of a millisecond
+
+PartsKey = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One text with the parts of a task.
+
+    Attributes:
+        tokens: the text.
+        task: a task that has the parts; its head is not used.
+    """
+
+    tokens: Tokens
+    task: Task
+
+
+class Runner:
+    """Runs passes in the graphs of a bundle. Safe to use from several threads.
+
+    Args:
+        bundle: the bundle.
+        device: what the graphs run on.
+        threads: CPU threads.
+        batch_size: most passes in one run.
+        prepare: whether graphs are kept as this CPU runs them (see `prepared`).
+    """
+
+    def __init__(self, bundle: Bundle, device: Device, threads: int, batch_size: int, prepare: bool) -> None:
+        self._bundle, self._device = bundle, device
+        self._threads, self._batch_size = threads, batch_size
+        self._prepare = prepare and device.prepares
+        self._inputs = frozenset(bundle.facts.inputs)
+        # The head is applied behind the graph: a graph that is fed none gives features alone.
+        self._bank_inputs = self._inputs.intersection(contract.BANK_INPUTS).difference(HEAD.tensors)
+        self._first_generation = contract.is_first_generation(self._inputs)
+        self._lock, self._session_lock = threading.Lock(), threading.Lock()
+        self._sessions: dict[tuple[str, int], ort.InferenceSession] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._banks: dict[PartsKey, dict[str, ort.OrtValue]] = {}
+
+    def renew(self) -> None:
+        """Make it usable in a forked process: graphs are opened again when they are needed."""
+        self._lock, self._session_lock, self._pool = threading.Lock(), threading.Lock(), None
+        left, self._sessions = self._sessions, {}
+        forks.leave(left)
+        if not self._device.survives_fork:  # banks on a CPU are memory alone, and stay
+            left_banks, self._banks = self._banks, {}
+            forks.leave(left_banks)
+
+    def close(self) -> None:
+        """End the threads. Using it again starts them again."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown()
+
+    def parts(self, task: Task) -> PartsKey:
+        """What tasks must have in common to share a pass over the same tokens."""
+        pools = self._first_generation or task.pooling in contract.TRANSFORMS
+        return task.parts_sha256, task.pooling if pools else ""
+
+    def keep(self, tasks: Collection[Task]) -> None:
+        """Drop what is kept for the parts of other tasks."""
+        live = {self.parts(task) for task in tasks}
+        with self._lock:
+            self._banks = {key: kept for key, kept in self._banks.items() if key in live}
+
+    def open(self, precision: str, threads: int) -> None:
+        """Open all that runs of so many threads need, so that no text waits for it.
+
+        Raises:
+            BundleError: a graph is missing or damaged.
+        """
+        self._session(precision, threads)
+
+    def run(self, passes: Sequence[Pass], precision: str, threads: int | None = None) -> list[Array]:
+        """Features of each pass.
+
+        Args:
+            passes: the passes.
+            precision: a precision of the bundle.
+            threads: CPU threads inside a run, and the runs one after the other; `None` for all threads, several runs
+                side by side.
+
+        Shape:
+            output: a list of [spans of the pass, hidden]
+
+        Raises:
+            BundleError: a graph is missing or damaged, or fails on a text (`TextError`).
+        """
+        if not passes:  # which needs no session
+            return []
+        batches = list(_batches(passes, self._batch_size))
+        if threads is None and len(batches) > 1 and self._threads > 1 and self._device.threads:
+            session = self._session(precision, threads=1)
+            outputs = self._side_by_side(lambda batch: self._run_batch(session, batch), batches)
+        else:
+            session = self._session(precision, threads or self._threads)
+            outputs = (self._run_batch(session, batch) for batch in batches)
+        features: list[Array] = [np.empty(0)] * len(passes)
+        for batch, output in zip(batches, outputs, strict=True):
+            for (place, one), values in zip(batch, output, strict=True):
+                features[place] = values[: len(one.tokens.spans)]
+        return features
+
+    def _run_batch(self, session: ort.InferenceSession, batch: _Batch) -> Array:
+        """Features of a batch. Shape: [batch, spans, hidden]."""
+        rows = [one for _, one in batch]
+        tasks = {self.parts(one.task): one.task for one in rows}
+        row_of = {key: row for row, key in enumerate(tasks)}
+        arrays = {
+            contract.INPUT_IDS: _padded([one.tokens.ids for one in rows]),
+            contract.ATTENTION_MASK: _padded([[1] * len(one.tokens.ids) for one in rows]),
+            contract.TASK_INDEX: np.array([row_of[self.parts(one.task)] for one in rows], np.int64),
+        }
+        if contract.TOKEN_TYPE_IDS in self._inputs:
+            arrays[contract.TOKEN_TYPE_IDS] = _padded([one.tokens.type_ids for one in rows])
+        if contract.SPANS in self._inputs:
+            arrays[contract.SPANS] = _stacked_spans([one.tokens.spans for one in rows])
+        feed = {name: self._value(array) for name, array in arrays.items()} | self._bank(tasks)
+        try:
+            (output,) = session.run_with_ort_values([contract.FEATURES], feed)
+        except Exception as error:  # onnxruntime's have no common base
+            raise TextError(f"the backbone fails on {len(rows)} texts ({error}): export the bundle again") from error
+        features: Array = output.numpy()
+        return features[:, np.newaxis] if self._first_generation else features
+
+    def _bank(self, tasks: dict[PartsKey, Task]) -> dict[str, ort.OrtValue]:
+        # On the device, and kept while single tasks come again; mixed banks are as many as the mixtures.
+        key = next(iter(tasks))
+        kept = self._banks.get(key) if len(tasks) == 1 else None
+        if kept is not None:
+            return kept
+        arrays = bank.stack(list(tasks.values()), self._bundle.facts.sizes, self._bank_inputs)
+        if len(tasks) > 1:
+            return {name: self._value(array) for name, array in arrays.items()}
+        # What the task does not have is the graph's default.
+        values = {name: self._value(array) for name, array in arrays.items() if array.size}
+        with self._lock:
+            while len(self._banks) >= _BANKS_KEPT:
+                del self._banks[next(iter(self._banks))]
+            self._banks[key] = values
+        return values
+
+    def _value(self, array: Array) -> ort.OrtValue:
+        return ort.OrtValue.ortvalue_from_numpy(array, self._device.name, 0)
+
+    def _session(self, precision: str, threads: int) -> ort.InferenceSession:
+        with self._session_lock:
+            if (precision, threads) not in self._sessions:
+                self._sessions[precision, threads] = self._open_session(precision, threads)
+            return self._sessions[precision, threads]
+
+    def _open_session(self, precision: str, threads: int) -> ort.InferenceSession:
+        if self._prepare:
+            return prepared.open_graph(self._bundle, precision, threads)
+        graph, weights = self._bundle.read_graph(precision)
+        return open_session(graph, self._device, threads, self._inputs, weights)
+
+    def _side_by_side(self, run: Callable[[_Batch], Array], batches: Sequence[_Batch]) -> Iterable[Array]:
+        with self._lock:  # so that `close` finds all of them handed in, or none
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="edgetune")
+            return self._pool.map(run, batches)
+
+
+_Batch = Sequence[tuple[int, Pass]]
+
+
+def _batches(passes: Sequence[Pass], size: int) -> Iterator[_Batch]:
+    """Passes with their places, at most `size` at once, those of like length together."""
+    order = list(enumerate(passes))
+    if size > 1:
+        order.sort(key=lambda place_and_pass: len(place_and_pass[1].tokens.ids))
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> Array:
+    """Rows filled up with zeros on the right. Shape: [rows, longest]."""
+    found = np.zeros((len(rows), max(map(len, rows))), np.int64)
+    for place, row in enumerate(rows):
+        found[place, : len(row)] = row
+    return found
+
+
+def _stacked_spans(rows: Sequence[Sequence[Span]]) -> Array:
+    """Spans of each row; a row with fewer than another repeats its first. Shape: [rows, most spans, 2]."""
+    most = max(map(len, rows))
+    return np.array([[*spans, *[spans[0]] * (most - len(spans))] for spans in rows], np.int64)
