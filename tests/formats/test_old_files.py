@@ -114,7 +114,7 @@ def engines(copies: Path) -> Iterator[Engines]:
 
 @cache
 def saturates() -> bool:
-    """Whether this CPU's int8 products are wrong where they are large, unless onnxruntime is told to make them exact."""
+    """Whether large int8 products are wrong on this CPU unless onnxruntime is told to make them exact."""
     product = """
         <ir_version: 8, opset_import: ["" : 18]>
         product (uint8[1, 2] x) => (int32[1, 1] z) <int8[2, 1] y = {127, 127}> { z = MatMulInteger(x, y) }

@@ -309,7 +309,7 @@ FIXTURES = {
 
 
 def bare_onnx(backbone: Backbone) -> onnx.ModelProto:
-    """The graph without PyTorch's notes, which nothing reads; they are three quarters of so small a file."""
+    """The graph without PyTorch's notes, which nothing reads; they are most of so small a file."""
     model = to_onnx(backbone)
     graph = model.graph
     for one in (model, graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
