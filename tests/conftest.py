@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,12 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 MakeTask = Callable[..., Task]
+
+
+def mixed(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """(text, task) pairs as `Engine.classify` takes them."""
+    listed = list(pairs)
+    return {"texts": [text for text, _ in listed], "tasks": [task for _, task in listed]}
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,16 @@ def optimize(model: onnx.ModelProto) -> onnx.ModelProto:
     Biases and GELU are left to onnxruntime, which fuses them when it loads the graph. Residual additions stay
     apart from layer normalization: its operator for both is the slower form (see `session.open_session`).
     """
-    return gather_rows(merge_projections(drop_idle_reshapes(collapse_reshapes(model))))
+    return gather_rows(merge_projections(drop_idle_reshapes(collapse_reshapes(without_traces(model)))))
+
+
+def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop what the exporter notes of its own run: stack traces with source lines and this machine's paths."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    return model
 
 
 def collapse_reshapes(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -119,7 +119,7 @@ class Runner:
         """
         if not passes:  # which needs no session
             return []
-        batches = list(_batches(passes, self._batch_size))
+        batches = [part for batch in _batches(passes, self._batch_size) for part in self._fitting(batch)]
         if threads is None and len(batches) > 1 and self._threads > 1 and self._device.threads:
             session = self._session(precision, threads=1)
             outputs = self._side_by_side(lambda batch: self._run_batch(session, batch), batches)
@@ -131,6 +131,16 @@ class Runner:
             for (place, one), values in zip(batch, output, strict=True):
                 features[place] = values[: len(one.tokens.spans)]
         return features
+
+    def _fitting(self, batch: _Batch) -> list[_Batch]:
+        """A batch; its passes one by one if what fills them up would have positions that the backbone does not.
+
+        That is so if a text that takes all positions comes together with a task whose texts begin behind a prompt.
+        """
+        longest = max(len(one.tokens.ids) for _, one in batch)
+        offset = max(one.task.position_offset for _, one in batch)
+        fits = longest + offset <= self._bundle.facts.max_positions
+        return [batch] if fits else [[row] for row in batch]
 
     def _run_batch(self, session: ort.InferenceSession, batch: _Batch) -> Array:
         """Features of a batch. Shape: [batch, spans, hidden]."""
@@ -160,8 +170,11 @@ class Runner:
         kept = self._banks.get(key) if len(tasks) == 1 else None
         if kept is not None:
             return kept
-        arrays = bank.stack(list(tasks.values()), self._bundle.facts.sizes, self._bank_inputs)
+        sizes = self._bundle.facts.sizes
+        arrays = bank.stack(list(tasks.values()), sizes, self._bank_inputs)
         if len(tasks) > 1:
+            no_head = {name: sizes.shape(name, tasks=len(tasks), labels=0) for name in HEAD.tensors}
+            arrays |= {name: np.zeros(shape, np.float32) for name, shape in no_head.items()}
             return {name: self._value(array) for name, array in arrays.items()}
         # What the task does not have is the graph's default.
         values = {name: self._value(array) for name, array in arrays.items() if array.size}

@@ -229,8 +229,8 @@ class TestBundles:
         assert faults == []
         written = json.loads((copied / "edgetune.json").read_bytes())
         manifest = Bundle(copied).manifest
-        assert manifest.base_model == f"tiny-{bundle}"
-        assert manifest.backbone_sha256 == written["backbone_sha256"]
+        assert manifest.facts.name == f"tiny-{bundle}"
+        assert manifest.facts.sha256 == written["backbone_sha256"]
         assert set(manifest.graphs) == set(written["graphs"])
 
     @every_bundle

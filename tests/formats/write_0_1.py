@@ -24,12 +24,12 @@ from unittest import mock
 import numpy as np
 import onnx
 import torch
+from edgetune.handwritten import create_task
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, BertForPreTraining, PreTrainedTokenizerFast
 
 from edgetune import prompts
 from edgetune.data.labelled import LabelledText
-from edgetune.handwritten import create_task
 from edgetune.training import TaskData, TrainingOptions, train
 from edgetune_export import Backbone, export, export_bundle, external, load_backbone
 from edgetune_export.graph import to_onnx

@@ -35,8 +35,8 @@ Answers = list[tuple[str, dict[str, float], str]]
 def answers(engine: Engine) -> Answers:
     """Answers of all tasks, many texts at once and each alone, which take other ways."""
     pairs = [(text, task) for text in TEXTS for task in engine.task_names]
-    together = engine.classify(pairs)
-    alone = [engine.classify([pair])[0] for pair in pairs]
+    together = engine.classify(**mixed(pairs))
+    alone = [engine.classify(**mixed([pair]))[0] for pair in pairs]
     return [(result.best, dict(result.scores), result.precision) for result in [*together, *alone]]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TEXTS, MakeTask
+from conftest import TEXTS, MakeTask, mixed
 
 from edgetune_runtime import Bundle, Engine, Result, Task, contract, files
 from edgetune_runtime.engine import _BANKS_KEPT, CLOSE_CALL
@@ -42,7 +42,7 @@ def test_an_answer_does_not_depend_on_what_else_runs(engine: Engine) -> None:
     alone = scores([engine.classify([text], task="colour")[0] for text in TEXTS])
     together = scores(engine.classify(TEXTS, task="colour"))
     reversed_order = scores(engine.classify(TEXTS[::-1], task="colour"))[::-1]
-    mixed = engine.classify([pair for text in TEXTS for pair in ((text, "size"), (text, "colour"))])[1::2]
+    mixed = engine.classify(**mixed([pair for text in TEXTS for pair in ((text, "size"), (text, "colour"))]))[1::2]
     for other in (together, reversed_order, scores(mixed)):
         np.testing.assert_allclose(other, alone, atol=1e-5)
 
@@ -50,7 +50,7 @@ def test_an_answer_does_not_depend_on_what_else_runs(engine: Engine) -> None:
 def test_fp32_batches_of_mixed_tasks_give_the_answers_of_single_runs(bundle: Bundle) -> None:
     pairs = [(text, task) for text in TEXTS for task in ("colour", "size")]
     with Engine(bundle, "fp32") as single, Engine(bundle, "fp32", batch_size=5) as batched:
-        for one, other in zip(single.classify(pairs), batched.classify(pairs), strict=True):
+        for one, other in zip(single.classify(**mixed(pairs)), batched.classify(**mixed(pairs)), strict=True):
             assert list(one.scores) == list(other.scores)
             assert list(one.scores.values()) == pytest.approx(list(other.scores.values()), abs=1e-5)
 
@@ -232,9 +232,9 @@ def test_temperature_and_template_are_used(bundle: Bundle, make_task: MakeTask) 
     with Engine(bundle, "fp32") as engine:
         for task in (plain, hot, filled):
             engine.add_task(task)
-        base, warm = engine.classify([("good", "plain"), ("good", "hot")])
+        base, warm = engine.classify(**mixed([("good", "plain"), ("good", "hot")]))
         np.testing.assert_allclose(scores([warm]), scores([base]) ** 0.25 / (scores([base]) ** 0.25).sum(), atol=1e-6)
-        spelt, slotted = engine.classify([("the lamp good today", "plain"), ("good", "filled")])
+        spelt, slotted = engine.classify(**mixed([("the lamp good today", "plain"), ("good", "filled")]))
         assert spelt.scores == pytest.approx(slotted.scores)
 
 
@@ -242,7 +242,7 @@ def test_more_tasks_than_banks_are_kept_answer_each_time_alike(bundle: Bundle, m
     tasks = [make_task(f"t{n}", prompt=n % 3, prefix=n % 2, seed=n) for n in range(_BANKS_KEPT + 9)]
     with Engine(bundle, "fp32", threads=1) as engine:
         pairs = [(TEXTS[0], engine.add_task(task).name) for task in tasks]
-        first, again = scores(engine.classify(pairs)), scores(engine.classify(pairs))
+        first, again = scores(engine.classify(**mixed(pairs))), scores(engine.classify(**mixed(pairs)))
         np.testing.assert_array_equal(first, again)
         assert len(np.unique(first[:, 0])) == len(tasks)
         assert len(engine._banks) == _BANKS_KEPT

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TEXTS, MakeTask
+from conftest import TEXTS, MakeTask, mixed
 
 from edgetune_runtime import Bundle, Engine, Task
 from edgetune_runtime.errors import BundleError, DataError, EdgetuneError, MissingPackageError, TaskError
@@ -22,7 +22,7 @@ Answers = list[tuple[str, dict[str, float], str]]
 
 def answers(engine: Engine, tasks: Sequence[str] | None = None) -> Answers:
     pairs = [(text, task) for text in TEXTS for task in tasks or engine.task_names]
-    return [(result.best, dict(result.scores), result.precision) for result in engine.classify(pairs)]
+    return [(result.best, dict(result.scores), result.precision) for result in engine.classify(**mixed(pairs))]
 
 
 def travelled(engine: Engine) -> Engine:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from browser import needs_browser, run_browser
-from conftest import TEXTS, random_task
+from conftest import TEXTS, mixed, random_task
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -124,7 +124,7 @@ def many(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory, serve: S
 
 def expected(bundle: Path, text: str, *tasks: str) -> dict[str, dict[str, str]]:
     with Engine(bundle, threads=2) as engine:
-        results = engine.classify([(text, task) for task in tasks])
+        results = engine.classify(**mixed([(text, task) for task in tasks]))
     return {
         result.task: {
             label: f"{score:.3f}" for label, score in sorted(result.scores.items(), key=lambda pair: -pair[1])
