@@ -22,8 +22,6 @@ from edgetune.cli.options import (
 if TYPE_CHECKING:
     from edgetune.training import TrainingReport
 
-METHODS = ("prefix", "prefix-mlp", "p-tuning-v2", "prompt", "prompt-residual", "p-tuning-mlp", "p-tuning-lstm")
-INITS = ("data", "vocabulary", "random", "labels", "text")
 _GIVEN = click.core.ParameterSource.COMMANDLINE
 
 
@@ -43,7 +41,8 @@ _GIVEN = click.core.ParameterSource.COMMANDLINE
     multiple=True,
     help="Development data, to choose the best epoch; one per --data. [default: a tenth of --data]",
 )
-@click.option("--task", "names", required=True, multiple=True, help="Name of the task; one per --data.")
+@click.option("--name", "names", multiple=True, help="Name of the task; one per --data.")
+@renamed_option("--task", "names", "--name")
 @click.option(
     "--out",
     "outs",
@@ -52,63 +51,8 @@ _GIVEN = click.core.ParameterSource.COMMANDLINE
     type=FILE,
     help="Task file to write, such as NAME.safetensors; one per --data.",
 )
-@click.option(
-    "--method",
-    type=click.Choice(METHODS),
-    default="prefix",
-    show_default=True,
-    help="prefix, prefix-mlp, p-tuning-v2: keys and values in every layer. The others: embeddings before the text.",
-)
-@click.option(
-    "--prompt-length",
-    type=click.IntRange(0),
-    default=20,
-    show_default=True,
-    help="Tokens of the prompt or prefix; 0 trains the head alone.",
-)
-@click.option(
-    "--init",
-    type=click.Choice(INITS),
-    default="data",
-    show_default=True,
-    help="What the prompt begins as: tokens of the training texts, common tokens, random numbers, the names of the "
-    "labels, or --init-text.",
-)
-@click.option("--init-text", help="A text for the prompt to begin as.")
-@click.option("--init-from", type=FILE, help="A task file of the same backbone for the prompt to begin as.")
-@template_options
-@click.option("--fixed-label-words", is_flag=True, help="Train the prompt alone; the label words stay as they are.")
-@click.option("--epochs", type=click.IntRange(1), default=10, show_default=True, help="Passes over the data.")
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Texts per step.")
-@click.option(
-    "--class-weight",
-    "class_weights",
-    multiple=True,
-    metavar="none|balanced|LABEL=NUMBER",
-    help="How much a row of each label counts in training: all the same, or all labels the same however many rows they "
-    "have, or a number for a label beside 1 for the others, once for each. [default: none]",
-)
-@click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate of the prompt. [default: by method]")
-@click.option(
-    "--pooling",
-    type=click.Choice(["cls", "mean", "last", "mask", "decoder", "pooler"]),
-    help="Where features are read. [default: at {mask} where the template has one; else mean for encoders, last for "
-    "decoders, decoder for encoder-decoders]",
-)
-@click.option(
-    "--positions-behind-prompt",
-    is_flag=True,
-    help="Let an encoder's text begin behind the prompt, where PEFT has it, so that 'tasks export-peft' can carry the "
-    "task over; decoders always do.",
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same file.")
-@click.option(
-    "--mixed-precision",
-    type=click.Choice(["no", "bf16", "fp16"]),
-    default="no",
-    show_default=True,
-    help="For GPUs that have it.",
-)
+@field_options(TrainingOptions)
+@kind_option
 @click.option("--resume", is_flag=True, help="Go on with a training that was broken off.")
 @column_options
 @json_option
@@ -118,30 +62,16 @@ def train(
     eval_sources: tuple[str, ...],
     names: tuple[str, ...],
     outs: tuple[Path, ...],
-    method: str,
-    prompt_length: int,
-    init: str,
-    init_text: str | None,
-    init_from: Path | None,
-    template: str,
-    label_words: tuple[str, ...],
-    fixed_label_words: bool,
-    max_length: int,
-    epochs: int,
-    batch_size: int,
-    class_weights: tuple[str, ...],
-    lr: float | None,
-    pooling: str | None,
-    positions_behind_prompt: bool,
-    seed: int,
-    mixed_precision: str,
+    kind: str | None,
     resume: bool,
     text_column: str,
-    label_column: str,
+    label_columns: tuple[str, ...],
+    text_pair_column: str | None,
     encoding: str | None,
     delimiter: str | None,
     quotes: bool,
     as_json: bool,
+    **values: Any,
 ) -> None:
     """Train a task on the frozen backbone MODEL: a local folder, a .gguf file, or a hub id.
 
@@ -151,8 +81,8 @@ def train(
 
     \b
     Example:
-      edgetune train ./MiniLM --data train.jsonl --task sentiment --out sentiment.safetensors
-      edgetune train ./BERT --data train.jsonl --task sentiment --out sentiment.safetensors \\
+      edgetune train ./MiniLM --data train.jsonl --name sentiment --out sentiment.safetensors
+      edgetune train ./BERT --data train.jsonl --name sentiment --out sentiment.safetensors \\
         --template "{text} It was {mask}." --label-words positive=great,good --label-words negative=terrible
     """
     let_nobody_wait()
@@ -164,58 +94,49 @@ def train(
         from edgetune.data.text_files import Reading
         from edgetune.training import TaskData, TrainingOptions
         from edgetune.training import train as run_training
-        from edgetune.training.balance import parse_class_weight
-        from edgetune.training.verbalizer import parse
+        from edgetune.training import TaskData
+        from edgetune.training import train as run_training
         from edgetune_export.loading import load_backbone
-    from edgetune_runtime.task import Task
+    from edgetune.data.labelled import read_labelled
+    from edgetune.data.splits import split_dev
+    from edgetune.data.text_files import Reading
+    from edgetune_runtime.kinds import KINDS
 
     if not len(sources) == len(names) == len(outs) or len(eval_sources) not in (0, len(sources)):
         raise click.UsageError(
-            f"{len(sources)} --data, {len(names)} --task, {len(outs)} --out, {len(eval_sources)} --eval-data: "
+            f"{len(sources)} --data, {len(names)} --name, {len(outs)} --out, {len(eval_sources)} --eval-data: "
             f"expected one of each for each task"
         )
-    if fixed_label_words and not label_words:
+    if not values["train_head"] and not values["label_words"]:
         raise click.UsageError("--fixed-label-words without --label-words")
     if len(set(names)) < len(names):
-        raise click.UsageError(f"--task {' --task '.join(names)}: expected a different name for each task")
+        raise click.UsageError(f"--name {' --name '.join(names)}: expected a different name for each task")
     given = click.get_current_context().get_parameter_source
     chosen = [f"--{name.replace('_', '-')}" for name in ("init", "init_text", "prompt_length") if given(name) is _GIVEN]
-    if init_from is not None and chosen:
-        raise click.UsageError(f"{' and '.join(chosen)} beside --init-from, which gives the prompt and its length")
-    if init == "text" and init_text is None:
+    if values["init_from"] is not None and chosen:
+        raise click.UsageError(f"{' and '.join(chosen)} came with --init-from, which gives the prompt and its length")
+    if values["init_text"] is None and values["init"] == "text":
         raise click.UsageError("--init text without --init-text")
-    if init_text is not None and given("init") is _GIVEN and init != "text":
-        raise click.UsageError(f"--init-text beside --init {init}: expected one of them")
-    class_weight = parse_class_weight(class_weights)
+    if values["init_text"] is not None:
+        if given("init") is _GIVEN and values["init"] != "text":
+            raise click.UsageError(f"--init-text came with --init {values['init']}: expected one of them")
+        values["init"] = "text"
+    options = collect(TrainingOptions, values)
     reading = Reading(encoding, delimiter, quotes)
+    columns = columns_of(text_column, label_columns, text_pair_column)
     tasks = []
     for place, (source, name, out) in enumerate(zip(sources, names, outs, strict=True)):
-        rows = read_labelled(source, text_column, label_column, reading, note)
+        read = read_labelled(source, columns, reading, note, None if kind is None else KINDS[kind])
+        rows = read.rows
         if eval_sources:
-            dev = read_labelled(eval_sources[place], text_column, label_column, reading, note)
+            held_out = read_labelled(eval_sources[place], columns, reading, note, read.kind)
+            if held_out.pairs != read.pairs:
+                raise DataError(f"{source} and {eval_sources[place]} differ: one has pairs of texts, the other has not")
+            dev = held_out.rows
         else:
-            rows, dev = split_dev(rows, seed)
+            rows, dev = split_dev(rows, options.seed, read.kind)
             note(f"no --eval-data: {len(dev)} of {len(rows) + len(dev)} rows are held out to choose the best epoch")
-        tasks.append(TaskData(name, out, rows, dev))
-    options = TrainingOptions(
-        method=method,
-        prompt_length=prompt_length,
-        init=init if init_text is None else "text",
-        init_text=init_text or "",
-        init_from=None if init_from is None else Task.load(init_from),
-        template=template,
-        label_words=parse(label_words) if label_words else None,
-        train_head=not fixed_label_words,
-        epochs=epochs,
-        batch_size=batch_size,
-        class_weight=class_weight,
-        learning_rate=lr,
-        pooling=pooling,
-        positions_behind_prompt=positions_behind_prompt,
-        max_length=max_length,
-        seed=seed,
-        mixed_precision=mixed_precision,
-    )
+        tasks.append(TaskData(name, out, rows, dev, read.kind, read.pairs))
     reports = run_training(load_backbone(model), tasks, options, resume=resume)
     records = [
         {
@@ -224,14 +145,14 @@ def train(
             "labels": list(report.task.labels),
             "chosen_by": report.chosen_by,
             "best_epoch": int(report.task.metrics["best_epoch"]),
-            "dev_accuracy": report.dev_quality.accuracy,
-            "dev_macro_f1": report.dev_quality.macro_f1,
-            "dev_accuracy_by_epoch": report.dev_accuracy,
+            "kind": report.task.kind_name,
+            **{f"dev_{name}": value for name, value in report.dev.values.items()},
+            **_by_epoch(report),
             "dev_score_by_epoch": [epoch.score for epoch in report.epochs],
             "dev_loss_by_epoch": [epoch.loss for epoch in report.epochs],
             "by_label": _by_label(report),
-            "dev_ece": report.task.metrics["dev_ece"],
             "temperature": report.task.temperature,
+            "thresholds": list(report.task.thresholds),
             "trained_parameters": report.trained_parameters,
             "backbone_parameters": report.backbone_parameters,
             "bytes": one.out.stat().st_size,
@@ -244,13 +165,12 @@ def train(
         return
     for record, report in zip(records, reports, strict=True):
         share = report.trained_parameters / report.backbone_parameters
-        metrics, quality = report.task.metrics, report.dev_quality
-        macro_f1 = f", macro-F1 {quality.macro_f1:.3f}" if report.spread.rare else ""
+        dev = ", ".join(f"{_words(name)} {value:.3f}" for name, value in _told(report).items())
         size_kb = Path(str(record["file"])).stat().st_size / 1000
+        labels = f"{len(report.task.labels)} labels, " if report.task.kind.named_labels else ""
         click.echo(
-            f"{record['file']}: dev accuracy {quality.accuracy:.3f}{macro_f1} after epoch {metrics['best_epoch']:.0f} "
-            f"of {epochs} (chosen by {report.chosen_by}), ECE {metrics['dev_ece']:.3f} at temperature "
-            f"{report.task.temperature:.2f}, {len(report.task.labels)} labels, {report.trained_parameters:,} numbers "
+            f"{record['file']}: dev {dev} after epoch {report.task.metrics['best_epoch']:.0f} "
+            f"of {options.epochs} (chosen by {report.chosen_by}), {labels}{report.trained_parameters:,} numbers "
             f"trained ({share:.2%} of the backbone), {size_kb:,.0f} kB, {report.seconds:.0f} s"
         )
         if report.spread.rare:

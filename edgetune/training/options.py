@@ -1,18 +1,54 @@
-"""How to train, as data. Nothing here needs PyTorch."""
+"""How to train, as data: each field is also an option of `edgetune train`. Nothing here needs PyTorch."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from edgetune.training import balance
 from edgetune_runtime import contract, files
+from edgetune_runtime.errors import DataError
 from edgetune_runtime.task import Task
 
 LabelWords = Mapping[str, Sequence[str]]
 """Label → the words that a language model would say for it."""
+
+METHODS = ("prefix", "prefix-mlp", "p-tuning-v2", "prompt", "prompt-residual", "p-tuning-mlp", "p-tuning-lstm")
+"""Ways to train a prompt; `prompts.METHODS` says what each does. p-tuning-v2 is another name of prefix."""
+
+INITS = ("data", "vocabulary", "random", "labels", "text")
+"""What a prompt begins as: tokens of the training texts, common tokens of the vocabulary, random numbers, the
+names of the labels again and again, or a text of the user's."""
+
+
+def parse_label_words(items: Sequence[str]) -> LabelWords | None:
+    """Label words as they are written on the command line: `label=word,word…`, once per label; `None` if none are.
+
+    Raises:
+        DataError: an item is not written like that, or a label or a word stands twice, or there is one label.
+    """
+    words: dict[str, list[str]] = {}
+    for item in items:
+        label, separator, listed = item.partition("=")
+        found = [word.strip() for word in listed.split(",") if word.strip()]
+        if not (separator and label and found) or label in words:
+            raise DataError(f"--label-words {item!r} is not LABEL=WORD[,WORD…], one a label: write positive=great,good")
+        words[label] = found
+    if len(words) == 1:
+        raise DataError(f"--label-words for the label '{next(iter(words))}' alone: expected at least two labels")
+    listed_words = [word for found in words.values() for word in found]
+    twice = sorted({word for word in listed_words if listed_words.count(word) > 1})
+    if twice:
+        raise DataError(f"--label-words has {', '.join(twice)} more than once: expected each word for one label")
+    return words or None
+
+
+def _option(default: Any, help_text: str, **how: Any) -> Any:
+    """A field that is an option; `edgetune.cli.fields` says what `how` can name."""
+    return field(default=default, metadata={"help": help_text, **how})
 
 
 @dataclass(frozen=True)
@@ -20,46 +56,90 @@ class TrainingOptions:
     """How to train.
 
     Attributes:
-        method: one of `prompts.METHODS`.
+        method: one of `METHODS`.
         prompt_length: tokens of the prompt or prefix; 0 trains the head alone.
-        init: what the prompt begins as, one of `prompts.INITS`.
+        init: what the prompt begins as, one of `INITS`.
         init_text: the text, for the init "text".
-        init_from: a task that the prompt begins as, and the head where the labels are the same.
+        init_from: a task that the prompt begins as, and the head if the labels are the same.
         template: what surrounds a text.
         label_words: label → words that the head begins as.
-        train_head: whether the head learns; not where the label words are to stay as they are.
+        train_head: whether the head learns; not if the label words are to stay as they are.
+        max_length: tokens of a text that are read, special tokens and template included.
         epochs: passes over the training data; the one best on development data is kept.
+        batch_size: texts per step.
         class_weight: how much a row of each label counts in the loss: "none" for all the same, "balanced" for all
             labels the same, or label → weight, 1 if it is not named. Development data is judged without weights.
-        batch_size: texts a step.
-        learning_rate: of the prompt; the method's own where `None`.
-        head_learning_rate: of the head; where `None`, a small one beside a prompt and a larger one alone.
-        pooling: where features are read, one of the backbone's; where `None`, its usual one, or at the mask.
+        learning_rate: of the prompt; the method's own if `None`.
+        head_learning_rate: of the head; if `None`, a small one with a prompt and a larger one alone.
+        pooling: where features are read, one of the backbone's; if `None`, its usual one, or at the mask.
         positions_behind_prompt: whether a text's positions begin behind the prompt on an encoder too, as PEFT's do;
             else they begin at 0 there, or where those of `init_from` do.
-        max_length: tokens of a text that are read, special tokens and template included.
         seed: of everything random.
         mixed_precision: "no", "bf16" or "fp16".
     """
 
-    method: str = "prefix"
-    prompt_length: int = 20
-    init: str = "data"
-    init_text: str = ""
-    init_from: Task | None = None
-    template: str = contract.TEXT_SLOT
-    label_words: LabelWords | None = None
-    train_head: bool = True
-    epochs: int = 10
-    class_weight: balance.ClassWeight = balance.NONE
-    batch_size: int = 32
-    learning_rate: float | None = None
-    head_learning_rate: float | None = None
-    pooling: str | None = None
-    positions_behind_prompt: bool = False
-    max_length: int = contract.DEFAULT_MAX_LENGTH
-    seed: int = 0
-    mixed_precision: str = "no"
+    method: str = _option(
+        "prefix",
+        "prefix (also called p-tuning-v2), prefix-mlp: keys and values in every layer. The others: embeddings before "
+        "the text.",
+        choices=METHODS,
+    )
+    prompt_length: int = _option(20, "Tokens of the prompt or prefix; 0 trains the head alone.", least=0)
+    init: str = _option(
+        "data",
+        "What the prompt begins as: tokens of the training texts, common tokens, random numbers, the names of the "
+        "labels, or --init-text.",
+        choices=INITS,
+    )
+    init_text: str = _option("", "A text for the prompt to begin as.", quiet=True)
+    init_from: Task | None = _option(
+        None, "A task file of the same backbone for the prompt to begin as.", parse=lambda path: Task.load(Path(path))
+    )
+    template: str = _option(
+        contract.TEXT_SLOT,
+        "What surrounds a text; {mask} is where a masked language model answers, {text_pair} the second text of a "
+        "pair.",
+    )
+    label_words: LabelWords | None = _option(
+        None,
+        "Words that a language model would say for a label; once for each label.",
+        metavar="LABEL=WORD[,WORD...]",
+        parse_all=parse_label_words,
+    )
+    train_head: bool = _option(
+        True, "Train the prompt alone; the label words stay as they are.", unset="--fixed-label-words"
+    )
+    max_length: int = _option(
+        contract.DEFAULT_MAX_LENGTH, "Tokens of a text that are read, the template's among them.", least=4
+    )
+    epochs: int = _option(10, "Passes over the data.", least=1)
+    batch_size: int = _option(32, "Texts per step.", least=1)
+    class_weight: balance.ClassWeight = _option(
+        balance.NONE,
+        "How much a row of each label counts in training: all the same, or all labels the same however many rows they "
+        "have, or a number for a label, compared with 1 for the others, once for each. [default: none]",
+        metavar="none|balanced|LABEL=NUMBER",
+        parse_all=balance.parse_class_weight,
+    )
+    learning_rate: float | None = _option(
+        None, "Learning rate of the prompt. [default: by method]", flag="--lr", above=0.0
+    )
+    head_learning_rate: float | None = _option(
+        None, "Learning rate of the head. [default: 0.001; 0.01 without a prompt]", flag="--head-lr", above=0.0
+    )
+    pooling: str | None = _option(
+        None,
+        "Where features are read. [default: at {mask} if the template has one; else mean for encoders, last for "
+        "decoders, decoder for encoder-decoders]",
+        choices=contract.POOLINGS,
+    )
+    positions_behind_prompt: bool = _option(
+        False,
+        "Let an encoder's text begin behind the prompt, as PEFT does, so that 'tasks export-peft' can carry the "
+        "task over; decoders always do.",
+    )
+    seed: int = _option(0, "The same seed gives the same file.", least=0)
+    mixed_precision: str = _option("no", "For GPUs that have it.", choices=("no", "bf16", "fp16"))
 
     def stamp(self) -> dict[str, Any]:
         """The options as JSON has them, to tell one training from another."""

@@ -145,18 +145,13 @@ class Method:
 METHODS: dict[str, Method] = {
     "prefix": Method(Prefix, 2e-2),
     "prefix-mlp": Method(Prefix, 1e-3, PrefixPerceptron),
-    "p-tuning-v2": Method(Prefix, 2e-2),
     "prompt": Method(SoftPrompt, 1e-2),
     "prompt-residual": Method(SoftPrompt, 1e-2, lambda start: Residual(start.shape[-1])),
     "p-tuning-mlp": Method(SoftPrompt, 1e-3, lambda start: Perceptron(start.shape[-1]), starts_anywhere=False),
     "p-tuning-lstm": Method(SoftPrompt, 1e-3, lambda start: Recurrent(start.shape[-1]), starts_anywhere=False),
 }
-"""Method → how it trains. p-tuning-v2 is the prefix under the name of the paper that gave it to classification."""
-
-INITS = ("data", "vocabulary", "random", "labels", "text")
-"""What a prompt begins as: tokens of the training texts, common tokens of the vocabulary, random numbers, the
-names of the labels again and again, or a text of the user's."""
-
+METHODS["p-tuning-v2"] = METHODS["prefix"]  # the name of the paper that gave prefixes to classification
+"""Method of `options.METHODS` → how it trains."""
 
 def begin(
     method: str,
@@ -173,7 +168,7 @@ def begin(
         method: one of `METHODS`.
         backbone: the frozen backbone.
         length: tokens of the prompt or prefix.
-        init: one of `INITS`.
+        init: one of `options.INITS`.
         rows: token ids of training texts, for the init "data".
         labels: for the init "labels".
         text: for the init "text".

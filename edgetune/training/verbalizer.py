@@ -19,28 +19,6 @@ from edgetune_runtime.errors import BackboneError, DataError
 from edgetune_runtime.task import check_template
 
 
-def parse(items: Sequence[str]) -> dict[str, list[str]]:
-    """Label words as they are written on the command line: `label=word,word…`, one a label.
-
-    Raises:
-        DataError: an item is not written like that, or a label stands twice.
-    """
-    words: dict[str, list[str]] = {}
-    for item in items:
-        label, separator, listed = item.partition("=")
-        found = [word.strip() for word in listed.split(",") if word.strip()]
-        if not (separator and label and found) or label in words:
-            raise DataError(f"--label-words {item!r} is not LABEL=WORD[,WORD…], one a label: write positive=great,good")
-        words[label] = found
-    if len(words) == 1:
-        raise DataError(f"--label-words for the label '{next(iter(words))}' alone: expected at least two labels")
-    listed_words = [word for found in words.values() for word in found]
-    twice = sorted({word for word in listed_words if listed_words.count(word) > 1})
-    if twice:
-        raise DataError(f"--label-words has {', '.join(twice)} more than once: expected each word for one label")
-    return words
-
-
 def head(backbone: Backbone, words: LabelWords, labels: Sequence[str]) -> tuple[Tensor, Tensor]:
     """The head that reads label words off the backbone's features.
 
