@@ -7,14 +7,17 @@ from pathlib import Path
 
 import click
 
-from edgetune.cli.options import FILE, json_option, needs, print_json, template_options
+from edgetune.cli.fields import field_options
+from edgetune.cli.options import FILE, json_option, needs, print_json, renamed_option
+from edgetune.training.options import TrainingOptions, parse_label_words
 
 
 @click.command()
 @click.argument("model")
-@click.option("--task", "name", required=True, help="Name of the task.")
+@click.option("--name", help="Name of the task.")
+@renamed_option("--task", "name", "--name")
 @click.option("--out", required=True, type=FILE, help="Task file to write, such as NAME.safetensors.")
-@template_options
+@field_options(TrainingOptions, ("template", "label_words", "max_length"))
 @click.option("--prompt", default="", help="Words before each text; a decoder reads them once, not with every text.")
 @click.option(
     "--calibrate",
@@ -24,7 +27,7 @@ from edgetune.cli.options import FILE, json_option, needs, print_json, template_
 @json_option
 def create(
     model: str,
-    name: str,
+    name: str | None,
     out: Path,
     template: str,
     label_words: tuple[str, ...],
@@ -40,19 +43,20 @@ def create(
 
     \b
     Example:
-      edgetune tasks create ./BERT --task sentiment --out sentiment.safetensors --template "{text} It was {mask}." \\
+      edgetune tasks create ./BERT --name sentiment --out sentiment.safetensors --template "{text} It was {mask}." \\
         --label-words positive=great,good --label-words negative=terrible --calibrate texts.txt
     """
     with needs("export"):
-        from edgetune.bench.handwritten import calibrated, create_task
-        from edgetune.training.verbalizer import parse
+        from edgetune.training.zero_shot import calibrated, create_task
         from edgetune_export.loading import load_backbone
     from edgetune.data.requests import read_requests
     from edgetune_runtime.errors import DataError
 
-    if not label_words:
+    if name is None:
+        raise click.UsageError("no --name: name the task")
+    words = parse_label_words(label_words)
+    if words is None:
         raise click.UsageError("no --label-words: name the words of each label, as positive=great,good")
-    words = parse(label_words)
     texts: list[str] = []
     if calibrate is not None:
         for row in chain.from_iterable(read_requests(calibrate)):

@@ -81,7 +81,7 @@ def _option(one: dataclasses.Field[Any]) -> Callable[[Command], Command]:
     )
 
 
-def _type(one: dataclasses.Field[Any]) -> click.ParamType | type[Any]:
+def _type(one: dataclasses.Field[Any]) -> Any:
     how = one.metadata
     if "choices" in how:
         return click.Choice(how["choices"])

@@ -51,6 +51,12 @@ def note_unread_tasks(bundle: Bundle) -> None:
         note(f"not read: {bundle.path / 'tasks' / file}: {why}")
 
 
+def figure_name(figure: str) -> str:
+    """A figure as people call it: "macro_f1" is macro-F1, "mean_average_precision" mean average precision."""
+    words = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "f1": "F1", "ece": "ECE", "pearson": "Pearson"}
+    return {**words, "spearman": "Spearman"}.get(figure, figure.replace("_", " "))
+
+
 def print_json(value: Any) -> None:
     """Print one JSON object on one line."""
     click.echo(json.dumps(value, ensure_ascii=False))
@@ -96,34 +102,6 @@ def device_options(command: Command) -> Command:
     return command
 
 
-def template_options(command: Command) -> Command:
-    """How a text is put to a language model and what it would answer: `--template`, `--label-words`, `--max-length`."""
-    options = [
-        click.option(
-            "--template",
-            default="{text}",
-            show_default=True,
-            help="What surrounds a text; {mask} is where a masked language model answers.",
-        ),
-        click.option(
-            "--label-words",
-            multiple=True,
-            metavar="LABEL=WORD[,WORD...]",
-            help="Words that a language model would say for a label; once for each label.",
-        ),
-        click.option(
-            "--max-length",
-            type=click.IntRange(4),
-            default=256,
-            show_default=True,
-            help="Tokens of a text that are read, the template's among them.",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 def min_score_option(command: Command) -> Command:
     """`--min-score`: the score below which a row is not answered."""
     return click.option(
@@ -131,6 +109,24 @@ def min_score_option(command: Command) -> Command:
         type=click.FloatRange(0, 1),
         help="Abstain where the best label's score is below this, 0 to 1. [default: answer every row]",
     )(command)
+
+
+def renamed_option(old: str, parameter: str, new: str, **how: Any) -> Callable[[Command], Command]:
+    """The old spelling of an option: it goes on working, with a note, and the help does not show it.
+
+    Args:
+        old: the old spelling.
+        parameter: the parameter of the option that took its place; it gets what is given under either spelling.
+        new: the new spelling.
+        how: what `click.option` is told of both.
+    """
+
+    def note_and_pass_on(context: click.Context, _: click.Parameter, value: Any) -> None:
+        if value:
+            note(f"{old} is now {new}; the old spelling will go in a later version")
+            context.params[parameter] = (*context.params.get(parameter, ()), *value) if how.get("multiple") else value
+
+    return click.option(old, f"old_{parameter}", hidden=True, expose_value=False, callback=note_and_pass_on, **how)
 
 
 def reading_options(command: Command) -> Command:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from edgetune.cli.options import FILE, json_option, needs, print_json, template_options
+from edgetune.cli.fields import field_options
+from edgetune.cli.options import FILE, json_option, needs, print_json
+from edgetune.training.options import TrainingOptions, parse_label_words
 
 
 @click.command("import-peft")
@@ -19,7 +21,7 @@ from edgetune.cli.options import FILE, json_option, needs, print_json, template_
     help="Labels of a sequence classifier, a,b,c in the order of its outputs. [default: the model's id2label, else "
     "0,1,2]",
 )
-@template_options
+@field_options(TrainingOptions, ("template", "label_words", "max_length"))
 @click.option("--peft-task-id", type=click.IntRange(0), help="Which task of a MULTITASK_PROMPT_TUNING adapter.")
 @click.option("--same-base", is_flag=True, help="MODEL is what the adapter was trained on, under another name.")
 @json_option
@@ -50,7 +52,6 @@ def import_peft(
     """
     with needs("export"):
         from edgetune.peft_adapters import Adapter, import_task
-        from edgetune.training.verbalizer import parse
         from edgetune_export.loading import load_backbone
 
     adapter = Adapter.load(adapter_dir)
@@ -59,7 +60,7 @@ def import_peft(
         adapter,
         name or adapter_dir.resolve().name,
         labels=[label.strip() for label in labels.split(",")] if labels else (),
-        words=parse(label_words) if label_words else None,
+        words=parse_label_words(label_words),
         template=template,
         max_length=max_length,
         peft_task=peft_task_id,

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgetune.cli.fields import collect, field_options
 from edgetune.cli.options import (
     FILE,
     LABELLED_DATA,
     column_options,
+    columns_named,
+    figure_name,
     json_option,
+    kind_named,
+    kind_option,
     let_nobody_wait,
     needs,
     note,
     print_json,
-    template_options,
+    renamed_option,
 )
+from edgetune.training.options import TrainingOptions
 
 if TYPE_CHECKING:
     from edgetune.training import TrainingReport
@@ -32,7 +38,7 @@ _GIVEN = click.core.ParameterSource.COMMANDLINE
     "sources",
     required=True,
     multiple=True,
-    help=f"Training data: {LABELLED_DATA}. Given several times, as often as --task, tasks are trained together, with "
+    help=f"Training data: {LABELLED_DATA}. Given several times, as often as --name, tasks are trained together, with "
     "one prompt.",
 )
 @click.option(
@@ -42,7 +48,7 @@ _GIVEN = click.core.ParameterSource.COMMANDLINE
     help="Development data, to choose the best epoch; one per --data. [default: a tenth of --data]",
 )
 @click.option("--name", "names", multiple=True, help="Name of the task; one per --data.")
-@renamed_option("--task", "names", "--name")
+@renamed_option("--task", "names", "--name", multiple=True)
 @click.option(
     "--out",
     "outs",
@@ -62,7 +68,7 @@ def train(
     eval_sources: tuple[str, ...],
     names: tuple[str, ...],
     outs: tuple[Path, ...],
-    kind: str | None,
+    kind_name: str | None,
     resume: bool,
     text_column: str,
     label_columns: tuple[str, ...],
@@ -89,18 +95,13 @@ def train(
     with needs("train"):
         import accelerate  # noqa: F401 - Trainer asks for it late
 
-        from edgetune.data.labelled import read_labelled
-        from edgetune.data.splits import split_dev
-        from edgetune.data.text_files import Reading
-        from edgetune.training import TaskData, TrainingOptions
-        from edgetune.training import train as run_training
         from edgetune.training import TaskData
         from edgetune.training import train as run_training
         from edgetune_export.loading import load_backbone
     from edgetune.data.labelled import read_labelled
     from edgetune.data.splits import split_dev
     from edgetune.data.text_files import Reading
-    from edgetune_runtime.kinds import KINDS
+    from edgetune_runtime.errors import DataError
 
     if not len(sources) == len(names) == len(outs) or len(eval_sources) not in (0, len(sources)):
         raise click.UsageError(
@@ -123,10 +124,10 @@ def train(
         values["init"] = "text"
     options = collect(TrainingOptions, values)
     reading = Reading(encoding, delimiter, quotes)
-    columns = columns_of(text_column, label_columns, text_pair_column)
+    columns = columns_named(text_column, label_columns, text_pair_column)
     tasks = []
     for place, (source, name, out) in enumerate(zip(sources, names, outs, strict=True)):
-        read = read_labelled(source, columns, reading, note, None if kind is None else KINDS[kind])
+        read = read_labelled(source, columns, reading, note, kind_named(kind_name))
         rows = read.rows
         if eval_sources:
             held_out = read_labelled(eval_sources[place], columns, reading, note, read.kind)
@@ -138,59 +139,66 @@ def train(
             note(f"no --eval-data: {len(dev)} of {len(rows) + len(dev)} rows are held out to choose the best epoch")
         tasks.append(TaskData(name, out, rows, dev, read.kind, read.pairs))
     reports = run_training(load_backbone(model), tasks, options, resume=resume)
-    records = [
-        {
-            "task": one.name,
-            "file": str(one.out),
-            "labels": list(report.task.labels),
-            "chosen_by": report.chosen_by,
-            "best_epoch": int(report.task.metrics["best_epoch"]),
-            "kind": report.task.kind_name,
-            **{f"dev_{name}": value for name, value in report.dev.values.items()},
-            **_by_epoch(report),
-            "dev_score_by_epoch": [epoch.score for epoch in report.epochs],
-            "dev_loss_by_epoch": [epoch.loss for epoch in report.epochs],
-            "by_label": _by_label(report),
-            "temperature": report.task.temperature,
-            "thresholds": list(report.task.thresholds),
-            "trained_parameters": report.trained_parameters,
-            "backbone_parameters": report.backbone_parameters,
-            "bytes": one.out.stat().st_size,
-            "seconds": round(report.seconds, 1),
-        }
-        for one, report in zip(tasks, reports, strict=True)
-    ]
+    records = [_record(one.out, report) for one, report in zip(tasks, reports, strict=True)]
     if as_json:
         print_json(records[0] if len(records) == 1 else {"tasks": records})
         return
     for record, report in zip(records, reports, strict=True):
-        share = report.trained_parameters / report.backbone_parameters
-        dev = ", ".join(f"{_words(name)} {value:.3f}" for name, value in _told(report).items())
-        size_kb = Path(str(record["file"])).stat().st_size / 1000
-        labels = f"{len(report.task.labels)} labels, " if report.task.kind.named_labels else ""
-        click.echo(
-            f"{record['file']}: dev {dev} after epoch {report.task.metrics['best_epoch']:.0f} "
-            f"of {options.epochs} (chosen by {report.chosen_by}), {labels}{report.trained_parameters:,} numbers "
-            f"trained ({share:.2%} of the backbone), {size_kb:,.0f} kB, {report.seconds:.0f} s"
-        )
-        if report.spread.rare:
-            _print_by_label(report)
+        _print(record, report, options.epochs)
+
+
+def _record(out: Path, report: TrainingReport) -> dict[str, Any]:
+    task, dev = report.task, report.dev
+    return {
+        "task": task.name,
+        "file": str(out),
+        "kind": task.kind_name,
+        "pairs": task.pairs,
+        "labels": list(task.labels),
+        "chosen_by": report.chosen_by,
+        "best_epoch": int(task.metrics["best_epoch"]),
+        **{f"dev_{figure}": value for figure, value in dev.values.items()},
+        f"dev_{report.usual}_by_epoch": [epoch.usual for epoch in report.epochs],
+        "dev_score_by_epoch": [epoch.score for epoch in report.epochs],
+        "dev_loss_by_epoch": [epoch.loss for epoch in report.epochs],
+        "by_label": _by_label(report),
+        "temperature": task.temperature,
+        **({"thresholds": list(task.thresholds)} if task.thresholds else {}),
+        "trained_parameters": report.trained_parameters,
+        "backbone_parameters": report.backbone_parameters,
+        "bytes": out.stat().st_size,
+        "seconds": round(report.seconds, 1),
+    }
+
+
+def _print(record: dict[str, Any], report: TrainingReport, epochs: int) -> None:
+    share = report.trained_parameters / report.backbone_parameters
+    shown = [f"{figure_name(figure)} {value:.3f}" for figure, value in report.dev.values.items()]
+    labels = f"{len(report.task.labels)} labels, " if report.dev.by_label else ""
+    click.echo(
+        f"{record['file']}: dev {', '.join(shown)} after epoch {record['best_epoch']} of {epochs} (chosen by "
+        f"{report.chosen_by}), temperature {report.task.temperature:.2f}, {labels}"
+        f"{report.trained_parameters:,} numbers trained ({share:.2%} of the backbone), {record['bytes'] / 1000:,.0f} "
+        f"kB, {report.seconds:.0f} s"
+    )
+    if report.spread.rare:
+        _print_by_label(record["by_label"])
 
 
 def _by_label(report: TrainingReport) -> dict[str, dict[str, float]]:
     """Label → its rows, and what the answers to the development rows are like; what is not known is left out."""
-    quality, spread = report.dev_quality, report.spread
+    dev, spread = report.dev, report.spread
     found: dict[str, dict[str, float]] = {}
-    for place, label in enumerate(spread.labels):
+    for place, label in enumerate(dev.by_label):
         found[label] = {"train_rows": spread.train[label], "dev_rows": spread.dev[label]}
-        found[label] |= {"dev_right": int(quality.confusion[place, place])}
+        if dev.confusion is not None:
+            found[label]["dev_right"] = int(dev.confusion[place, place])
         if spread.dev[label]:
-            found[label] |= {"dev_recall": float(quality.recall[place]), "dev_f1": float(quality.f1[place])}
+            found[label] |= {f"dev_{figure}": value for figure, value in dev.by_label[label].items()}
     return found
 
 
-def _print_by_label(report: TrainingReport) -> None:
-    figures = _by_label(report)
+def _print_by_label(figures: dict[str, dict[str, float]]) -> None:
     width = max(12, *(len(label) + 2 for label in figures))
     click.echo(f"{'label':<{width}}{'train rows':>12}{'dev rows':>12}{'right':>12}{'recall':>12}{'F1':>12}")
     for label in sorted(figures, key=lambda label: figures[label]["train_rows"]):

@@ -50,7 +50,7 @@ def run_demo(
     for task in TASKS:
         say(f"\n== train: {task} ==")
         trained[task] = _edgetune(
-            "train", backbone, "--data", data / "train.csv", "--task", task, "--label-column", task,
+            "train", backbone, "--data", data / "train.csv", "--name", task, "--label-column", task,
             "--epochs", epochs, "--out", out / f"{task}.safetensors", "--json",
         )  # fmt: skip
         say(
@@ -128,11 +128,11 @@ def packaged_model() -> str:
 
 def _as_check_data(source: Path, task: str, out: Path) -> Path:
     """The test split with this task's labels in the column `label`, as `--check-data` takes it."""
-    from edgetune.data.labelled import read_labelled
+    from edgetune.data.labelled import Columns, read_labelled
 
-    rows = read_labelled(str(source), label_column=task)
+    rows = read_labelled(str(source), Columns(labels=(task,))).rows
     path = out / f"{task}-test.jsonl"
-    lines = "".join(json.dumps({"text": row.text, "label": row.label}, ensure_ascii=False) + "\n" for row in rows)
+    lines = "".join(json.dumps({"text": row.text, "label": row.target}, ensure_ascii=False) + "\n" for row in rows)
     files.write_atomic(path, lines.encode())
     return path
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from edgetune.data.labelled import LabelledText
+from edgetune.training.options import BALANCED, NONE, ClassWeight
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.kinds import Kind
@@ -25,10 +25,6 @@ FEW_DEV_ROWS = 30
 """With fewer rows than this, one answer is more than three points of accuracy."""
 
 FEW_DEV_ROWS_OF_A_RARE_LABEL = 5
-
-BALANCED, NONE = "balanced", "none"
-ClassWeight = str | Mapping[str, float]
-"""`NONE`, `BALANCED`, or label → how much a row of it counts beside a row of a label that is not named."""
 
 _MOST_NAMED = 4
 
@@ -145,29 +141,3 @@ def check_class_weight(wanted: ClassWeight, spreads: Sequence[Spread]) -> None:
             f"there are class weights for {', '.join(unknown)}, but the labels are {', '.join(sorted(known))}: "
             f"write the label as the data has it"
         )
-
-
-def parse_class_weight(items: Sequence[str]) -> ClassWeight:
-    """Class weights as they are written on the command line: `none`, `balanced`, or `label=number`, one a label.
-
-    Raises:
-        DataError: an item is not written like that, or there is more than one way among them.
-    """
-    if not items:
-        return NONE
-    if len(items) == 1 and items[0] in (NONE, BALANCED):
-        return items[0]
-    weights: dict[str, float] = {}
-    for item in items:
-        label, _, number = item.rpartition("=")
-        try:
-            weight = float(number)
-        except ValueError:
-            weight = math.nan
-        if not (label and math.isfinite(weight) and weight > 0) or label in weights:
-            raise DataError(
-                f"--class-weight {item!r}: expected {NONE} or {BALANCED} alone, or LABEL=NUMBER with a number above "
-                f"0, once for each label"
-            )
-        weights[label] = weight
-    return weights

@@ -36,11 +36,13 @@ class Measure:
 
     Attributes:
         name: what people call it.
+        figure: what it is called in JSON.
         of: its value for logits and targets, at most 1, more is better.
         by_label: whether each label counts the same, in the loss too; else each row does.
     """
 
     name: str
+    figure: str
     of: Callable[[Array, Array], float]
     by_label: bool = False
 
@@ -110,9 +112,14 @@ def confusion(logits: Array, right: Array) -> Array:
     return found
 
 
-ACCURACY = Measure("accuracy", lambda logits, targets: quality_of(confusion(logits, _right(targets))).accuracy)
+ACCURACY = Measure(
+    "accuracy", "accuracy", lambda logits, targets: quality_of(confusion(logits, _right(targets))).accuracy
+)
 MACRO_F1 = Measure(
-    "macro-F1", lambda logits, targets: quality_of(confusion(logits, _right(targets))).macro_f1, by_label=True
+    "macro-F1",
+    "macro_f1",
+    lambda logits, targets: quality_of(confusion(logits, _right(targets))).macro_f1,
+    by_label=True,
 )
 
 
@@ -167,7 +174,7 @@ OBJECTIVES: dict[str, Objective] = {
             logits, targets, reduction="none"
         ).sum(dim=1),
         # It needs no thresholds, which are fitted when the epoch is chosen.
-        measure=Measure("mean average precision", _mean_average_precision),
+        measure=Measure("mean average precision", "mean_average_precision", _mean_average_precision),
         decode=lambda numbers, labels: tuple(label for label, own in zip(labels, numbers, strict=False) if own),
         fit=_fit_multi_label,
         stored=("macro_f1", "micro_f1", "mean_average_precision"),
@@ -175,7 +182,7 @@ OBJECTIVES: dict[str, Objective] = {
     SCORE.name: Objective(
         encode=lambda target, _: [float(np.asarray(target, np.float64))],
         loss=lambda logits, targets: (logits[:, 0] - targets[:, 0]).square(),
-        measure=Measure("Pearson", lambda logits, targets: pearson(targets[:, 0], logits[:, 0])),
+        measure=Measure("Pearson", "pearson", lambda logits, targets: pearson(targets[:, 0], logits[:, 0])),
         decode=lambda numbers, _: float(numbers[0]),
         fit=lambda logits, targets: ({}, {}),
         stored=("pearson", "spearman", "mean_absolute_error"),

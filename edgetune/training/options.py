@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgetune.training import balance
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import DataError
-from edgetune_runtime.task import Task
+
+if TYPE_CHECKING:
+    from edgetune_runtime.task import Task
 
 LabelWords = Mapping[str, Sequence[str]]
 """Label → the words that a language model would say for it."""
@@ -22,6 +24,11 @@ METHODS = ("prefix", "prefix-mlp", "p-tuning-v2", "prompt", "prompt-residual", "
 INITS = ("data", "vocabulary", "random", "labels", "text")
 """What a prompt begins as: tokens of the training texts, common tokens of the vocabulary, random numbers, the
 names of the labels again and again, or a text of the user's."""
+
+
+BALANCED, NONE = "balanced", "none"
+ClassWeight = str | Mapping[str, float]
+"""`NONE`, `BALANCED`, or label → how much a row of it counts beside a row of a label that is not named."""
 
 
 def parse_label_words(items: Sequence[str]) -> LabelWords | None:
@@ -46,7 +53,39 @@ def parse_label_words(items: Sequence[str]) -> LabelWords | None:
     return words or None
 
 
-def _option(default: Any, help_text: str, **how: Any) -> Any:
+def parse_class_weight(items: Sequence[str]) -> ClassWeight:
+    """Class weights as they are written on the command line: `none`, `balanced`, or `label=number`, one a label.
+
+    Raises:
+        DataError: an item is not written like that, or there is more than one way among them.
+    """
+    if not items:
+        return NONE
+    if len(items) == 1 and items[0] in (NONE, BALANCED):
+        return items[0]
+    weights: dict[str, float] = {}
+    for item in items:
+        label, _, number = item.rpartition("=")
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = math.nan
+        if not (label and math.isfinite(weight) and weight > 0) or label in weights:
+            raise DataError(
+                f"--class-weight {item!r}: expected {NONE} or {BALANCED} alone, or LABEL=NUMBER with a number above "
+                f"0, once for each label"
+            )
+        weights[label] = weight
+    return weights
+
+
+def _load_task(path: str) -> Task:
+    from edgetune_runtime.task import Task
+
+    return Task.load(Path(path))
+
+
+def option(default: Any, help_text: str, **how: Any) -> Any:
     """A field that is an option; `edgetune.cli.fields` says what `how` can name."""
     return field(default=default, metadata={"help": help_text, **how})
 
@@ -78,68 +117,68 @@ class TrainingOptions:
         mixed_precision: "no", "bf16" or "fp16".
     """
 
-    method: str = _option(
+    method: str = option(
         "prefix",
         "prefix (also called p-tuning-v2), prefix-mlp: keys and values in every layer. The others: embeddings before "
         "the text.",
         choices=METHODS,
     )
-    prompt_length: int = _option(20, "Tokens of the prompt or prefix; 0 trains the head alone.", least=0)
-    init: str = _option(
+    prompt_length: int = option(20, "Tokens of the prompt or prefix; 0 trains the head alone.", least=0)
+    init: str = option(
         "data",
         "What the prompt begins as: tokens of the training texts, common tokens, random numbers, the names of the "
         "labels, or --init-text.",
         choices=INITS,
     )
-    init_text: str = _option("", "A text for the prompt to begin as.", quiet=True)
-    init_from: Task | None = _option(
-        None, "A task file of the same backbone for the prompt to begin as.", parse=lambda path: Task.load(Path(path))
+    init_text: str = option("", "A text for the prompt to begin as.", quiet=True)
+    init_from: Task | None = option(
+        None, "A task file of the same backbone for the prompt to begin as.", parse=_load_task
     )
-    template: str = _option(
+    template: str = option(
         contract.TEXT_SLOT,
         "What surrounds a text; {mask} is where a masked language model answers, {text_pair} the second text of a "
         "pair.",
     )
-    label_words: LabelWords | None = _option(
+    label_words: LabelWords | None = option(
         None,
         "Words that a language model would say for a label; once for each label.",
         metavar="LABEL=WORD[,WORD...]",
         parse_all=parse_label_words,
     )
-    train_head: bool = _option(
+    train_head: bool = option(
         True, "Train the prompt alone; the label words stay as they are.", unset="--fixed-label-words"
     )
-    max_length: int = _option(
+    max_length: int = option(
         contract.DEFAULT_MAX_LENGTH, "Tokens of a text that are read, the template's among them.", least=4
     )
-    epochs: int = _option(10, "Passes over the data.", least=1)
-    batch_size: int = _option(32, "Texts per step.", least=1)
-    class_weight: balance.ClassWeight = _option(
-        balance.NONE,
+    epochs: int = option(10, "Passes over the data.", least=1)
+    batch_size: int = option(32, "Texts per step.", least=1)
+    class_weight: ClassWeight = option(
+        NONE,
         "How much a row of each label counts in training: all the same, or all labels the same however many rows they "
         "have, or a number for a label, compared with 1 for the others, once for each. [default: none]",
         metavar="none|balanced|LABEL=NUMBER",
-        parse_all=balance.parse_class_weight,
+        parse_all=parse_class_weight,
     )
-    learning_rate: float | None = _option(
+    learning_rate: float | None = option(
         None, "Learning rate of the prompt. [default: by method]", flag="--lr", above=0.0
     )
-    head_learning_rate: float | None = _option(
+    head_learning_rate: float | None = option(
         None, "Learning rate of the head. [default: 0.001; 0.01 without a prompt]", flag="--head-lr", above=0.0
     )
-    pooling: str | None = _option(
+    pooling: str | None = option(
         None,
         "Where features are read. [default: at {mask} if the template has one; else mean for encoders, last for "
         "decoders, decoder for encoder-decoders]",
         choices=contract.POOLINGS,
     )
-    positions_behind_prompt: bool = _option(
+    positions_behind_prompt: bool = option(
         False,
         "Let an encoder's text begin behind the prompt, as PEFT does, so that 'tasks export-peft' can carry the "
         "task over; decoders always do.",
     )
-    seed: int = _option(0, "The same seed gives the same file.", least=0)
-    mixed_precision: str = _option("no", "For GPUs that have it.", choices=("no", "bf16", "fp16"))
+    seed: int = option(0, "The same seed gives the same file.", least=0)
+    mixed_precision: str = option("no", "For GPUs that have it.", choices=("no", "bf16", "fp16"))
 
     def stamp(self) -> dict[str, Any]:
         """The options as JSON has them, to tell one training from another."""

@@ -153,6 +153,7 @@ METHODS: dict[str, Method] = {
 METHODS["p-tuning-v2"] = METHODS["prefix"]  # the name of the paper that gave prefixes to classification
 """Method of `options.METHODS` → how it trains."""
 
+
 def begin(
     method: str,
     backbone: Backbone,

@@ -28,7 +28,7 @@ from edgetune.training.balance import Spread
 from edgetune.training.batches import Collator, Rows, encode_rows
 from edgetune.training.epochs import BEST_STEP, Epoch, Judge, KeepBest, best, epochs
 from edgetune.training.objectives import MACRO_F1, Measure, figures, objective_of
-from edgetune.training.options import TrainingOptions
+from edgetune.training.options import NONE, TrainingOptions
 from edgetune.training.progress import Progress
 from edgetune.training.tuner import PromptTuner
 from edgetune_export.backbone import Backbone
@@ -89,12 +89,9 @@ class TrainingReport:
     seconds: float
 
     @property
-    def dev_accuracy(self) -> list[float]:
-        """Accuracy on development data, or what is usual for the kind of answer, by epoch.
-
-        Of tasks that were trained together, their mean.
-        """
-        return [one.usual for one in self.epochs]
+    def usual(self) -> str:
+        """The figure that epochs are usually chosen by for this kind of answer, such as "accuracy"."""
+        return objective_of(self.task.kind).measure.figure
 
 
 def train(
@@ -133,7 +130,7 @@ def train(
     began = time.monotonic()
     setup = set_up(backbone, tasks, options)
     for one, spread in zip(tasks, setup.spreads, strict=True):
-        for remark in spread.remarks(one.name, options.class_weight != balance.NONE, options.epochs):
+        for remark in spread.remarks(one.name, options.class_weight != NONE, options.epochs):
             print(remark, file=sys.stderr)
     rows = {split: [{**row, "tokens": vars(row["tokens"])} for row in own] for split, own in setup.rows.items()}
     stamp = {

@@ -105,7 +105,7 @@ def test_the_checkpoint_of_the_epoch_by_the_rule_is_kept(
         assert report.task.metrics["best_epoch"] == number
         assert report.chosen_by == measure.name
         assert ("dev_macro_f1" in report.task.metrics) == (measure is MACRO_F1)
-        right = np.array([report.task.labels.index(row.label) for row in ROWS[:3]])
+        right = np.array([report.task.labels.index(row.target) for row in ROWS[:3]])
         losses.append(loss(torch_logits(backbone, report.task, [row.text for row in ROWS[:3]]), right, measure))
     assert np.mean(losses) == pytest.approx(reports[0].epochs[number - 1].loss, abs=1e-4)
 
@@ -145,6 +145,6 @@ def test_a_training_with_ties_resumes_to_the_same_file(
 def test_the_kept_loss_counts_no_class_weights(backbone: Backbone, tmp_path: Path) -> None:
     weighted = dataclasses.replace(OPTIONS, class_weight={"bad": 50.0})
     (report,) = train(backbone, _tasks(tmp_path, [ROWS], ROWS[:3]), weighted)
-    right = np.array([report.task.labels.index(row.label) for row in ROWS[:3]])
+    right = np.array([report.task.labels.index(row.target) for row in ROWS[:3]])
     plain = loss(torch_logits(backbone, report.task, [row.text for row in ROWS[:3]]), right, ACCURACY)
     assert report.epochs[int(report.task.metrics["best_epoch"]) - 1].loss == pytest.approx(plain, abs=1e-4)

@@ -131,7 +131,7 @@ def test_tasks_trained_together_share_one_prompt_and_answer_as_their_files_do(
     for task, rows in ((mood, ROWS), (size, OTHER)):
         assert (tmp_path / f"{task.name}.safetensors").read_bytes() == task.to_bytes()
         answers = torch_logits(backbone, task, [row.text for row in rows]).argmax(axis=1)
-        right = np.mean([task.labels[place] == row.label for place, row in zip(answers, rows, strict=True)])
+        right = np.mean([task.labels[place] == row.target for place, row in zip(answers, rows, strict=True)])
         assert right == pytest.approx(task.metrics["dev_accuracy"])
         assert right > 0.6
 

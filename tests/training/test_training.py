@@ -62,7 +62,7 @@ def test_it_learns_and_leaves_the_backbone_alone(backbone: Backbone, tmp_path: P
 def test_the_task_is_that_of_the_best_epoch(backbone: Backbone, tmp_path: Path) -> None:
     report = train_one(backbone, ROWS, ROWS, OPTIONS, tmp_path / "mood.safetensors")
     answers = torch_logits(backbone, report.task, [row.text for row in ROWS]).argmax(axis=1)
-    accuracy = np.mean([report.task.labels[place] == row.label for place, row in zip(answers, ROWS, strict=True)])
+    accuracy = np.mean([report.task.labels[place] == row.target for place, row in zip(answers, ROWS, strict=True)])
     assert accuracy == pytest.approx(max(report.dev_accuracy)) == report.task.metrics["dev_accuracy"]
 
 
@@ -70,7 +70,7 @@ def test_the_temperature_is_the_best_for_the_development_rows(backbone: Backbone
     options = dataclasses.replace(OPTIONS, epochs=12, head_learning_rate=2e-2)
     task = train_one(backbone, ROWS, ROWS[:9], options, tmp_path / "mood.safetensors").task
     logits = torch_logits(backbone, task, [row.text for row in ROWS[:9]])
-    right = np.array([task.labels.index(row.label) for row in ROWS[:9]])
+    right = np.array([task.labels.index(row.target) for row in ROWS[:9]])
     assert task.temperature == pytest.approx(fit_temperature(logits, right), rel=1e-3)
     assert abs(np.log(task.temperature)) > 0.05
     for name, temperature in (("dev_ece", task.temperature), ("dev_ece_unscaled", 1.0)):

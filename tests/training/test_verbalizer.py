@@ -12,9 +12,9 @@ import torch
 from conftest import TEXTS, LanguageModelFolder
 from transformers import AutoTokenizer
 
-from edgetune.bench.handwritten import calibrated, create_task
 from edgetune.data.labelled import LabelledText
 from edgetune.training import TaskData, TrainingOptions, train, verbalizer
+from edgetune.training.zero_shot import calibrated, create_task
 from edgetune_export import load_backbone
 from edgetune_export.loading import language_model_class
 from edgetune_export.parity import torch_logits
