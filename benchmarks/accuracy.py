@@ -11,24 +11,26 @@ appends one line to the results; every run counts, with its seed.
 from __future__ import annotations
 
 import json
+import random
 import tempfile
 import time
-from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
+import linear
 import numpy as np
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from sklearn.linear_model import LogisticRegression
 
 from edgetune.data.labelled import LabelledText, read_labelled
 from edgetune.data.splits import split_dev
 from edgetune.training import TaskData, TrainingOptions, prompts, train
 from edgetune.training.batches import encode_rows
 from edgetune.training.epochs import epochs
+from edgetune.training.objectives import figures, objective_of
 from edgetune.training.trainer import HEAD_LEARNING_RATE, new_trainer, set_up, training_arguments
 from edgetune.training.tuner import PromptTuner
 from edgetune_export import Backbone, CheckTexts, export_bundle, load_backbone
@@ -69,6 +71,7 @@ def cli() -> None:
 @click.option("--prompt-length", default=20, show_default=True)
 @click.option("--epochs", default=5, show_default=True)
 @click.option("--seed", default=0, show_default=True)
+@click.option("--train-rows", type=int, help="Draw that many training rows by the seed. [default: all]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Results, one JSON object a line.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Where to keep the task file.")
 def run(
@@ -79,34 +82,39 @@ def run(
     prompt_length: int,
     epochs: int,
     seed: int,
+    train_rows: int | None,
     out: Path,
     keep: Path | None,
 ) -> None:
     """Train one method on one data set and measure it on the test rows."""
-    rows = {split: read_labelled(str(folder / data / f"{split}.jsonl")) for split in ("train", "test")}
+    read = {split: read_labelled(str(folder / data / f"{split}.jsonl")) for split in ("train", "test")}
+    rows, kind = {split: some.rows for split, some in read.items()}, read["train"].kind
     dev_file = folder / data / "dev.jsonl"
     if dev_file.exists():
-        rows["dev"] = read_labelled(str(dev_file))
+        rows["dev"] = read_labelled(str(dev_file)).rows
     else:
-        rows["train"], rows["dev"] = split_dev(rows["train"], seed)
+        rows["train"], rows["dev"] = split_dev(rows["train"], seed, kind)
+    if train_rows is not None and train_rows < len(rows["train"]):
+        rows["train"] = random.Random(seed).sample(rows["train"], train_rows)
     backbone = load_backbone(model)
     own = method in prompts.METHODS
     options = TrainingOptions(
         method=method if own else "prefix", prompt_length=prompt_length if own else 0, epochs=epochs, seed=seed
     )
     result: dict[str, Any] = {"data": data, "method": method, "seed": seed, "epochs": epochs}
+    result |= {"kind": kind.name, "figure": kind.headline, "train_rows": len(rows["train"])}
     result["prompt_length"] = options.prompt_length
     result["backbone"] = sum(parameter.numel() for parameter in backbone.parameters())
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
-        one = TaskData(data, Path(scratch) / "task.safetensors", rows["train"], rows["dev"])
+        one = TaskData(data, Path(scratch) / "task.safetensors", rows["train"], rows["dev"], kind, read["train"].pairs)
         if method == "linear":
-            result |= logistic_regression(backbone, rows)
+            result |= linear.measured(backbone, rows, kind)
         elif not own:
             result |= fine_tuning(backbone, one, rows["test"], options, method, Path(scratch) / "checkpoints")
         else:
             (report,) = train(backbone, [one], options)
-            result |= {"dev": report.dev_accuracy, "trained": report.trained_parameters}
+            result |= {"dev": [epoch.score for epoch in report.epochs], "trained": report.trained_parameters}
             result |= {"bytes": one.out.stat().st_size, "seconds": round(time.monotonic() - began)}
             result |= exported_accuracy(backbone, report.task, rows["test"], Path(scratch))
             if keep is not None:
@@ -118,41 +126,6 @@ def run(
     with out.open("a") as file:
         file.write(json.dumps(result) + "\n")
     click.echo(json.dumps(result))
-
-
-def logistic_regression(backbone: Backbone, rows: dict[str, list[LabelledText]]) -> dict[str, Any]:
-    """A linear head on the frozen features, fitted to the end; its regularization chosen on development data."""
-    arrays = {split: features(backbone, [row.text for row in some]) for split, some in rows.items()}
-    labels = {split: [row.label for row in some] for split, some in rows.items()}
-    fitted = {}
-    for strength in (0.1, 1.0, 10.0, 100.0, 1000.0):
-        model = LogisticRegression(C=strength, max_iter=5000).fit(arrays["train"], labels["train"])
-        fitted[model.score(arrays["dev"], labels["dev"])] = model
-    best = fitted[max(fitted)]
-    return {
-        "dev": [max(fitted)],
-        "test": best.score(arrays["test"], labels["test"]),
-        "trained": int(best.coef_.size + best.intercept_.size),
-    }
-
-
-def features(backbone: Backbone, texts: list[str]) -> np.ndarray:
-    """Pooled features of texts without a prompt.
-
-    Shape:
-        output: [texts, hidden]
-    """
-    width = backbone.sizes.hidden
-    identity = Task(
-        name="features",
-        labels=tuple(map(str, range(width))),
-        backbone_sha256=backbone.facts.sha256,
-        tensors={"head_weight": np.eye(width, dtype=np.float32), "head_bias": np.zeros(width, np.float32)},
-        method="none",
-        base_model=backbone.name,
-        pooling=backbone.poolings[0],
-    )
-    return torch_logits(backbone, identity, texts)
 
 
 def fine_tuner(backbone: Backbone, tuner: PromptTuner, method: str) -> FineTuner:
@@ -190,36 +163,44 @@ def fine_tuning(
     arguments = training_arguments(checkpoints, options)
     trainer = new_trainer(setup, arguments, fine_tuning_optimizer(tuner, method))
     trainer.train()
-    history = [one.accuracy for one in epochs(trainer.state.log_history)]
-    test = trainer.evaluate(encode_rows(backbone, test_rows, setup.drafts[0]))
+    history = [one.score for one in epochs(trainer.state.log_history)]
+    (draft,), objective = setup.drafts, objective_of(one.kind)
+    found = {}
+    for split, some in (("dev", setup.rows["dev"]), ("test", encode_rows(backbone, test_rows, draft))):
+        predicted = trainer.predict(some)
+        found[split] = np.asarray(predicted.predictions), np.asarray(predicted.label_ids[1])
+    fitted, _ = objective.fit(*found["dev"])
+    logits, targets = found["test"]
+    decoded = [objective.decode(row, draft.labels) for row in targets]
+    values = figures(one.kind, logits, decoded, replace(draft, **fitted)).values
     trained = sum(parameter.numel() for parameter in tuner.parameters() if parameter.requires_grad)
-    return {"test": test["eval_accuracy"], "dev": history, "trained": trained}
+    return {"test": values[one.kind.headline], "figures": values, "dev": history, "trained": trained}
 
 
 def exported_accuracy(backbone: Backbone, task: Task, test: list[LabelledText], scratch: Path) -> dict[str, Any]:
-    """Test accuracy in PyTorch, and in each precision of an exported bundle."""
-    check = CheckTexts([row.text for row in test], [row.label for row in test])
+    """Test figures in PyTorch, and in each precision of an exported bundle."""
+    kind = task.kind
+    check = CheckTexts([row.given for row in test], [row.target for row in test])
     manifest = export_bundle(backbone, scratch / "bundle", tasks=[task], checks={task.name: check}, max_drop=1.0)
     parity = {name: graph.parity[task.name] for name, graph in manifest.graphs.items()}
-    answers = [task.labels[place] for place in torch_logits(backbone, task, check.texts).argmax(axis=1)]
+    expected = torch_logits(backbone, task, check.texts)
+    values = figures(kind, expected, check.targets or [], task).values
     with Engine(scratch / "bundle") as engine:
         results = engine.classify(check.texts, task.name)
-    labels = [row.label for row in test]
+        tokens = engine.encode(check.texts, [task] * len(test))
+        int8 = np.stack(engine.run([(row, task) for row in tokens]))
     return {
-        "test": shared(answers, labels),
-        "test_fp32": parity["fp32"].accuracy,
-        "test_int8": parity["int8"].accuracy,
+        "test": values[kind.headline],
+        "figures": values,
+        "test_fp32": parity["fp32"].value,
+        "test_int8": parity["int8"].value,
+        "int8_figures": figures(kind, int8, check.targets or [], task).values,
         "int8_agreement": parity["int8"].label_agreement,
         "fp32_logit_difference": parity["fp32"].max_logit_difference,
-        "test_default": shared([result.best for result in results], labels),
-        "default_agreement": shared([result.best for result in results], answers),
+        "default_figures": kind.figures(check.targets or [], results, task).values,
+        "test_default": kind.figures(check.targets or [], results, task).values[kind.headline],
         "rechecked": float(np.mean([result.precision != "int8" for result in results])),
     }
-
-
-def shared(some: Sequence[str], others: Sequence[str]) -> float:
-    """The share of places with the same label."""
-    return float(np.mean([one == other for one, other in zip(some, others, strict=True)]))
 
 
 @cli.command()
@@ -231,15 +212,13 @@ def table(results: Path) -> None:
     _print_summary(runs)
     click.echo(
         "\n| data | method | length | numbers trained | share | bytes a task | epochs | best dev | test, PyTorch "
-        "| test, int8 | int8 agrees | default agrees | anew in fp32 | s |"
+        "| test, int8 | int8 agrees | again in fp32 | s |"
     )
-    click.echo("|---" * 14 + "|")
+    click.echo("|---" * 13 + "|")
     for one in runs:
         size = one.get("bytes", 4 * one["trained"])
         int8 = f"{one['test_int8']:.4f}" if "test_int8" in one else ""
-        shares = [
-            f"{one[name]:.1%}" if name in one else "" for name in ("int8_agreement", "default_agreement", "rechecked")
-        ]
+        shares = [f"{one[name]:.1%}" if name in one else "" for name in ("int8_agreement", "rechecked")]
         click.echo(
             f"| {one['data']} | {one['method']} | {one['prompt_length'] or ''} | {one['trained']:,} | "
             f"{one['trained'] / one['backbone']:.2%} | {size:,} | {one['epochs']} | {max(one['dev']):.4f} | "

@@ -67,6 +67,7 @@ class Objective:
         fit: what development logits and targets say of a finished task: fields of `Task`, and figures.
         stored: figures of the kind that a task file keeps, as "dev_" and their name.
         scale: the scale of the head's outputs, given the training targets.
+        bias: what the head's bias begins as, given the training targets as numbers; `None` is zero.
         weighs_classes: whether class weights mean something.
     """
 
@@ -77,6 +78,7 @@ class Objective:
     fit: Callable[[Array, Array], tuple[dict[str, Any], dict[str, float]]]
     stored: tuple[str, ...]
     scale: Callable[[Sequence[Target]], Scale] = lambda _: Scale()
+    bias: Callable[[Array], Array] | None = None
     weighs_classes: bool = False
 
 
@@ -147,6 +149,18 @@ def _fit_multi_label(logits: Array, targets: Array) -> tuple[dict[str, Any], dic
     }
 
 
+def _log_odds(targets: Array) -> Array:
+    """What each label's logit is if nothing is known of a text. Else the first epochs would learn how rare labels are.
+
+    Shape:
+        targets: [rows, labels]
+        output: [labels]
+    """
+    share = (targets.sum(axis=0) + 1) / (len(targets) + 2)
+    found: Array = np.log(share / (1 - share))
+    return found
+
+
 def _indicators(target: Target, labels: Sequence[str]) -> list[float]:
     named = target if isinstance(target, tuple) else ()
     return [float(label in named) for label in labels]
@@ -178,6 +192,7 @@ OBJECTIVES: dict[str, Objective] = {
         decode=lambda numbers, labels: tuple(label for label, own in zip(labels, numbers, strict=False) if own),
         fit=_fit_multi_label,
         stored=("macro_f1", "micro_f1", "mean_average_precision"),
+        bias=_log_odds,
     ),
     SCORE.name: Objective(
         encode=lambda target, _: [float(np.asarray(target, np.float64))],

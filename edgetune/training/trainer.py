@@ -99,6 +99,8 @@ def train(
 ) -> list[TrainingReport]:
     """Train tasks and write their files: one prompt that all of them share, and a head each.
 
+    Training runs on a GPU if PyTorch sees one; the backbone comes back to where it was.
+
     The same arguments give the same files, also when broken off and resumed. The epoch that is kept is the one with
     the best accuracy on development data, or the best macro-F1 for a task that has a rare label (`Spread.rare`), the
     mean of all tasks; among equals the one with the least loss there. What the rows are too few or too uneven for is
@@ -127,7 +129,7 @@ def train(
         options = dataclasses.replace(options, prompt_length=_length(options.init_from))
     if not (options.prompt_length or options.train_head):
         raise DataError("there is nothing to train: a prompt of length 0, and label words that stay as they are")
-    began = time.monotonic()
+    began, device = time.monotonic(), next(backbone.parameters()).device
     setup = set_up(backbone, tasks, options)
     for one, spread in zip(tasks, setup.spreads, strict=True):
         for remark in spread.remarks(one.name, options.class_weight != NONE, options.epochs):
@@ -152,6 +154,7 @@ def train(
     history = epochs(trainer.state.log_history)
     predicted = trainer.predict(setup.rows["dev"])  # by the best epoch; in an order of its own
     logits, (index, targets) = np.asarray(predicted.predictions), map(np.asarray, predicted.label_ids)
+    setup.tuner.to(device)
     best_epoch = best(history).number
     if not np.isfinite(logits).all():
         shutil.rmtree(folder, ignore_errors=True)  # there is nothing in it to go on from
@@ -218,13 +221,21 @@ def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptio
         for split in ("train", "dev")
     }
     prompt = _beginning(backbone, options, drafts, encoded["train"])
-    new = [heads.begin(backbone, draft, options.label_words, options.init_from) for draft in drafts]
+    new = [
+        heads.begin(backbone, draft, _targets(encoded["train"], place), options.label_words, options.init_from)
+        for place, draft in enumerate(drafts)
+    ]
     spreads = [Spread(draft.labels, one.train, one.dev, one.kind) for one, draft in zip(tasks, drafts, strict=True)]
     balance.check_class_weight(options.class_weight, spreads)
     weights = [spread.weights(options.class_weight) for spread in spreads]
     scales = [objective_of(one.kind).scale([row.target for row in one.train]) for one in tasks]
     heads_to_train = [head.requires_grad_(options.train_head) for head in new]
     return Setup(PromptTuner(backbone, prompt, heads_to_train, drafts, weights, scales), drafts, spreads, encoded)
+
+
+def _targets(rows: Rows, place: int) -> Array:
+    """The targets of one task's rows. Shape: [rows, numbers]."""
+    return np.array([row["labels"] for row in rows if row["task_index"] == place])
 
 
 def new_trainer(
@@ -374,5 +385,6 @@ def training_arguments(folder: Path, options: TrainingOptions, heaviest_row: flo
         bf16=options.mixed_precision == "bf16",
         fp16=options.mixed_precision == "fp16",
         disable_tqdm=True,
+        remove_unused_columns=False,  # `Collator` takes what it needs
         dataloader_pin_memory=torch.cuda.is_available(),
     )

@@ -91,21 +91,35 @@ class PromptTuner(nn.Module):
         head = {contract.HEAD_WEIGHT: weight * scale.factor, contract.HEAD_BIAS: bias * scale.factor + scale.shift}
         return {**self.prompt.tensors(), **head}
 
-    def forward(self, task_index: Tensor, labels: Tensor, **text: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        task_index: Tensor,
+        labels: Tensor,
+        spans: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Loss and logits of a batch; a task with fewer labels than another has the least logit for the rest.
 
         Args:
+            input_ids, attention_mask, spans, token_type_ids: the texts, as `edgetune_export.backbone.batch` has them.
             task_index: the task of each text.
             labels: the targets.
-            text: what the backbone reads.
 
         Shape:
             task_index: [batch]
             labels: [batch, numbers]
-            text: as `edgetune_export.backbone.batch`
             logits: [batch, most labels of any task]
         """
-        logits = self.backbone(task_index=task_index, **text, **self._bank(labels.device))[0][:, 0]
+        logits = self.backbone(
+            input_ids,
+            attention_mask,
+            task_index,
+            spans=spans,
+            token_type_ids=token_type_ids,
+            **self._bank(labels.device),
+        )[0][:, 0]
         loss = logits.new_zeros(())
         scaled = logits
         for place, (objective, scale, head) in enumerate(zip(self._objectives, self._scales, self.heads, strict=True)):
