@@ -137,7 +137,7 @@ def expected(bundle: Path, text: str, *tasks: str) -> dict[str, dict[str, str]]:
 
 
 def test_tasks_are_listed(page: Page) -> None:
-    assert page.texts("#tasks label") == ["colourone label of 3", "sizeone label of 2"]
+    assert page.texts("#tasks label") == ["colourone label (of 3)", "sizeone label (of 2)"]
     assert page.text("#picked") == "2 of 2 picked"
     assert not page.one("#filter").is_displayed()
     assert not page.one("#key").is_displayed()
@@ -297,9 +297,9 @@ def test_tasks_that_come_and_go_are_listed(browser: Page, bundle_folder: Path, t
         page = browser.open(server)
         page.pick("size")
         assert client.post("/v2/repository/models/new/load", content=task.to_bytes()).status_code == 200
-        page.wait(lambda: "newone label of 3" in page.texts("#tasks label"))
+        page.wait(lambda: "newone label (of 3)" in page.texts("#tasks label"))
         assert client.post("/v2/repository/models/colour/unload").status_code == 200
-        page.wait(lambda: page.texts("#tasks label") == ["newone label of 3", "sizeone label of 2"])
+        page.wait(lambda: page.texts("#tasks label") == ["newone label (of 3)", "sizeone label (of 2)"])
         assert page.text("#picked") == "1 of 2 picked"
 
 
@@ -318,12 +318,12 @@ def kinds_server(kinds: Path, serve: Serve) -> Iterator[Server]:
 def test_kinds_are_listed(browser: Page, kinds_server: Server) -> None:
     page = browser.open(kinds_server)
     assert page.texts("#tasks label") == [
-        "multi-labelany number of labels of 3",
-        "multi-label-pairsany number of labels of 3, for pairs",
+        "multi-labelany number of labels (of 3)",
+        "multi-label-pairsany number of labels (of 3), for pairs",
         "scorea number",
         "score-pairsa number, for pairs",
-        "single-labelone label of 3",
-        "single-label-pairsone label of 3, for pairs",
+        "single-labelone label (of 3)",
+        "single-label-pairsone label (of 3), for pairs",
     ]
 
 

@@ -74,7 +74,7 @@ async function listTasks() {
 
 function choice({ task, labels, kind_title, pairs }, checked) {
   const box = make("input", { type: "checkbox", value: task, checked });
-  const number = labels.length > 1 ? ` of ${labels.length}` : "";
+  const number = labels.length > 1 ? ` (of ${labels.length})` : "";
   return make("label", {}, box, make("span", {}, task), make("small", {}, kind_title + number, pairs ? ", for pairs" : ""));
 }
 
