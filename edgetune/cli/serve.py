@@ -79,9 +79,10 @@ def serve(
 ) -> None:
     """Serve the tasks of BUNDLE over HTTP, without PyTorch, until SIGTERM or Ctrl-C.
 
-    A page for people is at /; POST /classify (as vLLM's) and /v2/models/TASK/infer (Open Inference Protocol) answer
-    programs, /metrics Prometheus; /openapi.json describes every route. Logs are JSON lines on stderr. Excess load is
-    rejected immediately with 429; accepted requests are always answered, also on SIGTERM.
+    A page for people is at /; POST /v1/classify (every kind of task), /classify (vLLM's, for tasks that give one label)
+    and /v2/models/TASK/infer (Open Inference Protocol) answer programs, /metrics Prometheus; /openapi.json describes
+    every route. Logs are JSON lines on stderr. Excess load is rejected immediately with 429; accepted requests are
+    always answered, also on SIGTERM.
 
     \b
     Example:

@@ -22,8 +22,13 @@ OPEN_PATHS = frozenset(
 )
 """Paths that need no key and answer in every phase; none of them tells anything of the tasks."""
 
-CLASSIFY = ("/classify", "/v1/classify")
-"""vLLM's route, and what it was called here first."""
+OWN_CLASSIFY = "/v1/classify"
+"""edgetune's own route, which answers in the shape of the task's kind."""
+
+VLLM_CLASSIFY = "/classify"
+"""vLLM's route, which has one shape."""
+
+CLASSIFY = (VLLM_CLASSIFY, OWN_CLASSIFY)
 
 TASK_CHANGES = "/v2/repository/models/"
 """Paths that begin so change tasks, and need the key for that."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from importlib import resources
 from importlib.metadata import version
-from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -22,10 +21,10 @@ from edgetune.server.openapi import document
 from edgetune.server.responses import error_response, json_response
 from edgetune.server.scheduler import Outcome, Ticket
 from edgetune.server.service import Service
+from edgetune.server.texts import check_texts, misfit
 from edgetune_runtime.errors import EdgetuneError
 from edgetune_runtime.task import Task
-
-Message = TypeVar("Message")
+from edgetune_runtime.text import Text
 
 _PAGE = {
     "/": ("index.html", "text/html"),
@@ -135,9 +134,8 @@ class Routes:
         # Triton's clients name no content type, whether bytes follow the JSON or not.
         self._check_content(request, "", "application/json", "application/octet-stream")
         body = await self._body(request, self._settings.max_body_bytes)
-        message, texts = infer.read_request(body, header_length)
-        ticket = self._submit(texts, task)
-        outcomes = await self._answer(request, ticket, task)
+        message, texts = infer.read_request(body, header_length, task)
+        outcomes, ticket = await self._answer(request, texts, task)
         for outcome in outcomes:  # the protocol has no status for one text
             if isinstance(outcome, RequestError):
                 raise outcome
@@ -146,14 +144,13 @@ class Routes:
         return Response(content, headers={**headers, **_timing(ticket)})
 
     async def classify(self, request: Request) -> Response:
-        """Classify, as vLLM's server does."""
+        """Classify, as vLLM's server does, or in the shape of the task's kind."""
         self._check_content(request, "application/json")
         message = messages.decode(await self._body(request, self._settings.max_body_bytes), ClassifyRequest)
         message.check()
         task = self._catalog.named(message.model)
-        message.check_length(task)
-        ticket = self._submit(message.texts(), task)
-        outcomes = await self._answer(request, ticket, task)
+        message.check_task(task, request.scope["path"])
+        outcomes, ticket = await self._answer(request, message.texts(), task)
         if all(isinstance(outcome, RequestError) for outcome in outcomes):
             raise outcomes[0]  # type: ignore[misc]
         return json_response(classify_response(message, task, outcomes, ticket.tokens), headers=_timing(ticket))
@@ -196,27 +193,31 @@ class Routes:
     def _task(self, request: Request) -> Task:
         return self._catalog.task(request.path_params["task"], request.path_params.get("version"))
 
-    def _submit(self, texts: list[str], task: Task) -> Ticket:
-        messages.check_texts(texts, self._settings)
-        return self._scheduler.submit(texts, [task] * len(texts))
-
-    async def _answer(self, request: Request, ticket: Ticket, task: Task) -> list[Outcome]:
+    async def _answer(self, request: Request, texts: list[Text], task: Task) -> tuple[list[Outcome], Ticket]:
+        """What comes of each text, and how it ran; texts that the task does not take do not."""
+        check_texts(texts, self._settings)
+        misfits = [misfit(text, task) for text in texts]
+        fitting = [text for text, why in zip(texts, misfits, strict=True) if why is None]
+        if not fitting:
+            raise next(filter(None, misfits))
+        ticket = self._scheduler.submit(fitting, [task] * len(fitting))
         gone = asyncio.ensure_future(request.receive())  # the body is read: what comes next is the end
         try:
             await asyncio.wait((ticket.answer, gone), return_when=asyncio.FIRST_COMPLETED)
             if not ticket.answer.done():
                 raise _client_gone()
-            outcomes = ticket.answer.result()
+            answered = iter(ticket.answer.result())
         finally:
             gone.cancel()
             self._scheduler.cancel(ticket)
+        outcomes: list[Outcome] = [why or next(answered) for why in misfits]
         failures = [outcome for outcome in outcomes if isinstance(outcome, RequestError)]
         self._service.metrics.rows.inc(len(outcomes) - len(failures))
         self._service.metrics.failed_rows.inc(len(failures))
         self._service.metrics.tokens.inc(ticket.tokens)
         told = {"failed_rows": len(failures), "error": str(failures[0])} if failures else {}
         request.scope["state"] |= {"rows": len(outcomes), "tokens": ticket.tokens, "task": task.name, **told}
-        return outcomes
+        return outcomes, ticket
 
     def _check_content(self, request: Request, *types: str) -> None:
         """Raise `RequestError` unless the body is of one of these types ("": none is named) and not compressed."""

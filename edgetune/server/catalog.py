@@ -1,12 +1,10 @@
-"""The tasks that a server answers for: in the engine, and in the bundle on disk."""
+"""The tasks that a server answers for: those of its engine, told as HTTP tells them."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
 
-from edgetune.server.errors import not_found, unusable
+from edgetune.server.errors import RequestError, not_found, unusable
 from edgetune_runtime import files
 from edgetune_runtime.engine import Engine
 from edgetune_runtime.errors import TaskError
@@ -22,8 +20,6 @@ class Catalog:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._tasks: dict[str, Task] = {}
-        self._writing = threading.Lock()
 
     def read(self) -> Iterator[str]:
         """Read all tasks of the bundle; gives what is wrong with those that cannot be used, which are left out."""
@@ -32,12 +28,10 @@ class Catalog:
             yield f"{bundle.path / files.TASKS / file} is not read: {why}"
         for name in self._engine.task_names:
             try:
-                task = self._engine.task(name)
+                _ = self._engine.task(name).sha256  # now, and not while somebody waits
             except TaskError as error:
                 self._engine.remove_task(name)
                 yield str(error)
-            else:
-                self._serve(task)
 
     def task(self, name: str, version: str | None = None) -> Task:
         """The task of that name.
@@ -45,9 +39,9 @@ class Catalog:
         Raises:
             RequestError: there is none, or it has another version.
         """
-        task = self._tasks.get(name)
+        task = self._engine.catalog.get(name)
         if task is None:
-            raise not_found(f"there is no task {name[:64]!r}: GET /tasks lists those that there are")
+            raise _no_task(name)
         if version not in (None, task.sha256):
             raise not_found(f"task '{name}' has no version {str(version)[:64]!r}: expected {task.sha256}")
         return task
@@ -60,13 +54,14 @@ class Catalog:
         """
         if name is not None:
             return self.task(name)
-        if len(self._tasks) != 1:
-            raise unusable(f"no 'model' came, and there are {len(self._tasks)} tasks: name one of GET /v1/models")
-        return next(iter(self._tasks.values()))
+        tasks = self._engine.catalog.loaded
+        if len(tasks) != 1:
+            raise unusable(f"no 'model' came, and there are {len(tasks)} tasks: name one of GET /v1/models")
+        return tasks[0]
 
     def tasks(self) -> list[Task]:
         """All tasks, sorted by name."""
-        return [task for _, task in sorted(self._tasks.items())]
+        return sorted(self._engine.catalog.loaded, key=lambda task: task.name)
 
     def put(self, name: str, data: bytes) -> Task:
         """Load a task, or replace the one of that name, in the bundle and for requests that come from now on.
@@ -79,13 +74,10 @@ class Catalog:
             RequestError: it is not a sound task of this backbone.
         """
         try:
-            task = Task.from_bytes(data, "the body").renamed(name)
-            self._engine.bundle.check_task(task)
+            task = self._engine.store_task(name, data, "the body")
         except TaskError as error:
             raise unusable(str(error)) from error
-        with self._writing:  # so that disk and memory end with the same one
-            self._engine.bundle.add_task(task)
-            self._serve(self._engine.add_task(task))
+        _ = task.sha256
         return task
 
     def remove(self, name: str) -> None:
@@ -93,14 +85,15 @@ class Catalog:
 
         Raises:
             RequestError: there is none.
+            TaskError: its file cannot be removed.
         """
-        with self._writing:
-            self.task(name)
-            with suppress(TaskError):  # its file was taken away by somebody else
-                self._engine.bundle.remove_task(name)
-            self._engine.remove_task(name)
-            del self._tasks[name]
+        try:
+            self._engine.discard_task(name)
+        except TaskError as error:
+            if self._engine.catalog.get(name) is None:
+                raise _no_task(name) from error
+            raise
 
-    def _serve(self, task: Task) -> None:
-        _ = task.sha256  # now, and not while somebody waits
-        self._tasks[task.name] = task
+
+def _no_task(name: str) -> RequestError:
+    return not_found(f"there is no task {name[:64]!r}: GET /tasks lists those that there are")

@@ -1,9 +1,10 @@
-"""vLLM's `POST /classify`, for its clients.
+"""vLLM's `POST /classify`, for its clients, and edgetune's own `POST /v1/classify`, which has room for every kind.
 
 https://docs.vllm.ai/en/latest/models/pooling_models/classify/
 
-A field of vLLM's that would change the answer is refused unless it asks for what is done anyway. Fields that change
-nothing here (`user`, `priority`, `cache_salt`) and fields that nobody knows are passed over.
+The two take the same messages, and differ only in what they can answer. A field of vLLM's that would change the
+answer is refused unless it asks for what is done anyway. Fields that change nothing here (`user`, `priority`,
+`cache_salt`) and fields that nobody knows are passed over.
 """
 
 from __future__ import annotations
@@ -16,9 +17,14 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from edgetune.server.errors import RequestError, unusable
-from edgetune_runtime.engine import Result
+from edgetune.server.access import OWN_CLASSIFY, VLLM_CLASSIFY
+from edgetune.server.answers import fits_vllm, row
+from edgetune.server.errors import RequestError, unfit, unusable
+from edgetune.server.texts import Row, TextRow, as_text
+from edgetune_runtime.engine import Result, check_min_score
+from edgetune_runtime.errors import DataError
 from edgetune_runtime.task import Task
+from edgetune_runtime.text import Text
 
 _Flag = bool | Literal[0, 1] | None
 
@@ -36,9 +42,9 @@ _DONE_ANYWAY: Mapping[str, tuple[tuple[Any, ...], str]] = {
 
 
 class ClassifyRequest(msgspec.Struct):
-    """The body of `/classify`. `model` may be left out if there is only one task."""
+    """The body of the classify routes. `model` may be left out if there is only one task."""
 
-    input: str | list[str | int | list[int]] | UnsetType = UNSET
+    input: str | TextRow | list[Row] | UnsetType = UNSET
     model: str | None = None
     min_score: float = 0.0
     request_id: str | None = None
@@ -52,18 +58,16 @@ class ClassifyRequest(msgspec.Struct):
     messages: Any = None
     mm_processor_kwargs: Any = None
 
-    def texts(self) -> list[str]:
-        """The texts, one or several.
+    def texts(self) -> list[Text]:
+        """The texts, one or several; a pair is a tuple.
 
         Raises:
             RequestError: there is no input, or it is not text.
         """
         if self.input is UNSET:
             raise unusable("the body is not as expected: Object missing required field `input`")
-        rows = [self.input] if isinstance(self.input, str) else self.input
-        if not all(isinstance(row, str) for row in rows):
-            raise unusable("token ids came as 'input': expected texts, which each task puts into its own template")
-        return rows  # type: ignore[return-value]
+        rows = self.input if isinstance(self.input, list) else [self.input]
+        return list(map(as_text, rows))
 
     def check(self) -> None:
         """Raise `RequestError` if a field asks for what is not done."""
@@ -74,29 +78,28 @@ class ClassifyRequest(msgspec.Struct):
             if value not in taken:
                 raise unusable(f"{name} is {msgspec.json.encode(value).decode():.60}: {why}; leave it out")
 
-    def check_length(self, task: Task) -> None:
-        """Raise `RequestError` if texts are to be cut before the task would cut them."""
+    def check_task(self, task: Task, path: str) -> None:
+        """Raise `RequestError` if a task cannot do what a field asks for, or a path cannot tell what the task answers.
+
+        Args:
+            task: the task.
+            path: the route.
+        """
         wanted = self.truncate_prompt_tokens
         if wanted is not None and wanted != -1 and wanted < task.max_length:
             raise unusable(
                 f"truncate_prompt_tokens is {wanted}, and task '{task.name}' reads {task.max_length} tokens and cuts "
                 f"the rest off: leave it out, or send -1"
             )
-
-
-class ClassifyData(msgspec.Struct):
-    """The answer for one text.
-
-    `label` is null if the status is "abstained" or "error"; `error` is there, and `probs` is empty, only with the
-    latter.
-    """
-
-    index: int
-    label: str | None
-    probs: list[float]
-    num_classes: int
-    status: Literal["ok", "truncated", "abstained", "error"]
-    error: str | UnsetType = UNSET
+        if path == VLLM_CLASSIFY and not fits_vllm(task.kind):
+            raise unfit(
+                f"task '{task.name}' is of the kind '{task.kind.name}' ({task.kind.title}), and vLLM's {path} can only "
+                f"tell one label: ask POST {OWN_CLASSIFY}"
+            )
+        try:
+            check_min_score(self.min_score, [task])
+        except DataError as error:
+            raise unfit(str(error)) from error
 
 
 class Usage(msgspec.Struct):
@@ -108,12 +111,12 @@ class Usage(msgspec.Struct):
 
 
 class ClassifyResponse(msgspec.Struct):
-    """The answer of `/classify`: `probs` are in the order of the task's labels."""
+    """The answer of the classify routes: a row of `data` for each text, in the shape of the task's kind."""
 
     id: str
     model: str
     created: int
-    data: list[ClassifyData]
+    data: list[Any]
     usage: Usage
     object: Literal["list"] = "list"
 
@@ -122,14 +125,6 @@ def classify_response(
     request: ClassifyRequest, task: Task, outcomes: Sequence[Result | RequestError], tokens: int
 ) -> ClassifyResponse:
     """Results in the shape of `/classify`; a text that failed has a status of its own."""
-    data = [_row(place, task, outcome, request.min_score) for place, outcome in enumerate(outcomes)]
+    data = [row(place, task, outcome, request.min_score) for place, outcome in enumerate(outcomes)]
     name = f"classify-{request.request_id or uuid.uuid4().hex}"
     return ClassifyResponse(name, task.name, int(time.time()), data, Usage(tokens, tokens))
-
-
-def _row(place: int, task: Task, outcome: Result | RequestError, min_score: float) -> ClassifyData:
-    classes = len(task.labels)
-    if isinstance(outcome, RequestError):
-        return ClassifyData(place, None, [], classes, "error", str(outcome))
-    result = outcome.at(min_score)
-    return ClassifyData(place, result.label, list(result.scores.values()), classes, result.status)

@@ -50,6 +50,11 @@ def unusable(message: str) -> RequestError:
     return RequestError(422, "unusable", message)
 
 
+def unfit(message: str) -> RequestError:
+    """A sound message that other tasks could answer, and this one cannot."""
+    return RequestError(400, "unfit", message)
+
+
 def not_found(message: str) -> RequestError:
     """No such task, version or path."""
     return RequestError(404, "not_found", message)

@@ -1,42 +1,36 @@
 """The Open Inference Protocol v2, for clients of KServe and Triton.
 
-https://github.com/kserve/open-inference-protocol. A task is a model, and the SHA-256 of its file is its version.
-Tensors are JSON, or bytes behind the JSON as in Triton's extension for binary data:
-https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/protocol/extension_binary_data.html.
+https://github.com/kserve/open-inference-protocol. A task is a model, and the SHA-256 of its file is its version. The
+outputs are those of the task's kind; a pair of texts comes as two inputs.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from edgetune.server.errors import malformed, unusable
+from edgetune.server import texts
+from edgetune.server.errors import malformed, unfit, unusable
 from edgetune.server.messages import decode, encode
+from edgetune.server.tensors import InputTensor, OutputTensor, read_texts
 from edgetune_runtime.engine import Result
+from edgetune_runtime.kinds import KINDS
+from edgetune_runtime.kinds.kind import Output
 from edgetune_runtime.task import Task
+from edgetune_runtime.text import Text
 
 HEADER_LENGTH = "inference-header-content-length"
 """The header that says how many bytes of a body are JSON, if bytes of tensors follow."""
 
-OUTPUTS = ("label", "scores")
+OUTPUTS = {output.name for kind in KINDS.values() for output in kind.outputs}
+"""What tasks of any kind have."""
 
 _UNKNOWN_PARAMETERS = {
     "shared_memory_region": "there is no shared memory here: send the data",
-    "classification": "classes are not counted here: read 'label', or 'scores' and the model's labels",
+    "classification": "classes are not counted here: read {outputs} and the model's labels",
 }
-
-
-class InputTensor(msgspec.Struct, omit_defaults=True):
-    """The one input: `text`, BYTES, shape [texts] or [texts, 1]; the data flat or nested."""
-
-    name: str
-    shape: list[int]
-    datatype: str
-    data: list[str | list[str]] | None = None
-    parameters: dict[str, Any] | None = None
 
 
 class WantedOutput(msgspec.Struct, omit_defaults=True):
@@ -47,72 +41,77 @@ class WantedOutput(msgspec.Struct, omit_defaults=True):
 
 
 class InferRequest(msgspec.Struct, omit_defaults=True):
-    """The body of `/v2/models/{task}/infer`."""
+    """The body of `/v2/models/{task}/infer`: the input `text`, and `text_pair` for tasks that take pairs."""
 
     inputs: list[InputTensor]
     outputs: list[WantedOutput] | None = None
     id: str | None = None
     parameters: dict[str, Any] | None = None
 
-    def check(self) -> None:
-        """Raise `RequestError` unless there is one input that can be read, and only outputs that there are."""
-        if len(self.inputs) != 1:
-            raise unusable(f"{len(self.inputs)} inputs came: expected one, 'text'")
-        (tensor,) = self.inputs
-        if (tensor.name, tensor.datatype) != ("text", "BYTES"):
-            raise unusable(f"the input is {tensor.name[:60]!r}, {tensor.datatype[:60]!r}: expected 'text', 'BYTES'")
-        names = self.output_names()
-        if odd := [name for name in names if name not in OUTPUTS]:
-            raise unusable(f"there is no output {odd[0][:60]!r}: expected some of {', '.join(OUTPUTS)}")
+    def check(self, task: Task) -> None:
+        """Raise `RequestError` unless the inputs are a task's and can be read, and the task has the outputs."""
+        self._check_inputs(task)
+        have = [output.name for output in task.kind.outputs]
+        names = self.output_names(task)
+        if odd := [name for name in names if name not in have]:
+            if odd[0] in OUTPUTS:
+                raise unfit(f"task '{task.name}' has no output '{odd[0]}': expected some of {', '.join(have)}")
+            raise unusable(f"there is no output {odd[0][:60]!r}: expected some of {', '.join(have)}")
         if len(set(names)) < len(names):
-            raise unusable(f"{len(names)} outputs came: expected each of {', '.join(OUTPUTS)} once at the most")
-        for parameters in (tensor.parameters, *(output.parameters for output in self.outputs or ())):
-            for name, why in _UNKNOWN_PARAMETERS.items():
-                if (parameters or {}).get(name):
-                    raise unusable(f"the parameter '{name}' came: {why}")
+            raise unusable(f"{len(names)} outputs came: expected each of {', '.join(have)} once at the most")
+        given = [*(tensor.parameters for tensor in self.inputs), *(output.parameters for output in self.outputs or ())]
+        for name in (name for parameters in given for name in _UNKNOWN_PARAMETERS if (parameters or {}).get(name)):
+            why = _UNKNOWN_PARAMETERS[name].format(outputs=", or ".join(map(repr, have)))
+            raise unusable(f"the parameter '{name}' came: {why}")
 
-    def texts(self, binary: bytes) -> list[str]:
-        """The texts.
+    def _check_inputs(self, task: Task) -> None:
+        wanted, other = texts.names(task.pairs), texts.names(not task.pairs)
+        names = [tensor.name for tensor in self.inputs]
+        told = " and ".join(map(repr, wanted))
+        if sorted(names) == sorted(other):
+            takes, came = "pairs of texts" if task.pairs else "single texts", " and ".join(map(repr, other))
+            raise unfit(f"task '{task.name}' takes {takes}, and {came} came: expected {told}")
+        if len(names) != len(wanted):
+            raise unusable(f"{len(names)} inputs came: expected {'two' if task.pairs else 'one'}, {told}")
+        for tensor in self.inputs:
+            if tensor.name not in wanted or tensor.datatype != "BYTES":
+                raise unusable(f"the input is {tensor.name[:60]!r}, {tensor.datatype[:60]!r}: expected {told}, 'BYTES'")
+        if len(set(names)) < len(names):
+            raise unusable(f"the input {names[0]!r} came twice: expected {told}")
+
+    def texts(self, task: Task, binary: bytes) -> list[Text]:
+        """The texts; pairs are tuples.
 
         Args:
+            task: the task that is asked; the request has passed `check` for it.
             binary: what came behind the JSON.
 
         Raises:
-            RequestError: they are not what the tensor says.
+            RequestError: they are not what the tensors say.
         """
-        (tensor,) = self.inputs
-        size = (tensor.parameters or {}).get("binary_data_size")
-        if (0 if size is None else size) != len(binary):
-            raise malformed(f"{len(binary)} bytes came behind the JSON: expected the {size or 0} of 'binary_data_size'")
-        if (size is None) == (tensor.data is None):
-            raise unusable("the input has no data, or has it twice: expected either 'data' or 'binary_data_size'")
-        texts = _read_bytes(binary) if tensor.data is None else _flat(tensor.data)
-        if tensor.shape not in ([len(texts)], [len(texts), 1]):
-            raise unusable(
-                f"the input has shape {tensor.shape[:8]} for {len(texts)} texts: expected [{len(texts)}] or "
-                f"[{len(texts)}, 1]"
-            )
-        return texts
+        read = read_texts(self.inputs, binary)
+        by_name = {tensor.name: own for tensor, own in zip(self.inputs, read, strict=True)}
+        if not task.pairs:
+            return list(by_name[texts.TEXT])
+        first, second = by_name[texts.TEXT], by_name[texts.TEXT_PAIR]
+        if len(first) != len(second):
+            raise unusable(f"{len(first)} texts came with {len(second)} second texts: expected as many of both")
+        return list(zip(first, second, strict=True))
 
-    def output_names(self) -> list[str]:
-        """The outputs wanted; all if none is named."""
-        return [output.name for output in self.outputs] if self.outputs else list(OUTPUTS)
+    def shape(self) -> list[int]:
+        """The shape of outputs with one value per text: that of the first texts."""
+        return next(list(tensor.shape) for tensor in self.inputs if tensor.name == texts.TEXT)
 
-    def binary_outputs(self) -> set[str]:
+    def output_names(self, task: Task) -> list[str]:
+        """The outputs wanted; all that a task has if none is named."""
+        wanted = self.outputs or task.kind.outputs
+        return [output.name for output in wanted]
+
+    def binary_outputs(self, task: Task) -> set[str]:
         """The outputs that are wanted as bytes behind the JSON."""
         default = (self.parameters or {}).get("binary_data_output", False)
         own = {output.name: (output.parameters or {}).get("binary_data", default) for output in self.outputs or ()}
-        return {name for name in OUTPUTS if own.get(name, default)}
-
-
-class OutputTensor(msgspec.Struct, omit_defaults=True):
-    """`label`: BYTES, shaped as the input; `scores`: FP32 [texts, labels], row after row."""
-
-    name: Literal["label", "scores"]
-    datatype: Literal["BYTES", "FP32"]
-    shape: list[int]
-    data: list[str | float] | None = None
-    parameters: dict[str, int] | None = None
+        return {name for name in self.output_names(task) if own.get(name, default)}
 
 
 class InferResponse(msgspec.Struct, omit_defaults=True):
@@ -143,15 +142,16 @@ class ModelMetadata(msgspec.Struct):
     labels: list[str]
 
 
-def read_request(body: bytes, header_length: str | None) -> tuple[InferRequest, list[str]]:
+def read_request(body: bytes, header_length: str | None, task: Task) -> tuple[InferRequest, list[Text]]:
     """A request and its texts.
 
     Args:
         body: JSON, and perhaps bytes behind it.
         header_length: the header that says how many bytes are JSON, if it came.
+        task: the task that is asked.
 
     Raises:
-        RequestError: it is not JSON (400) or not the message (422).
+        RequestError: it is not JSON (400), not the message (422) or not for this task (400).
     """
     length = len(body)
     if header_length is not None:
@@ -159,23 +159,18 @@ def read_request(body: bytes, header_length: str | None) -> tuple[InferRequest, 
             raise malformed(f"{HEADER_LENGTH} is {header_length[:40]!r}: expected a number up to {length}")
         length = int(header_length)
     request = decode(body[:length], InferRequest)
-    request.check()
-    return request, request.texts(body[length:])
+    request.check(task)
+    return request, request.texts(task, body[length:])
 
 
 def write_response(request: InferRequest, task: Task, results: Sequence[Result]) -> tuple[bytes, dict[str, str]]:
     """The body of a response and its headers: the outputs wanted in their order."""
-    binary = request.binary_outputs()
-    outputs, tail = [], b""
-    for name in request.output_names():
-        output = _label(request, results) if name == "label" else _scores(task, results)
-        if name in binary:
-            data = _as_bytes(output)
-            output.data, output.parameters = None, {"binary_data_size": len(data)}
-            tail += data
-        outputs.append(output)
+    of_kind = {output.name: output for output in task.kind.outputs}
+    outputs = [_tensor(of_kind[name], request, task, results) for name in request.output_names(task)]
+    binary = request.binary_outputs(task)
+    tail = b"".join([output.take_binary() for output in outputs if output.name in binary])
     head = encode(InferResponse(task.name, task.sha256, outputs, request.id))
-    if not binary.intersection(request.output_names()):
+    if not binary:
         return head, {"content-type": "application/json"}
     return head + tail, {"content-type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
 
@@ -186,43 +181,16 @@ def model_metadata(task: Task) -> ModelMetadata:
         task.name,
         [task.sha256],
         "edgetune_onnxruntime",
-        [TensorMetadata("text", "BYTES", [-1])],
-        [TensorMetadata("label", "BYTES", [-1]), TensorMetadata("scores", "FP32", [-1, len(task.labels)])],
+        [TensorMetadata(name, "BYTES", [-1]) for name in texts.names(task.pairs)],
+        [TensorMetadata(output.name, output.datatype, _shape(output, task, [-1])) for output in task.kind.outputs],
         list(task.labels),
     )
 
 
-def _label(request: InferRequest, results: Sequence[Result]) -> OutputTensor:
-    return OutputTensor("label", "BYTES", list(request.inputs[0].shape), [result.best for result in results])
+def _tensor(output: Output, request: InferRequest, task: Task, results: Sequence[Result]) -> OutputTensor:
+    shape = _shape(output, task, [len(results)] if output.by_label else request.shape())
+    return OutputTensor(output.name, output.datatype, shape, [value for one in results for value in output.of(one)])
 
 
-def _scores(task: Task, results: Sequence[Result]) -> OutputTensor:
-    scores: list[str | float] = [score for result in results for score in result.scores.values()]
-    return OutputTensor("scores", "FP32", [len(results), len(task.labels)], scores)
-
-
-def _flat(data: Sequence[str | list[str]]) -> list[str]:
-    return [text for item in data for text in ([item] if isinstance(item, str) else item)]
-
-
-def _read_bytes(data: bytes) -> list[str]:
-    """Texts of a BYTES tensor: each behind its length, 4 bytes, the lowest first."""
-    texts, place = [], 0
-    while place < len(data):
-        begin = place + 4
-        place = begin + int.from_bytes(data[place:begin], "little")
-        if place > len(data):
-            raise malformed("the bytes behind the JSON end within a text: expected texts, each behind its length")
-        try:
-            texts.append(data[begin:place].decode())
-        except UnicodeDecodeError as error:
-            raise unusable("a text is not UTF-8: expected UTF-8") from error
-    return texts
-
-
-def _as_bytes(output: OutputTensor) -> bytes:
-    values = output.data or []
-    if output.datatype == "FP32":
-        return struct.pack(f"<{len(values)}f", *values)
-    texts = [str(value).encode() for value in values]
-    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+def _shape(output: Output, task: Task, rows: list[int]) -> list[int]:
+    return [*rows, len(task.labels)] if output.by_label else rows

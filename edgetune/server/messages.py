@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from edgetune.server.errors import malformed, too_large, unusable
-from edgetune.server.settings import Settings
+from edgetune.server.errors import malformed, unusable
 from edgetune_runtime.task import Task
-from edgetune_runtime.text import is_unicode
 
 Message = TypeVar("Message")
 
 
 class TaskSummary(msgspec.Struct):
-    """What `/tasks` says of a task."""
+    """What `/tasks` says of a task.
+
+    `kind` is what an answer is, and `kind_title` the same for people; `pairs`: a text is a pair of texts. `thresholds`
+    are there if they decide which labels apply, in the order of `labels`.
+    """
 
     task: str
     version: str
     labels: list[str]
     method: str
     max_length: int
+    kind: str
+    kind_title: str
+    pairs: bool
+    thresholds: list[float] | UnsetType = UNSET
 
 
 class RepositoryModel(msgspec.Struct):
@@ -81,22 +87,19 @@ def encode(message: Any) -> bytes:
     return msgspec.json.encode(message)
 
 
-def check_texts(texts: Sequence[str], settings: Settings) -> None:
-    """Raise `RequestError` unless there is at least one text, and none too long or too many."""
-    if not texts:
-        raise unusable("no text came: expected at least one")
-    if len(texts) > settings.max_rows:
-        raise too_large(f"{len(texts)} texts came: expected at most {settings.max_rows} a request; send them in parts")
-    longest = max(map(len, texts))
-    if longest > settings.max_characters:
-        raise too_large(f"a text has {longest} characters: expected at most {settings.max_characters}; cut it")
-    if not all(map(is_unicode, texts)):
-        raise unusable("a text has half of a surrogate pair: expected whole characters")
-
-
 def task_summary(task: Task) -> TaskSummary:
     """What `/tasks` says of a task."""
-    return TaskSummary(task.name, task.sha256, list(task.labels), task.method, task.max_length)
+    return TaskSummary(
+        task=task.name,
+        version=task.sha256,
+        labels=list(task.labels),
+        method=task.method,
+        max_length=task.max_length,
+        kind=task.kind.name,
+        kind_title=task.kind.title,
+        pairs=task.pairs,
+        thresholds=list(task.kind.thresholds(task)) or UNSET,
+    )
 
 
 def model_card(task: Task) -> ModelCard:

@@ -7,13 +7,15 @@ from typing import Any
 
 import msgspec
 
-from edgetune.server import classify, infer, messages
-from edgetune.server.access import CLASSIFY
+from edgetune.server import answers, classify, examples, infer, messages
+from edgetune.server.access import OWN_CLASSIFY, VLLM_CLASSIFY
+from edgetune.server.examples import Examples
 from edgetune.server.settings import Settings
+from edgetune.server.texts import TextRow, input_schema, names, row_schema, text_schema
 
 _JSON = "application/json"
 _REASONS = {
-    "400": "Not JSON.",
+    "400": "Not JSON, or nothing that the task answers.",
     "401": "No key, or another one.",
     "403": "Tasks cannot be changed here.",
     "404": "No such task or version.",
@@ -36,7 +38,9 @@ def document(settings: Settings) -> dict[str, Any]:
     """
     kinds = [
         classify.ClassifyRequest,
+        TextRow,
         classify.ClassifyResponse,
+        answers.ClassifyData,
         infer.InferRequest,
         infer.InferResponse,
         infer.ModelMetadata,
@@ -48,18 +52,31 @@ def document(settings: Settings) -> dict[str, Any]:
     ]
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     of = dict(zip(kinds, schemas, strict=True))
-    text = {"type": "string", "maxLength": settings.max_characters}
-    texts = {"type": "array", "items": text, "minItems": 1, "maxItems": settings.max_rows}
     components["ClassifyRequest"]["properties"] |= {
-        "input": {"anyOf": [text, texts]},
+        "input": input_schema(settings, of[TextRow]),
         "min_score": {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
     }
     components["ClassifyRequest"]["required"] = ["input"]
-    components["InputTensor"]["properties"]["data"] = texts
+    components["TextRow"]["properties"] = row_schema(settings)
+    inputs, outputs = components["InputTensor"]["properties"], components["OutputTensor"]["properties"]
+    inputs["name"] = {"enum": list(names(pairs=True))}
+    inputs["data"] = {"type": "array", "items": text_schema(settings), "minItems": 1, "maxItems": settings.max_rows}
+    outputs["name"] = {"enum": sorted(infer.OUTPUTS)}
+    rows = answers.schemas()
+    components |= rows
+    response, any_kind = components["ClassifyResponse"], "ClassifyResponseOfAnyKind"
+    of_any_kind = {"anyOf": [of[answers.ClassifyData], *map(_ref, rows)]}
+    components[any_kind] = {**_with_rows(response, of_any_kind), "title": any_kind}
+    components["ClassifyResponse"] = _with_rows(response, of[answers.ClassifyData])
 
     ready = {"type": "object", "properties": {"name": {"type": "string"}, "ready": {"type": "boolean"}}}
+    infer_examples = examples.infer_answers(), examples.infer_requests()
     model = {
-        "/infer": {"post": _operation("Classify texts", of[infer.InferResponse], of[infer.InferRequest])},
+        "/infer": {
+            "post": _operation(
+                "Classify texts", of[infer.InferResponse], of[infer.InferRequest], examples=infer_examples
+            )
+        },
         "/ready": {"get": _operation("Whether a task answers", ready, errors="401 404 503")},
         "": {"get": _operation("A task as a model", of[infer.ModelMetadata], errors="401 404 503")},
     }
@@ -71,8 +88,18 @@ def document(settings: Settings) -> dict[str, Any]:
     tasks = {"type": "object", "properties": {"tasks": {"type": "array", "items": of[messages.TaskSummary]}}}
     index = {"type": "array", "items": of[messages.RepositoryModel]}
     paths: dict[str, Any] = {
-        path: {"post": _operation("Classify texts", of[classify.ClassifyResponse], of[classify.ClassifyRequest])}
-        for path in CLASSIFY
+        path: {
+            "post": _operation(
+                f"Classify texts{what}",
+                answer,
+                of[classify.ClassifyRequest],
+                examples=(examples.classify_answers(vllm_only), examples.classify_requests()),
+            )
+        }
+        for path, what, answer, vllm_only in (
+            (VLLM_CLASSIFY, " by a task that gives one label, as vLLM does", of[classify.ClassifyResponse], True),
+            (OWN_CLASSIFY, ", in the shape of the task's kind", _ref(any_kind), False),
+        )
     }
     paths |= {
         "/v1/models": {"get": _operation("All tasks as models", of[messages.ModelList], errors="401 503")},
@@ -92,9 +119,9 @@ def document(settings: Settings) -> dict[str, Any]:
     for base in ("/v2/models/{task}", "/v2/models/{task}/versions/{version}"):
         paths |= {base + end: operation for end, operation in model.items()}
     for path, operations in paths.items():
-        names = [name for name in ("task", "version") if f"{{{name}}}" in path]
-        if names:
-            operations["parameters"] = [_parameter(name) for name in names]
+        filled = [name for name in ("task", "version") if f"{{{name}}}" in path]
+        if filled:
+            operations["parameters"] = [_parameter(name) for name in filled]
     return {
         "openapi": "3.1.0",
         "info": {"title": "edgetune", "version": version("edgetune"), "description": __doc__},
@@ -113,17 +140,29 @@ def _operation(
     body: dict[str, Any] | None = None,
     errors: str = "400 401 404 408 413 415 422 429 500 503",
     media: str = _JSON,
+    examples: tuple[Examples, Examples] = ({}, {}),
 ) -> dict[str, Any]:
+    """An operation; the examples are those of the answer and of the body."""
+    of_answer, of_body = ({"examples": some} if some else {} for some in examples)
     found: dict[str, Any] = {
         "summary": summary,
         "responses": {
-            "200": {"description": "The answer.", "content": {media: {"schema": answer}}},
+            "200": {"description": "The answer.", "content": {media: {"schema": answer, **of_answer}}},
             **{status: _error(status) for status in errors.split()},
         },
     }
     if body is not None:
-        found["requestBody"] = {"required": True, "content": {_JSON: {"schema": body}}}
+        found["requestBody"] = {"required": True, "content": {_JSON: {"schema": body, **of_body}}}
     return found
+
+
+def _ref(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _with_rows(response: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a response whose rows are such."""
+    return {**response, "properties": {**response["properties"], "data": {"type": "array", "items": row}}}
 
 
 def _health() -> dict[str, Any]:
@@ -132,8 +171,7 @@ def _health() -> dict[str, Any]:
 
 
 def _error(status: str) -> dict[str, Any]:
-    schema = {"$ref": "#/components/schemas/Error"}
-    return {"description": _REASONS[status], "content": {_JSON: {"schema": schema}}}
+    return {"description": _REASONS[status], "content": {_JSON: {"schema": _ref("Error")}}}
 
 
 def _parameter(name: str) -> dict[str, Any]:

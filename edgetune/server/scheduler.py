@@ -1,9 +1,10 @@
 """When a text runs: one queue for all requests and tasks, bounded, with deadlines.
 
 On a CPU a text is a run of its own, and there are as many runs at a time as threads, one thread each; a text that
-finds the machine idle gets all threads. Where the engine batches (GPU) a run takes what waits, up to a budget of
-tokens. Texts run in the order in which they came. A request is accepted whole or refused at once, when what waits
-before it would take longer than the deadline; texts of a client that went away, or that waited too long, do not run.
+finds the machine idle gets all threads. If the engine batches (GPU), a run takes what waits, up to a budget of tokens;
+rows with the same tokens share a pass if their tasks have the same parts. Texts run in the order in which they came. A
+request is accepted whole or refused at once, when what waits before it would take longer than the deadline; texts of a
+client that went away, or that waited too long, do not run.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from edgetune.server.errors import RequestError, busy, draining
 from edgetune.server.metrics import Metrics
 from edgetune_runtime.engine import Engine, Result
 from edgetune_runtime.task import Task
+from edgetune_runtime.text import Text
 
 Outcome = Result | RequestError
 """What came of one text: its answer, or why it has none."""
@@ -72,7 +74,7 @@ class Ticket:
 class _Row:
     ticket: Ticket
     place: int
-    text: str
+    text: Text
     task: Task
     tokens: int = field(compare=False)  # about how many
 
@@ -129,7 +131,7 @@ class Scheduler:
             return busy(wait_s, f"{waiting} texts wait, for about {wait_s:.1f} s: come again later")
         return None
 
-    def submit(self, texts: Sequence[str], tasks: Sequence[Task]) -> Ticket:
+    def submit(self, texts: Sequence[Text], tasks: Sequence[Task]) -> Ticket:
         """Put a request's texts into the queue.
 
         Args:
@@ -246,8 +248,9 @@ class Scheduler:
                     ticket.finish()
 
 
-def _about_tokens(text: str, task: Task) -> int:
-    return _ROW_TOKENS + min(len(text) // _CHARACTERS_A_TOKEN, task.max_length)
+def _about_tokens(text: Text, task: Task) -> int:
+    characters = len(text) if isinstance(text, str) else sum(map(len, text))
+    return _ROW_TOKENS + min(characters // _CHARACTERS_A_TOKEN, task.max_length)
 
 
 def _failed(error: Exception) -> RequestError:

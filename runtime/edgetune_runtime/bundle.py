@@ -204,23 +204,37 @@ class Bundle:
             BundleError: the folder of tasks leads out of the bundle.
         """
         self.check_task(task)
-        self._tasks_folder()
-        path = self.path / files.task_file(task.name)
+        path = self.task_path(task.name)
         task.save(path)
         return path
 
-    def remove_task(self, name: str) -> None:
-        """Take a task out of the bundle.
+    def task_path(self, name: str) -> Path:
+        """Where a task of that name is stored.
 
         Raises:
-            TaskError: there is no such task.
+            TaskError: no task can have that name.
             BundleError: the folder of tasks leads out of the bundle.
         """
         self._tasks_folder()
-        path = self.path / files.task_file(name)
+        return self.path / files.task_file(name)
+
+    def remove_task(self, name: str, missing_ok: bool = False) -> None:
+        """Take a task out of the bundle.
+
+        Args:
+            name: the task.
+            missing_ok: whether it may be gone already.
+
+        Raises:
+            TaskError: there is no such task, or its file cannot be removed.
+            BundleError: the folder of tasks leads out of the bundle.
+        """
+        path = self.task_path(name)
         try:
             path.unlink()
         except (FileNotFoundError, NotADirectoryError) as error:
+            if missing_ok:
+                return
             raise self._no_task(name) from error
         except OSError as error:
             raise TaskError(f"{path} cannot be removed ({error.strerror}): remove it by other means") from error

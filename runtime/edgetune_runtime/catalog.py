@@ -15,7 +15,7 @@ from edgetune_runtime.task import Task
 class Catalog:
     """Tasks by name. A task is replaced as a whole: whoever has looked one up goes on with it.
 
-    Safe to use from several threads. The bundle on disk stays as it is.
+    Safe to use from several threads. The bundle on disk stays as it is, except for `store` and `discard`.
 
     Args:
         bundle: the bundle.
@@ -23,7 +23,7 @@ class Catalog:
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
-        self._lock = threading.Lock()
+        self._lock, self._writing = threading.Lock(), threading.Lock()
         self._in_bundle = set(bundle.task_names())
         self._loaded: dict[str, Task] = {}
         self._added: set[str] = set()
@@ -44,7 +44,7 @@ class Catalog:
 
     def renew(self) -> None:
         """Make it usable in a forked process, where another thread's lock would never be released."""
-        self._lock = threading.Lock()
+        self._lock, self._writing = threading.Lock(), threading.Lock()
 
     @property
     def names(self) -> list[str]:
@@ -57,6 +57,11 @@ class Catalog:
         """The tasks that have been read."""
         with self._lock:
             return list(self._loaded.values())
+
+    def get(self, name: str) -> Task | None:
+        """The task of that name, if it has been read."""
+        with self._lock:
+            return self._loaded.get(name)
 
     def task(self, name: str) -> Task:
         """The task of that name, read from the bundle when it is first asked for.
@@ -97,6 +102,40 @@ class Catalog:
             self._added.add(new.name)
         return new
 
+    def store(self, name: str, data: bytes, origin: str) -> Task:
+        """Add a task, or swap the one of the same name, here and in the bundle on disk.
+
+        Args:
+            name: what to call it, whatever it calls itself.
+            data: the bytes of its file.
+            origin: what to call them in an error.
+
+        Raises:
+            TaskError: they are not a sound task file, or the task was made for another backbone.
+            EdgetuneError: the bundle cannot be written.
+        """
+        new = Task.from_bytes(data, origin).renamed(name)
+        self._bundle.check_task(new)
+        with self._writing:  # so that disk and memory end with the same one
+            files.write_atomic(self._bundle.task_path(name), new.to_bytes())
+            with self._lock:
+                self._loaded[name] = new
+                self._in_bundle.add(name)
+                self._added.discard(name)
+        return new
+
+    def discard(self, name: str) -> None:
+        """Remove a task, here and from the bundle on disk.
+
+        Raises:
+            TaskError: there is no such task, or its file cannot be removed.
+        """
+        with self._writing:
+            if name not in self.names:
+                raise self._unknown(name)
+            self._bundle.remove_task(name, missing_ok=True)
+            self.remove(name)
+
     def find(self, name_or_file: str) -> Task:
         """The task that a user means: a file, which is added, or a task by its name.
 
@@ -119,4 +158,7 @@ class Catalog:
             self._in_bundle.discard(name)
             self._added.discard(name)
         if not known:
-            raise TaskError(f"no task '{name}' to remove: the engine has {', '.join(self.names) or 'none'}")
+            raise self._unknown(name)
+
+    def _unknown(self, name: str) -> TaskError:
+        return TaskError(f"no task '{name}' to remove: the engine has {', '.join(self.names) or 'none'}")

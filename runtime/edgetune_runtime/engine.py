@@ -142,6 +142,11 @@ class Engine:
         """Names of the tasks that can be asked for, sorted."""
         return self._catalog.names
 
+    @property
+    def catalog(self) -> Catalog:
+        """Its tasks. To change them, use the engine's methods, which also drop what is kept for old tasks."""
+        return self._catalog
+
     def task(self, name: str) -> Task:
         """The task of that name, read from the bundle when first asked for.
 
@@ -179,6 +184,31 @@ class Engine:
             TaskError: there is no such task.
         """
         self._catalog.remove(name)
+        self._runner.keep(self._catalog.loaded)
+
+    def store_task(self, name: str, data: bytes, origin: str) -> Task:
+        """Add a task, or swap the one of the same name, in the bundle on disk and for the calls that begin from now on.
+
+        Args:
+            name: what to call it, whatever it calls itself.
+            data: the bytes of its file.
+            origin: what to call them in an error.
+
+        Raises:
+            TaskError: they are not a sound task file, or the task was made for another backbone.
+            EdgetuneError: the bundle cannot be written.
+        """
+        stored = self._catalog.store(name, data, origin)
+        self._runner.keep(self._catalog.loaded)
+        return stored
+
+    def discard_task(self, name: str) -> None:
+        """Remove a task, from the bundle on disk and for the calls that begin from now on.
+
+        Raises:
+            TaskError: there is no such task, or its file cannot be removed.
+        """
+        self._catalog.discard(name)
         self._runner.keep(self._catalog.loaded)
 
     def classify(

@@ -8,11 +8,15 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import pytest
-from conftest import TEXTS
+from conftest import TEXTS, random_task
 
 from edgetune.server.errors import RequestError
 from edgetune.server.scheduler import Scheduler, Ticket
 from edgetune_runtime import Bundle, Engine, Result, Task
+from edgetune_runtime.arrays import Array
+from edgetune_runtime.devices import CPU
+from edgetune_runtime.kinds import LabelResult
+from edgetune_runtime.passes import Pass, Runner
 from edgetune_runtime.text import Tokens
 
 
@@ -237,10 +241,49 @@ def test_a_bad_text_leaves_the_others_of_its_request_alone(kind: str, request: p
             if length == lengths[1]:
                 assert isinstance(outcome, RequestError)
             else:  # batches of other rows differ in the last bits
-                assert isinstance(outcome, Result)
+                assert isinstance(outcome, LabelResult)
+                assert isinstance(answer, LabelResult)
                 assert dict(outcome.scores) == pytest.approx(dict(answer.scores), abs=1e-6)
 
     run(held, test)
+
+
+class CountingRunner(Runner):
+    """A runner that notes how many passes each run has."""
+
+    counts: list[int]
+
+    def run(self, passes: Sequence[Pass], precision: str, threads: int | None = None) -> list[Array]:
+        self.counts.append(len(passes))
+        return super().run(passes, precision, threads)
+
+
+def test_rows_of_one_turn_share_passes(batching: HeldEngine, bundle: Bundle) -> None:
+    """Requests of several clients, about the same text: tasks without parts share its pass."""
+    for number in range(2):
+        batching.add_task(random_task(bundle, f"head{number}", prefix=0, seed=number))
+    batching._runner = runner = CountingRunner(bundle, CPU, threads=1, batch_size=4, prepare=False)
+    runner.counts = []
+
+    async def test(scheduler: Scheduler) -> None:
+        batching.free.clear()
+        first = submit(scheduler, batching, TEXTS[1:2])
+        await begun(batching, 1)
+        asked = [(TEXTS[0], "head0"), (TEXTS[0], "head1"), (TEXTS[0], "colour"), (TEXTS[1], "head0")]
+        tickets = [submit(scheduler, batching, [text], task) for text, task in asked]
+        batching.free.set()
+        await first.answer
+        found = [(await ticket.answer)[0] for ticket in tickets]
+        assert [len(rows) for rows, _ in batching.runs] == [1, 4]
+        assert runner.counts == [1, 3]
+        for outcome, (text, task) in zip(found, asked, strict=True):
+            (alone,) = batching.classify([text], task=task)
+            assert isinstance(outcome, LabelResult)
+            assert isinstance(alone, LabelResult)
+            assert outcome.best == alone.best
+            assert dict(outcome.scores) == pytest.approx(dict(alone.scores), abs=1e-6)
+
+    run(batching, test)
 
 
 def test_at_its_end_it_runs_what_waits_and_takes_no_more(engine: HeldEngine) -> None:

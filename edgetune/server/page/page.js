@@ -4,6 +4,7 @@ const SCORES_SHOWN = 8;
 const TASKS_WITHOUT_FILTER = 12;
 const TASKS_PICKED_AT_FIRST = 4;
 const OWN_ROUTES = ["page", "metrics", "live", "ready", "health"]; // this page and probes ask for them all the time
+const AROUND = ["index", "status", "error", "probs", "num_classes"]; // in a row of an answer, what is not of its kind
 const KEY = "edgetune-key"; // in sessionStorage: it is gone with the tab
 
 const $ = (id) => document.getElementById(id);
@@ -71,9 +72,10 @@ async function listTasks() {
   countPicked();
 }
 
-function choice({ task, labels }, checked) {
+function choice({ task, labels, kind_title, pairs }, checked) {
   const box = make("input", { type: "checkbox", value: task, checked });
-  return make("label", {}, box, make("span", {}, task), make("small", {}, `${labels.length} labels`));
+  const number = labels.length > 1 ? ` (of ${labels.length})` : "";
+  return make("label", {}, box, make("span", {}, task), make("small", {}, kind_title + number, pairs ? ", for pairs" : ""));
 }
 
 function filterTasks() {
@@ -85,6 +87,9 @@ function filterTasks() {
 
 function countPicked() {
   $("picked").textContent = tasks.size ? `${picked().length} of ${tasks.size} picked` : "There are none.";
+  const pairs = picked().some((name) => tasks.get(name).pairs);
+  $("text-pair").required = pairs;
+  for (const element of [$("text-pair"), ...$("text-pair").labels]) element.hidden = !pairs;
 }
 
 $("filter").addEventListener("input", filterTasks);
@@ -108,20 +113,21 @@ async function classifyAll() {
   $("said").textContent = names.length ? "…" : "Pick a task.";
 
   const began = performance.now();
-  const labels = await Promise.all(names.map((name) => showAnswer(tasks.get(name), $("text").value, signal)));
+  const texts = { text: $("text").value, text_pair: $("text-pair").value };
+  const said = await Promise.all(names.map((name) => showAnswer(tasks.get(name), texts, signal)));
   const spent = milliseconds(performance.now() - began);
   if (signal.aborted || !names.length) return;
-  const heard = names.map((name, place) => `${name}: ${labels[place] ?? "no answer"}`).join(", ");
-  const answered = `${labels.filter((label) => label !== null).length} of ${names.length} answered in ${spent}`;
+  const heard = names.map((name, place) => `${name}: ${said[place] ?? "no answer"}`).join(", ");
+  const answered = `${said.filter((one) => one !== null).length} of ${names.length} answered in ${spent}`;
   $("said").replaceChildren(answered, make("span", { className: "heard" }, `. ${heard}`));
 }
 
-async function showAnswer(task, text, signal) {
-  let label = null, shown;
+async function showAnswer(task, texts, signal) {
+  let said = null, shown;
   try {
-    const answer = await classify(task, text, signal);
-    label = answer.label ?? "no label";
-    shown = [make("p", { className: "label" }, label), ...details(task, answer)];
+    const answer = await classify(task, texts, signal);
+    said = answer.said;
+    shown = [make("p", { className: "label" }, said), ...details(task, answer)];
   } catch (error) {
     shown = [make("p", { className: "problem" }, error.message)];
   }
@@ -129,47 +135,80 @@ async function showAnswer(task, text, signal) {
     cards.get(task.task).replaceChildren(make("h2", {}, task.task), ...shown);
     cards.get(task.task).classList.remove("old");
   }
-  return label;
+  return said;
 }
 
-async function classify(task, text, signal) {
+async function classify(task, { text, text_pair }, signal) {
   const began = performance.now();
   const response = await ask("v1/classify", {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ model: task.task, input: text }),
+    body: JSON.stringify({ model: task.task, input: task.pairs ? { text, text_pair } : text }),
     signal,
   });
-  const [answer] = (await response.json()).data;
+  const [row] = (await response.json()).data;
   const here = milliseconds(performance.now() - began);
-  // Scores come without labels, and the labels that are listed may be those of the task before it was replaced.
-  const best = task.labels[answer.probs.indexOf(Math.max(...answer.probs))];
-  if (answer.num_classes !== task.labels.length || (answer.label ?? best) !== best) {
+  const answer = readAnswer(task, row);
+  // What is listed may be the task before it was replaced.
+  if (answer === null) {
     await listTasks();
     throw new Error("The task was replaced just now: classify again.");
   }
   const timing = (response.headers.get("server-timing") ?? "").matchAll(/(\w+);dur=([\d.]+)/g);
   const server = [...timing].map(([, part, spent]) => `${part} ${milliseconds(Number(spent))}`);
-  return { ...answer, time: `browser ${here}; server: ${server.join(", ")}` };
+  return { ...answer, status: row.status, time: `browser ${here}; server: ${server.join(", ")}` };
 }
 
-function* details(task, { status, probs, time }) {
+// What to say, and the score of each label, if there are labels. How an answer is shown depends on the types of its
+// fields alone, so a kind of answer that is new needs nothing here. Null: the answer is not of the task that is listed.
+function readAnswer(task, row) {
+  const own = Object.entries(row).filter(([name]) => !AROUND.includes(name)).map(([, value]) => value);
+  const applying = own.find(Array.isArray);
+  const text = own.find((value) => typeof value === "string");
+  const number = own.find((value) => typeof value === "number");
+  const byLabel = own.find((value) => value !== null && typeof value === "object" && !Array.isArray(value));
+  const found = row.probs ? task.labels.map((label, place) => [label, row.probs[place]]) : Object.entries(byLabel ?? {});
+  const scores = found.map(([label, score]) => {
+    const threshold = task.thresholds?.[task.labels.indexOf(label)];
+    return { label, score, threshold, applies: applying?.includes(label) ?? false };
+  });
+  const best = scores.reduce((one, other) => (other.score > one.score ? other : one), scores[0])?.label;
+  if (applying) {
+    const listed = scores.length === task.labels.length;
+    if (!listed || scores.some(({ score, threshold, applies }) => score >= threshold !== applies)) return null;
+    return { said: applying.join(", ") || "no label applies", scores };
+  }
+  if (row.probs) {
+    if (row.num_classes !== task.labels.length || (row.label ?? best) !== best) return null;
+    return { said: row.label ?? "no label", scores };
+  }
+  return { said: text ?? number?.toFixed(3) ?? "no answer", scores };
+}
+
+function* details(task, { status, scores, time }) {
   const note = (text) => make("p", { className: "note" }, text);
   if (status === "truncated") yield note(`truncated: the task reads at most ${task.max_length} tokens`);
   if (status === "abstained") yield note("abstained: no score is high enough");
-  const scores = task.labels.map((label, place) => [label, probs[place]]).sort(([, one], [, other]) => other - one);
-  const rest = scores.splice(SCORES_SHOWN);
-  yield make("ol", {}, ...scores.map(bar));
+  const first = scores.sort((one, other) => other.applies - one.applies || other.score - one.score);
+  const rest = first.splice(SCORES_SHOWN);
+  if (first.length) yield make("ol", {}, ...first.map(bar));
   if (rest.length) {
     yield make("details", {}, make("summary", {}, `… and ${rest.length} more`), make("ol", {}, ...rest.map(bar)));
   }
   yield make("p", { className: "time" }, time);
 }
 
-function bar([label, score]) {
+function bar({ label, score, threshold, applies }) {
   const drawn = make("div", { className: "bar" });
   drawn.style.setProperty("--score", score);
-  return make("li", {}, make("span", {}, label), make("span", { className: "score" }, score.toFixed(3)), drawn);
+  const row = make("li", {}, make("span", {}, label), make("span", { className: "score" }, score.toFixed(3)), drawn);
+  if (threshold !== undefined) {
+    drawn.style.setProperty("--threshold", threshold);
+    row.className = applies ? "decided applies" : "decided";
+    const told = `threshold ${threshold.toFixed(3)}`;
+    row.append(make("span", { className: "threshold" }, applies ? `applies: ${told}` : told));
+  }
+  return row;
 }
 
 $("ask").addEventListener("submit", (event) => {

@@ -132,6 +132,10 @@ class Kind(ABC):
         if task.thresholds:
             raise ValueError(f"{len(task.thresholds)} thresholds: expected none for tasks of the kind '{self.name}'")
 
+    def thresholds(self, task: Task) -> tuple[float, ...]:
+        """For each label the score from which on it applies; empty if thresholds decide nothing."""
+        return ()
+
     @abstractmethod
     def sees(self, values: Sequence[object]) -> bool:
         """Whether a column of labels, as data has them, looks like this kind's."""

@@ -75,6 +75,9 @@ class MultiLabel(Kind):
         if odd:
             raise ValueError(f"a threshold of {odd[0]}: expected numbers above 0 and below 1")
 
+    def thresholds(self, task: Task) -> tuple[float, ...]:
+        return task.thresholds or (DEFAULT_THRESHOLD,) * len(task.labels)
+
     def sees(self, values: Sequence[object]) -> bool:
         """Lists; or texts some of which join, with `|`, labels that also stand alone."""
         if any(isinstance(value, list | tuple) for value in values):
@@ -146,7 +149,7 @@ class MultiLabel(Kind):
 
 def thresholds(task: Task) -> Array:
     """The score from which on each label applies. Shape: [labels]."""
-    return np.array(task.thresholds or [DEFAULT_THRESHOLD] * len(task.labels), np.float64)
+    return np.array(MULTI_LABEL.thresholds(task), np.float64)
 
 
 def indicators(targets: Sequence[Target], labels: Sequence[str]) -> Array:

@@ -1,0 +1,93 @@
+"""Examples of questions and answers for the OpenAPI document, made by the code that answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edgetune.server import texts
+from edgetune.server.answers import fits_vllm
+from edgetune.server.classify import ClassifyRequest, classify_response
+from edgetune.server.infer import InferRequest, write_response
+from edgetune.server.tensors import InputTensor
+from edgetune_runtime.contract import POOLINGS
+from edgetune_runtime.kinds import KINDS, Kind, Result
+from edgetune_runtime.task import Task
+
+Examples = dict[str, dict[str, Any]]
+
+_LABELS = ("delivery", "damage", "praise")
+_TEXTS = ("the parcel came early", "the box was open and the lamp in it broken")
+_LOGITS = (1.5, 0.5, -1.0)
+_TOKENS = 12  # that the text is said to have
+
+
+def _task(kind: Kind) -> Task:
+    labels = _LABELS[: min(len(_LABELS), kind.labels[1])]
+    return Task(
+        f"a-{kind.name}-task",
+        labels,
+        "",
+        {},
+        method="",
+        base_model="",
+        pooling=next(iter(POOLINGS)),
+        kind_name=kind.name,
+    )
+
+
+def _result(task: Task) -> Result:
+    return task.kind.answer(np.array([_LOGITS[: len(task.labels)]], np.float32), task)
+
+
+def _infer_request(pairs: bool) -> InferRequest:
+    named = zip(texts.names(pairs), _TEXTS, strict=False)
+    return InferRequest([InputTensor(name, [1], "BYTES", [text]) for name, text in named])
+
+
+def classify_requests() -> Examples:
+    """Bodies of the classify routes."""
+    first, second = _TEXTS
+    body: dict[str, Any] = {"model": "TASK"}
+    return {
+        "text": {"summary": "a text", "value": body | {"input": first}},
+        "texts": {"summary": "texts", "value": body | {"input": [first, second]}},
+        "pair": {"summary": "a pair", "value": body | {"input": {texts.TEXT: first, texts.TEXT_PAIR: second}}},
+        "pairs": {"summary": "pairs", "value": body | {"input": [[first, second], [second, first]]}},
+    }
+
+
+def classify_answers(vllm_only: bool) -> Examples:
+    """Answers of the classify routes, one per kind.
+
+    Args:
+        vllm_only: only those that vLLM's shape has room for.
+    """
+    found: Examples = {}
+    for kind in KINDS.values():
+        if fits_vllm(kind) or not vllm_only:
+            task = _task(kind)
+            request = ClassifyRequest(request_id="1")
+            answer = classify_response(request, task, [_result(task)], _TOKENS)
+            found[kind.name] = {"summary": kind.title, "value": msgspec.to_builtins(answer)}
+    return found
+
+
+def infer_requests() -> Examples:
+    """Bodies of the Open Inference Protocol."""
+    return {
+        name: {"summary": f"a {name}", "value": msgspec.to_builtins(_infer_request(pairs))}
+        for name, pairs in (("text", False), ("pair", True))
+    }
+
+
+def infer_answers() -> Examples:
+    """Answers of the Open Inference Protocol, one per kind."""
+    found: Examples = {}
+    for kind in KINDS.values():
+        task = _task(kind)
+        body, _ = write_response(_infer_request(False), task, [_result(task)])
+        found[kind.name] = {"summary": kind.title, "value": msgspec.json.decode(body)}
+    return found

@@ -1,0 +1,42 @@
+"""A bundle with a task of each kind of answer, for single texts and for pairs."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+from conftest import TEXTS, random_task
+
+from edgetune_runtime import Bundle, Task
+from edgetune_runtime.kinds import KINDS
+from edgetune_runtime.text import Text
+
+PAIRS = list(zip(TEXTS, reversed(TEXTS), strict=True))
+SINGLES, PAIRED = list(KINDS), [f"{kind}-pairs" for kind in KINDS]
+NAMES = [*SINGLES, *PAIRED]
+"""Each task is called like its kind."""
+
+THRESHOLDS = (0.2, 0.5, 0.8)
+
+
+def task_of(bundle: Bundle, name: str, seed: int = 0) -> Task:
+    """The task of that name."""
+    kind = KINDS[name.removesuffix("-pairs")]
+    task = random_task(bundle, name, prefix=3, labels=min(3, kind.labels[1]), seed=seed)
+    thresholds = THRESHOLDS if kind.name == "multi-label" else ()
+    return dataclasses.replace(task, kind_name=kind.name, thresholds=thresholds, pairs=name in PAIRED)
+
+
+def save_kinds(bundle_folder: Path, folder: Path) -> Path:
+    """Copy a bundle and put the tasks in place of its own."""
+    shutil.copytree(bundle_folder, folder, ignore=shutil.ignore_patterns("tasks"))
+    bundle = Bundle(folder)
+    for seed, name in enumerate(NAMES):
+        bundle.add_task(task_of(bundle, name, seed))
+    return folder
+
+
+def texts_for(name: str) -> list[Text]:
+    """Texts that the task takes."""
+    return list(PAIRS if name in PAIRED else TEXTS)
