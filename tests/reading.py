@@ -12,11 +12,13 @@ from edgetune.data.labelled import read_labelled
 from edgetune.data.text_files import Reading
 from edgetune.scoring import inputs
 from edgetune.scoring.shards import Rows
+from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 
 
 def labelled(path: Path) -> list[tuple[str, str]]:
-    """Texts and labels, as `train` reads them."""
-    return [(row.text, row.label) for row in read_labelled(str(path), note=lambda _: None)]
+    """Texts and labels, as `train` reads them if a text has one label."""
+    read = read_labelled(str(path), note=lambda _: None, kind=SINGLE_LABEL)
+    return [(row.text, str(row.target)) for row in read.rows]
 
 
 def read_shards(

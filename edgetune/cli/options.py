@@ -14,7 +14,9 @@ import click
 from edgetune_runtime.errors import MissingPackageError
 
 if TYPE_CHECKING:
+    from edgetune.data.labelled import Columns
     from edgetune_runtime.bundle import Bundle
+    from edgetune_runtime.kinds import Kind
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -22,6 +24,9 @@ LABELLED_DATA = (
     "a file (JSONL, JSON, CSV, TSV or Parquet; text also as .gz or .zst), a folder of files, or a hub data set as "
     "NAME[:CONFIG][:SPLIT]"
 )
+
+KINDS = ("single-label", "multi-label", "score")
+"""Names of `edgetune_runtime.kinds.KINDS`, which would import numpy for every command, `--help` among them."""
 
 FILE = click.Path(path_type=Path)
 
@@ -165,6 +170,14 @@ text_column_option: Callable[[Command], Command] = click.option(
     "--text-column", default="text", show_default=True, help="Column with the texts."
 )
 
+text_pair_column_option: Callable[[Command], Command] = click.option(
+    "--text-pair-column", help="Column with the second text of a pair. [default: text_pair, if there is one]"
+)
+
+kind_option: Callable[[Command], Command] = click.option(
+    "--kind", "kind_name", type=click.Choice(KINDS), help="What an answer is. [default: as the labels look]"
+)
+
 max_characters_option: Callable[[Command], Command] = click.option(
     "--max-characters",
     type=click.IntRange(1),
@@ -178,9 +191,29 @@ def column_options(command: Command) -> Command:
     """What the columns of labelled data are called, and how files of it are read."""
     options = [
         text_column_option,
-        click.option("--label-column", default="label", show_default=True, help="Column with the labels."),
+        click.option(
+            "--label-column",
+            "label_columns",
+            multiple=True,
+            help="Column with the labels; several times for 0/1 columns. [default: label, labels or score]",
+        ),
+        text_pair_column_option,
         reading_options,
     ]
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def columns_named(text_column: str, label_columns: tuple[str, ...], text_pair_column: str | None) -> Columns:
+    """The columns that `column_options` name."""
+    from edgetune.data.labelled import Columns
+
+    return Columns(text_column, label_columns, text_pair_column)
+
+
+def kind_named(kind_name: str | None) -> Kind | None:
+    """The kind that `kind_option` names; `None` if the labels tell it."""
+    from edgetune_runtime.kinds import KINDS as kinds
+
+    return None if kind_name is None else kinds[kind_name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,54 @@ _EXPECTED = (
 )
 
 
-def read(source: str, label_column: str) -> Iterator[dict[str, Any]]:
-    """The rows of a data set. Labels that are numbers with names come as their names.
+class DataSet:
+    """A data set.
 
     Args:
         source: `NAME[:CONFIG][:SPLIT]`; the split is "train" unless one is named.
-        label_column: the column with the labels.
+
+    Attributes:
+        columns: names of its columns.
 
     Raises:
-        DataError: there is no such data set, configuration or split, or a row of it has no label.
+        DataError: there is no such data set, configuration or split.
         MissingPackageError: `datasets` is not installed.
     """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._rows = _loaded(source)
+        self.columns: Sequence[str] = self._rows.column_names
+
+    def rows(self, label_column: str | None = None) -> Iterator[dict[str, Any]]:
+        """The rows.
+
+        Args:
+            label_column: a column whose numbers, alone or in lists, come as their names if they have some.
+
+        Raises:
+            DataError: a row has a number there that has no name.
+        """
+        feature = self._rows.features.get(label_column)
+        names = getattr(getattr(feature, "feature", feature), "names", None)
+        for row in self._rows:
+            named = {} if not names or label_column is None else {label_column: self._named(row[label_column], names)}
+            yield {**row, **named}
+
+    def _named(self, label: Any, names: Sequence[Any]) -> Any:
+        if isinstance(label, list):
+            return [self._named(one, names) for one in label]
+        if not isinstance(label, int):
+            return label
+        if not 0 <= label < len(names):
+            raise DataError(
+                f"{self._source} has a row with the label {label}, which means unlabelled: choose a labelled split, as "
+                f"NAME:SPLIT"
+            )
+        return names[label]
+
+
+def _loaded(source: str) -> Any:
     name, config, split = parts(source)
     try:
         import datasets
@@ -37,21 +74,10 @@ def read(source: str, label_column: str) -> Iterator[dict[str, Any]]:
             ) from error
         raise MissingPackageError("datasets", "hub") from error
     try:
-        loaded = datasets.load_dataset(name, config or None, split=split)
+        return datasets.load_dataset(name, config or None, split=split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"the data {source} cannot be read ({reason}{_choices(name, config)}): {_EXPECTED}") from error
-    names = getattr(loaded.features.get(label_column), "names", None)
-    for row in loaded:
-        label = row.get(label_column)
-        if names and isinstance(label, int):
-            if not 0 <= label < len(names):
-                raise DataError(
-                    f"{source} has a row with the label {label}, which means unlabelled: choose a labelled split, as "
-                    f"NAME:SPLIT"
-                )
-            row = {**row, label_column: names[label]}
-        yield row
 
 
 def parts(source: str) -> tuple[str, str, str]:

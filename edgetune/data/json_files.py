@@ -228,7 +228,7 @@ class Document(LineFile):
         data, names = value.get("data"), value.get("columns")
         if isinstance(data, list) and ("schema" in value or isinstance(names, list)):  # orient="table", orient="split"
             return (_row(names, row) for row in data) if isinstance(names, list) else iter(data)
-        if lists and (self._split or any(isinstance(row, list | dict) for row in chain.from_iterable(inner))):
+        if lists and (self._split or any(isinstance(row, dict) for row in chain.from_iterable(inner))):
             if self._split not in value:
                 raise DataError(
                     f"{self._path} has the splits {', '.join(value)}: name one, as {self._path}:{next(iter(value))}"

@@ -4,33 +4,107 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from edgetune.data import hub, sources
 from edgetune.data.records import Record, text_of, unicode_problem, value_of
-from edgetune.data.sources import Note
-from edgetune.data.tables import missing_column, open_table
-from edgetune.data.text_files import TEXT_COLUMN, Reading, repeats_counted
+from edgetune.data.sources import Note, Source
+from edgetune.data.tables import columns_of, missing_column, open_table
+from edgetune.data.text_files import TEXT_COLUMN, TEXT_PAIR_COLUMN, Reading, repeats_counted
 from edgetune_runtime.errors import DataError
+from edgetune_runtime.kinds import Kind, Target, kind_seen
+from edgetune_runtime.kinds.kind import whole
+from edgetune_runtime.kinds.multi_label import MULTI_LABEL, SEPARATOR
+from edgetune_runtime.kinds.score import SCORE
+from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 
-LABEL_COLUMN = "label"
-_EXACT_IN_FLOAT = 1 << 53
+LABEL_COLUMNS = ("label", "labels", "score")
+"""Columns that may have the labels if none is named: the first one that is there has them."""
+
+_FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+_LOOKS = {MULTI_LABEL.name: "lists", SCORE.name: "numbers, not all of them whole"}
 
 
 @dataclass(frozen=True)
 class LabelledText:
-    """A text and its label.
+    """A text, or a pair of texts, and what is right for it.
 
     Attributes:
         text: the text.
-        label: the label; an integer or a whole float is its digits, a boolean "true" or "false".
+        target: a label, several labels (sorted), or a number. An integer or a whole float that is a label is its
+            digits, a boolean "true" or "false".
+        text_pair: the second text, if the row is a pair.
         place: where the row stands, for errors.
     """
 
     text: str
-    label: str
+    target: Target
+    text_pair: str | None = None
     place: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of labelled data are called.
+
+    Attributes:
+        text: the column with the texts.
+        labels: the column with the labels; or several columns of 0 and 1, each called as its label. Empty is the first
+            of `LABEL_COLUMNS` that the data has.
+        text_pair: the column with the second texts. `None` is "text_pair", if the data has it.
+    """
+
+    text: str = TEXT_COLUMN
+    labels: tuple[str, ...] = ()
+    text_pair: str | None = None
+
+    @property
+    def pair(self) -> str:
+        """The column that has the second texts, if any has."""
+        return TEXT_PAIR_COLUMN if self.text_pair is None else self.text_pair
+
+    @property
+    def needed(self) -> dict[str, str]:
+        """Columns that the data must have → the option that names them."""
+        options = [(self.text, "--text-column"), *((label, "--label-column") for label in self.labels)]
+        if self.text_pair is not None:
+            options.append((self.text_pair, "--text-pair-column"))
+        return dict(options)
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Columns that are read if they are there."""
+        return () if self.pair in self.needed else (self.pair,)
+
+    def with_label(self, there: Sequence[str]) -> Columns:
+        """The same with the label column that data with these columns has."""
+        free = [name for name in there if name not in (self.text, self.text_pair)]
+        found = next((name for name in LABEL_COLUMNS if name in free), LABEL_COLUMNS[0])
+        return Columns(self.text, (found,), self.text_pair)
+
+    def check(self) -> None:
+        """Raise `DataError` if a column is named twice."""
+        named = [self.text, *self.labels, *([] if self.text_pair is None else [self.text_pair])]
+        twice = next((name for name in named if named.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(f"the column '{twice}' is named twice: expected one column for each use")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labelled texts that were read.
+
+    Attributes:
+        rows: at least one.
+        kind: what a target is.
+        pairs: whether each row is a pair of texts.
+    """
+
+    rows: list[LabelledText]
+    kind: Kind
+    pairs: bool
 
 
 def say(message: str) -> None:
@@ -40,75 +114,178 @@ def say(message: str) -> None:
 
 def read_labelled(
     name: str,
-    text_column: str = TEXT_COLUMN,
-    label_column: str = LABEL_COLUMN,
+    columns: Columns = Columns(),
     reading: Reading = Reading(),  # noqa: B008 - it never changes
     note: Note = say,
-) -> list[LabelledText]:
+    kind: Kind | None = None,
+) -> Labelled:
     """Read labelled texts.
 
     Args:
         name: a file, see `sources.FORMATS`; `FILE:SPLIT` of a JSON file with several; a folder of files; or
             `NAME[:CONFIG][:SPLIT]`, a data set of the hub or a folder that holds one. Its split is "train" unless one
             is named.
-        text_column: name of the column with the texts.
-        label_column: name of the column with the labels: strings, integers, whole floats or booleans.
+        columns: what the columns are called. Other columns do not matter.
         reading: what is known of the files.
         note: receives messages for the user.
+        kind: what a target is; `None` is what the labels look like. If that is not one label per text, it is noted.
 
     Raises:
-        DataError: there is no such data, it has no rows, or one that is no labelled text. Other columns do not matter.
+        DataError: there is no such data, it has no rows, or one that is no labelled text: the first one is named.
         MissingPackageError: it is Parquet or a data set, and the package that reads it is not installed.
     """
-    needed = {text_column: "--text-column", label_column: "--label-column"}
-    found = sources.named(name, note)
-    if found is None:
-        if reading != Reading():
-            raise DataError(
-                f"{name} is a data set, which is read as it says itself: name its files to say how to read them"
-            )
-        rows = hub.read(name, label_column)
-        return [
-            _labelled(Record(place, row), f"{name}, row {place}", needed) for place, row in enumerate(rows, start=1)
-        ]
-    labelled: list[LabelledText] = []
-    with repeats_counted(note) as once:
-        for source in found:
-            with open_table(source, reading, needed, (), once) as table:
-                for record in table.records:
-                    place = table.place(record)
-                    if record.problem is not None:
-                        raise DataError(f"{place}: {record.problem}")
-                    labelled.append(_labelled(record, place, needed))
-    if not labelled:
+    flags = len(columns.labels) > 1
+    if flags and kind is not None and kind is not MULTI_LABEL:
+        raise DataError(
+            f"{len(columns.labels)} label columns came for the kind '{kind.name}': expected one; several are columns "
+            f"of 0 and 1, which are of the kind '{MULTI_LABEL.name}'"
+        )
+    opened = _Opened(name, reading, note)
+    if not columns.labels:
+        columns = columns.with_label(opened.columns())
+    columns.check()
+    rows: list[_Row] = []
+    stopped: DataError | None = None
+    try:
+        for place, record in opened.records(columns):
+            rows.append(_row(place, record, columns))
+    except DataError as error:
+        if not rows:
+            raise
+        stopped = error  # a row before it may be wrong too, and the first is the one to name
+    if not rows:
         raise DataError(f"{name} has no rows: expected one labelled text in each")
+    seen = kind is None and not flags
+    found = kind or (MULTI_LABEL if flags else kind_seen([row.value for row in rows]))
+    if seen and found is not SINGLE_LABEL and stopped is None:
+        note(f"{name}: the labels are {_looks(found, rows)}: kind {found.name} (--kind overrides)")
+    labelled = _labelled(rows, columns, found, seen)
+    if stopped is not None:
+        raise stopped
     return labelled
 
 
-def _labelled(record: Record, place: str, needed: Mapping[str, str]) -> LabelledText:
-    for column, option in needed.items():
+class _Row(NamedTuple):
+    """A row whose label is still as the data has it."""
+
+    place: str
+    text: str
+    text_pair: str | None
+    value: object
+
+
+class _Opened:
+    """Files, or a data set."""
+
+    def __init__(self, name: str, reading: Reading, note: Note) -> None:
+        self._name, self._reading, self._note = name, reading, note
+        found = sources.named(name, note)
+        if found is None and reading != Reading():
+            raise DataError(
+                f"{name} is a data set, which is read as it says itself: name its files to say how to read them"
+            )
+        self._data: hub.DataSet | list[Source] = hub.DataSet(name) if found is None else found
+
+    def columns(self) -> Sequence[str]:
+        """The columns of the data; of the first of several files."""
+        data = self._data
+        return data.columns if isinstance(data, hub.DataSet) else columns_of(data[0], self._reading)
+
+    def records(self, columns: Columns) -> Iterator[tuple[str, Record]]:
+        """Each row with its place, which can be read."""
+        if isinstance(self._data, hub.DataSet):
+            # Columns of 0 and 1 may give names to them; these are not the labels.
+            rows = self._data.rows(columns.labels[0] if len(columns.labels) == 1 else None)
+            yield from ((f"{self._name}, row {number}", Record(number, row)) for number, row in enumerate(rows, 1))
+            return
+        with repeats_counted(self._note) as once:
+            for source in self._data:
+                with open_table(source, self._reading, columns.needed, columns.optional, once) as table:
+                    for record in table.records:
+                        if record.problem is not None:
+                            raise DataError(f"{table.place(record)}: {record.problem}")
+                        yield table.place(record), record
+
+
+def _row(place: str, record: Record, columns: Columns) -> _Row:
+    for column, option in columns.needed.items():
         if column not in record.values:
             raise DataError(f"{place}: {missing_column(column, record.values, option)}")
-    text_column, label_column = needed
+    one, *more = columns.labels
+    paired = columns.pair in record.values and (columns.text_pair is not None or columns.optional)
     try:
-        text, label = text_of(record, text_column), value_of(record, label_column)
-        found = label_of(label)
-        if label == "":
-            raise ValueError(f"'{label_column}' is empty: add the label, or take the row out")
-        if found is None:
-            shown = json.dumps(label, default=str)[:60]
-            raise ValueError(f"'{label_column}' is {shown}: expected a string, an integer or a boolean")
-        if (problem := unicode_problem(found, label_column)) is not None:
-            raise ValueError(problem)
+        text = text_of(record, columns.text)
+        second = text_of(record, columns.pair) if paired else None
+        if second == "":
+            raise ValueError(f"'{columns.pair}' is empty: add the second text, or take the row out")
+        value = value_of(record, one) if not more else [name for name in columns.labels if _flag(record, name)]
+        return _Row(place, text, second, value)
     except ValueError as error:
         raise DataError(f"{place}: {error}") from error
-    return LabelledText(text, found, place)
 
 
-def label_of(value: object) -> str | None:
-    """The label that a value is; `None` if it is none."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT_IN_FLOAT:
-        return str(int(value))
-    return str(value) if isinstance(value, str | int) and value != "" else None
+def _flag(record: Record, column: str) -> bool:
+    value = value_of(record, column)
+    found = _FLAGS.get((whole(value) or "").strip().lower())
+    if found is None:
+        raise ValueError(f"'{column}' is {_shown(value)}: expected 0 or 1, since several label columns are named")
+    return found
+
+
+def _labelled(rows: Sequence[_Row], columns: Columns, kind: Kind, seen: bool) -> Labelled:
+    """The rows with what their labels mean.
+
+    Args:
+        rows: at least one.
+        columns: what the columns are called.
+        kind: what a target is.
+        seen: whether the labels told the kind. Then all of them must be lists, or none.
+    """
+    column = columns.labels[0] if len(columns.labels) == 1 else "labels"
+    pairs = any(row.text_pair is not None for row in rows)
+    labelled: list[LabelledText] = []
+    first: object = None
+    for row in rows:
+        if pairs and row.text_pair is None:
+            raise DataError(
+                f"{row.place} has no {columns.pair}, other rows have one: add it, or take it out of all rows"
+            )
+        try:
+            if seen and kind is MULTI_LABEL and row.value not in (None, ""):
+                first = row.value if first is None else first
+                _check_alike(first, row.value, column)
+            labelled.append(LabelledText(row.text, _target(row.value, kind, column), row.text_pair, row.place))
+        except ValueError as error:
+            raise DataError(f"{row.place}: {error}") from error
+    return Labelled(labelled, kind, pairs)
+
+
+def _target(value: object, kind: Kind, column: str) -> Target:
+    try:
+        target = kind.target(value)
+    except ValueError as error:
+        if value == "":
+            raise ValueError(f"'{column}' is empty: add the label, or take the row out") from error
+        raise ValueError(f"'{column}' is {_shown(value)}: {error}") from error
+    problems = [unicode_problem(label, column) for label in kind.named(target)]
+    if (problem := next((one for one in problems if one is not None), None)) is not None:
+        raise ValueError(problem)
+    return target
+
+
+def _check_alike(first: object, value: object, column: str) -> None:
+    """Raise `ValueError` if one of two labels is a list and the other is none."""
+    if isinstance(first, list) != isinstance(value, list):
+        raise ValueError(
+            f"'{column}' is {_shown(value)} (kind {kind_seen([value]).name}), and an earlier row has {_shown(first)} "
+            f"(kind {kind_seen([first]).name}): write all of them as lists, or say --kind {MULTI_LABEL.name}"
+        )
+
+
+def _looks(kind: Kind, rows: Sequence[_Row]) -> str:
+    joined = kind is MULTI_LABEL and not any(isinstance(row.value, list) for row in rows)
+    return f"joined with '{SEPARATOR}'" if joined else _LOOKS[kind.name]
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value, default=str)[:60]

@@ -76,7 +76,15 @@ def values(column: pa.Array) -> list[Any]:
     except (
         UnicodeDecodeError
     ):  # what a file calls strings need not be UTF-8; one that is not must not cost its neighbours
-        found = plain.cast(pa.large_binary()).to_pylist()
-        return [value if value is None else value.decode("utf-8", "surrogateescape") for value in found]
+        listed = pa.types.is_list(plain.type) or pa.types.is_large_list(plain.type)
+        found = plain.cast(pa.large_list(pa.large_binary()) if listed else pa.large_binary()).to_pylist()
+        return [_decoded(value) for value in found]
     except (OverflowError, ValueError):  # Python's dates end with the year 9999
         return plain.cast(pa.string()).to_pylist()
+
+
+def _decoded(value: Any) -> Any:
+    """Bytes, or a list of them, as text."""
+    if isinstance(value, list):
+        return [_decoded(one) for one in value]
+    return value if value is None else value.decode("utf-8", "surrogateescape")

@@ -16,10 +16,10 @@ from edgetune.data import sources
 from edgetune.data.json_files import is_json, json_record
 from edgetune.data.labelled import say
 from edgetune.data.lines import MOST_LINE_BYTES, check_is_text, checked_encoding, encoding_of, packing_of
-from edgetune.data.records import Record, chunks, text_of, value_of
+from edgetune.data.records import Record, as_text, chunks, text_of, value_of
 from edgetune.data.sources import Note, Source, format_of
 from edgetune.data.tables import open_table
-from edgetune.data.text_files import TEXT_COLUMN, Reading, text_record
+from edgetune.data.text_files import TEXT_COLUMN, TEXT_PAIR_COLUMN, Reading, text_record
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.text import is_unicode
 
@@ -38,6 +38,7 @@ class Request:
         text: the text; `None` if the row has none that can be used.
         task: the task that the row asks for, if it names one.
         problem: what is wrong with the row, if anything is.
+        text_pair: the second text, if the row has one that is not null or empty.
     """
 
     line: int
@@ -45,6 +46,7 @@ class Request:
     text: str | None = None
     task: str | None = None
     problem: str | None = None
+    text_pair: str | None = None
 
 
 def read_requests(
@@ -53,6 +55,7 @@ def read_requests(
     text_column: str = TEXT_COLUMN,
     reading: Reading = Reading(),  # noqa: B008 - it never changes
     note: Note = say,
+    text_pair_column: str = TEXT_PAIR_COLUMN,
 ) -> Iterator[list[Request]]:
     """Read rows to classify from a file, some at a time.
 
@@ -63,6 +66,7 @@ def read_requests(
         text_column: the column with the texts.
         reading: what is known of the file.
         note: receives messages for the user.
+        text_pair_column: the column with the second texts, which is read if it is there.
 
     Raises:
         DataError: the file cannot be read, or has no such column.
@@ -74,7 +78,7 @@ def read_requests(
             raise DataError(f"{path} is a pipe, and Parquet cannot be read from one: save it as a file")
         with path.open("rb") as stream:
             as_named = cast(Kind, named or kind) if kind == "auto" else kind
-            yield from stream_requests(stream, as_named, text_column, reading, note)
+            yield from stream_requests(stream, as_named, text_column, reading, note, text_pair_column)
         return
     if path.is_dir():
         raise DataError(f"{path} is a folder: name a file, or use 'edgetune score' for a folder")
@@ -83,11 +87,11 @@ def read_requests(
         (source,) = sources.find([path], note) if named or split else [Source(path, "lines")]
     else:
         source = Source(path, kind)
-    with open_table(source, reading, {text_column: "--text-column"}, ("id", "task"), note) as table:
+    with open_table(source, reading, {text_column: "--text-column"}, ("id", "task", text_pair_column), note) as table:
         column = TEXT_COLUMN if table.texts else text_column
         own = "id" in table.columns if table.columns else not table.texts and _has_ids(source, reading)
         for chunk in chunks(table.records):
-            yield [_request(record, column, own) for record in chunk]
+            yield [_request(record, column, own, text_pair_column) for record in chunk]
 
 
 def _has_ids(source: Source, reading: Reading) -> bool:
@@ -102,6 +106,7 @@ def stream_requests(
     text_column: str = TEXT_COLUMN,
     reading: Reading = Reading(),  # noqa: B008 - it never changes
     note: Note = say,
+    text_pair_column: str = TEXT_PAIR_COLUMN,
 ) -> Iterator[list[Request]]:
     """Read rows to classify as many at a time as a stream has ready, so that a slow stream is answered.
 
@@ -125,7 +130,9 @@ def stream_requests(
             path = Path(folder, "stdin")
             with path.open("wb") as file:
                 file.writelines(data)
-            yield from read_requests(path, asked if packing_of(head) else kind, text_column, reading, note)
+            yield from read_requests(
+                path, asked if packing_of(head) else kind, text_column, reading, note, text_pair_column
+            )
         return
     number, own = 0, None if kind == "jsonl" else False
     for lines in _lines(data, encoding):
@@ -140,7 +147,7 @@ def stream_requests(
                 record = Record(number, problem=f"a line of more than {MOST_LINE_BYTES:,} characters")
             if record.problem is None:
                 own = own or "id" in record.values
-            requests.append(_request(record, text_column if kind == "jsonl" else TEXT_COLUMN, own))
+            requests.append(_request(record, text_column if kind == "jsonl" else TEXT_COLUMN, own, text_pair_column))
         if requests:
             yield requests
 
@@ -178,13 +185,14 @@ def _lines(chunks: Iterable[bytes], encoding: str) -> Iterator[list[str]]:
         yield ["".join(rest)]
 
 
-def _request(record: Record, column: str, own: bool | None) -> Request:
+def _request(record: Record, column: str, own: bool | None, pair_column: str) -> Request:
     """What is asked for a row.
 
     Args:
         record: the row.
         column: the column with the text.
         own: whether rows have ids of their own; `None` if that is not known yet.
+        pair_column: the column with the second text.
     """
     line = record.number
     if record.problem is not None:
@@ -197,7 +205,9 @@ def _request(record: Record, column: str, own: bool | None) -> Request:
         task = value_of(record, "task") if "task" in record.values else None
         if task is not None and not isinstance(task, str):
             raise ValueError(f"'task' is {json.dumps(task, default=str)[:60]}: expected a task's name")
-        return Request(line, identity, text_of(record, column), task or None)
+        second = value_of(record, pair_column) if pair_column in record.values else None
+        second = None if second is None else as_text(second, pair_column) or None
+        return Request(line, identity, text_of(record, column), task or None, text_pair=second)
     except ValueError as error:
         return Request(line, identity, problem=str(error))
 

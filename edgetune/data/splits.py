@@ -4,49 +4,134 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from edgetune.data.labelled import LabelledText
 from edgetune_runtime import strict
 from edgetune_runtime.errors import DataError
+from edgetune_runtime.kinds import Kind
+from edgetune_runtime.kinds.multi_label import MULTI_LABEL
+from edgetune_runtime.kinds.score import SCORE
+from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.task import LONGEST_LABEL, MOST_LABELS
 
 DEV_SHARE = 0.1
 
 
-def split_dev(rows: Sequence[LabelledText], seed: int) -> tuple[list[LabelledText], list[LabelledText]]:
-    """Hold out a tenth of each label's rows as development data; labels of one row stay in training.
+def split_dev(rows: Sequence[LabelledText], seed: int, kind: Kind) -> tuple[list[LabelledText], list[LabelledText]]:
+    """Hold out a tenth of the rows as development data. Every label stays in training.
+
+    Args:
+        rows: labelled texts.
+        seed: the same seed holds out the same rows.
+        kind: what their targets are. Of one label per text, a tenth of each label's rows is held out, at least one if
+            there are two. Of several, the same as far as possible, rare labels first. Of scores, a tenth that is
+            spread evenly over them.
 
     Raises:
-        DataError: no label has the two rows that a split needs.
+        DataError: there are too few rows.
     """
-    by_label: dict[str, list[int]] = defaultdict(list)
-    for place, row in enumerate(rows):
-        by_label[row.label].append(place)
-    held_out: set[int] = set()
-    generator = random.Random(seed)
-    for label in sorted(by_label):
-        places = by_label[label]
-        if len(places) > 1:
-            held_out.update(generator.sample(places, max(1, round(len(places) * DEV_SHARE))))
+    held_out = _DRAWS[kind.name](rows, random.Random(seed))
     if not held_out:
         raise DataError(
-            f"{len(rows)} rows with a label each are too few to hold out development data: add rows, or name "
-            f"some with --eval-data"
+            f"{len(rows)} rows{' with a label each' * (kind is SINGLE_LABEL)} are too few to hold out development "
+            f"data: add rows, or name some with --eval-data"
         )
     train = [row for place, row in enumerate(rows) if place not in held_out]
     return train, [rows[place] for place in sorted(held_out)]
 
 
-def label_set(train: Sequence[LabelledText], dev: Sequence[LabelledText]) -> tuple[str, ...]:
-    """The labels of the training data, sorted.
+def _draw_by_label(rows: Sequence[LabelledText], generator: random.Random) -> set[int]:
+    by_label: dict[str, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        by_label[str(row.target)].append(place)
+    held_out: set[int] = set()
+    for label in sorted(by_label):
+        places = by_label[label]
+        if len(places) > 1:
+            held_out.update(generator.sample(places, _tenth(len(places))))
+    return held_out
+
+
+def _draw_by_labels(rows: Sequence[LabelledText], generator: random.Random) -> set[int]:
+    """Rows such that each label has about a tenth of its own among them: rare labels choose first.
+
+    This is the iterative stratification of Sechidis et al. (2011) for two parts, the second of which is the rest. Rows
+    that no label of theirs has too many of go first. A label's last row in training is never held out.
+    """
+    named = [MULTI_LABEL.named(row.target) or ("",) for row in rows]  # no label, as if it were one
+    by_label: dict[str, list[int]] = defaultdict(list)
+    for place, labels in enumerate(named):
+        for label in labels:
+            by_label[label].append(place)
+    room = {label: len(places) - 1 for label, places in by_label.items()}
+    wanted = {label: _tenth(len(places)) if len(places) > 1 else 0 for label, places in by_label.items()}
+    held_out: set[int] = set()
+    for label in sorted(by_label, key=lambda label: (len(by_label[label]), label)):
+        places = generator.sample(by_label[label], len(by_label[label]))
+        for limit in (wanted, room):
+            for place in places:
+                if wanted[label] <= 0:
+                    break
+                if place not in held_out and all(limit[other] > 0 and room[other] > 0 for other in named[place]):
+                    held_out.add(place)
+                    for other in named[place]:
+                        wanted[other] -= 1
+                        room[other] -= 1
+    return held_out
+
+
+def _draw_over_scores(rows: Sequence[LabelledText], generator: random.Random) -> set[int]:
+    """One row of each of the equal stretches that the sorted scores are cut into."""
+    if len(rows) < 2:
+        return set()
+    ordered = sorted(range(len(rows)), key=lambda place: (SCORE.target(rows[place].target), place))
+    parts = _tenth(len(rows))
+    ends = [len(rows) * part // parts for part in range(parts + 1)]
+    return {generator.choice(ordered[start:stop]) for start, stop in pairwise(ends)}
+
+
+def _tenth(number: int) -> int:
+    return max(1, round(number * DEV_SHARE))
+
+
+_DRAWS: dict[str, Callable[[Sequence[LabelledText], random.Random], set[int]]] = {
+    MULTI_LABEL.name: _draw_by_labels,
+    SCORE.name: _draw_over_scores,
+    SINGLE_LABEL.name: _draw_by_label,
+}
+
+
+def label_set(train: Sequence[LabelledText], dev: Sequence[LabelledText], kind: Kind) -> tuple[str, ...]:
+    """The labels of the training data, sorted; of scores, the one label that their tasks have.
 
     Raises:
-        DataError: there are fewer than two, more than a task can hold, or one is no text that a task can hold; or
-            the development data has others.
+        DataError: there are too few, more than a task can hold, or one is no text that a task can hold; or the
+            development data has others. Or all scores are the same.
     """
-    labels = sorted({row.label for row in train})
-    if len(labels) < 2:
+    targets = [row.target for row in train]
+    labels = kind.labels_of(targets)
+    if kind is SCORE:
+        if len(set(targets)) < 2:
+            raise DataError(f"all scores of the training data are {targets[0]}: expected at least two different ones")
+        return tuple(labels)
+    _check(labels, kind)
+    unknown = sorted(set(kind.labels_of([row.target for row in dev])) - set(labels))
+    if unknown:
+        raise DataError(
+            f"the development data has labels that the training data has not: {', '.join(unknown)}; "
+            f"training has {', '.join(labels)}"
+        )
+    return tuple(labels)
+
+
+def _check(labels: Sequence[str], kind: Kind) -> None:
+    """Raise `DataError` unless a task can hold the labels."""
+    fewest, _ = kind.labels
+    if not labels:
+        raise DataError("no row of the training data has a label: expected at least one label")
+    if len(labels) < fewest:
         raise DataError(f"the training data has only the label '{labels[0]}': expected at least two different labels")
     if len(labels) > MOST_LABELS:
         raise DataError(
@@ -66,10 +151,3 @@ def label_set(train: Sequence[LabelledText], dev: Sequence[LabelledText]) -> tup
                 f"the training data has the labels {other!r} and {label!r}, which differ only in spaces or quotes: "
                 f"write them alike"
             )
-    unknown = sorted({row.label for row in dev} - set(labels))
-    if unknown:
-        raise DataError(
-            f"the development data has labels that the training data has not: {', '.join(unknown)}; "
-            f"training has {', '.join(labels)}"
-        )
-    return tuple(labels)

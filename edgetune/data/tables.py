@@ -58,22 +58,41 @@ def open_table(
     if source.format == "parquet":
         names, twice, records = parquet_files.read(source.path, [*needed, *optional])
         columns = list(dict.fromkeys([*names, *added]))
-        check_columns(source, columns, needed, twice)
+        check_columns(source, columns, needed, optional, twice)
         yield Table(source, "row", columns, _with(added, records))
         return
     form = form_of(source, reading, note)
     with TextFile(source.path, form) as file:
         header = None if file.columns is None else list(dict.fromkeys([*file.columns, *added]))
         if header is not None:
-            check_columns(source, header, needed, file.repeated)
+            check_columns(source, header, needed, optional, file.repeated)
         yield Table(source, form.unit, header, _with(added, file.read()), form.kind == "text")
         file.tell_doubtful_rows(note)
 
 
+def columns_of(source: Source, reading: Reading) -> Sequence[str]:
+    """The columns of a file: those of its header or, without one, those of its first row.
+
+    Raises:
+        DataError: it cannot be read.
+        MissingPackageError: it is Parquet and pyarrow is not installed.
+    """
+    with open_table(source, reading, {}, (), lambda _: None) as table:
+        if table.columns is not None:
+            return table.columns
+        return next((list(record.values) for record in table.records), [])
+
+
 def check_columns(
-    source: Source, columns: Sequence[str], needed: Mapping[str, str], repeated: Collection[str] = ()
+    source: Source,
+    columns: Sequence[str],
+    needed: Mapping[str, str],
+    optional: Sequence[str] = (),
+    repeated: Collection[str] = (),
 ) -> None:
-    """Raise `DataError` unless a file has the columns that it must have, each once."""
+    """Raise `DataError` unless a file has the columns that it must have, and those that are read once each."""
+    for name in optional:
+        check_once(source, name, repeated)
     for name, option in needed.items():
         check_once(source, name, repeated)
         if name not in columns:

@@ -19,6 +19,7 @@ from edgetune.data.sources import FORMATS, Note, Source
 from edgetune_runtime.errors import DataError
 
 TEXT_COLUMN = "text"
+TEXT_PAIR_COLUMN = "text_pair"
 _ENDINGS = ", ".join(FORMATS)
 _ENDS_IN_CR = re.compile(r'(?:"[^"]*"|[^"\r\n])*\r(?!\r*\n)')
 """A header, which may have line ends in quotes, and what ends it: not \\n, and not \\r\\n."""

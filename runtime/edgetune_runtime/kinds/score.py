@@ -47,15 +47,15 @@ class Score(Kind):
     headline = "pearson"
 
     def sees(self, values: Sequence[object]) -> bool:
-        """Numbers, some of which are not whole."""
-        numbers = [_number(value) for value in values]
-        return all(number is not None for number in numbers) and not all(
-            number is not None and number.is_integer() for number in numbers
+        """Numbers, some of which are not whole. One that is not finite does not make them labels: it is refused."""
+        numbers = [number for number in map(_number, values) if number is not None]
+        return len(numbers) == len(values) and any(
+            math.isfinite(number) and not number.is_integer() for number in numbers
         )
 
     def target(self, value: object) -> float:
         found = _number(value)
-        if found is None:
+        if found is None or not math.isfinite(found):
             raise ValueError("expected a finite number")
         return found
 
@@ -92,13 +92,17 @@ class Score(Kind):
 
 
 def _number(value: object) -> float | None:
+    """The number that a value is, perhaps not a finite one; `None` if it is none."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
+    if isinstance(value, str) and "_" in value:  # Python's own way to write numbers; in data it is part of a label
         return None
-    return number if math.isfinite(number) else None
+    try:
+        return float(value)
+    except OverflowError:  # an integer
+        return math.inf
+    except ValueError:
+        return None
 
 
 SCORE = Score()
