@@ -107,16 +107,23 @@ def average_precision(right: Array, scores: Array) -> float:
 
 def pearson(right: Array, scores: Array) -> float:
     """Pearson's correlation, from -1 to 1; 0 if either side does not vary. Shape: [rows], both."""
-    if len(right) < 2:
+    if not len(right) or not np.ptp(right) or not np.ptp(scores):  # means are rounded, and would feign a difference
         return 0.0
-    first, second = right - right.mean(), scores - scores.mean()
-    size = float(np.sqrt((first**2).sum() * (second**2).sum()))
-    return float((first * second).sum() / size) if size else 0.0
+    first, second = _centred(right), _centred(scores)
+    return float(np.clip((first * second).sum() / np.sqrt((first**2).sum() * (second**2).sum()), -1, 1))
 
 
 def spearman(right: Array, scores: Array) -> float:
     """Spearman's correlation: Pearson's of the ranks, equal values sharing their mean rank. Shape: [rows], both."""
     return pearson(_ranks(right), _ranks(scores))
+
+
+def _centred(values: Array) -> Array:
+    """Values that vary, less their mean, on a scale on which squares neither overflow nor vanish."""
+    scaled = values / np.abs(values).max()
+    centred = scaled - scaled.mean()
+    found: Array = centred / np.abs(centred).max()
+    return found
 
 
 def _ranks(values: Array) -> Array:
