@@ -325,3 +325,56 @@ def test_a_slow_stream_is_answered_as_it_comes() -> None:
 @pytest.mark.parametrize("kind", ["auto", "jsonl", "text"])
 def test_no_rows_give_no_requests(data: bytes, kind: Kind) -> None:
     assert requests([data], kind) == []
+
+
+PAIRED = [{"text": "a", "text_pair": "b", "q": "c"}, {"text": "d", "text_pair": "", "q": "e"}]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.tsv", "a.parquet"])
+def test_second_texts_are_read_if_they_are_there(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name == "a.parquet":
+        pq.write_table(pa.Table.from_pylist(PAIRED), path)
+    elif name == "a.jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in PAIRED))
+    elif name == "a.json":
+        path.write_text(json.dumps(PAIRED))
+    else:
+        rows = [list(PAIRED[0]), *(list(row.values()) for row in PAIRED)]
+        path.write_text("".join(("\t" if name == "a.tsv" else ",").join(row) + "\n" for row in rows))
+    for column, found in (("text_pair", ["b", None]), ("q", ["c", "e"]), ("other", [None, None])):
+        rows_read = [row for some in read_requests(path, text_pair_column=column) for row in some]
+        assert [(row.text, row.text_pair, row.problem) for row in rows_read] == [
+            (text, second, None) for text, second in zip("ad", found, strict=True)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("line", "second", "problem"),
+    [
+        (b'{"text": "a", "text_pair": "b"}', "b", None),
+        (b'{"text": "a", "text_pair": null}', None, None),
+        (b'{"text": "a", "text_pair": ""}', None, None),
+        (b'{"text": "a"}', None, None),
+        (b'{"text": "a", "text_pair": 3}', None, "'text_pair' is 3: expected a string"),
+        (b'{"text": "a", "text_pair": ["b"]}', None, "'text_pair' is [\"b\"]: expected a string"),
+        (b'{"text": "a", "text_pair": "\xff"}', None, "'text_pair' is not UTF-8 text"),
+        (b'{"text": "a", "text_pair": "b", "text_pair": "c"}', None, "'text_pair' comes more than once"),
+    ],
+)
+def test_second_texts_of_a_stream(tmp_path: Path, line: bytes, second: str | None, problem: str | None) -> None:
+    (tmp_path / "a.jsonl").write_bytes(line)
+    for (found,) in (requests([line]), requests([b"[", line, b"]"]), in_file(tmp_path / "a.jsonl", line)):
+        assert (found.id, found.text_pair) == (1, second)
+        assert (found.problem or "").startswith(problem or "") and bool(found.problem) == bool(problem)
+        assert found.text == (None if problem else "a")
+
+
+def test_lines_of_text_have_no_second_text() -> None:
+    assert requests([b"a text_pair\n"]) == [Request(1, 1, "a text_pair")]
+
+
+@pytest.mark.parametrize("column", ["id", "task", "text_pair"])
+def test_columns_that_are_read_come_once(tmp_path: Path, column: str) -> None:
+    with pytest.raises(DataError, match=f"has the column '{column}' more than once: rename one of them"):
+        in_file(tmp_path / "a.csv", f"text,{column},{column}\na,b,c\n")
