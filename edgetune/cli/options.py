@@ -51,6 +51,12 @@ def note_unread_tasks(bundle: Bundle) -> None:
         note(f"not read: {bundle.path / 'tasks' / file}: {why}")
 
 
+def figure_name(figure: str) -> str:
+    """A figure as people call it: "macro_f1" is macro-F1, "mean_average_precision" mean average precision."""
+    words = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "f1": "F1", "ece": "ECE", "pearson": "Pearson"}
+    return {**words, "spearman": "Spearman"}.get(figure, figure.replace("_", " "))
+
+
 def print_json(value: Any) -> None:
     """Print one JSON object on one line."""
     click.echo(json.dumps(value, ensure_ascii=False))

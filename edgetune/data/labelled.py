@@ -19,6 +19,7 @@ from edgetune_runtime.kinds.kind import whole
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL, SEPARATOR
 from edgetune_runtime.kinds.score import SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
+from edgetune_runtime.text import Text
 
 LABEL_COLUMNS = ("label", "labels", "score")
 """Columns that may have the labels if none is named: the first one that is there has them."""
@@ -43,6 +44,11 @@ class LabelledText:
     target: Target
     text_pair: str | None = None
     place: str = field(default="", compare=False)
+
+    @property
+    def given(self) -> Text:
+        """What a task reads: the text, or the pair of texts."""
+        return self.text if self.text_pair is None else (self.text, self.text_pair)
 
 
 @dataclass(frozen=True)
