@@ -38,15 +38,15 @@ from edgetune.data import sources
 from edgetune.data.text_files import Reading
 from edgetune.scoring import inputs
 began = time.perf_counter()
-columns, shards = inputs.scan(sources.find([path], print), Reading(), "text", 10_000, lambda number: None, print)
-reader = inputs.reader(shards[0], columns, "text")
+columns, shards = inputs.scan(sources.find([path], print), Reading(), ["text"], 10_000, lambda number: None, print)
+reader = inputs.reader(shards[0], columns, ["text"])
 rows = sum(len(some.texts) for shard in shards for some in reader.read(shard))
 """
 _READ_BEFORE = """
 from edgetune.scoring.sources import find_files, format_of, scan
 began = time.perf_counter()
 columns, shards = scan(find_files([path]), 10_000, lambda number: None)
-rows = sum(len(some.texts) for shard in shards for some in format_of(path).read(shard, columns, "text"))
+rows = sum(len(some.texts) for shard in shards for some in format_of(path).read(shard, columns, ["text"]))
 """
 
 

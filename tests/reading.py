@@ -29,10 +29,10 @@ def read_shards(
     note: Callable[[str], object] = lambda _: None,
 ) -> tuple[pa.Schema, list[Rows]]:
     """The schema and the rows of files, as `score` reads them, shard by shard."""
-    columns, cut = inputs.scan(sources.find(paths, note), reading, text_column, shard_rows, lambda number: None, note)
+    columns, cut = inputs.scan(sources.find(paths, note), reading, [text_column], shard_rows, lambda number: None, note)
     found: list[Rows] = []
     if cut:
-        reader = inputs.reader(cut[0], columns, text_column)
+        reader = inputs.reader(cut[0], columns, [text_column])
         found = [rows for one in cut for rows in reader.read(one)]
         reader.close()
     assert sum(one.rows for one in cut) == sum(rows.table.num_rows for rows in found)

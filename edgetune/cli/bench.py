@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgetune.cli.options import FILE, json_option, needs, print_json
+from edgetune_runtime.devices import DEVICES
 
 if TYPE_CHECKING:
     from edgetune.bench.latency import Cell
@@ -57,7 +58,13 @@ class _Numbers(click.ParamType[list[int]]):
 )
 @click.option("--precision", "precisions", multiple=True, help="May be repeated. [default: all of the bundle]")
 @click.option("--against-torch", metavar="MODEL", help="Compare with PyTorch running the bundle's backbone MODEL.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda where onnxruntime-gpu is installed.")
+@click.option(
+    "--device",
+    type=click.Choice(list(DEVICES)),
+    default="cpu",
+    show_default=True,
+    help="What the bundle runs on; cuda if onnxruntime-gpu is installed.",
+)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of each contender. [default: all]")
 @click.option("--seconds-per-cell", type=click.FloatRange(0), default=4.0, show_default=True, help="Time for each row.")
 @click.option("--plot", type=FILE, help="Draw the latencies to this PNG file.")

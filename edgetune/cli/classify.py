@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,16 @@ from edgetune.cli.options import (
     print_json,
     reading_options,
     text_column_option,
+    text_pair_column_option,
 )
 
 if TYPE_CHECKING:
     from edgetune.data.requests import Kind, Request
-    from edgetune_runtime.engine import Engine
+    from edgetune_runtime.engine import Engine, Result
+    from edgetune_runtime.kinds import Kind as AnswerKind
+    from edgetune_runtime.kinds.kind import Column
     from edgetune_runtime.task import Task
+    from edgetune_runtime.text import Text
 
 
 @click.command()
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     "goes by the name of the file, else by its beginning.",
 )
 @text_column_option
+@text_pair_column_option
 @reading_options
 @max_characters_option
 @min_score_option
@@ -52,6 +57,7 @@ def classify(
     task: str | None,
     kind: Kind,
     text_column: str,
+    text_pair_column: str | None,
     encoding: str | None,
     delimiter: str | None,
     quotes: bool,
@@ -63,32 +69,38 @@ def classify(
 ) -> None:
     """Classify lines of text, or the rows of a file (JSONL, JSON, CSV, TSV, Parquet; .gz or .zst).
 
-    Rows have a column `text` and, if wanted, `id` and `task`. Prints one JSON object per row, in the order of the rows:
-    id, task, label, scores, status. Rows without an id are called by their line. The status is "ok", "truncated" (the
-    text is longer than the task reads), "abstained" (no score reached --min-score: the label is null, also if the text
-    is truncated) or "error" (with the line and the reason; other rows go on). If every row failed the exit status is 1.
+    Rows have a column `text` and, if wanted, `id` and `task`; for tasks that take pairs also `text_pair`. Prints one
+    JSON object per row, in the order of the rows: id, task, the answer, status. The answer is label and scores (one
+    label), labels and scores (any number of labels), or score (a number). Rows without an id are called by their line.
+
+    The status is "ok", "truncated" (the text is longer than the task reads), "abstained" (no score reached --min-score:
+    the label is null, also if the text is truncated) or "error" (with the line and the reason; other rows go on). If
+    every row failed the exit status is 1.
 
     \b
     Example:
       echo "it broke again" | edgetune classify bundle --task sentiment --min-score 0.8
       edgetune classify bundle reviews.csv --task sentiment --text-column review
+      echo '{"text": "it rains", "text_pair": "it is wet"}' | edgetune classify bundle --task entails
     """
     from edgetune.data.requests import read_requests, stream_requests
-    from edgetune.data.text_files import Reading
-    from edgetune_runtime.engine import Engine
+    from edgetune.data.text_files import TEXT_PAIR_COLUMN, Reading
+    from edgetune_runtime.engine import Engine, check_min_score
     from edgetune_runtime.errors import DataError
 
     reading = Reading(encoding, delimiter, quotes)
+    pair_column = TEXT_PAIR_COLUMN if text_pair_column is None else text_pair_column
     if source == "-":
-        chunks = stream_requests(sys.stdin.buffer, kind, text_column, reading, note)
+        chunks = stream_requests(sys.stdin.buffer, kind, text_column, reading, note, pair_column)
     else:
-        chunks = read_requests(Path(source), kind, text_column, reading, note)
+        chunks = read_requests(Path(source), kind, text_column, reading, note, pair_column)
     counts: Counter[str] = Counter()
     began = time.monotonic()
     with Engine(bundle, precision, device, threads) as engine:
         default = None if task is None else engine.find_task(task)
+        check_min_score(min_score or 0.0, [] if default is None else [default])
         for requests in chunks:
-            for answer in _answers(engine, requests, default, min_score or 0.0, max_characters):
+            for answer in _answers(engine, requests, default, min_score or 0.0, max_characters, pair_column):
                 counts[answer["status"]] += 1
                 print_json(answer)
             if sys.stderr.isatty() and not sys.stdout.isatty():
@@ -102,14 +114,19 @@ def classify(
 
 
 def _answers(
-    engine: Engine, requests: Sequence[Request], default: Task | None, min_score: float, most_characters: int
+    engine: Engine,
+    requests: Sequence[Request],
+    default: Task | None,
+    min_score: float,
+    most_characters: int,
+    pair_column: str,
 ) -> list[dict[str, Any]]:
     from edgetune_runtime.attempts import attempt
     from edgetune_runtime.engine import Result
     from edgetune_runtime.errors import TaskError
 
     problems: dict[int, str] = {}
-    rows: dict[int, tuple[str, Task]] = {}
+    rows: dict[int, tuple[Text, Task]] = {}
     for place, request in enumerate(requests):
         try:
             task = default if request.task is None else engine.task(request.task)
@@ -121,20 +138,47 @@ def _answers(
         elif task is None:
             have = ", ".join(engine.task_names) or "none"
             problems[place] = f"the row names no task, and there is no --task: expected one of {have}"
-        else:
+        elif not task.pairs:
             rows[place] = request.text, task
+        elif request.text_pair is None:
+            problems[place] = (
+                f"no '{pair_column}': task '{task.name}' takes pairs of texts, and expects the second there"
+            )
+        else:
+            rows[place] = (request.text, request.text_pair), task
     results = dict(zip(rows, attempt(engine, list(rows.values()), min_score, most_characters), strict=True))
     answers = []
     for place, request in enumerate(requests):
         result = results.get(place)
         if isinstance(result, Result):
-            answer: dict[str, Any] = {
-                "task": result.task,
-                "label": result.label,
-                "scores": {label: round(score, 6) for label, score in result.scores.items()},
-                "status": result.status,
-            }
+            answer = {"task": result.task, **_shown(rows[place][1].kind, result), "status": result.status}
         else:
             answer = {"line": request.line, "status": "error", "error": problems.get(place) or str(result)}
         answers.append({"id": request.id, **answer})
     return answers
+
+
+def _shown(kind: AnswerKind, result: Result) -> dict[str, Any]:
+    """A result's own fields as they are printed. A number is left out if it is one of the scores."""
+    scored = "numbers" in kind.columns.values()
+    return {
+        name: _PRINTED[kind.columns[name]](value)
+        for name, value in kind.values(result).items()
+        if not (scored and kind.columns[name] == "number")
+    }
+
+
+def _shortest(number: float) -> float:
+    """The number with no more digits than float32 has: graphs compute in no more."""
+    import numpy as np
+
+    return float(str(np.float32(number)))
+
+
+_PRINTED: Mapping[Column, Callable[[Any], Any]] = {
+    "string": lambda text: text,
+    "strings": lambda texts: texts,
+    "number": _shortest,
+    "numbers": lambda scores: {label: round(score, 6) for label, score in scores.items()},
+}
+"""Type of an answer's field → how it is printed."""

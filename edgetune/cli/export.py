@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from edgetune.cli.options import FILE, column_options, json_option, needs, note, print_json
+from edgetune.cli.check_data import Checked, read_fitting, read_for
+from edgetune.cli.options import (
+    FILE,
+    column_options,
+    columns_named,
+    figure_name,
+    json_option,
+    needs,
+    note,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from edgetune.data.labelled import Columns
+    from edgetune.data.text_files import Reading
+    from edgetune_runtime.manifest import Manifest
+    from edgetune_runtime.task import Task
 
 
 @click.command()
@@ -25,15 +43,16 @@ from edgetune.cli.options import FILE, column_options, json_option, needs, note,
 @click.option(
     "--check-data",
     multiple=True,
-    help="Labelled texts to compare with PyTorch on, as FILE (for each task that has its labels) or TASK=FILE. "
-    "[default: unlabelled sentences that come along, which measure agreement alone]",
+    help="Labelled texts to compare with PyTorch on, as FILE (for each task that has its labels and, if it has pairs, "
+    "takes pairs) or TASK=FILE. [default: unlabelled sentences that come along, which measure agreement alone]",
 )
 @click.option(
     "--max-drop",
     type=click.FloatRange(0, 1),
     default=0.01,
     show_default=True,
-    help="Most accuracy that a precision may lose on a task.",
+    help="Most that a precision may lose on a task: of the accuracy (one label), the macro-F1 (any number of labels) "
+    "or Pearson's correlation (a number).",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there.")
 @column_options
@@ -47,7 +66,8 @@ def export(
     max_drop: float,
     overwrite: bool,
     text_column: str,
-    label_column: str,
+    label_columns: tuple[str, ...],
+    text_pair_column: str | None,
     encoding: str | None,
     delimiter: str | None,
     quotes: bool,
@@ -56,7 +76,8 @@ def export(
     """Export the backbone MODEL once, to the folder BUNDLE.
 
     Every precision is compared with PyTorch on real text: the largest difference of logits, the share of equal
-    labels and, where the texts are labelled, the accuracy. The figures go into the bundle and its card.
+    answers and, if the texts are labelled, the accuracy or what stands for it. The figures go into the bundle and its
+    card.
 
     \b
     Example:
@@ -66,28 +87,16 @@ def export(
         from edgetune_export.export import export_bundle
         from edgetune_export.loading import load_backbone
         from edgetune_export.parity import CheckTexts
-    from edgetune.data.labelled import read_labelled
     from edgetune.data.text_files import Reading
     from edgetune_runtime.bundle import Bundle
-    from edgetune_runtime.errors import DataError
     from edgetune_runtime.task import Task
 
     tasks = [Task.load(path) for path in task_files]
     checks: dict[str, CheckTexts] = {}
-    reading = Reading(encoding, delimiter, quotes)
+    columns = columns_named(text_column, label_columns, text_pair_column)
     for item in check_data:
-        name, separator, path = ("", "", item) if Path(item).exists() else item.partition("=")
-        rows = read_labelled(path if separator else item, text_column, label_column, reading, note)
-        check = CheckTexts([row.text for row in rows], [row.label for row in rows])
-        fitting = [
-            task.name
-            for task in tasks
-            if (name == task.name if separator else set(check.labels or ()) <= {*task.labels})
-        ]
-        if not fitting:
-            have = ", ".join(task.name for task in tasks) or "none"
-            raise DataError(f"--check-data {item} fits no task: the tasks here are {have}")
-        checks.update(dict.fromkeys(fitting, check))
+        found = _checks(item, tasks, columns, Reading(encoding, delimiter, quotes))
+        checks |= {name: CheckTexts(one.texts, one.targets) for name, one in found.items()}
     manifest = export_bundle(
         load_backbone(model),
         bundle,
@@ -109,7 +118,7 @@ def export(
                     name: {
                         "file": graph.file,
                         "size_mb": round(sizes_mb[name], 1),
-                        "parity": {task: vars(parity) for task, parity in graph.parity.items()},
+                        "parity": {task: parity.to_record() for task, parity in graph.parity.items()},
                     }
                     for name, graph in manifest.graphs.items()
                 },
@@ -117,15 +126,35 @@ def export(
         )
         return
     click.echo(f"{bundle}: {manifest.facts.name} ({manifest.architecture})")
-    click.echo(f"{'precision':<10}{'MB':>7}  {'task':<20}{'texts':>7}{'logits ±':>10}{'same label':>12}  accuracy")
-    for name, graph in manifest.graphs.items():
-        for task, parity in graph.parity.items():
-            accuracy = (
-                f"{parity.accuracy:.3f} (PyTorch {parity.accuracy_torch:.3f})"
-                if parity.accuracy is not None
-                else "no labels"
-            )
-            click.echo(
-                f"{name:<10}{sizes_mb[name]:>7.1f}  {task:<20}{parity.rows:>7}{parity.max_logit_difference:>10.1e}"
-                f"{parity.label_agreement:>12.1%}  {accuracy}"
-            )
+    _show(manifest, sizes_mb)
+
+
+def _checks(item: str, tasks: Sequence[Task], columns: Columns, reading: Reading) -> Mapping[str, Checked]:
+    """Task → its check data, of what `--check-data` names."""
+    from edgetune_runtime.errors import DataError
+
+    name, separator, path = ("", "", item) if Path(item).exists() else item.partition("=")
+    if separator:
+        found = {task.name: read_for(task, path, columns, reading, note) for task in tasks if task.name == name}
+    else:
+        found = read_fitting(tasks, item, columns, reading, note)
+    if not found:
+        have = ", ".join(task.name for task in tasks) or "none"
+        raise DataError(f"--check-data {item} fits no task: the tasks here are {have}")
+    return found
+
+
+def _show(manifest: Manifest, sizes_mb: Mapping[str, float]) -> None:
+    rows = [(name, task, parity) for name, graph in manifest.graphs.items() for task, parity in graph.parity.items()]
+    figures = sorted({parity.figure for _, _, parity in rows})
+    same, figure = ("agreement", "figure") if len(figures) > 1 else ("same label", figure_name("".join(figures)))
+    click.echo(f"{'precision':<10}{'MB':>7}  {'task':<20}{'texts':>7}{'logits ±':>10}{same:>12}  {figure}")
+    for name, task, parity in rows:
+        shown = "no labels"
+        if parity.value is not None:
+            called = f"{figure_name(parity.figure)} " if len(figures) > 1 else ""
+            shown = f"{called}{parity.value:.3f} (PyTorch {parity.value_torch:.3f})"
+        click.echo(
+            f"{name:<10}{sizes_mb[name]:>7.1f}  {task:<20}{parity.rows:>7}{parity.max_logit_difference:>10.1e}"
+            f"{parity.label_agreement:>12.1%}  {shown}"
+        )

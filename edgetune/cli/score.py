@@ -21,6 +21,7 @@ from edgetune.cli.options import (
     print_json,
     reading_options,
     text_column_option,
+    text_pair_column_option,
 )
 
 if TYPE_CHECKING:
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
 )
 @click.option("--out", required=True, type=FILE, help="Folder for the parts, which are Parquet files.")
 @text_column_option
+@text_pair_column_option
 @reading_options
-@click.option("--all-scores", is_flag=True, help="Write the scores of all labels, not of the best alone.")
+@click.option("--all-scores", is_flag=True, help="Write the scores of all labels, not the answer alone.")
 @min_score_option
 @click.option("--strict", is_flag=True, help="Stop at the first bad row. [default: mark it and go on]")
 @max_characters_option
@@ -50,8 +52,8 @@ if TYPE_CHECKING:
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    help="Engines, of one thread each. [default: one for each CPU, here or of the cluster; with cuda one here, or "
-    "one for each GPU of the cluster]",
+    help="Engines, of one thread each. [default: one for each CPU, here or of the cluster; on a GPU one here, "
+    "or one for each GPU of the cluster]",
 )
 @click.option(
     "--shard-rows",
@@ -69,6 +71,7 @@ def score(
     tasks: str,
     out: Path,
     text_column: str,
+    text_pair_column: str | None,
     encoding: str | None,
     delimiter: str | None,
     quotes: bool,
@@ -87,10 +90,14 @@ def score(
     """Classify files of any number of rows: Parquet, CSV or JSON in, Parquet out.
 
     INPUT is a file, or a folder of files of one format; text may be packed (.gz, .zst). Folders named as lang=de are
-    columns. Each row comes back with its columns and, for each task,
-    NAME_label, NAME_score and NAME_status; edgetune_error says what is wrong with a bad row. The folder has a part for
-    every 10,000 rows, in their order, and _manifest.json once all are there. A run that was broken off, wherever,
-    resumes when you run the same command again, and ends with the same bytes. If every row failed the exit status is 1.
+    columns. Each row comes back with its columns and, for each task, NAME_status and the answer: NAME_label and
+    NAME_score (one label), NAME_labels (any number of them), or NAME_score alone (a number). Tasks that take pairs
+    read the text and the column text_pair; other tasks read the text alone. edgetune_error says what is wrong with a
+    bad row.
+
+    The folder has a part for every 10,000 rows, in their order, and _manifest.json once all are there. A run that was
+    broken off, wherever, resumes when you run the same command again, and ends with the same bytes. If every row
+    failed the exit status is 1.
 
     \b
     Example:
@@ -110,6 +117,7 @@ def score(
         bundle=bundle,
         tasks=tuple(filter(None, tasks.split(","))),
         text_column=text_column,
+        text_pair_column=text_pair_column,
         all_scores=all_scores,
         min_score=min_score or 0.0,
         most_characters=max_characters,
@@ -140,7 +148,7 @@ def score(
         print_json({"out": str(out), **asdict(summary), "seconds": round(seconds, 2)})
     else:
         _show(out, summary, seconds)
-    if summary.errors == summary.rows:
+    if all(set(statuses) == {"error"} for statuses in summary.statuses.values()):
         raise DataError(f"no row was scored; the first: {summary.first_error}")
 
 
@@ -158,7 +166,8 @@ def _show(out: Path, summary: Summary, seconds: float) -> None:
 def _workers(engine: str, device: str) -> int:
     """How many where none is said; 0 leaves it to the cluster."""
     from edgetune_runtime.cpus import available_threads
+    from edgetune_runtime.session import find_device
 
     if engine == "ray":
         return 0
-    return available_threads() if device == "cpu" else 1
+    return available_threads() if find_device(device).threads else 1

@@ -53,11 +53,13 @@ def list_tasks(bundle: Path, as_json: bool) -> None:
     if not found:
         note(f"no tasks in {bundle}: add one with 'edgetune tasks add {bundle} FILE'")
         return
-    click.echo(f"{'task':<24}{'method':<17}{'length':>7}{'labels':>8}{'kB':>8}")
+    click.echo(f"{'task':<24}{'kind':<20}{'method':<17}{'length':>7}{'labels':>8}{'kB':>8}")
     for task in found:
         length = task["prompt_length"] + task["prefix_length"]
+        kind = f"{task['kind']}{', pairs' if task['pairs'] else ''}"
         click.echo(
-            f"{task['task']:<24}{task['method']:<17}{length:>7}{len(task['labels']):>8}{task['bytes'] / 1000:>8.0f}"
+            f"{task['task']:<24}{kind:<20}{task['method']:<17}{length:>7}{len(task['labels']):>8}"
+            f"{task['bytes'] / 1000:>8.0f}"
         )
 
 
@@ -79,8 +81,7 @@ def show(bundle: Path, name: str, as_json: bool) -> None:
         print_json(summary)
         return
     for key, value in summary.items():
-        shown = ", ".join(value) if key == "labels" else value
-        click.echo(f"{key:<18}{shown}")
+        click.echo(f"{key:<18}{', '.join(map(str, value)) if isinstance(value, list) else value}")
 
 
 @tasks.command()
@@ -137,7 +138,9 @@ def export_adapter(bundle: Path, name: str, out: Path, as_json: bool) -> None:
     """Write the task NAME of BUNDLE as onnxruntime's native adapter.
 
     With it a program in C++, C#, Java or Python runs the bundle's graph without edgetune: it feeds input_ids,
-    attention_mask and task_index (zeros), and reads logits. The labels are what --json says.
+    attention_mask, task_index (zeros), spans (begin and end of the tokens that the task's pooling reads; graphs of
+    edgetune 0.1 have no such input) and, for pairs, token_type_ids, and reads logits. Labels, kind, pooling and
+    thresholds are what --json says.
 
     \b
     Example:
@@ -162,7 +165,10 @@ for command in (import_peft, export_peft, sync):
 def _summary(task: Task) -> dict[str, Any]:
     return {
         "task": task.name,
+        "kind": task.kind_name,
+        "pairs": task.pairs,
         "labels": list(task.labels),
+        **({"thresholds": list(task.thresholds)} if task.thresholds else {}),
         "method": task.method,
         "prompt_length": task.prompt_length,
         "prefix_length": task.prefix_length,

@@ -15,14 +15,19 @@ from edgetune.scoring.text_shards import TextReader
 
 
 def scan(
-    sources: Sequence[Source], reading: Reading, text_column: str, shard_rows: int, advance: Advance, note: Note
+    sources: Sequence[Source],
+    reading: Reading,
+    text_columns: Sequence[str],
+    shard_rows: int,
+    advance: Advance,
+    note: Note,
 ) -> tuple[pa.Schema, list[Shard]]:
     """The schema of all rows, and the shards of all files, in order.
 
     Args:
         sources: files of one format.
         reading: what is known of them.
-        text_column: the column with the texts, which a file must not have twice.
+        text_columns: the columns with the texts, which a file must not have twice.
         shard_rows: most rows of a shard.
         advance: called with the number of bytes read.
         note: receives messages for the user.
@@ -32,11 +37,11 @@ def scan(
     """
     paths = [source.path for source in sources]
     if sources[0].format == "parquet":
-        parquet = [parquet_shards.scan(source, text_column, shard_rows, advance) for source in sources]
+        parquet = [parquet_shards.scan(source, text_columns, shard_rows, advance) for source in sources]
         schema = parquet_shards.schema([(path, columns) for path, (columns, _) in zip(paths, parquet, strict=True)])
         return schema, [shard for _, shards in parquet for shard in shards]
     with repeats_counted(note) as once:
-        text = [text_shards.scan(source, reading, text_column, shard_rows, advance, once) for source in sources]
+        text = [text_shards.scan(source, reading, text_columns, shard_rows, advance, once) for source in sources]
     schema = text_shards.schema([columns for columns, _ in text])
     return schema, [shard for _, shards in text for shard in shards]
 
@@ -44,6 +49,12 @@ def scan(
 Reader = TextReader | ParquetReader
 
 
-def reader(shard: Shard, schema: pa.Schema, text_column: str) -> Reader:
-    """What reads the rows of shards such as this one, in the schema that all rows have."""
-    return (ParquetReader if shard.form is None else TextReader)(schema, text_column)
+def reader(shard: Shard, schema: pa.Schema, text_columns: Sequence[str]) -> Reader:
+    """What reads the rows of shards such as this one, in the schema that all rows have.
+
+    Args:
+        shard: one of them.
+        schema: that all rows have.
+        text_columns: the column with the texts; then, if pairs are read, that with the second texts.
+    """
+    return (ParquetReader if shard.form is None else TextReader)(schema, text_columns)

@@ -25,6 +25,7 @@ from ray.exceptions import RayError
 from edgetune.scoring.parts import Outcome
 from edgetune.scoring.worker import MOST_DEATHS, Assignment, Job, Update, Worker
 from edgetune_runtime import privacy
+from edgetune_runtime.devices import DEVICES
 from edgetune_runtime.errors import EdgetuneError
 
 STALL_S = 600.0
@@ -147,8 +148,8 @@ class _Run:
     """One run on a cluster that is there."""
 
     def __init__(self, job: Job, assignments: Sequence[Assignment], workers: int) -> None:
-        gpus = 1 if job.settings.device == "cuda" else 0
-        size = min(_affordable(workers, gpus), len(assignments))
+        gpus = DEVICES[job.settings.device].ray_gpus
+        size = min(_affordable(workers, {"CPU": 1, "GPU": gpus} if gpus else {"CPU": 1}), len(assignments))
         self._board = _Board.remote()  # type: ignore[attr-defined]
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -214,32 +215,34 @@ def _check_reachable(address: str) -> None:
         ) from error
 
 
-def _affordable(workers: int, gpus: int) -> int:
+def _affordable(workers: int, needs: Mapping[str, int]) -> int:
     """How many workers there will be, none of which waits for a CPU for ever: those wished, or as many as there can be.
+
+    Args:
+        workers: how many are wished; 0 is as many as there can be.
+        needs: kind of resource → how many of it each worker needs.
 
     Raises:
         EdgetuneError: the cluster has not the resources, or others keep them.
     """
     wanted = max(1, workers)
-    if _room(ray.cluster_resources(), gpus) >= wanted:
+    if _room(ray.cluster_resources(), needs) >= wanted:
         for _ in range(round(BUSY_S / _LOOK_S)):
-            room = _room(ray.available_resources(), gpus)
+            room = _room(ray.available_resources(), needs)
             if room >= wanted:
                 return workers or room
             time.sleep(_LOOK_S)
     have, free = ray.cluster_resources(), ray.available_resources()
-    kinds = ("CPU", "GPU") if gpus else ("CPU",)
-    found = " and ".join(f"{have.get(kind, 0):g} {kind}s, {free.get(kind, 0):g} of them free" for kind in kinds)
+    needed = " and ".join(f"{wanted * number} {kind}s" for kind, number in needs.items())
+    found = " and ".join(f"{have.get(kind, 0):g} {kind}s, {free.get(kind, 0):g} of them free" for kind in needs)
     raise EdgetuneError(
-        f"{wanted} workers need {' and '.join(f'{wanted} {kind}s' for kind in kinds)}, and the Ray cluster has "
-        f"{found}: try fewer --workers, or wait"
+        f"{wanted} workers need {needed}, and the Ray cluster has {found}: try fewer --workers, or wait"
     )
 
 
-def _room(resources: Mapping[str, float], gpus: int) -> int:
+def _room(resources: Mapping[str, float], needs: Mapping[str, int]) -> int:
     """For how many workers there is room."""
-    cpus = int(resources.get("CPU", 0))
-    return min(cpus, int(resources.get("GPU", 0))) if gpus else cpus
+    return min(int(resources.get(kind, 0)) // number for kind, number in needs.items())
 
 
 def _stalled() -> EdgetuneError:

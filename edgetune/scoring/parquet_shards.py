@@ -20,7 +20,9 @@ from edgetune_runtime.errors import DataError
 _READ_BYTES = 1 << 20
 
 
-def scan(source: Source, text_column: str, shard_rows: int, advance: Advance) -> tuple[pa.Schema, list[Shard]]:
+def scan(
+    source: Source, text_columns: Sequence[str], shard_rows: int, advance: Advance
+) -> tuple[pa.Schema, list[Shard]]:
     """A file's columns, those of its path among them, and its shards of so many rows.
 
     Raises:
@@ -28,7 +30,8 @@ def scan(source: Source, text_column: str, shard_rows: int, advance: Advance) ->
     """
     path = source.path
     with opened(path) as file:
-        check_once(source, text_column, repeated(file.schema_arrow.names))
+        for name in text_columns:
+            check_once(source, name, repeated(file.schema_arrow.names))
         schema, rows = _named(file.schema_arrow), file.metadata.num_rows
         groups = [file.metadata.row_group(place) for place in range(file.metadata.num_row_groups)]
     for name, _ in source.partitions:
@@ -112,12 +115,12 @@ class ParquetReader:
 
     Args:
         schema: that all rows have.
-        text_column: the column with the texts.
+        text_columns: the column with the texts; then, if pairs are read, that with the second texts.
     """
 
-    def __init__(self, schema: pa.Schema, text_column: str) -> None:
+    def __init__(self, schema: pa.Schema, text_columns: Sequence[str]) -> None:
         self._schema = schema
-        self._text_column = text_column
+        self._text_columns = text_columns
 
     def close(self) -> None:
         """Nothing stays open."""
@@ -139,8 +142,8 @@ class ParquetReader:
                 if start < stop:
                     columns = dict(zip(names, batch.slice(start - position, stop - start).columns, strict=True))
                     table = self._table(columns, shard, stop - start)
-                    texts = values(table.column(self._text_column))
-                    yield make_rows(table, range(start + 1, stop + 1), self._text_column, texts, {})
+                    texts = [(name, values(table.column(name))) for name in self._text_columns]
+                    yield make_rows(table, range(start + 1, stop + 1), texts, {})
                 position += batch.num_rows
                 if position >= shard.stop:
                     break

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from edgetune.scoring.shards import SHARD_BYTES
 from edgetune_runtime import files, strict
 from edgetune_runtime.errors import DataError
+from edgetune_runtime.kinds import KINDS
 
 MANIFEST = "_manifest.json"
 """Readers of Parquet folders (Spark, pyarrow, DuckDB) pass over names that begin so."""
@@ -25,6 +26,10 @@ MANIFEST = "_manifest.json"
 ERROR_COLUMN = "edgetune_error"
 """What is wrong with a bad row. The name is edgetune's own, so a column that has it is one of an earlier run."""
 
+STATUS = "status"
+"""What became of a row is in the column TASK_status."""
+
+_ENDINGS = frozenset({STATUS}.union(*(kind.columns for kind in KINDS.values())))
 _LOCK = ".lock"
 _PART = re.compile(r"part-\d{7}-[0-9a-f]{16}\.parquet")
 _OUTCOME = b"edgetune"
@@ -40,17 +45,14 @@ class Outcome:
         rows: how many.
         statuses: task → status → rows.
         first_error: what is wrong with the first bad row, and where; empty where none is.
+        errors: bad rows. A row may be bad for one task alone, such as one without the second text that it needs.
     """
 
     part: str
     rows: int
     statuses: Mapping[str, Mapping[str, int]]
     first_error: str = ""
-
-    @property
-    def errors(self) -> int:
-        """Bad rows."""
-        return max((counts.get("error", 0) for counts in self.statuses.values()), default=0)
+    errors: int = 0
 
 
 class PartWriter:
@@ -81,8 +83,8 @@ class PartWriter:
             EdgetuneError: it cannot be written.
         """
         self._flush()
-        record = json.dumps([outcome.rows, outcome.statuses, outcome.first_error], sort_keys=True)
-        self._writer.add_key_value_metadata({_OUTCOME: record.encode()})
+        record = [outcome.rows, outcome.statuses, outcome.first_error, outcome.errors]
+        self._writer.add_key_value_metadata({_OUTCOME: json.dumps(record, sort_keys=True).encode()})
         self._writer.close()
         files.write_atomic(folder / outcome.part, self._buffer.getvalue().to_pybytes())
 
@@ -97,10 +99,12 @@ def read_outcome(folder: Path, part: str) -> Outcome | None:
     """What a part holds, as it says itself; `None` where there is none, or it is no part of ours."""
     try:
         metadata = pq.read_metadata(folder / part).metadata or {}
-        rows, statuses, first_error = strict.json_value(metadata[_OUTCOME])
-    except (OSError, KeyError, ValueError, TypeError):  # pyarrow's errors are among them
+        rows, statuses, first_error, *errors = strict.json_value(metadata[_OUTCOME])
+        # edgetune 0.1 wrote three: rows were bad for all tasks.
+        (bad,) = errors or [max((counts.get("error", 0) for counts in statuses.values()), default=0)]
+    except (OSError, KeyError, ValueError, TypeError, AttributeError):  # pyarrow's errors are among them
         return None
-    return Outcome(part, rows, statuses, first_error)
+    return Outcome(part, rows, statuses, first_error, bad)
 
 
 def columns_of_earlier_runs(paths: Sequence[Path]) -> set[str]:
@@ -112,7 +116,7 @@ def columns_of_earlier_runs(paths: Sequence[Path]) -> set[str]:
 def _added_to(path: Path) -> set[str]:
     outcome = read_outcome(path.parent, path.name)
     tasks = outcome.statuses if outcome else ()
-    return {f"{task}_{ending}" for task in tasks for ending in ("label", "score", "scores", "status")}
+    return {f"{task}_{ending}" for task in tasks for ending in _ENDINGS}
 
 
 def strangers(folder: Path, planned: Sequence[str]) -> tuple[list[str], list[str]]:

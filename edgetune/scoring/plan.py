@@ -17,8 +17,7 @@ import tokenizers
 
 from edgetune.data.lines import Coding
 from edgetune.data.tables import missing_column
-from edgetune.data.text_files import Form
-from edgetune.scoring.parts import ERROR_COLUMN
+from edgetune.data.text_files import TEXT_COLUMN, TEXT_PAIR_COLUMN, Form
 from edgetune.scoring.shards import Shard
 from edgetune_runtime import files
 from edgetune_runtime.attempts import MOST_CHARACTERS
@@ -38,8 +37,9 @@ class Settings:
         bundle: the bundle's folder.
         tasks: tasks of the bundle by name, or task files.
         text_column: the column with the texts.
+        text_pair_column: the column with the second texts, for tasks that take pairs; `None` is "text_pair".
         all_scores: whether the scores of all labels are written, not of the best alone.
-        min_score: abstain where the best label's score is below it.
+        min_score: what scores below it is not answered; see the kind of each task.
         most_characters: a longer text is a bad row: it would be split into tokens only to be cut off.
         precision, device: as the engine takes them.
         strict: whether a bad row ends the run. It changes no answer.
@@ -47,7 +47,8 @@ class Settings:
 
     bundle: Path
     tasks: tuple[str, ...]
-    text_column: str = "text"
+    text_column: str = TEXT_COLUMN
+    text_pair_column: str | None = None
     all_scores: bool = False
     min_score: float = 0.0
     most_characters: int = MOST_CHARACTERS
@@ -64,7 +65,8 @@ class Settings:
         """The engine, ready to run, and its tasks. It has one thread: workers are many.
 
         Raises:
-            DataError: no task is named, or one twice, or `min_score` is none.
+            DataError: no task is named, or one twice; or `min_score` is none, or `text_pair_column` is named, and that
+                means nothing to the tasks.
             EdgetuneError: the bundle or a task cannot be used.
         """
         check_min_score(self.min_score)
@@ -73,8 +75,27 @@ class Settings:
         names = [task.name for task in tasks]
         if not names or len(set(names)) < len(names):
             raise DataError(f"--task names {', '.join(names) or 'no task'}: expected one or several, each once")
+        check_min_score(self.min_score, tasks)
+        if self.text_pair_column is not None and not any(task.pairs for task in tasks):
+            raise DataError(
+                f"--text-pair-column names '{self.text_pair_column}', and none of {', '.join(names)} takes pairs of "
+                f"texts: leave it out"
+            )
         engine.open(1)
         return engine, tasks
+
+    def text_columns(self, tasks: Sequence[Task]) -> dict[str, str]:
+        """Columns that are read → the options that name them: that with the texts and, for pairs, that with the second.
+
+        Raises:
+            DataError: they are one column.
+        """
+        if not any(task.pairs for task in tasks):
+            return {self.text_column: "--text-column"}
+        second = TEXT_PAIR_COLUMN if self.text_pair_column is None else self.text_pair_column
+        if second == self.text_column:
+            raise DataError(f"the column '{second}' is named for both texts of a pair: expected one column for each")
+        return {self.text_column: "--text-column", second: "--text-pair-column"}
 
 
 class Plan:
@@ -102,6 +123,7 @@ class Plan:
 def identity(settings: Settings, engine: Engine, tasks: Sequence[Task], columns: pa.Schema) -> dict[str, Any]:
     """All that the bytes of every part depend on but its rows; alike for a run and for whoever works for it."""
     manifest = engine.bundle.manifest
+    _, *text_pair = settings.text_columns(tasks)
     graphs = [name for precision in engine.precisions for name in engine.bundle.graph_files(precision)]
     return {
         "format_version": _FORMAT_VERSION,
@@ -117,57 +139,33 @@ def identity(settings: Settings, engine: Engine, tasks: Sequence[Task], columns:
         "tasks": [[task.name, task.sha256] for task in tasks],
         "columns": files.sha256(columns.serialize().to_pybytes()),
         "text_column": settings.text_column,
+        **({"text_pair_column": text_pair[0]} if text_pair else {}),
         "all_scores": settings.all_scores,
         "min_score": settings.min_score,
         "most_characters": settings.most_characters,
     }
 
 
-def added_columns(tasks: Sequence[Task], settings: Settings) -> pa.Schema:
-    """The columns that a run adds: those of each task, and the error column."""
-    added = []
-    for task in tasks:
-        scores = pa.struct([(label, pa.float32()) for label in task.labels])
-        added.append(pa.field(f"{task.name}_label", pa.string()))
-        added.append(pa.field(f"{task.name}_score", pa.float32()))
-        if settings.all_scores:
-            added.append(pa.field(f"{task.name}_scores", scores))
-        added.append(pa.field(f"{task.name}_status", pa.string()))
-    return pa.schema([*added, pa.field(ERROR_COLUMN, pa.string())])
-
-
-def output_schema(columns: pa.Schema, tasks: Sequence[Task], settings: Settings) -> pa.Schema:
-    """The schema of the parts: the input's columns, and those that the run adds.
-
-    Raises:
-        DataError: the input has a column of such a name.
-    """
-    added = added_columns(tasks, settings)
-    names = added.names
-    taken = sorted(set(columns.names) & set(names)) or sorted({name for name in names if names.count(name) > 1})
-    if taken:
-        raise DataError(
-            f"the inputs have the columns {', '.join(taken)}, which this run would add: rename those of the inputs, or "
-            f"the task"
-        )
-    return pa.schema([*columns, *added])
-
-
-def check_columns(settings: Settings, columns: pa.Schema, shards: Sequence[Shard]) -> None:
+def check_columns(text_columns: Mapping[str, str], columns: pa.Schema, shards: Sequence[Shard]) -> None:
     """Look at the input before anything is made of it.
 
+    Args:
+        text_columns: columns that must have texts → the options that name them.
+        columns: the input's schema.
+        shards: the input.
+
     Raises:
-        DataError: there are no rows, or no texts in the column that is to have them.
+        DataError: there are no rows, or no texts in a column that is to have them.
     """
-    name = settings.text_column
     if not shards:
         raise DataError("the inputs have no rows: expected at least one")
-    if name not in columns.names:
-        raise DataError(f"the inputs have {missing_column(name, columns.names, '--text-column')}")
-    kind = columns.field(name).type
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not any(is_kind(kind) for is_kind in _TEXT):
-        raise DataError(f"the column '{name}' holds {kind}: expected texts; name their column with --text-column")
+    for name, option in text_columns.items():
+        if name not in columns.names:
+            raise DataError(f"the inputs have {missing_column(name, columns.names, option)}")
+        kind = columns.field(name).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not any(is_kind(kind) for is_kind in _TEXT):
+            raise DataError(f"the column '{name}' holds {kind}: expected texts; name their column with {option}")
 
 
 _TEXT = (

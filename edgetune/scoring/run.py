@@ -17,9 +17,10 @@ from edgetune.data.labelled import say
 from edgetune.data.sources import Note, Source
 from edgetune.data.text_files import Reading
 from edgetune.scoring import parts
+from edgetune.scoring.columns import added_columns, output_schema
 from edgetune.scoring.inputs import scan
 from edgetune.scoring.parts import Outcome
-from edgetune.scoring.plan import Plan, Settings, added_columns, check_columns, identity, output_schema
+from edgetune.scoring.plan import Plan, Settings, check_columns, identity
 from edgetune.scoring.worker import Assignment, Job, Update, bad_row
 from edgetune_runtime.errors import DataError
 
@@ -95,18 +96,21 @@ def _make_plan(
 ) -> tuple[Plan, pa.Schema]:
     """The plan, and the input's columns. What is wrong with the settings is told before the input is read."""
     engine, tasks = settings.open()
+    text_columns = settings.text_columns(tasks)
     found = [replace(source, path=source.path.absolute()) for source in found]
     with _bar("reading", sum(source.path.stat().st_size for source in found), "B") as bar:
-        columns, shards = scan(found, reading, settings.text_column, shard_rows, bar.update, note)
+        columns, shards = scan(found, reading, list(text_columns), shard_rows, bar.update, note)
     earlier = parts.columns_of_earlier_runs([source.path for source in found])
-    replaced = [name for name in columns.names if name in earlier & set(added_columns(tasks, settings).names)]
+    replaced = [
+        name for name in columns.names if name in earlier & set(added_columns(tasks, settings.all_scores).names)
+    ]
     if replaced:
         note(f"columns of an earlier run are replaced: {', '.join(replaced)}")
         columns = pa.schema([field for field in columns if field.name not in replaced])
-    check_columns(settings, columns, shards)
+    check_columns(text_columns, columns, shards)
     if "task" in columns.names:
         note("the column 'task' chooses no task here: every row is scored by every --task")
-    output_schema(columns, tasks, settings)
+    output_schema(columns, tasks, settings.all_scores)
     return Plan(identity(settings, engine, tasks, columns), shards), columns
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -72,31 +72,61 @@ class Rows:
         numbers: the line or row of each, from 1.
         texts: what is to be classified; `None` where a row has a problem.
         problems: what is wrong with a row, by its place in `table`.
+        text_pairs: the second texts; `None` where a row has none. Empty if no task takes pairs.
+        pair_problems: why a row has no second text, by its place. Only tasks that take pairs mind.
     """
 
     table: pa.RecordBatch
     numbers: Sequence[int]
     texts: Sequence[str | None]
     problems: Mapping[int, str]
+    text_pairs: Sequence[str | None] = ()
+    pair_problems: Mapping[int, str] = field(default_factory=dict)
+
+    def pair(self, place: int) -> tuple[str, str] | None:
+        """Both texts of a row; `None` if it has not both."""
+        text, text_pair = self.texts[place], self.text_pairs[place]
+        return None if text is None or text_pair is None else (text, text_pair)
 
 
 def make_rows(
     table: pa.RecordBatch,
     numbers: Sequence[int],
-    text_column: str,
-    values: Sequence[object],
+    columns: Sequence[tuple[str, Sequence[object]]],
     unreadable: Mapping[int, str],
 ) -> Rows:
-    """Rows whose text column holds `values`; those that are no text, or could not be read, have a problem."""
+    """Rows, with their texts; values that are no text, and rows that could not be read, have a problem.
+
+    Args:
+        table, numbers: of the rows.
+        columns: the text column and its values; then, if pairs are read, that of the second texts.
+        unreadable: what is wrong with rows as a whole, by their place.
+    """
+    first, *second = columns
+    texts, problems = _texts(*first, unreadable)
+    if not second:
+        return Rows(table, numbers, texts, problems)
+    name, values = second[0]
+    text_pairs, pair_problems = _texts(name, values, {})
+    for place, text in enumerate(text_pairs):
+        if text == "":
+            text_pairs[place], pair_problems[place] = None, f"'{name}' is empty: expected the second text of a pair"
+    return Rows(table, numbers, texts, problems, text_pairs, pair_problems)
+
+
+def _texts(
+    name: str, values: Sequence[object], unreadable: Mapping[int, str]
+) -> tuple[list[str | None], dict[int, str]]:
+    """The texts among values, and by their place what is wrong with the others."""
     texts: list[str | None] = [None] * len(values)
     problems = dict(unreadable)
     for place, value in enumerate(values):
         if place not in problems:
             try:
-                texts[place] = as_text(value, text_column)
+                texts[place] = as_text(value, name)
             except ValueError as error:
                 problems[place] = str(error)
-    return Rows(table, numbers, texts, problems)
+    return texts, problems
 
 
 def changed(path: Path) -> DataError:

@@ -30,7 +30,7 @@ Kinds = Mapping[str, set[str]]
 
 
 def scan(
-    source: Source, reading: Reading, text_column: str, shard_rows: int, advance: Advance, note: Note
+    source: Source, reading: Reading, text_columns: Sequence[str], shard_rows: int, advance: Advance, note: Note
 ) -> tuple[Kinds, list[Shard]]:
     """The columns of a file, and its shards of so many rows.
 
@@ -57,7 +57,8 @@ def scan(
         if file.columns is None:
             records = noted(file.read())
         else:
-            check_once(source, text_column, file.repeated)
+            for name in text_columns:
+                check_once(source, name, file.repeated)
             kinds |= {name: {"string"} for name in file.columns}
             records = file.read()
         shards = list(_cut(source, form, file, records, shard_rows, advance))
@@ -89,13 +90,13 @@ class TextReader:
 
     Args:
         schema: that all rows have.
-        text_column: the column with the texts.
+        text_columns: the column with the texts; then, if pairs are read, that with the second texts.
     """
 
-    def __init__(self, schema: pa.Schema, text_column: str) -> None:
+    def __init__(self, schema: pa.Schema, text_columns: Sequence[str]) -> None:
         self._schema = schema
         self._names = frozenset(schema.names)
-        self._text_column = text_column
+        self._text_columns = text_columns
         self._open: tuple[Path, Form, TextFile] | None = None
 
     def close(self) -> None:
@@ -138,9 +139,8 @@ class TextReader:
             chunk = [_cleaned(record) for record in chunk]
             table = self._table(chunk, added)
         problems = {place: record.problem for place, record in enumerate(chunk) if record.problem is not None}
-        absent = added.get(self._text_column)
-        texts = [record.values.get(self._text_column, absent) for record in chunk]
-        return make_rows(table, [record.number for record in chunk], self._text_column, texts, problems)
+        texts = [(name, [record.values.get(name, added.get(name)) for record in chunk]) for name in self._text_columns]
+        return make_rows(table, [record.number for record in chunk], texts, problems)
 
     def _checked(self, record: Record) -> Record:
         """The record, with what a row as a whole can have wrong with it: every column is written, so all are read."""

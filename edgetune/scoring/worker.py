@@ -10,13 +10,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from edgetune.scoring import inputs, parts
-from edgetune.scoring.parts import ERROR_COLUMN, Outcome
-from edgetune.scoring.plan import Settings, identity, output_schema
+from edgetune.scoring import columns, inputs, parts
+from edgetune.scoring.parts import ERROR_COLUMN, STATUS, Outcome
+from edgetune.scoring.plan import Settings, identity
 from edgetune.scoring.shards import Rows, Shard, changed
 from edgetune_runtime.attempts import attempt
 from edgetune_runtime.engine import Result
 from edgetune_runtime.errors import DataError, EdgetuneError, TextError, in_one_line
+from edgetune_runtime.task import Task
+from edgetune_runtime.text import Text
 
 MOST_DEATHS = 3
 """Workers that may die at one shard before the run gives up: what kills three will kill the next."""
@@ -70,7 +72,8 @@ class Worker:
         self._job = job
         self._reader: inputs.Reader | None = None
         self._engine, self._tasks = job.settings.open()
-        self._schema = output_schema(job.columns, self._tasks, job.settings)
+        self._text_columns = list(job.settings.text_columns(self._tasks))
+        self._schema = columns.output_schema(job.columns, self._tasks, job.settings.all_scores)
         found = identity(job.settings, self._engine, self._tasks, job.columns)
         if other := [f"{key} {found[key]!r:.300}" for key in found if found[key] != job.identity.get(key)]:
             raise EdgetuneError(
@@ -95,9 +98,9 @@ class Worker:
             return present
         writer = parts.PartWriter(self._schema)
         statuses: dict[str, Counter[str]] = {task.name: Counter() for task in self._tasks}
-        done, first_error = 0, ""
+        done, bad, first_error = 0, 0, ""
         if self._reader is None:
-            self._reader = inputs.reader(shard, self._job.columns, self._job.settings.text_column)
+            self._reader = inputs.reader(shard, self._job.columns, self._text_columns)
         for rows in self._reader.read(shard):
             found, results = self._classify(rows)
             errors = {
@@ -108,48 +111,52 @@ class Worker:
             if first_error and self._job.settings.strict:
                 raise bad_row(first_error)
             writer.add(self._table(rows, errors, results, statuses))
-            done += rows.table.num_rows
+            done, bad = done + rows.table.num_rows, bad + len(errors)
             report(done)
         if done != shard.rows:
             raise changed(shard.path)
-        outcome = Outcome(part, shard.rows, statuses, first_error)
+        outcome = Outcome(part, shard.rows, statuses, first_error, bad)
         writer.write(folder, outcome)
         return outcome
 
-    def _classify(self, rows: Rows) -> tuple[dict[int, str], dict[int, list[Result]]]:
-        """Why some rows cannot be classified, and the results of the others, one for each task, by place."""
+    def _classify(self, rows: Rows) -> tuple[dict[int, str], dict[str, list[Result | None]]]:
+        """What is wrong with bad rows, by place, and each task's results, `None` if a row is bad for the task.
+
+        All tasks of all rows are answered by one call, in which tasks that share their parts share passes.
+        """
         settings = self._job.settings
-        places = [place for place, text in enumerate(rows.texts) if text is not None]
-        pairs = [(rows.texts[place] or "", task) for place in places for task in self._tasks]
-        answers = iter(attempt(self._engine, pairs, settings.min_score, settings.most_characters))
-        errors, results = dict(rows.problems), {}
-        for place in places:
-            found = [next(answers) for _ in self._tasks]
-            results[place] = [one for one in found if isinstance(one, Result)]
-            failed = [one for one in found if isinstance(one, TextError)]
-            if failed:  # the row is bad as a whole
-                errors[place] = str(failed[0])
-                del results[place]
+        asked: list[tuple[int, Task, Text]] = []
+        errors = dict(rows.problems)
+        for place, text in enumerate(rows.texts):
+            for task in self._tasks if text is not None else ():
+                given = rows.pair(place) if task.pairs else text
+                if given is None:
+                    errors.setdefault(place, f"{rows.pair_problems[place]}, since task '{task.name}' takes pairs")
+                else:
+                    asked.append((place, task, given))
+        answers = attempt(
+            self._engine, [(text, task) for _, task, text in asked], settings.min_score, settings.most_characters
+        )
+        results: dict[str, list[Result | None]] = {task.name: [None] * len(rows.texts) for task in self._tasks}
+        for (place, task, _), answer in zip(asked, answers, strict=True):
+            if isinstance(answer, TextError):
+                errors.setdefault(place, str(answer))
+            else:
+                results[task.name][place] = answer
         return errors, results
 
     def _table(
         self,
         rows: Rows,
         errors: Mapping[int, str],
-        results: Mapping[int, Sequence[Result]],
+        results: Mapping[str, Sequence[Result | None]],
         statuses: Mapping[str, Counter[str]],
     ) -> pa.RecordBatch:
-        places = range(rows.table.num_rows)
         added: dict[str, list[Any]] = {}
-        for column, task in enumerate(self._tasks):
-            found = [results[place][column] if place in results else None for place in places]
-            status = ["error" if result is None else result.status for result in found]
-            statuses[task.name].update(status)
-            added[f"{task.name}_label"] = [result and result.label for result in found]
-            added[f"{task.name}_score"] = [result and result.scores[result.best] for result in found]
-            added[f"{task.name}_scores"] = [result and result.scores for result in found]
-            added[f"{task.name}_status"] = status
-        added[ERROR_COLUMN] = [errors.get(place) for place in places]
+        for task in self._tasks:
+            added |= columns.values(task, results[task.name])
+            statuses[task.name].update(added[f"{task.name}_{STATUS}"])
+        added[ERROR_COLUMN] = [errors.get(place) for place in range(rows.table.num_rows)]
         arrays = list(rows.table.columns)
         for field in list(self._schema)[len(arrays) :]:
             arrays.append(pa.array(added[field.name], field.type))

@@ -8,7 +8,7 @@ from typing import TypeVar
 from edgetune_runtime.engine import Engine, Result, check_min_score
 from edgetune_runtime.errors import TextError
 from edgetune_runtime.task import Task
-from edgetune_runtime.text import Tokens
+from edgetune_runtime.text import Text, Tokens
 
 MOST_CHARACTERS = 100_000
 """Characters from which on a text is refused: it would be split into tokens only to be cut off."""
@@ -17,27 +17,28 @@ Made = TypeVar("Made")
 
 
 def attempt(
-    engine: Engine, rows: Sequence[tuple[str, Task]], min_score: float = 0.0, most_characters: int = MOST_CHARACTERS
+    engine: Engine, rows: Sequence[tuple[Text, Task]], min_score: float = 0.0, most_characters: int = MOST_CHARACTERS
 ) -> list[Result | TextError]:
     """Classify texts, each by its own task.
 
     Args:
         engine: what answers.
-        rows: (text, task) pairs.
-        min_score: abstain if the best label's score is below it, 0 to 1.
-        most_characters: a longer text is not read.
+        rows: (text, task) pairs; the text of a task that takes pairs is (text, text_pair).
+        min_score: what scores below it is not answered, 0 to 1; see the kind of the task.
+        most_characters: a longer text is not read, nor a pair with one.
 
     Returns:
         For each row its result, or why there is none.
 
     Raises:
-        DataError: `min_score` is not from 0 to 1.
+        DataError: `min_score` is not from 0 to 1, or means nothing to a task.
     """
-    check_min_score(min_score)
+    check_min_score(min_score, [task for _, task in rows])
     found: dict[int, Result | TextError] = {}
     for place, (text, _) in enumerate(rows):
-        if len(text) > most_characters:
-            found[place] = TextError(f"a text of {len(text):,} characters: expected at most {most_characters:,}")
+        longest = len(text) if isinstance(text, str) else max(map(len, text))
+        if longest > most_characters:
+            found[place] = TextError(f"a text of {longest:,} characters: expected at most {most_characters:,}")
     left = [place for place in range(len(rows)) if place not in found]
 
     def encode(places: Sequence[int]) -> Sequence[Tokens]:

@@ -60,6 +60,12 @@ def test_more_workers_than_the_cluster_has_room_for(bundle_folder: Path, rows_fi
         score(Settings(bundle_folder, ("colour",)), [rows_file], tmp_path / "out", on_ray.make_parts, 3)
 
 
+def test_how_many_workers_a_cluster_has_room_for() -> None:
+    have = {"CPU": 8.0, "GPU": 3.0, "memory": 1e9}
+    for needs, room in (({"CPU": 1}, 8), ({"CPU": 1, "GPU": 1}, 3), ({"CPU": 1, "GPU": 2}, 1), ({"CPU": 3}, 2)):
+        assert on_ray._room(have, needs) == room
+
+
 def test_a_cluster_that_others_keep_busy(
     bundle_folder: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ from edgetune_runtime.errors import DataError
 
 
 def scan(paths: list[Path], shard_rows: int, reading: Reading = Reading()) -> tuple[pa.Schema, list[Shard]]:  # noqa: B008
-    return inputs.scan(find(paths), reading, "text", shard_rows, lambda number: None, lambda note: None)
+    return inputs.scan(find(paths), reading, ["text"], shard_rows, lambda number: None, lambda note: None)
 
 
 def find(paths: list[Path]) -> list[Source]:
@@ -322,7 +322,7 @@ def test_what_can_only_be_read_onwards_is_read_in_any_order(tmp_path: Path, endi
     data = content["." + ending.split(".")[1]].encode("utf-16" if ending == ".csv" else "utf-8")
     path = write(tmp_path / f"a{ending}", gzip.compress(data) if ending.endswith(".gz") else data)
     columns, cut = scan([path], 3)
-    reader = inputs.reader(cut[0], columns, "text")
+    reader = inputs.reader(cut[0], columns, ["text"])
     order = cut[::-1] if backwards else cut
     found = {shard.first: [text for rows in reader.read(shard) for text in rows.texts] for shard in order}
     reader.close()
@@ -404,7 +404,7 @@ def test_a_part_of_a_row_group_that_is_read_late(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"text": [f"t{place}" for place in range(1000)]}), path, row_group_size=700)
     columns, cut = scan([path], 300)
-    texts = [text for rows in inputs.reader(cut[2], columns, "text").read(cut[2]) for text in rows.texts]
+    texts = [text for rows in inputs.reader(cut[2], columns, ["text"]).read(cut[2]) for text in rows.texts]
     assert texts == [f"t{place}" for place in range(600, 900)]
 
 
@@ -450,7 +450,7 @@ def test_a_file_that_changed_since_the_scan_is_refused(tmp_path: Path, ending: s
     columns, (one,) = scan([path], 10)
     fill("b")
     with pytest.raises(DataError, match="changed while it was scored"):
-        list(inputs.reader(one, columns, "text").read(one))
+        list(inputs.reader(one, columns, ["text"]).read(one))
 
 
 json_values = st.recursive(

@@ -1,0 +1,70 @@
+"""The columns that a run adds: those of each task, by its kind of answer, and the error column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from edgetune.scoring.parts import ERROR_COLUMN, STATUS
+from edgetune_runtime.errors import DataError
+from edgetune_runtime.kinds.kind import Column, Result
+from edgetune_runtime.task import Task
+
+_SCORES: Column = "numbers"
+
+
+def _number(task: Task) -> pa.DataType:
+    # What stands with the scores of all labels is one of them. Any other number has the scale of the training data.
+    return pa.float32() if _SCORES in task.kind.columns.values() else pa.float64()
+
+
+TYPES: Mapping[Column, Callable[[Task], pa.DataType]] = {
+    "string": lambda task: pa.string(),
+    "strings": lambda task: pa.list_(pa.string()),
+    "number": _number,
+    _SCORES: lambda task: pa.struct([(label, pa.float32()) for label in task.labels]),
+}
+"""Type of an answer's field → its type in Parquet."""
+
+
+def added_columns(tasks: Sequence[Task], all_scores: bool) -> pa.Schema:
+    """The columns that a run adds.
+
+    Args:
+        tasks: the tasks of the run.
+        all_scores: whether the scores of all labels are among them.
+    """
+    added = []
+    for task in tasks:
+        for name, column in task.kind.columns.items():
+            if all_scores or column != _SCORES:
+                added.append(pa.field(f"{task.name}_{name}", TYPES[column](task)))
+        added.append(pa.field(f"{task.name}_{STATUS}", pa.string()))
+    return pa.schema([*added, pa.field(ERROR_COLUMN, pa.string())])
+
+
+def output_schema(columns: pa.Schema, tasks: Sequence[Task], all_scores: bool) -> pa.Schema:
+    """The schema of the parts: the input's columns, and those that the run adds.
+
+    Raises:
+        DataError: the input has a column of such a name.
+    """
+    added = added_columns(tasks, all_scores)
+    names = added.names
+    taken = sorted(set(columns.names) & set(names)) or sorted({name for name in names if names.count(name) > 1})
+    if taken:
+        raise DataError(
+            f"the inputs have the columns {', '.join(taken)}, which this run would add: rename those of the inputs, or "
+            f"the task"
+        )
+    return pa.schema([*columns, *added])
+
+
+def values(task: Task, results: Sequence[Result | None]) -> Iterator[tuple[str, list[Any]]]:
+    """The columns of a task with their values; null if a row has no result."""
+    rows = [None if result is None else task.kind.values(result) for result in results]
+    for name in task.kind.columns:
+        yield f"{task.name}_{name}", [None if row is None else row[name] for row in rows]
+    yield f"{task.name}_{STATUS}", ["error" if result is None else result.status for result in results]

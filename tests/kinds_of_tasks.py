@@ -1,0 +1,65 @@
+"""Random tasks of every kind of answer, for single texts and for pairs, all on the same parts of the backbone."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from conftest import TEXTS
+
+from edgetune_runtime import Bundle, Engine, Task
+from edgetune_runtime.kinds import Result, Target
+from edgetune_runtime.text import Text
+
+TASKS: Mapping[str, tuple[int, dict[str, Any]]] = {
+    "mood": (3, {}),
+    "tags": (3, {"kind_name": "multi-label", "thresholds": (0.3, 0.5, 0.6)}),
+    "stars": (1, {"kind_name": "score"}),
+    "same": (2, {"pairs": True}),
+    "topics": (3, {"kind_name": "multi-label", "pairs": True}),
+    "alike": (1, {"kind_name": "score", "pairs": True}),
+}
+"""Name → number of labels, and what makes it another task than `conftest.random_task` makes."""
+
+SECONDS = [*TEXTS[3:], *TEXTS[:3]]
+"""The second text of each pair."""
+
+
+def make_tasks(make_task: Callable[..., Task]) -> dict[str, Task]:
+    """The tasks."""
+    return {
+        name: dataclasses.replace(make_task(name, prefix=0, labels=labels, seed=place), **more)
+        for place, (name, (labels, more)) in enumerate(TASKS.items())
+    }
+
+
+def bundle_of_kinds(bundle_folder: Path, make_task: Callable[..., Task], folder: Path) -> Path:
+    """A copy of a bundle, with the tasks."""
+    bundle = Bundle(shutil.copytree(bundle_folder, folder))
+    for task in make_tasks(make_task).values():
+        bundle.add_task(task)
+    return bundle.path
+
+
+def given(task: str) -> list[Text]:
+    """What a task reads: texts, or pairs."""
+    return list(zip(TEXTS, SECONDS, strict=True)) if TASKS[task][1].get("pairs") else list(TEXTS)
+
+
+def answers(folder: Path, task: str, min_score: float = 0.0) -> list[Result]:
+    """What the engine answers."""
+    with Engine(folder) as engine:
+        return engine.classify(given(task), task, min_score)
+
+
+def target_of(task: str, place: int) -> Target:
+    """Something that may be right for a text."""
+    kind = TASKS[task][1].get("kind_name")
+    if kind == "score":
+        return place / 2
+    if kind == "multi-label":
+        return tuple(f"label{label}" for label in range(3) if (place + label) % 3 or not place)
+    return f"label{place % TASKS[task][0]}"
