@@ -371,6 +371,6 @@ def _head(features: Array, task: Task) -> Array:
         features: [spans, hidden]
         output: [spans, labels]
     """
-    weight, bias = (task.tensors[name] for name in HEAD.tensors)
+    weight, bias = (task.tensors[name].astype(np.float32, copy=False) for name in HEAD.tensors)
     logits: Array = np.einsum("sh,lh->sl", features, weight) + bias
     return logits

@@ -29,7 +29,7 @@ def peft_states(folder: Path, config: PeftConfig) -> tuple[torch.Tensor, torch.T
 
 
 def our_features(folder: Path, inputs: dict[str, torch.Tensor], tensors: dict[str, torch.Tensor]) -> np.ndarray:
-    """Features at [CLS], the text's positions after the prompt's, as PEFT has them."""
+    """Features at the first token, the text's positions after the prompt's, as PEFT has them."""
     backbone = load_backbone(str(folder))
     lengths = {"tasks": 1, "prompt": 0, "prefix": 0, "labels": 2}
     if contract.PROMPT_EMBEDDINGS in tensors:
@@ -43,8 +43,9 @@ def our_features(folder: Path, inputs: dict[str, torch.Tensor], tensors: dict[st
     bank[contract.POSITION_OFFSET] *= LENGTH
     bank[contract.POOLING] *= contract.POOLINGS.index("cls")
     index = torch.zeros(len(TEXTS), dtype=torch.int64)
+    first = torch.tensor([[[0, 1]]]).expand(len(TEXTS), -1, -1)
     with torch.no_grad():
-        return backbone(**inputs, task_index=index, **bank)[1].numpy()
+        return backbone(**inputs, task_index=index, **bank, spans=first)[1][:, 0].numpy()
 
 
 def test_prefix_tuning(model_folder: Path) -> None:

@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForPreTraining
 
 from edgetune.training import prompts
 from edgetune_export import attention, load_backbone, passes
-from edgetune_export.backbone import Backbone, pad
+from edgetune_export.backbone import Backbone
 from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES
 from edgetune_export.graph import to_onnx, with_default_bank
 from edgetune_export.loading import language_model_class
@@ -127,6 +127,19 @@ def save(model: Model, folder: Path, tokenizer: Path) -> None:
     whole.save_pretrained(folder)
 
 
+def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Token ids filled up on the right, and where they are. Shape: both [rows, longest]."""
+    return tuple(  # type: ignore[return-value]
+        nn.utils.rnn.pad_sequence([torch.tensor(row) for row in given], batch_first=True)
+        for given in (rows, [[1] * len(row) for row in rows])
+    )
+
+
+def span(pooling: str, length: int) -> tuple[int, int]:
+    """What a pooling reads of a text without a prompt."""
+    return {"cls": (0, 1), "pooler": (0, 1), "last": (length - 1, length)}.get(pooling, (0, length))
+
+
 @dataclass
 class Pair:
     """Edgetune's backbone and the original model, of one checkpoint."""
@@ -145,7 +158,7 @@ class Pair:
     def expected(self, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """Pooling → features of the original model."""
         config = self.original.config
-        ids, mask = pad(rows)
+        ids, mask = padded(rows)
         padding = 0 if config.pad_token_id is None else config.pad_token_id
         inputs = {"input_ids": torch.where(mask.bool(), ids, torch.tensor(padding)), "attention_mask": mask}
         if config.is_encoder_decoder:
@@ -164,7 +177,7 @@ class Pair:
 
     def inputs(self, rows: Sequence[Sequence[int]], pooling: str, **tensors: Tensor) -> dict[str, Tensor]:
         """What edgetune's forward takes, for a task with these tensors, or without any."""
-        ids, mask = pad(rows)
+        ids, mask = padded(rows)
         lengths = {"prompt": 0, "prefix": 0}
         for name, value in tensors.items():
             lengths["prompt" if name == contract.PROMPT_EMBEDDINGS else "prefix"] = value.shape[-2]
@@ -173,19 +186,26 @@ class Pair:
                 self.backbone.sizes.shape(name, tasks=1, labels=1, **lengths), dtype=getattr(torch, spec.dtype)
             )
             for name, spec in contract.BANK_INPUTS.items()
+            if name in self.backbone.inputs
         }
         bank |= {name: value[None] for name, value in tensors.items()}
         bank[contract.PROMPT_MASK] += 1
         bank[contract.PREFIX_MASK] += 1
         bank[contract.POSITION_OFFSET] += self.backbone.position_offset(sum(lengths.values()))
-        bank[contract.POOLING] += contract.POOLINGS.index(pooling)
+        if contract.POOLING in bank:
+            bank[contract.POOLING] += contract.POOLINGS.index(pooling)
         text = {contract.INPUT_IDS: ids, contract.ATTENTION_MASK: mask}
+        if contract.TOKEN_TYPE_IDS in self.backbone.inputs:
+            text[contract.TOKEN_TYPE_IDS] = torch.zeros_like(ids)
+        if contract.SPANS in self.backbone.inputs:
+            text[contract.SPANS] = torch.tensor([[span(pooling, len(row))] for row in rows])
         return {**text, contract.TASK_INDEX: torch.zeros(len(rows), dtype=torch.int64), **bank}
 
     @torch.no_grad()
     def features(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Of each text's one span. Shape: [batch, hidden]."""
         found: Tensor = self.backbone(**inputs)[1]
-        return found
+        return found[:, 0]
 
     def texts(self, lengths: Sequence[int]) -> list[list[int]]:
         random = np.random.default_rng(len(lengths))
@@ -268,12 +288,12 @@ def test_the_graph_of_what_families_do_not_do_by_default_answers_as_the_original
         for pooling, expected in both.expected(rows).items():
             feed = {name: tensor.numpy() for name, tensor in both.inputs(rows, pooling).items()}
             (got,) = opened.run([contract.FEATURES], feed)
-            np.testing.assert_allclose(got, expected.numpy(), atol=CLOSE, err_msg=pooling)
+            np.testing.assert_allclose(got[:, 0], expected.numpy(), atol=CLOSE, err_msg=pooling)
     random = torch.Generator().manual_seed(0)
     prompt = torch.randn(6, both.backbone.sizes.embedding, generator=random)
     inputs = both.inputs(both.texts([30]), "mean", **{contract.PROMPT_EMBEDDINGS: prompt})
     (got,) = opened.run([contract.FEATURES], {name: tensor.numpy() for name, tensor in inputs.items()})
-    np.testing.assert_allclose(got, both.features(inputs).numpy(), atol=CLOSE)
+    np.testing.assert_allclose(got[:, 0], both.features(inputs).numpy(), atol=CLOSE)
 
 
 def test_a_bidirectional_decoder_is_an_encoder(pair: MakePair) -> None:

@@ -36,7 +36,8 @@ def test_parity_is_measured_and_written(backbone: Backbone, make_task: MakeTask,
     assert parity.rows == len(TEXTS)
     assert parity.max_logit_difference < 1e-4
     assert parity.label_agreement == 1
-    assert parity.accuracy == parity.accuracy_torch == 1 - 1 / len(TEXTS)
+    assert (parity.figure, parity.drop) == ("accuracy", 0)
+    assert parity.value == parity.value_torch == 1 - 1 / len(TEXTS)
     assert 1e-4 < manifest.graphs["int8"].parity["checked"].max_logit_difference < 5
     card = (folder / "README.md").read_text()
     assert f"| fp32 | checked | {len(TEXTS)} |" in card
@@ -57,7 +58,7 @@ def _engine_for(backbone: Backbone, folder: Path) -> Engine:
 def test_the_manifest_spells_out_the_graphs_inputs(bundle: Bundle) -> None:
     record = json.loads((bundle.path / "edgetune.json").read_text())
     assert record["inputs"]["prefix_keys"]["dims"] == ["tasks", "layers", "kv_heads", "prefix", "head_dim"]
-    assert record["outputs"]["logits"]["dims"] == ["batch", "labels"]
+    assert record["outputs"]["logits"]["dims"] == ["batch", "spans", "labels"]
 
 
 def test_a_drop_above_the_limit_stops_and_leaves_nothing(

@@ -21,6 +21,7 @@ from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES
 from edgetune_export.graph import to_onnx, with_default_bank
 from edgetune_export.loading import from_language_model, language_model_class
 from edgetune_runtime import contract
+from edgetune_runtime.devices import CPU
 from edgetune_runtime.session import open_any
 
 SMALL = {
@@ -83,6 +84,8 @@ TRANSFORMS = 2
 """Products that a BERT has beside its layers: from a mask token to the vocabulary, and its pooler."""
 LENGTHS = [(0, 0), (1, 0), (20, 0), (0, 1), (0, 20), (4, 3)]
 """Prompt and prefix lengths."""
+SPANS = 5
+"""Spans of each text: all of it, its first and its last token, one and some in its middle."""
 
 
 def language_model(architecture: str) -> Any:
@@ -101,12 +104,13 @@ def tiny_backbone(architecture: str) -> Backbone:
 
 
 def feed(backbone: Backbone, prompt: int, prefix: int, tasks: int, batch: int) -> dict[str, np.ndarray]:
-    """Random inputs; rows, prompts and prefixes of unequal length."""
+    """Random inputs; rows, prompts and prefixes of unequal length, and in each row other spans than in the next."""
     random = np.random.default_rng(prompt + 100 * prefix)
     sizes = {**vars(backbone.sizes), "batch": batch, "sequence": 11, "tasks": tasks, "labels": 3}
-    sizes |= {"prompt": prompt, "prefix": prefix}
+    sizes |= {"prompt": prompt, "prefix": prefix, "spans": SPANS, "ends": 2}
     arrays = {}
-    for name, spec in contract.INPUTS.items():
+    for name in backbone.inputs:
+        spec = contract.INPUTS[name]
         shape = tuple(sizes[dim] for dim in spec.dims)
         arrays[name] = (
             random.normal(0, 0.5, shape).astype(np.float32) if spec.dtype == "float32" else np.ones(shape, int)
@@ -115,13 +119,36 @@ def feed(backbone: Backbone, prompt: int, prefix: int, tasks: int, batch: int) -
     arrays[contract.INPUT_IDS][:, 1] = MASK_ID
     arrays[contract.TASK_INDEX] = np.arange(batch)[::-1] % tasks
     for row in range(batch):
-        arrays[contract.ATTENTION_MASK][row, 11 - 2 * row :] = 0 if row else 1
+        length = 11 - 2 * row
+        arrays[contract.ATTENTION_MASK][row, length:] = 0
+        if contract.SPANS in arrays:
+            middle = int(random.integers(1, length - 1))
+            every = [(0, length), (0, 1), (length - 1, length), (middle, middle + 1), (middle // 2, middle + 1)]
+            arrays[contract.SPANS][row] = every[row % len(every) :] + every[: row % len(every)]
+    if contract.TOKEN_TYPE_IDS in arrays:
+        arrays[contract.TOKEN_TYPE_IDS] = random.integers(0, 2, (batch, 11))
     for row in range(tasks):
         arrays[contract.PROMPT_MASK][row, : min(prompt, row)] = 0
-        arrays[contract.POOLING][row] = contract.POOLINGS.index(backbone.poolings[row % len(backbone.poolings)])
+        if contract.POOLING in arrays:
+            arrays[contract.POOLING][row] = contract.POOLINGS.index(backbone.poolings[row % len(backbone.poolings)])
         arrays[contract.PREFIX_MASK][row, max(0, prefix - row) :] = 0
         arrays[contract.POSITION_OFFSET][row] = backbone.position_offset(max(0, prompt + prefix - 2 * row))
     return arrays
+
+
+def text_of(arrays: dict[str, np.ndarray], row: int) -> dict[str, np.ndarray]:
+    """What is fed of one row's text alone, at its own length."""
+    length = int(arrays[contract.ATTENTION_MASK][row].sum())
+    text = {name: arrays[name][row : row + 1] for name in contract.TEXT_INPUTS if name in arrays}
+    return {
+        name: array[:, :length] if "sequence" in contract.INPUTS[name].dims else array for name, array in text.items()
+    }
+
+
+def one_span(arrays: dict[str, np.ndarray], begin: int, end: int) -> dict[str, np.ndarray]:
+    """The same with one span for every row."""
+    rows = len(arrays[contract.INPUT_IDS])
+    return {**arrays, contract.SPANS: np.full((rows, 1, 2), [begin, end])}
 
 
 def torch_outputs(backbone: Backbone, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -145,7 +172,7 @@ def count_products(model: onnx.ModelProto) -> int:
 
 
 def session(model: onnx.ModelProto) -> ort.InferenceSession:
-    return open_any(model.SerializeToString(), "cpu", 1)
+    return open_any(model.SerializeToString(), CPU, 1)
 
 
 @pytest.mark.parametrize("architecture", sorted(FAMILIES))
@@ -186,9 +213,14 @@ def test_every_pooling_equals_transformers_and_runs_bare() -> None:
     backbone = from_language_model(language_model("bert"), "bert", b"", ("[MASK]", MASK_ID), pooler=pooler)
     opened = session(with_default_bank(to_onnx(backbone), backbone))
     arrays = feed(backbone, 0, 0, 1, 4)
-    text = {name: arrays[name] for name in (contract.INPUT_IDS, contract.ATTENTION_MASK)}
+    names = (contract.INPUT_IDS, contract.ATTENTION_MASK, contract.TOKEN_TYPE_IDS)
+    text = {name: arrays[name] for name in names}
     hidden = whole.bert(**{name: torch.from_numpy(array) for name, array in text.items()}).last_hidden_state
     lengths = text[contract.ATTENTION_MASK].sum(axis=1)
+    one = np.ones(4, int)
+    read = {"cls": (one * 0, one), "mean": (one * 0, lengths), "last": (lengths - 1, lengths), "mask": (one, one + 1)}
+    read["pooler"] = read["cls"]
+    spans = {pooling: np.stack(ends, axis=-1)[:, np.newaxis] for pooling, ends in read.items()}
     expected = {
         "cls": hidden[:, 0],
         "mean": torch.stack([row[:length].mean(dim=0) for row, length in zip(hidden, lengths, strict=True)]),
@@ -198,11 +230,13 @@ def test_every_pooling_equals_transformers_and_runs_bare() -> None:
     }
     assert set(expected) == set(backbone.poolings)
     for pooling, features in expected.items():
-        feed_pooling = {contract.POOLING: np.array([contract.POOLINGS.index(pooling)])}
-        (got,) = opened.run([contract.FEATURES], {**text, contract.TASK_INDEX: np.zeros(4, int), **feed_pooling})
-        np.testing.assert_allclose(got, features.detach().numpy(), atol=1e-4, err_msg=pooling)
-    (bare,) = opened.run([contract.FEATURES], {**text, contract.TASK_INDEX: np.zeros(4, int)})
-    np.testing.assert_allclose(bare, expected["mean"].detach().numpy(), atol=1e-4)
+        chosen = {contract.POOLING: np.array([contract.POOLINGS.index(pooling)]), contract.SPANS: spans[pooling]}
+        (got,) = opened.run([contract.FEATURES], {**text, contract.TASK_INDEX: np.zeros(4, int), **chosen})
+        np.testing.assert_allclose(got[:, 0], features.detach().numpy(), atol=1e-4, err_msg=pooling)
+    every = {contract.SPANS: np.concatenate([spans[pooling] for pooling in ("mean", "cls", "last")], axis=1)}
+    (bare,) = opened.run([contract.FEATURES], {**text, contract.TASK_INDEX: np.zeros(4, int), **every})
+    for place, pooling in enumerate(("mean", "cls", "last")):
+        np.testing.assert_allclose(bare[:, place], expected[pooling].detach().numpy(), atol=1e-4)
 
 
 def test_an_encoder_decoder_answers_as_transformers_does_at_the_first_step() -> None:
@@ -226,14 +260,15 @@ def test_an_encoder_decoder_answers_as_transformers_does_at_the_first_step() -> 
             words = whole(inputs_embeds=embeds, attention_mask=mask, decoder_input_ids=start).logits[:, 0]
         weights, biases = backbone.vocabulary.rows([7, 9, 11], backbone.sizes.hidden)
         arrays[contract.HEAD_WEIGHT], arrays[contract.HEAD_BIAS] = weights[None].numpy(), biases[None].numpy()
-        np.testing.assert_allclose(torch_outputs(backbone, arrays)[0], words[:, [7, 9, 11]].numpy(), atol=1e-4)
+        np.testing.assert_allclose(torch_outputs(backbone, arrays)[0][:, 0], words[:, [7, 9, 11]].numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", [name for name in FAMILIES if FAMILIES[name].language_model == "fill-mask"])
 def test_features_at_a_mask_lead_to_the_words_that_the_language_model_says(architecture: str) -> None:
     whole = language_model(architecture)
     backbone = from_language_model(language_model(architecture), architecture, b"", mask_token=("[MASK]", MASK_ID))
-    arrays = feed(backbone, 0, 0, 1, 3)
+    arrays = one_span(feed(backbone, 0, 0, 1, 3), 1, 2)
+    arrays.pop(contract.TOKEN_TYPE_IDS, None)
     arrays[contract.POOLING][:] = contract.POOLINGS.index("mask")
     weights, biases = backbone.vocabulary.rows(range(3, 60), backbone.sizes.hidden)
     arrays[contract.HEAD_WEIGHT], arrays[contract.HEAD_BIAS] = weights[None].numpy(), biases[None].numpy()
@@ -242,7 +277,7 @@ def test_features_at_a_mask_lead_to_the_words_that_the_language_model_says(archi
             input_ids=torch.from_numpy(arrays[contract.INPUT_IDS]),
             attention_mask=torch.from_numpy(arrays[contract.ATTENTION_MASK]),
         ).logits
-    np.testing.assert_allclose(torch_outputs(backbone, arrays)[0], words[:, 1, 3:60].numpy(), atol=1e-4)
+    np.testing.assert_allclose(torch_outputs(backbone, arrays)[0][:, 0], words[:, 1, 3:60].numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "gemma3_text", "modernbert", "t5"])
@@ -253,17 +288,16 @@ def test_a_mixed_batch_equals_separate_runs(architecture: str) -> None:
     arrays = feed(backbone, 6, 5, 4, 5)
     (together,) = opened.run([contract.LOGITS], arrays)
     for row in range(5):
-        length = int(arrays[contract.ATTENTION_MASK][row].sum())
         task = arrays[contract.TASK_INDEX][row : row + 1]
-        single = {name: arrays[name][task] for name in contract.BANK_INPUTS}
+        single = {name: arrays[name][task] for name in contract.BANK_INPUTS if name in arrays}
         prompt, prefix = (int(single[name].sum()) for name in (contract.PROMPT_MASK, contract.PREFIX_MASK))
         for name in (contract.PROMPT_EMBEDDINGS, contract.PROMPT_MASK):
             single[name] = single[name][:, single[name].shape[1] - prompt :]
         for name in (contract.PREFIX_KEYS, contract.PREFIX_VALUES):
             single[name] = single[name][:, :, :, :prefix]
         single[contract.PREFIX_MASK] = single[contract.PREFIX_MASK][:, :prefix]
-        single |= {name: arrays[name][row : row + 1, :length] for name in (contract.INPUT_IDS, contract.ATTENTION_MASK)}
-        (alone,) = opened.run([contract.LOGITS], {**single, contract.TASK_INDEX: np.zeros(1, int)})
+        text = {**text_of(arrays, row), contract.TASK_INDEX: np.zeros(1, int)}
+        (alone,) = opened.run([contract.LOGITS], {**single, **text})
         np.testing.assert_allclose(together[row], alone[0], atol=1e-5)
 
 
@@ -457,10 +491,7 @@ def test_a_row_of_q4_answers_in_a_batch_as_alone() -> None:
     arrays = feed(backbone, 0, 6, 4, 5)
     (together,) = opened.run([contract.FEATURES], arrays)
     for row in range(5):
-        length = int(arrays[contract.ATTENTION_MASK][row].sum())
-        text = {name: arrays[name][row : row + 1, :length] for name in (contract.INPUT_IDS, contract.ATTENTION_MASK)}
-        task = {contract.TASK_INDEX: arrays[contract.TASK_INDEX][row : row + 1]}
-        (alone,) = opened.run([contract.FEATURES], {**arrays, **text, **task})
+        (alone,) = opened.run([contract.FEATURES], {**arrays, **text_of(arrays, row)})
         np.testing.assert_allclose(together[row], alone[0], atol=1e-5)
 
 

@@ -266,7 +266,7 @@ class TestBundles:
             if owner == bundle
             for answer in [ANSWERS[bundle, file, "fp32"][place]]
         ]
-        together = engine.classify([(text, task) for text, task, _ in rows])
+        together = engine.classify([text for text, _, _ in rows], tasks=[task for _, task, _ in rows])
         for result, (text, task, answer) in zip(together, rows, strict=True):
             (alone,) = engine.classify([text], task)
             assert (result.task, result.label, result.truncated) == (task, answer["label"], answer["truncated"])

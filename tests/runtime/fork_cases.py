@@ -35,8 +35,8 @@ Answers = list[tuple[str, dict[str, float], str]]
 def answers(engine: Engine) -> Answers:
     """Answers of all tasks, many texts at once and each alone, which take other ways."""
     pairs = [(text, task) for text in TEXTS for task in engine.task_names]
-    together = engine.classify(**mixed(pairs))
-    alone = [engine.classify(**mixed([pair]))[0] for pair in pairs]
+    together = engine.classify([text for text, _ in pairs], tasks=[task for _, task in pairs])
+    alone = [engine.classify([text], task)[0] for text, task in pairs]
     return [(result.best, dict(result.scores), result.precision) for result in [*together, *alone]]
 
 
@@ -215,7 +215,7 @@ def locks_that_others_hold(bundle: Path) -> None:
     """The locks of an engine are new in a child."""
     engine = Engine(bundle, threads=2)
     expected = answers(engine)
-    with held(engine._lock), held(engine._session_lock):
+    with held(engine._catalog._lock), held(engine._runner._lock), held(engine._runner._session_lock):
         in_child(lambda: expect(engine, expected))
     expect(engine, expected)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,18 @@ def test_a_run_that_fails_costs_its_row_only(poisoned: Path, monkeypatch: pytest
     with Engine(poisoned, threads=2) as engine:
         task = engine.task("colour")
         (wanted,) = engine.encode([TEXTS[2]], [task])
-        run = engine._run_batch
+        run = engine._runner._run_batch
 
-        def failing(session: Any, rows: Any) -> Any:
+        def failing(session: Any, batch: Any) -> Any:
             # As onnxruntime fails: the session is run on what its graph does not take.
-            return run(session, [type(row)([10**9], row.task) if row.ids == wanted.ids else row for row in rows])
+            unknown = dataclasses.replace(wanted, ids=[10**9] * len(wanted.ids))
+            wrong = [
+                (place, dataclasses.replace(one, tokens=unknown) if one.tokens.ids == wanted.ids else one)
+                for place, one in batch
+            ]
+            return run(session, wrong)
 
-        monkeypatch.setattr(engine, "_run_batch", failing)
+        monkeypatch.setattr(engine._runner, "_run_batch", failing)
         found = attempt(engine, [(text, task) for text in TEXTS[:5]])
     assert [isinstance(one, TextError) for one in found] == [False, False, True, False, False]
     assert "the backbone fails on 1 texts" in str(found[2])

@@ -9,6 +9,7 @@ import onnx.numpy_helper
 import pytest
 
 from edgetune_runtime import session
+from edgetune_runtime.devices import CPU
 
 
 def product_of(weights: np.ndarray, rows: int) -> bytes:
@@ -33,7 +34,7 @@ def test_the_graph_that_tries_a_pair_is_what_it_says() -> None:
 def test_products_are_made_exact_only_where_they_are_not(saturates: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU with VNNI the option would cost its faster kernels."""
     monkeypatch.setattr(session, "int8_saturates", lambda: saturates)
-    opened = session.open_any(product_of(np.full((2, 1), 127, np.int8), rows=1), "cpu", 1)
+    opened = session.open_any(product_of(np.full((2, 1), 127, np.int8), rows=1), CPU, 1)
     try:
         found = opened.get_session_options().get_session_config_entry("session.x64quantprecision")
     except RuntimeError:  # it was not set
@@ -48,5 +49,5 @@ def test_int8_products_are_exact(rows: int) -> None:
     weights[:, 0], weights[:, 1] = 127, -127
     x = random.integers(0, 256, (rows, 96)).astype(np.uint8)
     x[0] = 255
-    (got,) = session.open_any(product_of(weights, rows), "cpu", 1).run(None, {"x": x})
+    (got,) = session.open_any(product_of(weights, rows), CPU, 1).run(None, {"x": x})
     np.testing.assert_array_equal(got, x.astype(np.int64) @ weights.astype(np.int64))

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgetune_runtime import Task, contract, files
+from edgetune_runtime import Task, contract, files, task_file
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.contract import BackboneSizes
 from edgetune_runtime.errors import EdgetuneError, TaskError
-from edgetune_runtime.task import _digest, check_fits
+from edgetune_runtime.facts import BackboneFacts
 
 SIZES = BackboneSizes(embedding=4, hidden=4, layers=2, kv_heads=1, head_dim=2)
 LABELS = ("red", "grün", "赤 \\ \"{'")
@@ -78,7 +78,7 @@ def repacked(change: Callable[[dict[str, Any]], object], sign: bool = True) -> b
     change(header)
     metadata = header.get("__metadata__")
     if sign and metadata and metadata.pop("sha256", None):
-        metadata["sha256"] = _digest(metadata, tensors())
+        metadata["sha256"] = task_file.digest(metadata, tensors())
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + DATA[BODY:]
 
@@ -271,9 +271,9 @@ def test_a_missing_field_is_named(field: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"format_version": "2"}, "format version 2, expected 1"),
-        ({"format_version": "1.0"}, "format version 1.0, expected 1"),
-        ({"format_version": ""}, "format version , expected 1"),
+        ({"format_version": "3"}, "format version 3, expected 1 or 2"),
+        ({"format_version": "1.0"}, "format version 1.0, expected 1 or 2"),
+        ({"format_version": ""}, "format version , expected 1 or 2"),
         ({"task": "../colour"}, "task name '../colour'"),
         ({"max_length": "many"}, "'many'"),
         ({"temperature": "warm"}, "'warm'"),
@@ -314,7 +314,7 @@ def test_null_metadata_are_refused() -> None:
 
 
 def test_a_safetensors_file_of_someone_else_is_refused() -> None:
-    with pytest.raises(TaskError, match="format version None, expected 1"):
+    with pytest.raises(TaskError, match="format version None, expected 1 or 2"):
         Task.from_bytes(repacked(lambda header: header.pop("__metadata__")), "foreign")
 
 
@@ -351,7 +351,9 @@ def test_another_type_written_in_the_header_is_refused(dtype: str) -> None:
         pytest.param(put(extra=np.zeros(1, np.float32)), r"the tensors \['extra', ", id="unknown tensor"),
         pytest.param(changed(labels=("red", "blue", "red")), "3 labels.*all different", id="duplicate labels"),
         pytest.param(
-            changed(labels=("red",), tensors=tensors(labels=1)), "1 labels.*at least two labels", id="one label"
+            changed(labels=("red",), tensors=tensors(labels=1)),
+            "1 labels.*at least 2 and at most 10,000 labels for the kind 'single-label'",
+            id="one label",
         ),
         pytest.param(changed(labels=(), tensors=tensors(labels=0)), "0 labels", id="no label"),
         pytest.param(changed(labels=("red", "blue")), "2 labels for a head of 3 rows and 3 biases", id="few labels"),
@@ -380,7 +382,7 @@ def test_another_type_written_in_the_header_is_refused(dtype: str) -> None:
         pytest.param(changed(template="the {txt}"), r"template 'the {txt}'.*expected one {text}", id="template"),
         pytest.param(changed(template="{text} {text}"), "expected one {text}", id="two texts"),
         pytest.param(changed(template="{text} {mask}"), r"pooling 'mean': expected.*else none", id="mask for mean"),
-        pytest.param(changed(pooling="mask"), "one {mask} where the pooling is 'mask'", id="no mask"),
+        pytest.param(changed(pooling="mask"), "one {mask} if the pooling is 'mask'", id="no mask"),
         pytest.param(
             changed(pooling="max"),
             r"pooling 'max': expected one of \['cls', 'mean', 'last', 'mask', 'decoder', 'pooler'\]",
@@ -421,15 +423,18 @@ def test_a_bad_name_is_refused(name: str) -> None:
 # Whether a task fits
 
 
+FACTS = BackboneFacts(
+    name="this/one",
+    sha256=SAMPLE.backbone_sha256,
+    sizes=SIZES,
+    max_positions=64,
+    poolings=("mean", "cls"),
+    mask_token="[MASK]",
+)
+
+
 def fit(task: Task = SAMPLE, **other: Any) -> None:
-    check_fits(
-        task,
-        other.get("backbone_sha256", SAMPLE.backbone_sha256),
-        "this/one",
-        other.get("sizes", SIZES),
-        other.get("poolings", ("mean", "cls")),
-        other.get("max_positions", 64),
-    )
+    dataclasses.replace(FACTS, **other).check(task)
 
 
 @pytest.mark.parametrize("task", [SAMPLE, changed(tensors=head_only()), changed(tensors=tensors(7, 1, 3))])
@@ -439,7 +444,7 @@ def test_a_task_of_the_backbone_fits(task: Task) -> None:
 
 def test_another_backbone_is_refused_with_both_fingerprints() -> None:
     with pytest.raises(TaskError, match=r"'colour'.*tiny/bert \(0123456789ab….*this/one \(fedcba987654…"):
-        fit(backbone_sha256="fedcba9876543210" * 4)
+        fit(sha256="fedcba9876543210" * 4)
 
 
 @pytest.mark.parametrize("max_positions", [1, 3])

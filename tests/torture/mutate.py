@@ -40,7 +40,7 @@ import safetensors.numpy
 
 from edgetune_runtime import Bundle, Engine, files, probe
 from edgetune_runtime.errors import EdgetuneError
-from edgetune_runtime.task import _digest
+from edgetune_runtime.task_file import digest
 from edgetune_runtime.text import TextEncoder
 
 SLOW_S = 1.0
@@ -152,7 +152,7 @@ def of_task_header(dice: random.Random, data: bytes) -> bytes:
         fields[key] = to_json(dice, of_json(dice, json.loads(fields[key]))).decode("utf-8", "replace")
     fields = {key: value.encode("utf-8", "replace").decode() for key, value in fields.items()}
     fields.pop("sha256", None)
-    fields["sha256"] = _digest(fields, safetensors.numpy.load(data))
+    fields["sha256"] = digest(fields, safetensors.numpy.load(data))
     header["__metadata__"] = fields
     if dice.randrange(3) == 0:
         header = of_json(dice, header)
@@ -184,7 +184,7 @@ def of_task_tensors(dice: random.Random, data: bytes) -> bytes:
             flat = np.frombuffer(of_bytes(dice, tensor.tobytes()).ljust(tensor.nbytes, b"\x7f"), np.uint8)
             tensors[name] = flat[: tensor.nbytes].view(np.float32).reshape(tensor.shape)
     fields.pop("sha256", None)
-    fields["sha256"] = _digest(fields, tensors)
+    fields["sha256"] = digest(fields, tensors)
     return safetensors.numpy.save(tensors, fields)
 
 

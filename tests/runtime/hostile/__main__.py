@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetune_runtime import Bundle, files
+from edgetune_runtime.devices import CPU
 from edgetune_runtime.errors import EdgetuneError
 from edgetune_runtime.session import open_session
 from edgetune_runtime.text import TextEncoder
@@ -36,7 +37,7 @@ def read_all(folder: Path) -> None:
     encoder.encode(TEXTS, [bundle.load_task("colour")] * len(TEXTS))
     for precision in manifest.graphs:
         graph, weights = bundle.read_graph(precision)
-        open_session(graph, "cpu", 1, weights)
+        open_session(graph, CPU, 1, bundle.facts.inputs, weights)
 
 
 def main(sound: Path) -> None:

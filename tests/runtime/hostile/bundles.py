@@ -57,7 +57,7 @@ def of_manifests() -> Cases:
     yield "manifest: of a terabyte", sparse(files.MANIFEST, 1 << 40), "bytes where at most 2,000,000"
     yield "manifest: cut", edit(files.MANIFEST, lambda data: data[: len(data) // 2]), NO_MANIFEST
     yield "manifest: a bracket more", edit(files.MANIFEST, lambda data: data + b"}"), NO_MANIFEST
-    versions: tuple[Any, ...] = (0, 2, "1", True, 1.0, None, [1], -1)
+    versions: tuple[Any, ...] = (0, 3, "1", "2", True, 1.0, 2.0, None, [1], -1)
     for version in versions:
         yield f"manifest: format_version {version!r}", manifest_with("format_version", value=version), "format version"
     for field in MANIFEST_FIELDS:

@@ -116,30 +116,33 @@ def plain_graph(evil: Callable[[Any], list[Any]] | None = None) -> Change:
     """A small graph that keeps the contract; `evil` makes the nodes of a scalar `more`, which its features add."""
 
     def change(folder: Path) -> None:
-        sizes = Bundle(folder).manifest.facts.sizes
+        facts = Bundle(folder).facts
+        sizes = facts.sizes
         kinds = {"int64": TensorProto.INT64, "float32": TensorProto.FLOAT}
         numbers = vars(sizes)
         inputs = [
             helper.make_tensor_value_info(name, kinds[spec.dtype], [numbers.get(dim, dim) for dim in spec.dims])
             for name, spec in contract.INPUTS.items()
+            if name in facts.inputs
         ]
         lengths = {"tasks": 1, "prompt": 0, "prefix": 0, "labels": 0}
         defaults = [
             numpy_helper.from_array(np.zeros(sizes.shape(name, **lengths), spec.dtype), name)
             for name, spec in contract.BANK_INPUTS.items()
+            if name in facts.inputs
         ]
         constants = {
             "zero": np.array([0]),
-            "one": np.array([1]),
+            "two": np.array([2]),
             "hidden": np.array([sizes.hidden]),
             "nothing": np.array(0, np.float32),
         }
         node = helper.make_node
         value = helper.make_tensor("value", TensorProto.FLOAT, [1], [0.5])
         nodes = [
-            node("Shape", ["attention_mask"], ["shape"]),
-            node("Slice", ["shape", "zero", "one"], ["batch"]),
-            node("Concat", ["batch", "hidden"], ["wanted"], axis=0),
+            node("Shape", ["spans"], ["shape"]),
+            node("Slice", ["shape", "zero", "two"], ["rows_and_spans"]),
+            node("Concat", ["rows_and_spans", "hidden"], ["wanted"], axis=0),
             node("ConstantOfShape", ["wanted"], ["plain"], value=value),
             *(evil(helper) if evil else [node("Identity", ["nothing"], ["more"])]),
             node("Add", ["plain", "more"], ["features"]),
@@ -148,8 +151,8 @@ def plain_graph(evil: Callable[[Any], list[Any]] | None = None) -> Change:
             node("MatMul", ["features", "turned"], ["logits"]),
         ]
         outputs = [
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "labels"]),
-            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", sizes.hidden]),
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "spans", "labels"]),
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", "spans", sizes.hidden]),
         ]
         weights = [*defaults, *(numpy_helper.from_array(array, name) for name, array in constants.items())]
         graph = helper.make_graph(nodes, "plain", inputs, outputs, weights)
@@ -279,7 +282,7 @@ def overflowing(helper: Any) -> list[Any]:
 def stretched(helper: Any) -> list[Any]:
     """Features of two rows for one text."""
     return [
-        constant(helper, "rows", [2, 1]),
+        constant(helper, "rows", [2, 1, 1]),
         helper.make_node("ConstantOfShape", ["rows"], ["more"]),
     ]
 

@@ -16,7 +16,7 @@ import numpy as np
 import safetensors.numpy
 
 from edgetune_runtime import files
-from edgetune_runtime.task import _digest
+from edgetune_runtime.task_file import digest
 from hostile.changes import DAMAGED, FP32, TASK, Cases, Change, edit, put
 
 NOT_WHOLE = "is not a whole task file"
@@ -73,7 +73,7 @@ def task_with(metadata: dict[str, str | None] | None = None, **tensors: Any) -> 
         arrays = safetensors.numpy.load(data)
         arrays |= {name: new(arrays[name]) if callable(new) else new for name, new in tensors.items()}
         arrays = {name: array for name, array in arrays.items() if array is not None}
-        fields["sha256"] = _digest(fields, arrays)
+        fields["sha256"] = digest(fields, arrays)
         return safetensors.numpy.save(arrays, fields)
 
     return edit(TASK, changed)
@@ -216,11 +216,11 @@ def foreign(folder: Path) -> None:
 
 
 def of_fields() -> Cases:
-    for version in ("2", "0", "", "1.0", "１", " 1", None):
+    for version in ("3", "0", "", "1.0", "１", " 1", None):
         yield f"format_version: {version!r}", task_with({"format_version": version}), "task format version"
-    for digest in ("", "0" * 64, "none"):
-        change = task_header(lambda header, digest=digest: header["__metadata__"].update(sha256=digest))
-        yield f"sha256: {digest!r:.12}", change, DAMAGED
+    for written in ("", "0" * 64, "none"):
+        change = task_header(lambda header, written=written: header["__metadata__"].update(sha256=written))
+        yield f"sha256: {written!r:.12}", change, DAMAGED
     yield "sha256: missing", task_header(lambda header: header["__metadata__"].pop("sha256")), DAMAGED
     yield "metadata: changed and not signed", task_text('"colour"', '"colors"'), DAMAGED
     yield "metadata: a field more", task_with({"script": "import os"}), "unknown fields ['script']"
@@ -303,9 +303,10 @@ def of_fields() -> Cases:
     for pooling in ("", "max", "MEAN", "mean ", "cls,mean"):
         yield f"pooling: {pooling!r}", task_with({"pooling": pooling}), "has pooling"
     yield "pooling: one that the backbone lacks", task_with({"pooling": "decoder"}), "which tiny-bert does not have"
-    yield "pooling: mask without a slot", task_with({"pooling": "mask"}), "one {mask} where the pooling is 'mask'"
-    for digest in ("", "0" * 64, "AB" * 32):
-        yield f"backbone_sha256: {digest!r:.12}", task_with({"backbone_sha256": digest}), "was trained on the backbone"
+    yield "pooling: mask without a slot", task_with({"pooling": "mask"}), "one {mask} if the pooling is 'mask'"
+    for backbone in ("", "0" * 64, "AB" * 32):
+        change = task_with({"backbone_sha256": backbone})
+        yield f"backbone_sha256: {backbone!r:.12}", change, "was trained on the backbone"
     odd_metrics = {
         "no JSON": "accuracy",
         "a list": "[1]",
