@@ -239,7 +239,7 @@ class Engine:
         check_min_score(min_score, [one for _, one in rows])
         tokens = self.encode([text for text, _ in rows], [one for _, one in rows])
         results = self.answer([(found, one) for found, (_, one) in zip(tokens, rows, strict=True)])
-        return [result.at(min_score) for result in results]
+        return [result.at(min_score) for result in results] if min_score else results
 
     def _rows(self, texts: Sequence[Text], task: str | None, tasks: Sequence[str] | None) -> list[tuple[Text, Task]]:
         """Each text with its task."""

@@ -166,7 +166,11 @@ def _load(graph: bytes | str, options: ort.SessionOptions, device: Device) -> or
     try:
         with forks.waited_for():
             return ort.InferenceSession(
-                graph, options, providers=[device.provider], disabled_optimizers=list(device.disabled_optimizers)
+                graph,
+                options,
+                providers=[device.provider],
+                provider_options=[dict(device.provider_options)],
+                disabled_optimizers=list(device.disabled_optimizers),
             )
     except Exception as error:
         raise BundleError(

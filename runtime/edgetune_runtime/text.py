@@ -108,9 +108,25 @@ class TextEncoder:
     def encode(self, texts: Sequence[Text], tasks: Sequence[Task]) -> list[Tokens]:
         """Tokenize texts, each with the template and the length of its own task.
 
+        A text that several tasks read alike is tokenized once; they get the same tokens.
+
         Raises:
             TextError: the tokenizer fails on a text, or a task that takes pairs got one text, or the other way round.
         """
+        keys = [(text, self._manner(task)) for text, task in zip(texts, tasks, strict=True)]
+        different = dict(zip(keys, zip(texts, tasks, strict=True), strict=True))
+        if len(different) == len(keys):
+            return self._encode(texts, tasks)
+        found = self._encode(*zip(*different.values(), strict=True))
+        made = dict(zip(different, found, strict=True))
+        return [made[key] for key in keys]
+
+    def _manner(self, task: Task) -> tuple[object, ...]:
+        """All that decides how a task reads a text."""
+        first = task.prompt_length if task.pooling == "pooler" else 0
+        return task.template, task.pairs, task.pooling, first, self.max_length(task), self._positions(task)
+
+    def _encode(self, texts: Sequence[Text], tasks: Sequence[Task]) -> list[Tokens]:
         filled = [self._filled(text, task) for text, task in zip(texts, tasks, strict=True)]
         with _failures_told("fails on a text", TextError):
             encodings = iter(self._read([part for row in filled for part in row.parts()]))
