@@ -6,12 +6,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from edgetune.data.labelled import LabelledText
 from edgetune.training.objectives import objective_of
 from edgetune_export.backbone import Backbone, batch
+from edgetune_runtime.arrays import Array
 from edgetune_runtime.facts import BackboneFacts
 from edgetune_runtime.task import Task
 
@@ -19,7 +21,10 @@ Rows = list[dict[str, Any]]
 
 
 def encode_rows(backbone: Backbone, rows: Sequence[LabelledText], draft: Task, index: int = 0) -> Rows:
-    """Rows as `Trainer` takes them: tokens, as the trained task will read them, place of the task, target."""
+    """Rows as `Trainer` takes them: tokens, as the trained task will read them, place of the task, target.
+
+    A text that is read in windows gives a row for each, with the same number under "text".
+    """
     encoder = backbone.text_encoder
     tokens = encoder.encode([row.given for row in rows], [draft] * len(rows))
     cut = sum(row.truncated for row in tokens)
@@ -30,8 +35,15 @@ def encode_rows(backbone: Backbone, rows: Sequence[LabelledText], draft: Task, i
         )
     encode = objective_of(draft.kind).encode
     return [
-        {"input_ids": token.ids, "tokens": token, "task_index": index, "labels": encode(row.target, draft.labels)}
-        for token, row in zip(tokens, rows, strict=True)
+        {
+            "input_ids": window.ids,
+            "tokens": window,
+            "task_index": index,
+            "labels": encode(row.target, draft.labels),
+            "text": place,
+        }
+        for place, (token, row) in enumerate(zip(tokens, rows, strict=True))
+        for window in token.windows
     ]
 
 
@@ -53,5 +65,23 @@ class Collator:
         labels = torch.zeros(len(rows), self._width)
         for place, row in enumerate(rows):
             labels[place, : len(row["labels"])] = torch.tensor(row["labels"])
-        index = torch.tensor([row["task_index"] for row in rows])
-        return {**batch([row["tokens"] for row in rows], self._facts), "task_index": index, "labels": labels}
+        numbers = {name: torch.tensor([row[name] for row in rows]) for name in ("task_index", "text")}
+        return {**batch([row["tokens"] for row in rows], self._facts), **numbers, "labels": labels}
+
+
+def texts_of(logits: Array, targets: Array, text: Array) -> tuple[Array, Array]:
+    """Logits and targets of the texts of one task, given those of their windows: logits are averaged.
+
+    Args:
+        text: which text each window belongs to.
+
+    Shape:
+        logits: [windows, labels] → [texts, labels]
+        targets: [windows, numbers] → [texts, numbers]
+        text: [windows]
+    """
+    order = np.argsort(text, kind="stable")
+    _, first = np.unique(text[order], return_index=True)
+    if len(first) == len(text):
+        return logits, targets
+    return np.stack([own.mean(axis=0) for own in np.split(logits[order], first[1:])]), targets[order][first]

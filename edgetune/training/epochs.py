@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from transformers import EvalPrediction, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from edgetune.training.batches import texts_of
 from edgetune.training.objectives import Measure, loss_of, objective_of
 from edgetune_runtime.task import Task
 
@@ -51,11 +52,11 @@ class Judge:
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
         logits = np.asarray(prediction.predictions)
-        index, targets = (np.asarray(ids) for ids in prediction.label_ids)
+        index, targets, text = (np.asarray(ids) for ids in prediction.label_ids)
         found = []
         for place, (measure, draft) in enumerate(self._tasks):
             own = index == place
-            given = logits[own, : len(draft.labels)], targets[own]
+            given = texts_of(logits[own, : len(draft.labels)], targets[own], text[own])
             usual = objective_of(draft.kind).measure
             found.append((measure.of(*given), usual.of(*given), loss_of(draft.kind, *given, measure)))
         score, usual_score, mean_loss = np.mean(found, axis=0)

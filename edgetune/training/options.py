@@ -104,6 +104,8 @@ class TrainingOptions:
         label_words: label → words that the head begins as.
         train_head: whether the head learns; not if the label words are to stay as they are.
         max_length: tokens of a text that are read, special tokens and template included.
+        long_texts: "cut" to drop the end of a longer text, "windows" to read all of it in parts.
+        stride: tokens by which windows overlap.
         epochs: passes over the training data; the one best on development data is kept.
         batch_size: texts per step.
         class_weight: how much a row of each label counts in the loss: "none" for all the same, "balanced" for all
@@ -151,6 +153,14 @@ class TrainingOptions:
     max_length: int = option(
         contract.DEFAULT_MAX_LENGTH, "Tokens of a text that are read, the template's among them.", least=4
     )
+    long_texts: str = option(
+        contract.CUT,
+        "What is done with a text that is longer: cut drops its end; windows reads all of it in parts and averages "
+        "what they answer.",
+        flag="--long",
+        choices=contract.LONG_TEXTS,
+    )
+    stride: int = option(32, "Tokens by which windows overlap.", least=0)
     epochs: int = option(10, "Passes over the data.", least=1)
     batch_size: int = option(32, "Texts per step.", least=1)
     class_weight: ClassWeight = option(

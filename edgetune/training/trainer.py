@@ -25,7 +25,7 @@ from edgetune.data.labelled import LabelledText
 from edgetune.data.splits import label_set
 from edgetune.training import balance, checkpoints, heads, prompts, verbalizer
 from edgetune.training.balance import Spread
-from edgetune.training.batches import Collator, Rows, encode_rows
+from edgetune.training.batches import Collator, Rows, encode_rows, texts_of
 from edgetune.training.epochs import BEST_STEP, Epoch, Judge, KeepBest, best, epochs
 from edgetune.training.objectives import MACRO_F1, Measure, figures, objective_of
 from edgetune.training.options import NONE, TrainingOptions
@@ -153,7 +153,7 @@ def train(
         raise
     history = epochs(trainer.state.log_history)
     predicted = trainer.predict(setup.rows["dev"])  # by the best epoch; in an order of its own
-    logits, (index, targets) = np.asarray(predicted.predictions), map(np.asarray, predicted.label_ids)
+    logits, (index, targets, text) = np.asarray(predicted.predictions), map(np.asarray, predicted.label_ids)
     setup.tuner.to(device)
     best_epoch = best(history).number
     if not np.isfinite(logits).all():
@@ -166,7 +166,8 @@ def train(
     for place, (draft, measure, spread) in enumerate(zip(setup.drafts, setup.measures, setup.spreads, strict=True)):
         learned = prompts.stored(backbone, setup.tuner.task_tensors(place), draft.max_length)
         own = index == place
-        task, dev = _finished(draft, learned, logits[own, : len(draft.labels)], targets[own], measure, best_epoch)
+        own_logits, own_targets = texts_of(logits[own, : len(draft.labels)], targets[own], text[own])
+        task, dev = _finished(draft, learned, own_logits, own_targets, measure, best_epoch)
         reports.append(
             TrainingReport(
                 task=task,
@@ -292,6 +293,8 @@ def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
         max_length=options.max_length,
         kind_name=one.kind.name,
         pairs=one.pairs,
+        long_texts=options.long_texts,
+        stride=options.stride if options.long_texts == contract.WINDOWS else 0,
         graph_inputs=(contract.TOKEN_TYPE_IDS,) if one.pairs and backbone.has_segments else (),
     )
     return backbone.text_encoder.fitted(draft)
@@ -379,7 +382,7 @@ def training_arguments(folder: Path, options: TrainingOptions, heaviest_row: flo
         greater_is_better=True,
         logging_strategy="epoch",
         report_to="none",
-        label_names=["task_index", "labels"],
+        label_names=["task_index", "labels", "text"],
         seed=options.seed,
         data_seed=options.seed,
         bf16=options.mixed_precision == "bf16",

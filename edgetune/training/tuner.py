@@ -97,6 +97,7 @@ class PromptTuner(nn.Module):
         attention_mask: Tensor,
         task_index: Tensor,
         labels: Tensor,
+        text: Tensor | None = None,
         spans: Tensor | None = None,
         token_type_ids: Tensor | None = None,
     ) -> dict[str, Tensor]:
@@ -106,6 +107,7 @@ class PromptTuner(nn.Module):
             input_ids, attention_mask, spans, token_type_ids: the texts, as `edgetune_export.backbone.batch` has them.
             task_index: the task of each text.
             labels: the targets.
+            text: which text each row is a window of; not used here.
 
         Shape:
             task_index: [batch]

@@ -70,17 +70,19 @@ def torch_logits(backbone: Backbone, task: Task, texts: Sequence[Text]) -> Array
         output: [texts, labels]
     """
     tokens = backbone.text_encoder.encode(texts, [task] * len(texts))
+    windows = [window for row in tokens for window in row.windows]
     arrays = bank.stack([task], backbone.sizes, backbone.inputs)
     stacked = {name: torch.tensor(array) for name, array in arrays.items()}
-    order = sorted(range(len(texts)), key=lambda place: len(tokens[place].ids))
-    logits = np.zeros((len(texts), len(task.labels)), np.float32)
+    order = sorted(range(len(windows)), key=lambda place: len(windows[place].ids))
+    logits = np.zeros((len(windows), len(task.labels)), np.float32)
     with torch.inference_mode():
         for start in range(0, len(order), _TORCH_BATCH_SIZE):
             places = order[start : start + _TORCH_BATCH_SIZE]
-            text = batch([tokens[place] for place in places], backbone.facts)
+            text = batch([windows[place] for place in places], backbone.facts)
             index = torch.zeros(len(places), dtype=torch.int64)
             logits[places] = backbone(**text, task_index=index, **stacked)[0][:, 0].numpy()
-    return logits
+    ends = np.cumsum([len(row.windows) for row in tokens])[:-1]
+    return np.stack([own.mean(axis=0) for own in np.split(logits, ends)])
 
 
 def compare(expected: Array, engine: Engine, task: Task, check: CheckTexts) -> TaskParity:

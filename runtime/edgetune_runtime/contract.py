@@ -126,6 +126,10 @@ TEXT_SLOT = "{text}"
 TEXT_PAIR_SLOT = "{text_pair}"
 MASK_SLOT = "{mask}"
 
+CUT, WINDOWS = "cut", "windows"
+LONG_TEXTS = (CUT, WINDOWS)
+"""What is done with a text that is longer than its task reads."""
+
 DEFAULT_MAX_LENGTH = 256
 """Tokens of a text (special tokens included) that are read when a task does not say otherwise."""
 

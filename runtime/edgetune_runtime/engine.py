@@ -306,10 +306,15 @@ class Engine:
 
     def _logits(self, rows: Sequence[tuple[Tokens, Task]], precision: str, threads: int | None = None) -> list[Array]:
         """Shape: for each row [spans, labels of its task]."""
-        shared, places = _shared(rows, self._runner)
+        windows = [(window, task) for tokens, task in rows for window in tokens.windows]
+        shared, places = _shared(windows, self._runner)
         features = self._runner.run(shared, precision, threads)
+        logits = iter(
+            _head(features[place][list(spans)], task) for (place, spans), (_, task) in zip(places, windows, strict=True)
+        )
+        numbers = [len(tokens.windows) for tokens, _ in rows]
         return [
-            _head(features[place][list(spans)], task) for (place, spans), (_, task) in zip(places, rows, strict=True)
+            next(logits) if number == 1 else np.concatenate([next(logits) for _ in range(number)]) for number in numbers
         ]
 
 

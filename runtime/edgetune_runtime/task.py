@@ -50,6 +50,9 @@ class Task:
         kind_name: what an answer is, one of `KINDS`.
         thresholds: for each label the score from which on it applies; only for multi-label tasks.
         pairs: whether a text is a pair of texts.
+        long_texts: what is done with a text that is longer than `max_length`: "cut" drops its end, "windows" reads all
+            of it in parts and averages their logits.
+        stride: tokens by which windows overlap.
         graph_inputs: inputs that the graph must have for this task, beyond those that every graph has.
         unknown: fields of the file that this version does not know and nothing requires; they are written back.
     """
@@ -69,6 +72,8 @@ class Task:
     kind_name: str = SINGLE_LABEL.name
     thresholds: tuple[float, ...] = ()
     pairs: bool = False
+    long_texts: str = contract.CUT
+    stride: int = 0
     graph_inputs: tuple[str, ...] = ()
     unknown: Mapping[str, str] = field(default_factory=dict)
 
@@ -82,7 +87,9 @@ class Task:
         """What a reader must know to answer as this task does; empty if edgetune 0.1 can."""
         parts = [part.requires for part in PARTS.values() if part.requires and part.length_of(self.tensors)]
         inputs = [f"input:{name}" for name in self.graph_inputs]
-        return (*self.kind.requires, *parts, *(("pairs",) if self.pairs else ()), *inputs)
+        pairs = ["pairs"] if self.pairs else []
+        windows = ["long:windows"] if self.long_texts == contract.WINDOWS else []
+        return (*self.kind.requires, *parts, *pairs, *windows, *inputs)
 
     @property
     def prompt_length(self) -> int:
@@ -192,6 +199,12 @@ class Task:
                 f"{origin} has position_offset {self.position_offset}, max_length {self.max_length}, "
                 f"temperature {self.temperature}: expected an offset of at least 0, a length of at least 1 and a "
                 f"temperature above 0"
+            )
+        if self.long_texts not in contract.LONG_TEXTS or self.stride < 0 or self.stride >= self.max_length:
+            raise TaskError(
+                f"{origin} has long_texts {self.long_texts!r:.40} and stride {self.stride}: expected one of "
+                f"{', '.join(contract.LONG_TEXTS)}, and a stride of at least 0 and below the max_length "
+                f"{self.max_length}"
             )
         try:
             kind.check(self)

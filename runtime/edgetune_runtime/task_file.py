@@ -40,6 +40,7 @@ KNOWN_REQUIREMENTS = frozenset(
         *(part.requires for part in PARTS.values() if part.requires),
         *(f"input:{name}" for name in contract.INPUTS),
         "pairs",
+        "long:windows",
     )
 )
 """What a task may require of this version."""
@@ -52,7 +53,8 @@ def write(task: Task) -> bytes:
     metadata = {**task.unknown, **own}
     if task.requires:
         metadata["requires"] = json.dumps(list(task.requires))
-    metadata["format_version"] = "2" if task.requires or task.unknown else "1"
+    new = task.requires or task.unknown or any(one.key in own for one in _FIELDS if one.default is not _REQUIRED)
+    metadata["format_version"] = "2" if new else "1"
     metadata["sha256"] = digest(metadata, tensors)
     return _sorted_header(safetensors.numpy.save(tensors, metadata))
 
@@ -216,6 +218,8 @@ _FIELDS = (
     _Field("kind", "kind_name", _kind, default=SINGLE_LABEL.name),
     _Field("thresholds", "thresholds", _numbers, lambda numbers: json.dumps(list(numbers)), default=()),
     _Field("pairs", "pairs", _flag, lambda flag: "true" if flag else "false", default=False),
+    _Field("long_texts", "long_texts", _text, default=contract.CUT),
+    _Field("stride", "stride", _whole, default=0),
 )
 
 

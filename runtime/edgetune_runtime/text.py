@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tokenizers import Encoding, Tokenizer
 
 from edgetune_runtime import forks
-from edgetune_runtime.contract import MASK_SLOT, TEXT_PAIR_SLOT, TEXT_SLOT
+from edgetune_runtime.contract import MASK_SLOT, TEXT_PAIR_SLOT, TEXT_SLOT, WINDOWS
 from edgetune_runtime.errors import BundleError, TaskError, TextError
 from edgetune_runtime.task import Task
 
@@ -33,12 +33,19 @@ class Tokens:
         truncated: whether the end of the text was cut off.
         type_ids: for each token 1 if it belongs to the second text of a pair, else 0.
         spans: what features are read from.
+        more: further windows of a text that is read in several.
     """
 
     ids: list[int]
     truncated: bool
     type_ids: list[int]
     spans: tuple[Span, ...]
+    more: tuple[Tokens, ...] = ()
+
+    @property
+    def windows(self) -> tuple[Tokens, ...]:
+        """The parts that the text is read in: itself, and what follows."""
+        return (self, *self.more)
 
 
 class TextEncoder:
@@ -124,7 +131,8 @@ class TextEncoder:
     def _manner(self, task: Task) -> tuple[object, ...]:
         """All that decides how a task reads a text."""
         first = task.prompt_length if task.pooling == "pooler" else 0
-        return task.template, task.pairs, task.pooling, first, self.max_length(task), self._positions(task)
+        long = task.long_texts, task.stride
+        return task.template, task.pairs, task.pooling, first, self.max_length(task), self._positions(task), long
 
     def _encode(self, texts: Sequence[Text], tasks: Sequence[Task]) -> list[Tokens]:
         filled = [self._filled(text, task) for text, task in zip(texts, tasks, strict=True)]
@@ -132,19 +140,53 @@ class TextEncoder:
             encodings = iter(self._read([part for row in filled for part in row.parts()]))
             rows = []
             for row, task in zip(filled, tasks, strict=True):
+                own = [next(encodings) for _ in row.parts()]
                 room = max(1, self.max_length(task) - self._special[_joins(task)])
-                if _joins(task):
-                    found, truncated = self._joined(next(encodings), next(encodings), room)
-                else:
-                    encoding = next(encodings)
-                    truncated = len(encoding.ids) > room
-                    if truncated:
-                        encoding = self._cut(encoding, row, room)
-                    found = self._tokenizer.post_process(encoding)
-                rows.append(self._tokens(found.ids, task, truncated, found.type_ids))
+                truncated = sum(len(encoding.ids) for encoding in own) > room
+                windows = task.long_texts == WINDOWS and truncated
+                read = self._in_windows(own, row, room, task.stride) if windows else [self._whole(own, row, room)]
+                first, *more = [
+                    self._tokens(found.ids, task, truncated and not windows, found.type_ids) for found in read
+                ]
+                rows.append(dataclasses.replace(first, more=tuple(more)) if more else first)
         for tokens, task in zip(rows, tasks, strict=True):
-            self._check(tokens.ids, task)
+            for window in tokens.windows:
+                self._check(window.ids, task)
         return rows
+
+    def _whole(self, own: Sequence[Encoding], row: _Filled, room: int) -> Encoding:
+        """A text or a pair with special tokens, cut if it is longer than there is room."""
+        if len(own) == 1:
+            (encoding,) = own
+            return self._tokenizer.post_process(
+                self._cut(encoding, row, room) if len(encoding.ids) > room else encoding
+            )
+        for encoding, length in zip(own, longest_first([len(one.ids) for one in own], room), strict=True):
+            encoding.truncate(length)
+        return self._tokenizer.post_process(own[0], own[1])
+
+    def _in_windows(self, own: Sequence[Encoding], row: _Filled, room: int, stride: int) -> list[Encoding]:
+        """A long text in windows, each with the template; of a pair the longer side is read in windows."""
+        if len(own) == 2:  # the shorter side is in every window, by half at most
+            long = int(len(own[1].ids) >= len(own[0].ids))
+            other = own[1 - long]
+            other.truncate(min(len(other.ids), room // 2))
+            windows = _windows(own[long], room - len(other.ids), stride)
+            pairs = [(one, other) if long == 0 else (other, one) for one in windows]
+            return [self._tokenizer.post_process(first, second) for first, second in pairs]
+        (encoding,) = own
+        if not row.goes_on and not row.pieces[0]:
+            return [self._tokenizer.post_process(one) for one in _windows(encoding, room, stride)]
+        longest = max(range(len(row.texts)), key=lambda place: len(row.texts[place]))
+        start, stop = row.places()[longest]
+        inside = [(begin, end) for begin, end in encoding.offsets if begin >= start and end <= stop]
+        size = room - (len(encoding.ids) - len(inside))
+        found = []
+        for first, last in _window_places(len(inside), size, stride):
+            part = row.texts[longest][inside[first][0] - start : inside[last - 1][1] - start]
+            filled = row.with_text(longest, part)
+            found.append(self._whole([self._tokenizer.encode(filled.text(), add_special_tokens=False)], filled, room))
+        return found
 
     def tokens(self, ids: Sequence[int], task: Task) -> Tokens:
         """Token ids that were made elsewhere, special tokens included, as a task reads them."""
@@ -211,14 +253,6 @@ class TextEncoder:
         """Positions that a task leaves for the text."""
         return self._max_positions - max(task.position_offset, task.prompt_length)
 
-    def _joined(self, first: Encoding, second: Encoding, room: int) -> tuple[Encoding, bool]:
-        """Two texts as the tokenizer's own pair template joins them, and whether one was cut."""
-        lengths = len(first.ids), len(second.ids)
-        kept = longest_first(lengths, room)
-        for encoding, length in zip((first, second), kept, strict=True):
-            encoding.truncate(length)
-        return self._tokenizer.post_process(first, second), kept != lengths
-
     def _cut(self, encoding: Encoding, row: _Filled, room: int) -> Encoding:
         """Cut the ends of the texts, not what the template puts around them."""
         while row.goes_on and len(encoding.ids) > room and any(row.texts):
@@ -259,6 +293,10 @@ class _Filled:
         """Whether anything stands behind the first text, which has to be kept when texts are cut."""
         return len(self.texts) > 1 or bool(self.pieces[-1])
 
+    def with_text(self, place: int, text: str) -> _Filled:
+        """The same with another text in one of the slots."""
+        return dataclasses.replace(self, texts=(*self.texts[:place], text, *self.texts[place + 1 :]))
+
     def parts(self) -> tuple[str, ...]:
         """What is tokenized on its own."""
         return (self.text(),) if self.pieces else self.texts
@@ -293,6 +331,20 @@ def longest_first(lengths: Sequence[int], room: int) -> tuple[int, ...]:
         shorter = room // 2
         longer = shorter + room % 2
     return (shorter, longer) if lengths[0] <= lengths[1] else (longer, shorter)
+
+
+def _windows(encoding: Encoding, size: int, stride: int) -> list[Encoding]:
+    """Tokens in windows of a size, each overlapping the one before it by `stride` tokens."""
+    encoding.truncate(max(1, size), min(stride, max(0, size - 1)))
+    return [encoding, *encoding.overflowing]
+
+
+def _window_places(length: int, size: int, stride: int) -> list[tuple[int, int]]:
+    """Begin and end of windows over that many tokens; the last one ends with the last token."""
+    size = max(1, size)
+    stride = min(stride, size - 1)
+    step = size - stride
+    return [(begin, min(begin + size, length)) for begin in range(0, max(1, length - stride), step) if begin < length]
 
 
 def is_unicode(text: str) -> bool:
