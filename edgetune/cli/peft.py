@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgetune.cli.fields import field_options
-from edgetune.cli.options import FILE, json_option, needs, print_json
+from edgetune.cli.options import FILE, KINDS, json_option, kind_named, needs, print_json
 from edgetune.training.options import TrainingOptions, parse_label_words
 
 
@@ -22,6 +22,13 @@ from edgetune.training.options import TrainingOptions, parse_label_words
     "0,1,2]",
 )
 @field_options(TrainingOptions, ("template", "label_words", "max_length"))
+@click.option(
+    "--kind",
+    "kind_name",
+    type=click.Choice(KINDS),
+    help="What a sequence classifier's outputs are. [default: what problem_type in the model's config says; else a "
+    "score if there is one output, else single-label]",
+)
 @click.option("--peft-task-id", type=click.IntRange(0), help="Which task of a MULTITASK_PROMPT_TUNING adapter.")
 @click.option("--same-base", is_flag=True, help="MODEL is what the adapter was trained on, under another name.")
 @json_option
@@ -34,6 +41,7 @@ def import_peft(
     template: str,
     label_words: tuple[str, ...],
     max_length: int,
+    kind_name: str | None,
     peft_task_id: int | None,
     same_base: bool,
     as_json: bool,
@@ -65,6 +73,7 @@ def import_peft(
         max_length=max_length,
         peft_task=peft_task_id,
         same_base=same_base,
+        kind=kind_named(kind_name),
     )
     task.save(out)
     if as_json:
@@ -74,6 +83,7 @@ def import_peft(
                 "file": str(out),
                 "peft_type": adapter.peft_type,
                 "task_type": adapter.task_type,
+                "kind": task.kind_name,
                 "labels": list(task.labels),
                 "prompt_length": task.prompt_length,
                 "prefix_length": task.prefix_length,
@@ -124,12 +134,14 @@ def export_peft(task_file: Path, model: str, out: Path, as_json: bool) -> None:
                 "labels": list(task.labels),
                 "pooling": task.pooling,
                 "head_beside": bool(exported.head),
+                "problem_type": exported.problem_type,
             }
         )
     else:
+        problem_type = f", problem_type='{exported.problem_type}'" if exported.says_problem_type else ""
         head = (
             f"its head in head.safetensors, for features by pooling '{task.pooling}'"
             if exported.head
-            else f"load the model with num_labels={len(task.labels)}"
+            else f"load the model with num_labels={len(task.labels)}{problem_type}"
         )
         click.echo(f"{out}: {adapter.peft_type} for {adapter.task_type}, {adapter.length} virtual tokens; {head}")

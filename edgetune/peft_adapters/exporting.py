@@ -33,6 +33,16 @@ class Exported:
     task: Task
     head: dict[str, Tensor]
 
+    @property
+    def problem_type(self) -> str:
+        """What the config of PEFT's model must say of its outputs, which the adapter cannot."""
+        return peft.problem_type(self.task)
+
+    @property
+    def says_problem_type(self) -> bool:
+        """Whether the config must say it, since transformers would take so many outputs for something else."""
+        return peft.usual_kind(len(self.task.labels)) is not self.task.kind
+
     def save(self, folder: Path) -> None:
         """Write the adapter's folder.
 
@@ -47,6 +57,8 @@ class Exported:
                 "pooling": self.task.pooling,
                 "temperature": str(self.task.temperature),
                 "template": self.task.template,
+                "problem_type": self.problem_type,
+                **({"thresholds": json.dumps(list(self.task.thresholds))} if self.task.thresholds else {}),
             }
             files.write_atomic(folder / peft.HEAD, safetensors.torch.save(self.head, metadata))
         self.adapter.save(folder)

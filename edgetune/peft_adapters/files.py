@@ -19,6 +19,11 @@ from torch import Tensor
 
 from edgetune_runtime import files
 from edgetune_runtime.errors import TaskError
+from edgetune_runtime.kinds import Kind
+from edgetune_runtime.kinds.multi_label import MULTI_LABEL
+from edgetune_runtime.kinds.score import SCORE
+from edgetune_runtime.kinds.single_label import SINGLE_LABEL
+from edgetune_runtime.task import Task
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -38,6 +43,23 @@ SEQ_CLS = "SEQ_CLS"
 CAUSAL_LM = "CAUSAL_LM"
 SEQ_2_SEQ_LM = "SEQ_2_SEQ_LM"
 FEATURE_EXTRACTION = "FEATURE_EXTRACTION"
+
+PROBLEM_TYPES = {
+    "single_label_classification": SINGLE_LABEL,
+    "multi_label_classification": MULTI_LABEL,
+    "regression": SCORE,
+}
+"""What transformers calls it → the kind of answer. It stands in the model's config: PEFT's has no place for it."""
+
+
+def usual_kind(outputs: int) -> Kind:
+    """What transformers takes so many outputs for if the config names no problem type."""
+    return SCORE if outputs == 1 else SINGLE_LABEL
+
+
+def problem_type(task: Task) -> str:
+    """What transformers calls a task's kind of answer; empty if it has no name for it."""
+    return next((name for name, kind in PROBLEM_TYPES.items() if kind is task.kind), "")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from edgetune_export.backbone import Backbone
 from edgetune_export.families import CLASSIFIES_THROUGH_POOLER
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import DataError, TaskError
+from edgetune_runtime.kinds import Kind
+from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.task import Task
 
 METHODS = {
@@ -48,6 +50,7 @@ def import_task(
     max_length: int = contract.DEFAULT_MAX_LENGTH,
     peft_task: int | None = None,
     same_base: bool = False,
+    kind: Kind | None = None,
 ) -> Task:
     """The task that answers as PEFT's model with this adapter does.
 
@@ -62,10 +65,12 @@ def import_task(
         max_length: tokens of a text that are read, the template's among them.
         peft_task: which of the tasks of a multitask prompt.
         same_base: the backbone is the adapter's, although it is called otherwise.
+        kind: what a sequence classifier's outputs are. `None` is what `problem_type` in the model's config says; if it
+            says nothing, a number if there is one output, else one label: so transformers takes it.
 
     Raises:
         BackboneError: label words were given, and the backbone's weights have no vocabulary.
-        DataError: labels, label words or template do not fit the adapter or the backbone.
+        DataError: labels, label words, kind or template do not fit the adapter or the backbone.
         TaskError: the adapter is of another model, or cannot be carried over exactly.
     """
     _check_kind(backbone, adapter)
@@ -91,8 +96,16 @@ def import_task(
     tensors = _prompt(adapter, peft_task)
     if classifies:
         weight, bias = _head(adapter)
-        found = _labels(backbone, len(weight), labels)
+        told = peft.PROBLEM_TYPES.get(getattr(backbone.config, "problem_type", None) or "")
+        kind = kind or told or peft.usual_kind(len(weight))
+        _check_outputs(adapter, kind, len(weight))
+        found = _labels(backbone, len(weight), labels or kind.labels_of(()))
     else:
+        if kind not in (None, SINGLE_LABEL):
+            raise DataError(
+                f"--kind {kind.name} for {adapter.origin}, a language model, which says one word: leave it out"
+            )
+        kind = SINGLE_LABEL
         if not words or labels:
             raise DataError(
                 f"{adapter.origin} is for {adapter.task_type}, a language model without labels: say with "
@@ -102,7 +115,8 @@ def import_task(
         weight, bias = verbalizer.head(backbone, words, found)
     _check_all_taken(adapter)
     tensors |= {contract.HEAD_WEIGHT: weight, contract.HEAD_BIAS: bias}
-    draft = dataclasses.replace(draft, labels=found, tensors={key: each.numpy() for key, each in tensors.items()})
+    arrays = {key: each.numpy() for key, each in tensors.items()}
+    draft = dataclasses.replace(draft, labels=found, tensors=arrays, kind_name=kind.name)
     backbone.facts.check(draft)
     draft = backbone.text_encoder.fitted(draft)
     return dataclasses.replace(draft, tensors=prompts.stored(backbone, tensors, draft.max_length))
@@ -189,12 +203,22 @@ def _of_task(adapter: Adapter, peft_task: int | None) -> Tensor:
 def _head(adapter: Adapter) -> tuple[Tensor, Tensor]:
     for name in _HEADS:
         weight = adapter.tensors.get(f"{name}.weight")
-        if weight is not None and weight.ndim == 2 and len(weight) > 1:
+        if weight is not None and weight.ndim == 2 and len(weight):
             return weight, adapter.tensors.get(f"{name}.bias", torch.zeros(len(weight)))
     raise TaskError(
-        f"{adapter.origin} has no head of two labels or more among {', '.join(adapter.tensors)}: expected "
+        f"{adapter.origin} has no head among {', '.join(adapter.tensors)}: expected "
         f"{_HEADS[0]}.weight; save it with PEFT again, the head with it"
     )
+
+
+def _check_outputs(adapter: Adapter, kind: Kind, outputs: int) -> None:
+    fewest, most = kind.labels
+    if not fewest <= outputs <= most:
+        expected = f"{fewest}" if fewest == most else f"{fewest} to {most:,}"
+        raise DataError(
+            f"{adapter.origin} has a head of {outputs} outputs: expected {expected} for the kind '{kind.name}'; name "
+            f"another with --kind"
+        )
 
 
 def _labels(backbone: Backbone, count: int, labels: Sequence[str]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import TEXTS, save_tokenizer
 from peft import PeftModel, get_peft_model
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
@@ -33,6 +34,7 @@ from edgetune_export import Backbone, export_bundle, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import Engine, Task, contract
 from edgetune_runtime.errors import DataError, TaskError
+from edgetune_runtime.kinds import KINDS
 from edgetune_runtime.text import TextEncoder
 
 LENGTH, LABELS, MAX_LENGTH = 5, 3, 40
@@ -391,7 +393,7 @@ class TestRefused:
     def test_a_classifier_without_head(self, load: Load, saved: Path) -> None:
         path = saved / "adapter_model.safetensors"
         save_file({"prompt_embeddings": load_file(path)["prompt_embeddings"]}, path)
-        with pytest.raises(TaskError, match="has no head of two labels or more among prompt_embeddings"):
+        with pytest.raises(TaskError, match="has no head among prompt_embeddings"):
             import_task(load("gpt2"), Adapter.load(saved), "t")
 
     def test_pickles_are_not_opened(self, saved: Path) -> None:
@@ -495,6 +497,127 @@ def logits_of_export(folder: Path, out: Path, backbone: Backbone, task: Task) ->
         head = load_file(out / "head.safetensors")
         rows.append((head["weight"] @ pooled + head["bias"]).numpy())
     return np.stack(rows)
+
+
+PROBLEMS = {
+    "single_label_classification": ("single-label", LABELS),
+    "multi_label_classification": ("multi-label", LABELS),
+    "regression": ("score", 1),
+}
+"""What transformers calls them → the kind of answer, and a number of outputs."""
+
+
+def classifier(folder: Path, out: Path, problem: str, method: str = "PREFIX_TUNING") -> PeftModel:
+    """PEFT's sequence classifier for a kind of problem, saved in `out`."""
+    torch.manual_seed(1)
+    base = AutoModelForSequenceClassification.from_pretrained(
+        folder, num_labels=PROBLEMS[problem][1], problem_type=problem
+    )
+    model = get_peft_model(base, METHODS[method](task_type="SEQ_CLS", num_virtual_tokens=LENGTH, **SIZES)).eval()
+    for name, parameter in model.named_parameters():
+        if "prompt_encoder" in name or ".score" in name or ".classifier" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    model.save_pretrained(out)
+    return model
+
+
+def loss_of(results: list[Any], problem: str) -> float:
+    """The loss that transformers would have, of our answers: the last label is right, or 2.5."""
+    if problem == "regression":
+        return float(np.mean([(result.score - 2.5) ** 2 for result in results]))
+    scores = np.array([list(result.scores.values()) for result in results])
+    if problem == "single_label_classification":
+        return float(-np.log(scores[:, -1]).mean())
+    return float(-np.log(np.concatenate([1 - scores[:, :-1], scores[:, -1:]], axis=1)).mean())
+
+
+class TestKinds:
+    """Answers of transformers' problem types, both ways. That ours mean the same is seen by transformers' own loss."""
+
+    @pytest.mark.parametrize("family", ["gpt2", "bert"])
+    @pytest.mark.parametrize("problem", PROBLEMS)
+    def test_from_peft(
+        self, folder: Folder, load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: str, family: str
+    ) -> None:
+        model, backbone = classifier(folder(family), tmp_path, problem), load(family)
+        adapter, (kind, outputs) = Adapter.load(tmp_path), PROBLEMS[problem]
+        said = import_task(backbone, adapter, "mood", max_length=MAX_LENGTH, kind=KINDS[kind])
+        monkeypatch.setattr(backbone.config, "problem_type", problem)
+        task = import_task(backbone, adapter, "mood", max_length=MAX_LENGTH)
+        assert said.to_bytes() == task.to_bytes()
+        assert (task.kind_name, len(task.labels)) == (kind, outputs)
+        expected = peft_logits(model, backbone, task, "SEQ_CLS", "PREFIX_TUNING")
+        logits = torch_logits(backbone, task, TEXTS)
+        np.testing.assert_allclose(logits, expected, atol=1e-4)
+        Task.from_bytes(task.to_bytes(), "it is a sound task")
+        results = [task.kind.answer(row[None], task) for row in logits]
+        right: dict[str, Any] = {
+            "single_label_classification": torch.tensor([LABELS - 1]),
+            "multi_label_classification": torch.tensor([[0.0] * (LABELS - 1) + [1.0]]),
+            "regression": torch.tensor([2.5]),
+        }
+        with torch.no_grad():
+            losses = [model(input_ids=ids, labels=right[problem]).loss.item() for ids in token_rows(backbone, task)]
+        assert loss_of(results, problem) == pytest.approx(np.mean(losses), rel=1e-4)
+
+    @pytest.mark.parametrize("family", ["gpt2", "bert"])
+    @pytest.mark.parametrize("problem", PROBLEMS)
+    def test_to_peft(self, folder: Folder, load: Load, tmp_path: Path, problem: str, family: str) -> None:
+        backbone, (kind, outputs) = load(family), PROBLEMS[problem]
+        whole = random_task(backbone, "prefix", family == "bert", "pooler" if family == "bert" else "last")
+        heads = {name: whole.tensors[name][:outputs] for name in (contract.HEAD_WEIGHT, contract.HEAD_BIAS)}
+        changed = {"labels": whole.labels[:outputs], "kind_name": kind, "tensors": {**whole.tensors, **heads}}
+        task = dataclasses.replace(whole, **changed)
+        exported = export_adapter(backbone, task, str(folder(family)))
+        assert exported.problem_type == problem
+        assert exported.says_problem_type == (problem == "multi_label_classification")
+        exported.save(tmp_path / "out")
+        base = AutoModelForSequenceClassification.from_pretrained(
+            folder(family), num_labels=outputs, problem_type=exported.problem_type
+        )
+        model = PeftModel.from_pretrained(base, tmp_path / "out").eval()
+        with torch.no_grad():
+            expected = np.stack([model(input_ids=ids).logits[0].numpy() for ids in token_rows(backbone, task)])
+        np.testing.assert_allclose(torch_logits(backbone, task, TEXTS), expected, atol=1e-4)
+        again = import_task(backbone, Adapter.load(tmp_path / "out"), "mood", task.labels, kind=task.kind)
+        assert again.kind_name == kind
+        assert np.array_equal(again.tensors[contract.HEAD_WEIGHT], task.tensors[contract.HEAD_WEIGHT])
+
+    def test_a_head_beside_says_its_problem_type(self, load: Load, tmp_path: Path) -> None:
+        more: dict[str, Any] = {"kind_name": "multi-label", "thresholds": (0.2, 0.5, 0.7)}
+        task = dataclasses.replace(random_task(load("bert"), "prompt", True, "mean"), **more)
+        export_adapter(load("bert"), task, "base").save(tmp_path / "out")
+        with safe_open(tmp_path / "out" / "head.safetensors", "pt") as file:
+            assert file.metadata()["problem_type"] == "multi_label_classification"
+            assert json.loads(file.metadata()["thresholds"]) == [0.2, 0.5, 0.7]
+
+    def test_one_output_is_a_number_if_nothing_is_said(self, folder: Folder, load: Load, tmp_path: Path) -> None:
+        classifier(folder("gpt2"), tmp_path, "regression")
+        task = import_task(load("gpt2"), Adapter.load(tmp_path), "t")
+        assert (task.kind_name, task.labels) == ("score", ("score",))
+
+    @pytest.mark.parametrize(
+        ("problem", "kind", "told"),
+        [
+            ("regression", "single-label", "a head of 1 outputs: expected 2 to 10,000 for the kind 'single-label'"),
+            (
+                "multi_label_classification",
+                "score",
+                "a head of 3 outputs: expected 1 for the kind 'score'; name another",
+            ),
+        ],
+    )
+    def test_outputs_that_do_not_fit(
+        self, folder: Folder, load: Load, tmp_path: Path, problem: str, kind: str, told: str
+    ) -> None:
+        classifier(folder("gpt2"), tmp_path, problem)
+        with pytest.raises(DataError, match=told):
+            import_task(load("gpt2"), Adapter.load(tmp_path), "t", kind=KINDS[kind])
+
+    def test_a_language_model_says_one_word(self, folder: Folder, load: Load, tmp_path: Path) -> None:
+        trained(folder("gpt2"), tmp_path, "PROMPT_TUNING", "CAUSAL_LM")
+        with pytest.raises(DataError, match=r"--kind multi-label for .*, a language model, which says one word"):
+            import_task(load("gpt2"), Adapter.load(tmp_path), "t", words=WORDS, kind=KINDS["multi-label"])
 
 
 class TestExport:

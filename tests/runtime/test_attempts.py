@@ -13,10 +13,12 @@ from click.testing import CliRunner
 from conftest import BAD, TEXTS
 
 from edgetune.cli import cli
-from edgetune_runtime import Engine
+from edgetune_runtime import Engine, Task
 from edgetune_runtime.attempts import attempt
 from edgetune_runtime.engine import Result
 from edgetune_runtime.errors import DataError, TextError
+from edgetune_runtime.parts import HEAD
+from edgetune_runtime.text import Text
 
 ROWS = [*TEXTS[:3], BAD, *TEXTS[3:], BAD]
 BAD_PLACES = {3, len(ROWS) - 1}
@@ -63,6 +65,29 @@ def test_long_texts_are_not_read(poisoned: Path) -> None:
         assert attempt(engine, []) == []
         with pytest.raises(DataError, match="min_score is 2"):
             attempt(engine, [("good", task)], min_score=2)
+
+
+def test_pairs_and_a_min_score_that_means_nothing(poisoned: Path) -> None:
+    with Engine(poisoned) as engine:
+        colour = engine.task("colour")
+        pairs = engine.add_task(dataclasses.replace(colour, name="pairs", pairs=True))
+        rows: list[tuple[Text, Task]] = [
+            (("a", "b"), pairs),
+            (("a", "b" * 11), pairs),
+            ("b" * 10, colour),
+            ("a", pairs),
+        ]
+        found = attempt(engine, rows, most_characters=10)
+        assert [isinstance(one, TextError) for one in found] == [False, True, False, True]
+        assert str(found[1]) == "a text of 11 characters: expected at most 10"
+        assert "takes pairs of texts, and one text came" in str(found[3])
+        assert found[0] == engine.classify([("a", "b")], "pairs")[0]
+        head = {name: colour.tensors[name][:1] for name in HEAD.tensors}
+        one = {"labels": ("score",), "kind_name": "score", "tensors": {**colour.tensors, **head}}
+        number = engine.add_task(dataclasses.replace(colour, name="number", **one))
+        assert isinstance(attempt(engine, [("a", number)])[0], Result)
+        with pytest.raises(DataError, match="task 'number' of the kind 'score' gives no probabilities"):
+            attempt(engine, [("a", colour), ("a", number)], min_score=0.5)
 
 
 def run(*arguments: object) -> str:
