@@ -1,11 +1,13 @@
-"""A bundle with a task of each kind of answer, for single texts and for pairs."""
+"""A bundle with a task of each kind of answer, for single texts and for pairs, and how they are asked."""
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
+import httpx
 from conftest import TEXTS, random_task
 
 from edgetune_runtime import Bundle, Task
@@ -40,3 +42,22 @@ def save_kinds(bundle_folder: Path, folder: Path) -> Path:
 def texts_for(name: str) -> list[Text]:
     """Texts that the task takes."""
     return list(PAIRS if name in PAIRED else TEXTS)
+
+
+def classify(client: httpx.Client, task: str, texts: object, path: str = "/v1/classify", **more: Any) -> httpx.Response:
+    """Ask a classify route."""
+    return client.post(path, json={"model": task, "input": texts, **more})
+
+
+def tensors(texts: list[Text]) -> list[dict[str, Any]]:
+    """Texts as inputs of the Open Inference Protocol."""
+    columns = [texts] if isinstance(texts[0], str) else list(zip(*texts, strict=True))
+    return [
+        {"name": name, "shape": [len(column)], "datatype": "BYTES", "data": list(column)}
+        for name, column in zip(("text", "text_pair"), columns, strict=False)
+    ]
+
+
+def infer(client: httpx.Client, task: str, texts: list[Text], **more: Any) -> httpx.Response:
+    """Ask in the Open Inference Protocol."""
+    return client.post(f"/v2/models/{task}/infer", json={"inputs": tensors(texts), **more})

@@ -3,105 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from browser import needs_browser, run_browser
+from browser import needs_browser
 from conftest import TEXTS, random_task
-from kinds_served import NAMES, PAIRED, THRESHOLDS, save_kinds
-from selenium import webdriver
-from selenium.webdriver.common.by import By
+from page_in_browser import Page, a_browser, a_driver  # noqa: F401
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.wait import WebDriverWait
 from serving import Serve, Server
 
 from edgetune_runtime import Bundle, Engine
-from edgetune_runtime.kinds import LabelResult, LabelsResult, ScoreResult
+from edgetune_runtime.kinds import LabelResult
 
 HOSTILE = '<img src="/nothing" onerror="document.title = 1">'
 
 pytestmark = needs_browser
-
-
-class Page:
-    """The page in a browser, and what a person does there."""
-
-    def __init__(self, driver: webdriver.Chrome) -> None:
-        self.driver = driver
-
-    def open(self, server: Server) -> Page:
-        self.driver.get(server.url)
-        self.wait(lambda: self.all("#tasks label") or self.one("#key").is_displayed())
-        return self
-
-    def wait(self, condition: Callable[[], object]) -> None:
-        WebDriverWait(self.driver, 30, poll_frequency=0.05).until(lambda _: condition())
-
-    def one(self, selector: str) -> WebElement:
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
-
-    def all(self, selector: str) -> list[WebElement]:
-        return self.driver.find_elements(By.CSS_SELECTOR, selector)
-
-    def text(self, selector: str) -> str:
-        return self.one(selector).text.replace("\N{NO-BREAK SPACE}", " ")
-
-    def texts(self, selector: str) -> list[str]:
-        # In one go: the page may put others in their place at any time.
-        script = "return [...document.querySelectorAll(arguments[0])].map((element) => element.textContent)"
-        return self.driver.execute_script(script, selector)
-
-    def pick(self, *tasks: str) -> None:
-        for box in self.all("#tasks input"):
-            if box.is_selected() != (box.get_attribute("value") in tasks):
-                box.click()
-
-    def write(self, text: str) -> None:
-        self.one("#text").clear()
-        self.one("#text").send_keys(text)
-
-    def classify(self) -> None:
-        self.one("#ask button").click()
-        self.wait(lambda: " answered in " in self.text("#said"))
-
-    def answers(self) -> dict[str, dict[str, str]]:
-        """Scores by label, as they are shown, by task; those that are folded away too."""
-        return {
-            name: dict(zip(self.texts(f"{card} li > :first-child"), self.texts(f"{card} .score"), strict=True))
-            for place, name in enumerate(self.texts("#answers h2"), 1)
-            for card in [f"#answers article:nth-child({place})"]
-        }
-
-    def console(self) -> list[str]:
-        """What the console has said since it was last asked."""
-        return [line["message"] for line in self.driver.get_log("browser")]
-
-    def asked_for(self) -> list[str]:
-        """The addresses that were asked for since this was last asked."""
-        events = [json.loads(line["message"])["message"] for line in self.driver.get_log("performance")]
-        return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    with run_browser(tmp_path_factory.mktemp("chromium")) as driver:
-        yield driver
-
-
-@pytest.fixture
-def browser(driver: webdriver.Chrome) -> Page:
-    """A browser with nothing open and nothing logged."""
-    driver.get("about:blank")
-    page = Page(driver)
-    page.console()
-    page.asked_for()
-    return page
 
 
 @pytest.fixture
@@ -301,117 +221,6 @@ def test_tasks_that_come_and_go_are_listed(browser: Page, bundle_folder: Path, t
         assert client.post("/v2/repository/models/colour/unload").status_code == 200
         page.wait(lambda: page.texts("#tasks label") == ["newone label (of 3)", "sizeone label (of 2)"])
         assert page.text("#picked") == "1 of 2 picked"
-
-
-@pytest.fixture(scope="module")
-def kinds(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with a task of each kind, for single texts and for pairs."""
-    return save_kinds(bundle_folder, tmp_path_factory.mktemp("kinds") / "bundle")
-
-
-@pytest.fixture(scope="module")
-def kinds_server(kinds: Path, serve: Serve) -> Iterator[Server]:
-    with serve(kinds) as server:
-        yield server
-
-
-def test_kinds_are_listed(browser: Page, kinds_server: Server) -> None:
-    page = browser.open(kinds_server)
-    assert page.texts("#tasks label") == [
-        "multi-labelany number of labels (of 3)",
-        "multi-label-pairsany number of labels (of 3), for pairs",
-        "scorea number",
-        "score-pairsa number, for pairs",
-        "single-labelone label (of 3)",
-        "single-label-pairsone label (of 3), for pairs",
-    ]
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("text", TEXTS[:3])
-def test_answers_of_every_kind(browser: Page, kinds_server: Server, kinds: Path, name: str, text: str) -> None:
-    page, second = browser.open(kinds_server), TEXTS[4]
-    page.pick(name)
-    page.write(text)
-    if name in PAIRED:
-        page.one("#text-pair").send_keys(second)
-    page.classify()
-    with Engine(kinds, threads=2) as engine:
-        (result,) = engine.classify([(text, second) if name in PAIRED else text], task=name)
-    (said,) = page.texts("#answers .label")
-    assert page.text("#said").startswith("1 of 1 answered in ")
-    if isinstance(result, ScoreResult):
-        assert said == f"{result.score:.3f}"
-        assert page.texts("#answers li") == []
-    elif isinstance(result, LabelsResult):
-        assert said == (", ".join(result.labels) or "no label applies")
-        order = sorted(result.scores, key=lambda label: (label not in result.labels, -result.scores[label]))
-        assert list(page.answers()[name].items()) == [(label, f"{result.scores[label]:.3f}") for label in order]
-        assert page.texts("#answers li.applies > :first-child") == [one for one in order if one in result.labels]
-        limits = dict(zip(result.scores, THRESHOLDS, strict=True))
-        assert page.texts("#answers .threshold") == [
-            f"{'applies: ' if label in result.labels else ''}threshold {limits[label]:.3f}" for label in order
-        ]
-    else:
-        assert isinstance(result, LabelResult)
-        assert said == result.best
-        assert page.answers()[name] == {label: f"{score:.3f}" for label, score in result.scores.items()}
-        assert page.all("#answers .threshold") == []
-    assert page.console() == []
-
-
-def test_thresholds_are_drawn_where_they_are(browser: Page, kinds_server: Server) -> None:
-    page = browser.open(kinds_server)
-    page.pick("multi-label")
-    page.write(TEXTS[0])
-    page.classify()
-    measure = """return [...document.querySelectorAll(".bar")].map((bar) =>
-        (parseFloat(getComputedStyle(bar, "::after").left) + 1) / bar.clientWidth)"""
-    limits = [float(line.rpartition(" ")[2]) for line in page.texts("#answers .threshold")]
-    assert sorted(limits) == list(THRESHOLDS)
-    assert page.driver.execute_script(measure) == pytest.approx(limits, abs=0.005)
-
-
-def test_the_second_text_is_asked_for_with_pairs_alone(browser: Page, kinds_server: Server) -> None:
-    page = browser.open(kinds_server)
-    second = page.one("#text-pair")
-    page.pick("score")
-    assert not second.is_displayed()
-    page.pick("score", "score-pairs")
-    assert second.is_displayed()
-    assert page.one("label[for=text-pair]").text.startswith("Second text")
-    page.write("good")
-    page.one("#ask button").click()
-    assert page.driver.execute_script("return document.activeElement.id") == "text-pair"
-    second.send_keys("bad")
-    page.classify()
-    assert page.text("#said").startswith("2 of 2 answered in ")
-    page.pick("score")
-    assert not second.is_displayed()
-    page.classify()
-    assert page.text("#said").startswith("1 of 1 answered in ")
-
-
-def test_a_task_of_another_kind_takes_the_place(
-    browser: Page, bundle_folder: Path, kinds: Path, tmp_path: Path, serve: Serve
-) -> None:
-    folder = shutil.copytree(bundle_folder, tmp_path / "bundle")
-    headers = {"authorization": "Bearer key"}
-    with (
-        serve(folder, "--allow-task-changes", env={"EDGETUNE_TASK_KEY": "key"}) as server,
-        server.client(headers=headers) as client,
-    ):
-        page = browser.open(server)
-        page.pick("size")
-        page.write("good")
-        for name in ("multi-label", "score", "single-label"):
-            task = Bundle(kinds).load_task(name)
-            assert client.post("/v2/repository/models/size/load", content=task.to_bytes()).status_code == 200
-            page.wait(lambda title=task.kind.title: any(title in line for line in page.texts("#tasks label")[1:]))
-            page.classify()
-            assert page.all("#answers .problem") == []
-            assert bool(page.all("#answers .bar")) == (name != "score")
-            assert bool(page.all("#answers .threshold")) == (name == "multi-label")
 
 
 def test_nothing_is_said_to_the_console_or_asked_of_others(page: Page, server: Server) -> None:

@@ -11,12 +11,23 @@ import httpx
 import numpy as np
 import pytest
 from conftest import BAD, TEXTS
-from kinds_served import NAMES, PAIRED, PAIRS, SINGLES, THRESHOLDS, save_kinds, task_of, texts_for
+from kinds_served import (
+    NAMES,
+    PAIRED,
+    PAIRS,
+    SINGLES,
+    THRESHOLDS,
+    classify,
+    infer,
+    save_kinds,
+    task_of,
+    tensors,
+    texts_for,
+)
 from serving import Serve, Server
 
 from edgetune_runtime import Bundle, Engine
 from edgetune_runtime.kinds import KINDS, LabelResult, LabelsResult, Result
-from edgetune_runtime.text import Text
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +46,6 @@ def server(kinds_bundle: Path, serve: Serve) -> Iterator[Server]:
 def engine(kinds_bundle: Path) -> Iterator[Engine]:
     with Engine(kinds_bundle, threads=2) as engine:
         yield engine
-
-
-def classify(client: httpx.Client, task: str, texts: object, path: str = "/v1/classify", **more: Any) -> httpx.Response:
-    return client.post(path, json={"model": task, "input": texts, **more})
-
-
-def tensors(texts: list[Text]) -> list[dict[str, Any]]:
-    columns = [texts] if isinstance(texts[0], str) else list(zip(*texts, strict=True))
-    return [
-        {"name": name, "shape": [len(column)], "datatype": "BYTES", "data": list(column)}
-        for name, column in zip(("text", "text_pair"), columns, strict=False)
-    ]
-
-
-def infer(client: httpx.Client, task: str, texts: list[Text], **more: Any) -> httpx.Response:
-    return client.post(f"/v2/models/{task}/infer", json={"inputs": tensors(texts), **more})
 
 
 PACKING: dict[str, Callable[[list[Any]], bytes]] = {

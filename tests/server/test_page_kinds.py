@@ -1,0 +1,130 @@
+"""The page for people: tasks of every kind, and pairs of texts."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import needs_browser
+from conftest import TEXTS
+from kinds_served import NAMES, PAIRED, THRESHOLDS, save_kinds
+from page_in_browser import Page, a_browser, a_driver  # noqa: F401
+from serving import Serve, Server
+
+from edgetune_runtime import Bundle, Engine
+from edgetune_runtime.kinds import LabelResult, LabelsResult, ScoreResult
+
+pytestmark = needs_browser
+
+
+@pytest.fixture(scope="module")
+def kinds(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with a task of each kind, for single texts and for pairs."""
+    return save_kinds(bundle_folder, tmp_path_factory.mktemp("kinds") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def kinds_server(kinds: Path, serve: Serve) -> Iterator[Server]:
+    with serve(kinds) as server:
+        yield server
+
+
+def test_kinds_are_listed(browser: Page, kinds_server: Server) -> None:
+    page = browser.open(kinds_server)
+    assert page.texts("#tasks label") == [
+        "multi-labelany number of labels (of 3)",
+        "multi-label-pairsany number of labels (of 3), for pairs",
+        "scorea number",
+        "score-pairsa number, for pairs",
+        "single-labelone label (of 3)",
+        "single-label-pairsone label (of 3), for pairs",
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("text", TEXTS[:3])
+def test_answers_of_every_kind(browser: Page, kinds_server: Server, kinds: Path, name: str, text: str) -> None:
+    page, second = browser.open(kinds_server), TEXTS[4]
+    page.pick(name)
+    page.write(text)
+    if name in PAIRED:
+        page.one("#text-pair").send_keys(second)
+    page.classify()
+    with Engine(kinds, threads=2) as engine:
+        (result,) = engine.classify([(text, second) if name in PAIRED else text], task=name)
+    (said,) = page.texts("#answers .label")
+    assert page.text("#said").startswith("1 of 1 answered in ")
+    if isinstance(result, ScoreResult):
+        assert said == f"{result.score:.3f}"
+        assert page.texts("#answers li") == []
+    elif isinstance(result, LabelsResult):
+        assert said == (", ".join(result.labels) or "no label applies")
+        order = sorted(result.scores, key=lambda label: (label not in result.labels, -result.scores[label]))
+        assert list(page.answers()[name].items()) == [(label, f"{result.scores[label]:.3f}") for label in order]
+        assert page.texts("#answers li.applies > :first-child") == [one for one in order if one in result.labels]
+        limits = dict(zip(result.scores, THRESHOLDS, strict=True))
+        assert page.texts("#answers .threshold") == [
+            f"{'applies: ' if label in result.labels else ''}threshold {limits[label]:.3f}" for label in order
+        ]
+    else:
+        assert isinstance(result, LabelResult)
+        assert said == result.best
+        assert page.answers()[name] == {label: f"{score:.3f}" for label, score in result.scores.items()}
+        assert page.all("#answers .threshold") == []
+    assert page.console() == []
+
+
+def test_thresholds_are_drawn_where_they_are(browser: Page, kinds_server: Server) -> None:
+    page = browser.open(kinds_server)
+    page.pick("multi-label")
+    page.write(TEXTS[0])
+    page.classify()
+    measure = """return [...document.querySelectorAll(".bar")].map((bar) =>
+        (parseFloat(getComputedStyle(bar, "::after").left) + 1) / bar.clientWidth)"""
+    limits = [float(line.rpartition(" ")[2]) for line in page.texts("#answers .threshold")]
+    assert sorted(limits) == list(THRESHOLDS)
+    assert page.driver.execute_script(measure) == pytest.approx(limits, abs=0.005)
+
+
+def test_the_second_text_is_asked_for_with_pairs_alone(browser: Page, kinds_server: Server) -> None:
+    page = browser.open(kinds_server)
+    second = page.one("#text-pair")
+    page.pick("score")
+    assert not second.is_displayed()
+    page.pick("score", "score-pairs")
+    assert second.is_displayed()
+    assert page.one("label[for=text-pair]").text.startswith("Second text")
+    page.write("good")
+    page.one("#ask button").click()
+    assert page.driver.execute_script("return document.activeElement.id") == "text-pair"
+    second.send_keys("bad")
+    page.classify()
+    assert page.text("#said").startswith("2 of 2 answered in ")
+    page.pick("score")
+    assert not second.is_displayed()
+    page.classify()
+    assert page.text("#said").startswith("1 of 1 answered in ")
+
+
+def test_a_task_of_another_kind_takes_the_place(
+    browser: Page, bundle_folder: Path, kinds: Path, tmp_path: Path, serve: Serve
+) -> None:
+    folder = shutil.copytree(bundle_folder, tmp_path / "bundle")
+    headers = {"authorization": "Bearer key"}
+    with (
+        serve(folder, "--allow-task-changes", env={"EDGETUNE_TASK_KEY": "key"}) as server,
+        server.client(headers=headers) as client,
+    ):
+        page = browser.open(server)
+        page.pick("size")
+        page.write("good")
+        for name in ("multi-label", "score", "single-label"):
+            task = Bundle(kinds).load_task(name)
+            assert client.post("/v2/repository/models/size/load", content=task.to_bytes()).status_code == 200
+            page.wait(lambda title=task.kind.title: any(title in line for line in page.texts("#tasks label")[1:]))
+            page.classify()
+            assert page.all("#answers .problem") == []
+            assert bool(page.all("#answers .bar")) == (name != "score")
+            assert bool(page.all("#answers .threshold")) == (name == "multi-label")
