@@ -143,7 +143,7 @@ def _fit_single_label(logits: Array, targets: Array) -> tuple[dict[str, Any], di
 def _fit_multi_label(logits: Array, targets: Array) -> tuple[dict[str, Any], dict[str, float]]:
     right = targets.astype(bool)
     temperature = fit_binary_temperature(logits, right)
-    scores = sigmoid(logits / temperature)
+    scores = sigmoid(logits.astype(np.float64) / temperature)
     return {"temperature": temperature, "thresholds": fit_thresholds(scores, right)}, {
         "dev_ece": binary_calibration_error(scores, right)
     }

@@ -85,7 +85,8 @@ def read(data: bytes, origin: str) -> tuple[dict[str, Any], dict[str, Array]]:
         )
     del metadata["format_version"]
     try:
-        needed = strict.json_value(metadata.pop("requires", "[]"))
+        # In version 1 it is a field like any other that is unknown there.
+        needed = [] if version == "1" else strict.json_value(metadata.pop("requires", "[]"))
         if not isinstance(needed, list) or not all(isinstance(one, str) for one in needed):
             raise ValueError(f"requires is {needed!r:.60}, where a list of strings was expected")
     except (ValueError, TypeError, AttributeError) as error:

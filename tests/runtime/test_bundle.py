@@ -172,6 +172,13 @@ def test_an_unknown_size_is_named() -> None:
         Manifest.from_json(json.dumps(record).encode(), "odd")
 
 
+def test_a_backbone_that_is_read_at_a_mask_has_a_mask_token() -> None:
+    record = {**RECORD, "poolings": ["mask"], "mask_token": ""}
+    with pytest.raises(BundleError, match="the pooling 'mask' without a mask token"):
+        Manifest.from_json(json.dumps(record).encode(), "odd")
+    Manifest.from_json(json.dumps({**record, "poolings": ["cls"]}).encode(), "none is needed")
+
+
 @pytest.mark.parametrize("version", [0, 3, 1.5, 2.0, "1", "2", True, None, [1]])
 def test_another_format_version_is_refused(copied: Path, version: object) -> None:
     rewrite(copied, format_version=version)

@@ -172,6 +172,11 @@ def test_each_label_has_a_threshold() -> None:
     assert thresholds(task_of(MULTI_LABEL)).tolist() == [0.5] * 3
 
 
+def test_scores_of_labels_are_computed_in_float64() -> None:
+    found = MULTI_LABEL.answer(row(0.1, 0, 0), task_of(MULTI_LABEL, temperature=0.3))
+    assert found.scores["a"] == pytest.approx(1 / (1 + math.exp(-float(np.float32(0.1)) / 0.3)), rel=1e-14)
+
+
 def test_labels_below_the_lowest_score_are_left_out() -> None:
     found = MULTI_LABEL.answer(row(-1, 0, 1), task_of(MULTI_LABEL, thresholds=(0.1, 0.1, 0.1)))
     assert found.labels == ABC

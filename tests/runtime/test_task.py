@@ -274,6 +274,8 @@ def test_a_missing_field_is_named(field: str) -> None:
         ({"format_version": "3"}, "format version 3, expected 1 or 2"),
         ({"format_version": "1.0"}, "format version 1.0, expected 1 or 2"),
         ({"format_version": ""}, "format version , expected 1 or 2"),
+        ({"requires": "[]"}, r"unknown fields \['requires'\]"),
+        ({"requires": '["pairs"]'}, r"unknown fields \['requires'\]"),
         ({"task": "../colour"}, "task name '../colour'"),
         ({"max_length": "many"}, "'many'"),
         ({"temperature": "warm"}, "'warm'"),

@@ -104,7 +104,7 @@ class MultiLabel(Kind):
         return target if isinstance(target, tuple) else ()
 
     def answer(self, logits: Array, task: Task, truncated: bool = False, precision: str = "fp32") -> LabelsResult:
-        scores = sigmoid(mean_over_spans(logits) / task.temperature)
+        scores = _scores(mean_over_spans(logits), task)
         chosen = tuple(label for label, applies in zip(task.labels, scores >= thresholds(task), strict=True) if applies)
         by_label = dict(zip(task.labels, map(float, scores), strict=True))
         return LabelsResult(task=task.name, labels=chosen, scores=by_label, truncated=truncated, precision=precision)
@@ -144,8 +144,13 @@ class MultiLabel(Kind):
         return Figures(values, by_label)
 
     def _decided(self, logits: Array, task: Task) -> Array:
-        decided: Array = sigmoid(logits / task.temperature) >= thresholds(task)
+        decided: Array = _scores(logits, task) >= thresholds(task)
         return decided
+
+
+def _scores(logits: Array, task: Task) -> Array:
+    """Shape: [..., labels], both ways, in float64."""
+    return sigmoid(logits.astype(np.float64) / task.temperature)
 
 
 def thresholds(task: Task) -> Array:
