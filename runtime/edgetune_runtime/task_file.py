@@ -52,7 +52,7 @@ def write(task: Task) -> bytes:
     metadata = {**task.unknown, **own}
     if task.requires:
         metadata["requires"] = json.dumps(list(task.requires))
-    metadata["format_version"] = "2" if task.requires or task.unknown else "1"
+    metadata["format_version"] = "1" if metadata.keys() == _KEYS_OF_0_1 else "2"
     metadata["sha256"] = digest(metadata, tensors)
     return _sorted_header(safetensors.numpy.save(tensors, metadata))
 
@@ -83,7 +83,7 @@ def read(data: bytes, origin: str) -> tuple[dict[str, Any], dict[str, Array]]:
         )
     del metadata["format_version"]
     try:
-        needed = strict.json_value(metadata.pop("requires", "[]"))
+        needed = strict.json_value(metadata.pop("requires", "[]") if version != "1" else "[]")
         if not isinstance(needed, list) or not all(isinstance(one, str) for one in needed):
             raise ValueError(f"requires is {needed!r:.60}, where a list of strings was expected")
     except (ValueError, TypeError, AttributeError) as error:
@@ -217,6 +217,8 @@ _FIELDS = (
     _Field("thresholds", "thresholds", _numbers, lambda numbers: json.dumps(list(numbers)), default=()),
     _Field("pairs", "pairs", _flag, lambda flag: "true" if flag else "false", default=False),
 )
+
+_KEYS_OF_0_1 = {one.key for one in _FIELDS if one.default is _REQUIRED}
 
 
 def _header(data: bytes) -> tuple[dict[str, Any], int]:
