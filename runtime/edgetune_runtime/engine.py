@@ -247,6 +247,8 @@ class Engine:
             raise DataError("one string came where a list of texts was expected: write [text]")
         if (task is None) == (tasks is None):
             raise DataError("expected a task for the texts: pass task=NAME, or tasks=[NAME, …] with one for each")
+        if isinstance(tasks, str):
+            raise DataError("one string came where a list of tasks was expected: write task=NAME, or tasks=[NAME, …]")
         names = [str(task)] * len(texts) if tasks is None else list(tasks)
         if len(names) != len(texts):
             raise DataError(f"{len(names)} tasks came for {len(texts)} texts: expected one for each")

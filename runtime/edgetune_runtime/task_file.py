@@ -53,8 +53,7 @@ def write(task: Task) -> bytes:
     metadata = {**task.unknown, **own}
     if task.requires:
         metadata["requires"] = json.dumps(list(task.requires))
-    new = task.requires or task.unknown or any(one.key in own for one in _FIELDS if one.default is not _REQUIRED)
-    metadata["format_version"] = "2" if new else "1"
+    metadata["format_version"] = "1" if metadata.keys() == _KEYS_OF_0_1 else "2"
     metadata["sha256"] = digest(metadata, tensors)
     return _sorted_header(safetensors.numpy.save(tensors, metadata))
 
@@ -222,6 +221,8 @@ _FIELDS = (
     _Field("long_texts", "long_texts", _text, default=contract.CUT),
     _Field("stride", "stride", _whole, default=0),
 )
+
+_KEYS_OF_0_1 = {one.key for one in _FIELDS if one.default is _REQUIRED}
 
 
 def _header(data: bytes) -> tuple[dict[str, Any], int]:

@@ -193,6 +193,124 @@ def test_bad_calls_are_refused(bundle: Bundle, texts: object, task: str | None, 
         Engine(bundle).classify(texts, task)  # type: ignore[arg-type]
 
 
+PAIR = ("the lamp", "is it broken?")
+
+
+@pytest.fixture(scope="module")
+def kinds_engine(bundle: Bundle, make_task: MakeTask) -> Iterator[Engine]:
+    """An engine with a task of each kind and one that takes pairs. Not to be changed."""
+    with Engine(bundle, "fp32", threads=1) as opened:
+        opened.add_task(dataclasses.replace(make_task("pair"), pairs=True))
+        opened.add_task(dataclasses.replace(make_task("topics"), kind_name="multi-label"))
+        opened.add_task(dataclasses.replace(make_task("alike", labels=1), kind_name="score"))
+        yield opened
+
+
+BAD_CALLS: dict[str, tuple[dict[str, object], str]] = {
+    "a pair for a task of texts": (
+        {"texts": [PAIR], "task": "colour"},
+        "text 0 is a tuple of 2: expected a string for task 'colour'; to mix tasks pass tasks=[NAME, …]",
+    ),
+    "the tuple form of edgetune 0.1": (
+        {"texts": [("good", "colour"), ("good", "size")], "tasks": ["colour", "size"]},
+        "text 0 is a tuple of 2: expected a string for task 'colour'; to mix tasks pass tasks=[NAME, …]",
+    ),
+    "a string for a task of pairs": (
+        {"texts": [PAIR, "good"], "task": "pair"},
+        "text 1 is a string: expected a pair of strings (text, text_pair) for task 'pair'",
+    ),
+    "a tuple of three": (
+        {"texts": [(*PAIR, "good")], "task": "pair"},
+        "text 0 is a tuple of 3: expected a pair of strings (text, text_pair) for task 'pair'",
+    ),
+    "a tuple of one": (
+        {"texts": [("good",)], "task": "pair"},
+        "text 0 is a tuple of 1: expected a pair of strings (text, text_pair) for task 'pair'",
+    ),
+    "an empty tuple": (
+        {"texts": [()], "task": "colour"},
+        "text 0 is a tuple of 0: expected a string for task 'colour'; to mix tasks pass tasks=[NAME, …]",
+    ),
+    "a list for a pair": (
+        {"texts": [list(PAIR)], "task": "pair"},
+        "text 0 is a list: expected a pair of strings (text, text_pair) for task 'pair'",
+    ),
+    "a number in a pair": (
+        {"texts": [("good", 3)], "task": "pair"},
+        "text 0 is a int: expected a pair of strings (text, text_pair) for task 'pair'",
+    ),
+    "nothing in a pair": (
+        {"texts": [(None, "good")], "task": "pair"},
+        "text 0 is a NoneType: expected a pair of strings (text, text_pair) for task 'pair'",
+    ),
+    "bytes": ({"texts": ["good", b"good"], "task": "colour"}, "text 1 is a bytes: expected a string for task 'colour'"),
+    "half of a surrogate pair in the second text": (
+        {"texts": [("good", "\ud800")], "task": "pair"},
+        "text 0 has half of a surrogate pair: expected whole characters",
+    ),
+    "one string for a task of pairs": (
+        {"texts": "good", "task": "pair"},
+        "one string came where a list of texts was expected: write [text]",
+    ),
+    "fewer tasks than texts": (
+        {"texts": ["a", "b"], "tasks": ["colour"]},
+        "1 tasks came for 2 texts: expected one for each",
+    ),
+    "more tasks than texts": ({"texts": [], "tasks": ["colour"]}, "1 tasks came for 0 texts: expected one for each"),
+    "no task": (
+        {"texts": ["a"]},
+        "expected a task for the texts: pass task=NAME, or tasks=[NAME, …] with one for each",
+    ),
+    "a task and tasks": (
+        {"texts": ["a"], "task": "colour", "tasks": ["colour"]},
+        "expected a task for the texts: pass task=NAME, or tasks=[NAME, …] with one for each",
+    ),
+    "one string where tasks are expected": (
+        {"texts": ["a", "b", "c", "d"], "tasks": "size"},
+        "one string came where a list of tasks was expected: write task=NAME, or tasks=[NAME, …]",
+    ),
+    "a lowest score for a number": (
+        {"texts": ["a"], "task": "alike", "min_score": 0.5},
+        "min_score is 0.5, and task 'alike' of the kind 'score' gives no probabilities: leave it out",
+    ),
+    "a lowest score for a number among others": (
+        {"texts": ["a", "b"], "tasks": ["colour", "alike"], "min_score": 0.5},
+        "min_score is 0.5, and task 'alike' of the kind 'score' gives no probabilities: leave it out",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CALLS)
+def test_calls_that_mean_nothing_are_refused_in_one_line(kinds_engine: Engine, name: str) -> None:
+    call, message = BAD_CALLS[name]
+    with pytest.raises(DataError) as caught:
+        kinds_engine.classify(**call)  # type: ignore[arg-type]
+    assert str(caught.value) == message
+
+
+def test_tasks_of_all_kinds_and_pairs_are_answered_in_one_call(kinds_engine: Engine) -> None:
+    texts = ["good", PAIR, "good", "good", PAIR]
+    tasks = ["colour", "pair", "topics", "alike", "pair"]
+    results = kinds_engine.classify(texts, tasks=tasks)
+    assert [result.task for result in results] == tasks
+    assert [set(result.fields()) for result in results] == [
+        {"label", "score", "scores"}, {"label", "score", "scores"}, {"labels", "scores"}, {"score"},
+        {"label", "score", "scores"},
+    ]  # fmt: skip
+    assert results[1] == results[4]
+    for text, task, result in zip(texts, tasks, results, strict=True):
+        assert kinds_engine.classify([text], task) == [result]
+    assert kinds_engine.classify([("the lamp", "so")], "pair") != kinds_engine.classify([("so", "the lamp")], "pair")
+
+
+def test_a_lowest_score_of_nothing_is_none(kinds_engine: Engine) -> None:
+    assert kinds_engine.classify(["good"], "alike", 0.0) == kinds_engine.classify(["good"], "alike")
+
+
+def test_no_texts_and_no_tasks_give_no_results(kinds_engine: Engine) -> None:
+    assert kinds_engine.classify([], tasks=[]) == []
+
+
 def test_rows_whose_best_score_is_too_low_abstain(engine: Engine) -> None:
     plain = engine.classify(TEXTS, task="colour")
     tops = [max(result.scores.values()) for result in plain]

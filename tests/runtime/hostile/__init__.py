@@ -28,8 +28,8 @@ def _table(*groups: Callable[[], Cases]) -> dict[str, Case]:
 
 
 HOSTILE = _table(
-    tasks.of_bytes, tasks.of_fields, tasks.of_tensors, bundles.of_manifests, bundles.of_links, bundles.of_configs,
-    tokenizers.of_tokenizers, graphs.of_graphs,
+    tasks.of_bytes, tasks.of_fields, tasks.of_new_fields, tasks.of_tensors, bundles.of_manifests,
+    bundles.of_requirements, bundles.of_links, bundles.of_configs, tokenizers.of_tokenizers, graphs.of_graphs,
 )  # fmt: skip
 """Refused while the bundle is read."""
 

@@ -135,6 +135,38 @@ def of_manifests() -> Cases:
     yield "manifest: the graph not named", edit_json(files.MANIFEST, lambda r: r["files"].pop(FP32)), DAMAGED
 
 
+def of_requirements() -> Cases:
+    """What came with format version 2: what a manifest requires, and the inputs of its graphs."""
+    yield "manifest: without inputs", manifest_without("inputs"), NO_MANIFEST
+    for value in ("pairs", 3, None, {"a": 1}, [3], [None], [["a"]]):
+        yield f"manifest: requires {value!r}", manifest_with("requires", value=value), NO_MANIFEST
+    for value in (["shards"], [""], ["\x1b[2J"], ["x" * 9000], ["x"] * 10_000):
+        change = manifest_with("requires", value=value)
+        yield f"manifest: requires {value!r:.30}", change, "which this edgetune does not know: install a newer"
+    spans = {"dtype": "int64", "dims": ["batch", "spans", "ends"]}
+    for value in (None, [], "spans", 3, {}, {"spans": spans}, ["input_ids"]):
+        yield f"manifest: inputs {value!r:.40}", manifest_with("inputs", value=value), NO_MANIFEST
+    for name in ("secret", "", "\x1b[2J", "Spans", "prompt_source"):
+        yield f"manifest: an input {name!r}", manifest_with("inputs", name, value=spans), "this edgetune does not know"
+    wrong: tuple[Any, ...] = (
+        None, 3, [], {}, {"dtype": "int64"}, {**spans, "dtype": "int32"}, {**spans, "dims": ["batch", "spans"]},
+        {**spans, "dims": "batch"}, {**spans, "dims": None}, {**spans, "dims": [1, 2, 3]}, {**spans, "dtype": None},
+    )  # fmt: skip
+    for value in wrong:
+        yield f"manifest: spans as {value!r:.60}", manifest_with("inputs", "spans", value=value), NO_MANIFEST
+    for name in ("input_ids", "attention_mask", "task_index", "head_weight", "head_bias"):
+        change = edit_json(files.MANIFEST, lambda record, name=name: record["inputs"].pop(name))
+        yield f"manifest: graphs without {name}", change, f"a graph without the inputs {name}"
+    for name in ("spans", "token_type_ids", "pooling", "prompt_mask"):
+        change = edit_json(files.MANIFEST, lambda record, name=name: record["inputs"].pop(name))
+        yield f"manifest: {name} not told", change, "the graph has the inputs"
+    figures: tuple[Any, ...] = ("", "A", "x" * 99, "a b", "\x1b[2J", 3, None, ["accuracy"])
+    for figure in figures:
+        parity = {"a": {"rows": 1, "max_logit_difference": 0, "label_agreement": 1, "figure": figure}}
+        change = manifest_with("graphs", "fp32", "parity", value=parity)
+        yield f"manifest: the figure {figure!r:.20}", change, NO_MANIFEST
+
+
 def of_links() -> Cases:
     for name in ONES:
         yield f"link: {name} to its like outside", link_outside(name), "is a link"

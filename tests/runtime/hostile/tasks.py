@@ -330,6 +330,71 @@ def of_fields() -> Cases:
         yield f"{field}: 1,001 characters", task_with({field: "x" * 1001}), UNSOUND
 
 
+def version_2(change: dict[str, str | None], **tensors: Any) -> Change:
+    """The task in format version 2, with other metadata and tensors."""
+    return task_with({"format_version": "2", **change}, **tensors)
+
+
+def of_new_fields() -> Cases:
+    """What came with format version 2."""
+    for field in ("kind", "thresholds", "pairs", "requires"):
+        yield f"version 1: with {field}", task_with({field: "[]"}), f"unknown fields ['{field}']"
+    requirements: dict[str, Any] = {
+        "no JSON": "pairs",
+        "a string": "pairs",
+        "a number": 3,
+        "null": None,
+        "an object": {"pairs": True},
+        "one a number": ["pairs", 3],
+        "one null": [None],
+        "one a list": [["pairs"]],
+        "nested 100,000 deep": "[" * 100_000,
+        "half of a surrogate pair": '["\\ud800"]',
+    }
+    for name, value in requirements.items():
+        text = value if isinstance(value, str) and name != "a string" else json.dumps(value)
+        yield f"requires: {name}", version_2({"requires": text}), UNSOUND
+    for value in ("kind:ranking", "", "input:secret", "part:code", "pairs ", "\x1b[2J", "x" * 9000):
+        text = json.dumps([value])
+        yield f"requires: {value!r:.20}", version_2({"requires": text}), "which this edgetune does not know"
+    yield "requires: 100,000 things", version_2({"requires": json.dumps(["x"] * 100_000)}), "does not know"
+    for value in ("", "ranking", "Score", "score ", "score\n", "null", "\x1b[2J", "x" * 9000):
+        yield f"kind: {value!r:.16}", version_2({"kind": value}), UNSOUND
+    yield "kind: a score of three labels", version_2({"kind": "score"}), "labels for a head of 3 rows"
+    empty = {"head_weight": np.zeros((0, 32), np.float32), "head_bias": np.zeros(0, np.float32)}
+    yield "kind: no labels at all", version_2({"kind": "multi-label", "labels": "[]"}, **empty), "0 labels for a head"
+    thresholds = {
+        "no JSON": "0.5, 0.5, 0.5",
+        "a number": "0.5",
+        "null": "null",
+        "an object": '{"red": 0.5}',
+        "strings": '["0.5", "0.5", "0.5"]',
+        "booleans": "[true, true, true]",
+        "one null": "[0.5, null, 0.5]",
+        "NaN": "[NaN, 0.5, 0.5]",
+        "Infinity": "[Infinity, 0.5, 0.5]",
+        "1e400": "[1e400, 0.5, 0.5]",
+        "400 digits": "[1" + "0" * 400 + ", 0.5, 0.5]",
+        "nested 100,000 deep": "[" * 100_000,
+    }
+    for name, text in thresholds.items():
+        yield f"thresholds: {name}", version_2({"kind": "multi-label", "thresholds": text}), UNSOUND
+    for numbers in ([0.5], [0.5] * 4, [0.5] * 10_000, [0, 0.5, 0.5], [0.5, 1, 0.5], [-1, 0.5, 0.5], [0.5, 0.5, 2]):
+        change = version_2({"kind": "multi-label", "thresholds": json.dumps(numbers)})
+        yield f"thresholds: {numbers!r:.30}", change, "threshold"
+    yield "thresholds: of a single-label task", version_2({"thresholds": "[0.5, 0.5, 0.5]"}), "expected none for tasks"
+    for value in ("", "yes", "True", "1", "null", "true\n"):
+        yield f"pairs: {value!r}", version_2({"pairs": value}), UNSOUND
+    templates = {
+        "a slot for a second text that there is not": ({}, "{text} {text_pair}"),
+        "without the second text": ({"pairs": "true"}, "so: {text}"),
+        "without the first text": ({"pairs": "true"}, "{text_pair}"),
+        "the second text twice": ({"pairs": "true"}, "{text} {text_pair} {text_pair}"),
+    }
+    for name, (pairs, template) in templates.items():
+        yield f"pairs: {name}", version_2({**pairs, "template": template}), "has the template"
+
+
 def of_tensors() -> Cases:
     for tensor in ("head_weight", "head_bias", "prefix_keys", "prefix_values"):
         for value in (np.nan, np.inf, -np.inf, 1e7, -1e30):

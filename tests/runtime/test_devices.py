@@ -1,0 +1,68 @@
+"""Devices: rows that onnxruntime knows, and errors that name what is missing."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import onnxruntime as ort
+import pytest
+
+from edgetune_runtime.devices import CPU, CUDA, DEVICES, Device
+from edgetune_runtime.errors import DeviceError
+from edgetune_runtime.session import find_device
+
+every_device = pytest.mark.parametrize("device", DEVICES.values(), ids=DEVICES.keys())
+
+
+def test_devices_go_by_their_names() -> None:
+    assert DEVICES == {"cpu": CPU, "cuda": CUDA}
+    assert [device.name for device in DEVICES.values()] == list(DEVICES)
+
+
+@every_device
+def test_its_provider_is_one_of_onnxruntimes(device: Device) -> None:
+    assert device.provider in ort.get_all_providers()
+
+
+@every_device
+def test_its_name_is_that_of_onnxruntimes_memory(device: Device) -> None:
+    """A build without the device says that it lacks it, and of a name that there is not that it does not know it."""
+    import numpy as np
+
+    with pytest.raises(Exception, match="Unsupported device"):
+        ort.OrtValue.ortvalue_from_numpy(np.zeros(1), "no such memory", 0)
+    if device.provider in ort.get_available_providers():
+        assert ort.OrtValue.ortvalue_from_numpy(np.zeros(1), device.name, 0).device_name() == device.name
+
+
+@every_device
+def test_what_it_says_of_itself_is_sound(device: Device) -> None:
+    assert device.batch_size >= 1
+    assert device.ray_gpus >= 0
+    assert device.default_precision in (None, "fp32")
+    assert device.install.startswith("pip ")
+    assert dataclasses.replace(device) == device
+
+
+def test_a_device_that_is_there_is_found() -> None:
+    assert find_device("cpu") is CPU
+
+
+@pytest.mark.parametrize("name", ["tpu", "CPU", "cuda:0", "", "gpu"])
+def test_a_device_that_is_not_known_is_refused(name: str) -> None:
+    with pytest.raises(DeviceError) as caught:
+        find_device(name)
+    assert str(caught.value) == f"device {name!r} is not known: expected one of cpu, cuda"
+
+
+@every_device
+def test_a_device_that_onnxruntime_has_not_is_refused_with_what_to_do(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["AzureExecutionProvider"])
+    with pytest.raises(DeviceError) as caught:
+        find_device(device.name)
+    told = str(caught.value)
+    assert told.startswith(f"device '{device.name}' needs {device.provider}, and this onnxruntime {ort.__version__} ")
+    assert told.endswith(f"offers AzureExecutionProvider: {device.install}")
+    assert "\n" not in told
