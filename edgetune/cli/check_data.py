@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def read_for(task: Task, name: str, columns: Columns, reading: Reading, note: No
     from edgetune.data.labelled import read_labelled
     from edgetune_runtime.errors import DataError
 
+    # A task of single texts reads no second ones, unless the user names their column.
+    columns = replace(columns, pairs=task.pairs or columns.text_pair is not None)
     read = read_labelled(name, columns, reading, note, task.kind)
     if task.pairs and not read.pairs:
         raise DataError(

@@ -141,7 +141,7 @@ def _answers(
         elif not task.pairs:
             rows[place] = request.text, task
         elif request.text_pair is None:
-            problems[place] = (
+            problems[place] = request.pair_problem or (
                 f"no '{pair_column}': task '{task.name}' takes pairs of texts, and expects the second there"
             )
         else:

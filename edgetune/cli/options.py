@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgetune_runtime.devices import DEVICES
 from edgetune_runtime.errors import MissingPackageError
 
 if TYPE_CHECKING:
@@ -94,7 +95,11 @@ def device_options(command: Command) -> Command:
             "the bundle has them]",
         ),
         click.option(
-            "--device", default="cpu", show_default=True, help="cpu, or cuda where onnxruntime-gpu is installed."
+            "--device",
+            type=click.Choice(list(DEVICES)),
+            default="cpu",
+            show_default=True,
+            help="What the bundle runs on; cuda if onnxruntime-gpu is installed.",
         ),
     ]
     for option in reversed(options):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from edgetune.data import hub, sources
@@ -60,11 +60,13 @@ class Columns:
         labels: the column with the labels; or several columns of 0 and 1, each called as its label. Empty is the first
             of `LABEL_COLUMNS` that the data has.
         text_pair: the column with the second texts. `None` is "text_pair", if the data has it.
+        pairs: whether second texts are read at all. What nobody reads does not matter.
     """
 
     text: str = TEXT_COLUMN
     labels: tuple[str, ...] = ()
     text_pair: str | None = None
+    pairs: bool = True
 
     @property
     def pair(self) -> str:
@@ -82,13 +84,13 @@ class Columns:
     @property
     def optional(self) -> tuple[str, ...]:
         """Columns that are read if they are there."""
-        return () if self.pair in self.needed else (self.pair,)
+        return (self.pair,) if self.pairs and self.pair not in self.needed else ()
 
     def with_label(self, there: Sequence[str]) -> Columns:
         """The same with the label column that data with these columns has."""
         free = [name for name in there if name not in (self.text, self.text_pair)]
         found = next((name for name in LABEL_COLUMNS if name in free), LABEL_COLUMNS[0])
-        return Columns(self.text, (found,), self.text_pair)
+        return replace(self, labels=(found,))
 
     def check(self) -> None:
         """Raise `DataError` if a column is named twice."""

@@ -39,6 +39,7 @@ class Request:
         task: the task that the row asks for, if it names one.
         problem: what is wrong with the row, if anything is.
         text_pair: the second text, if the row has one that is not null or empty.
+        pair_problem: what is wrong with the second text, if anything is.
     """
 
     line: int
@@ -47,6 +48,7 @@ class Request:
     task: str | None = None
     problem: str | None = None
     text_pair: str | None = None
+    pair_problem: str | None = None
 
 
 def read_requests(
@@ -205,11 +207,15 @@ def _request(record: Record, column: str, own: bool | None, pair_column: str) ->
         task = value_of(record, "task") if "task" in record.values else None
         if task is not None and not isinstance(task, str):
             raise ValueError(f"'task' is {json.dumps(task, default=str)[:60]}: expected a task's name")
-        second = value_of(record, pair_column) if pair_column in record.values else None
-        second = None if second is None else as_text(second, pair_column) or None
-        return Request(line, identity, text_of(record, column), task or None, text_pair=second)
+        text = text_of(record, column)
     except ValueError as error:
         return Request(line, identity, problem=str(error))
+    try:
+        second = value_of(record, pair_column) if pair_column in record.values else None
+        second = None if second is None else as_text(second, pair_column) or None
+    except ValueError as error:  # which matters only to a task that takes pairs
+        return Request(line, identity, text, task or None, pair_problem=str(error))
+    return Request(line, identity, text, task or None, text_pair=second)
 
 
 def _as_json(value: Any) -> Any:
