@@ -10,8 +10,9 @@ class Device:
     """What a backbone runs on.
 
     Attributes:
-        name: what users call it, and onnxruntime's name for its memory.
+        name: what users call it.
         provider: onnxruntime's execution provider.
+        memory: onnxruntime's name for the memory that its inputs are in.
         batch_size: texts in one run, if nothing else is asked for and the graph's answers do not depend on the batch.
         default_precision: the precision if none is asked for; `None` is the bundle's own choice, int8 if it has it,
             with close calls answered again in fp32.
@@ -21,10 +22,12 @@ class Device:
         ray_gpus: GPUs that Ray reserves for one worker.
         disabled_optimizers: graph optimizers of onnxruntime that make it slower there.
         install: what to do if the installed onnxruntime does not have the provider.
+        needs: what must be there beside onnxruntime, to be checked if the provider does not start.
     """
 
     name: str
     provider: str
+    memory: str = "cpu"
     batch_size: int = 1
     default_precision: str | None = None
     prepares: bool = False
@@ -33,6 +36,7 @@ class Device:
     ray_gpus: int = 0
     disabled_optimizers: tuple[str, ...] = ()
     install: str = ""
+    needs: str = "what onnxruntime's documentation says that it needs"
 
 
 CPU = Device(
@@ -49,10 +53,12 @@ CPU = Device(
 CUDA = Device(
     "cuda",
     "CUDAExecutionProvider",
+    memory="cuda",
     batch_size=32,
     default_precision="fp32",
     ray_gpus=1,
     install="pip uninstall -y onnxruntime && pip install onnxruntime-gpu",
+    needs="the driver and the CUDA and cuDNN libraries",
 )
 
 DEVICES: dict[str, Device] = {device.name: device for device in (CPU, CUDA)}
