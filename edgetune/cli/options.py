@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgetune_runtime.devices import DEVICES
+from edgetune_runtime.devices import CPU, DEVICES
 from edgetune_runtime.errors import MissingPackageError
 
 if TYPE_CHECKING:
@@ -26,8 +28,20 @@ LABELLED_DATA = (
     "NAME[:CONFIG][:SPLIT]"
 )
 
-KINDS = ("single-label", "multi-label", "score")
-"""Names of `edgetune_runtime.kinds.KINDS`, which would import numpy for every command, `--help` among them."""
+
+def _kind_names() -> list[str]:
+    """Names of `edgetune_runtime.kinds.KINDS`, each of which is that of its module.
+
+    To import them would import numpy for every command, `--help` among them.
+    """
+    package = find_spec("edgetune_runtime.kinds")
+    folders = (package and package.submodule_search_locations) or ()
+    names = sorted(module.name for module in pkgutil.iter_modules(folders))
+    return [name.replace("_", "-") for name in names if name != "kind"]  # which is what they have in common
+
+
+KINDS = _kind_names()
+"""Names of all kinds of answer."""
 
 FILE = click.Path(path_type=Path)
 
@@ -97,9 +111,9 @@ def device_options(command: Command) -> Command:
         click.option(
             "--device",
             type=click.Choice(list(DEVICES)),
-            default="cpu",
+            default=CPU.name,
             show_default=True,
-            help="What the bundle runs on; cuda if onnxruntime-gpu is installed.",
+            help="What runs the graphs; all but the first need an onnxruntime that has them.",
         ),
     ]
     for option in reversed(options):

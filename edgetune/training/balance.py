@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from edgetune.data.labelled import LabelledText
+from edgetune.training.objectives import OBJECTIVES, Measure, objective_of
 from edgetune.training.options import BALANCED, NONE, ClassWeight
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.kinds import Kind
-from edgetune_runtime.kinds.score import SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 
 RARE_SHARE = 0.2
@@ -36,7 +36,7 @@ class Spread:
         labels: the task's labels; each has a training row.
         train: rows to learn from.
         dev: rows that choose the epoch.
-        kind: what an answer is. Only single-label tasks have rare labels and class weights.
+        kind: what an answer is.
     """
 
     def __init__(
@@ -54,11 +54,22 @@ class Spread:
 
     @property
     def rare(self) -> list[str]:
-        """Labels with few of the training rows beside the others (`RARE_SHARE`), the rarest first."""
-        if self.kind is not SINGLE_LABEL:
+        """Labels with few of the training rows compared with the others (`RARE_SHARE`), the rarest first.
+
+        None if the objective has no measure for rare labels.
+        """
+        if objective_of(self.kind).measure_if_rare is None:
             return []
         even = sum(self.train.values()) / len(self.labels)
         return self._ascending(label for label, count in self.train.items() if count < RARE_SHARE * even)
+
+    @property
+    def measure(self) -> Measure:
+        """By what the epoch is chosen."""
+        objective = objective_of(self.kind)
+        if objective.measure_if_rare is not None and self.rare:
+            return objective.measure_if_rare
+        return objective.measure
 
     def weights(self, wanted: ClassWeight) -> Array | None:
         """How much a training row of each label counts; 1 on average over the rows, so that rates mean the same.
@@ -74,10 +85,11 @@ class Spread:
         """
         if wanted == NONE:
             return None
-        if self.kind is not SINGLE_LABEL:
+        if not objective_of(self.kind).weighs_classes:
+            weighed = ", ".join(name for name, objective in OBJECTIVES.items() if objective.weighs_classes)
             raise DataError(
                 f"class weights came for a task of the kind '{self.kind.name}': expected none; they are for "
-                f"{SINGLE_LABEL.name} tasks"
+                f"{weighed} tasks"
             )
         counts = np.array([self.train[label] for label in self.labels], np.float64)
         if isinstance(wanted, str):
@@ -103,12 +115,15 @@ class Spread:
             hint = "" if weighted else "; try --class-weight balanced"
             found.append(
                 f"the classes are uneven: {self._counted(rare, self.train)} of {rows:,} training rows, where an even "
-                f"share is {rows / len(self.labels):,.0f}: the epoch is chosen by macro-F1{hint}"
+                f"share is {rows / len(self.labels):,.0f}: the epoch is chosen by {self.measure.name}{hint}"
             )
         few = self._ascending(
-            label for label, count in self.train.items() if count < FEW_TRAINING_ROWS and label not in rare
+            # The label of a kind without labels in its data has no rows.
+            label
+            for label, count in self.train.items()
+            if 0 < count < FEW_TRAINING_ROWS and label not in rare
         )
-        if few and self.kind is not SCORE:
+        if few:
             found.append(
                 f"{self._counted(few, self.train)} of {rows:,} training rows: a label with fewer than "
                 f"{FEW_TRAINING_ROWS} teaches little; add rows"

@@ -64,11 +64,13 @@ class Objective:
         decode: the target that numbers stand for.
         loss: the loss of each row. Shape: logits [rows, labels], targets [rows, numbers] → [rows].
         measure: by what an epoch is chosen, unless a label is rare.
+        measure_if_rare: by what it is chosen if one is; `None` if rare labels change nothing. The kind's figures have
+            it too.
         fit: what development logits and targets say of a finished task: fields of `Task`, and figures.
         stored: figures of the kind that a task file keeps, as "dev_" and their name.
         scale: the scale of the head's outputs, given the training targets.
         bias: what the head's bias begins as, given the training targets as numbers; `None` is zero.
-        weighs_classes: whether class weights mean something.
+        weighs_classes: whether class weights mean something; then the target's first number is a label's place.
     """
 
     encode: Callable[[Target, Sequence[str]], list[float]]
@@ -79,6 +81,7 @@ class Objective:
     stored: tuple[str, ...]
     scale: Callable[[Sequence[Target]], Scale] = lambda _: Scale()
     bias: Callable[[Array], Array] | None = None
+    measure_if_rare: Measure | None = None
     weighs_classes: bool = False
 
 
@@ -179,6 +182,7 @@ OBJECTIVES: dict[str, Objective] = {
         measure=ACCURACY,
         fit=_fit_single_label,
         stored=("accuracy",),
+        measure_if_rare=MACRO_F1,
         weighs_classes=True,
     ),
     MULTI_LABEL.name: Objective(

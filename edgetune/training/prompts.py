@@ -1,10 +1,14 @@
-"""What is trained: soft prompts and prefixes, how they begin, how they are reparameterised while they are
-trained, and the tensors that they become when they are stored."""
+"""What is trained beside the heads: soft prompts and prefixes, how they begin, and what they are stored as.
+
+They may be reparameterised while they are trained.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,39 +24,84 @@ _COMMON_TOKENS = 5000  # a vocabulary's first tokens are its most frequent ones
 Tensors = Mapping[str, Tensor]
 
 
-class SoftPrompt(nn.Module):
-    """Prompt tuning (Lester et al. 2021): embeddings that are fed before the text.
+class Prompt(nn.Module, ABC):
+    """What a method trains: some of the tensors of a task.
+
+    Attributes:
+        names: of the tensors.
+        takes_positions: whether the text's positions follow its own on a causal backbone.
 
     Args:
         start: what it begins as.
-        reparameterization: what the embeddings pass through while they are trained.
+        reparameterization: what it passes through while it is trained.
+    """
+
+    names: ClassVar[tuple[str, ...]]
+    takes_positions: ClassVar[bool] = True
+
+    @abstractmethod
+    def __init__(self, start: Tensors, reparameterization: nn.Module) -> None:
+        super().__init__()
+
+    @staticmethod
+    @abstractmethod
+    def start(backbone: Backbone, row: Tensor, slots: Tensor) -> dict[str, Tensor]:
+        """What it begins as, given running text and places in it.
+
+        Shape:
+            row: [tokens, embedding]
+            slots: [length]
+        """
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors as the graph takes them, without the tasks dimension."""
+
+
+class SoftPrompt(Prompt):
+    """Prompt tuning (Lester et al. 2021): embeddings that are fed before the text.
 
     Shape:
         start, prompt_embeddings: [prompt, embedding]
     """
 
+    names = (contract.PROMPT_EMBEDDINGS,)
+
     def __init__(self, start: Tensors, reparameterization: nn.Module) -> None:
-        super().__init__()
+        super().__init__(start, reparameterization)
         self.embeddings = nn.Parameter(start[contract.PROMPT_EMBEDDINGS].clone())
         self.reparameterization = reparameterization
+
+    @staticmethod
+    def start(backbone: Backbone, row: Tensor, slots: Tensor) -> dict[str, Tensor]:
+        """The embeddings themselves."""
+        return {contract.PROMPT_EMBEDDINGS: row[slots]}
 
     def tensors(self) -> dict[str, Tensor]:
         """The prompt as the graph takes it."""
         return {contract.PROMPT_EMBEDDINGS: self.reparameterization(self.embeddings)}
 
 
-class Prefix(nn.Module):
+class Prefix(Prompt):
     """Prefix tuning (Li & Liang 2021), P-tuning v2 (Liu et al. 2022): keys and values before every layer's own.
 
     Shape:
         start, prefix_keys, prefix_values: [layers, kv_heads, prefix, head_dim]
     """
 
+    names = (contract.PREFIX_KEYS, contract.PREFIX_VALUES)
+
     def __init__(self, start: Tensors, reparameterization: nn.Module) -> None:
-        super().__init__()
+        super().__init__(start, reparameterization)
         keys_and_values = torch.stack([start[contract.PREFIX_KEYS], start[contract.PREFIX_VALUES]])
         self.keys_and_values = nn.Parameter(keys_and_values)
         self.reparameterization = reparameterization
+
+    @staticmethod
+    def start(backbone: Backbone, row: Tensor, slots: Tensor) -> dict[str, Tensor]:
+        """What attention reads at these places of the text."""
+        keys, values = backbone.keys_and_values(row[None])
+        return {contract.PREFIX_KEYS: keys[0][:, :, slots], contract.PREFIX_VALUES: values[0][:, :, slots]}
 
     def tensors(self) -> dict[str, Tensor]:
         """The prefix as the graph takes it."""
@@ -130,13 +179,13 @@ class Method:
     """A way to train a prompt.
 
     Attributes:
-        prompt: `SoftPrompt` or `Prefix`.
+        prompt: what is trained.
         learning_rate: what it usually learns best with.
         reparameterization: makes what the prompt passes through, from what it begins as.
         starts_anywhere: whether it can begin as a prompt that is given, such as another task's.
     """
 
-    prompt: type[SoftPrompt] | type[Prefix]
+    prompt: type[Prompt]
     learning_rate: float
     reparameterization: Callable[[Tensor], nn.Module] = lambda _: nn.Identity()
     starts_anywhere: bool = True
@@ -162,7 +211,7 @@ def begin(
     rows: Sequence[Sequence[int]],
     labels: Sequence[str] = (),
     text: str = "",
-) -> SoftPrompt | Prefix:
+) -> Prompt:
     """A new prompt.
 
     Args:
@@ -177,13 +226,10 @@ def begin(
     row = _row(backbone, length, init, rows, labels, text)
     # Only from running text slots are drawn: the other rows are as long as the prompt already.
     slots = torch.randperm(len(row))[:length] if len(row) > length else torch.arange(length)
-    if METHODS[method].prompt is SoftPrompt:
-        return _build(method, {contract.PROMPT_EMBEDDINGS: row[slots]})
-    keys, values = backbone.keys_and_values(row[None])
-    return _build(method, {contract.PREFIX_KEYS: keys[0][:, :, slots], contract.PREFIX_VALUES: values[0][:, :, slots]})
+    return _build(method, METHODS[method].prompt.start(backbone, row, slots))
 
 
-def begin_from(method: str, task: Task) -> SoftPrompt | Prefix:
+def begin_from(method: str, task: Task) -> Prompt:
     """A prompt that begins as a stored task's (prompt transfer, Vu et al. 2022).
 
     Raises:
@@ -195,12 +241,9 @@ def begin_from(method: str, task: Task) -> SoftPrompt | Prefix:
             f"stored; use --method prompt or prompt-residual"
         )
     given = {name: torch.from_numpy(tensor) for name, tensor in task.tensors.items()}
-    if METHODS[method].prompt is SoftPrompt:
-        wanted = [contract.PROMPT_EMBEDDINGS]
-        if contract.PROMPT_SOURCE in given:
-            given[contract.PROMPT_EMBEDDINGS] = given[contract.PROMPT_SOURCE]
-    else:
-        wanted = [contract.PREFIX_KEYS, contract.PREFIX_VALUES]
+    if contract.PROMPT_SOURCE in given:
+        given[contract.PROMPT_EMBEDDINGS] = given[contract.PROMPT_SOURCE]
+    wanted = METHODS[method].prompt.names
     if not given.keys() >= set(wanted):
         raise TaskError(
             f"task '{task.name}' was trained as '{task.method}' and has no {wanted[0]} for '{method}' to begin "
@@ -232,9 +275,9 @@ def _becomes_prefix(backbone: Backbone, prompt: Tensor, max_length: int) -> bool
     return backbone.family.causal and sees_all
 
 
-def _build(method: str, start: Tensors) -> SoftPrompt | Prefix:
+def _build(method: str, start: Tensors) -> Prompt:
     kind = METHODS[method]
-    whole = torch.stack(list(start.values())) if kind.prompt is Prefix else start[contract.PROMPT_EMBEDDINGS]
+    whole = torch.stack(list(start.values())) if len(start) > 1 else next(iter(start.values()))
     # What has no tokens has nothing to reparameterise.
     return kind.prompt(start, kind.reparameterization(whole) if whole.numel() else nn.Identity())
 

@@ -27,7 +27,7 @@ from edgetune.training import balance, checkpoints, heads, prompts, verbalizer
 from edgetune.training.balance import Spread
 from edgetune.training.batches import Collator, Rows, encode_rows, texts_of
 from edgetune.training.epochs import BEST_STEP, Epoch, Judge, KeepBest, best, epochs
-from edgetune.training.objectives import MACRO_F1, Measure, figures, objective_of
+from edgetune.training.objectives import Measure, figures, objective_of
 from edgetune.training.options import NONE, TrainingOptions
 from edgetune.training.progress import Progress
 from edgetune.training.tuner import PromptTuner
@@ -37,6 +37,7 @@ from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError, EdgetuneError
 from edgetune_runtime.kinds import Figures, Kind
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
+from edgetune_runtime.parts import HEAD, PARTS
 from edgetune_runtime.task import Task
 
 _EVAL_BATCH_SIZE = 64
@@ -142,8 +143,8 @@ def train(
     }
     folder = tasks[0].out.with_name(f"{tasks[0].out.name}.checkpoints")
     last = checkpoints.prepare(folder, stamp, resume)
-    chosen_by = " and ".join(dict.fromkeys(measure.name for measure in setup.measures))
-    progress = Progress(options.epochs, chosen_by)
+    usual = [objective_of(one.kind).measure for one in tasks]
+    progress = Progress(options.epochs, _names(setup.measures), _names(usual))
     arguments = training_arguments(folder, options, setup.tuner.heaviest_row)
     trainer = new_trainer(setup, arguments, optimizer(setup.tuner, options), progress)
     try:
@@ -205,8 +206,7 @@ class Setup:
     @property
     def measures(self) -> list[Measure]:
         """For each task, by what the epoch is chosen."""
-        usual = [objective_of(draft.kind).measure for draft in self.drafts]
-        return [MACRO_F1 if spread.rare else own for own, spread in zip(usual, self.spreads, strict=True)]
+        return [spread.measure for spread in self.spreads]
 
 
 def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptions) -> Setup:
@@ -239,6 +239,10 @@ def _targets(rows: Rows, place: int) -> Array:
     return np.array([row["labels"] for row in rows if row["task_index"] == place])
 
 
+def _names(measures: Sequence[Measure]) -> str:
+    return " and ".join(dict.fromkeys(measure.name for measure in measures))
+
+
 def new_trainer(
     setup: Setup, arguments: TrainingArguments, optimizer: torch.optim.Optimizer, *callbacks: TrainerCallback
 ) -> Trainer:
@@ -267,7 +271,8 @@ def _check_files(one: TaskData) -> None:
 
 
 def _length(task: Task) -> int:
-    return task.prompt_length + task.prefix_length
+    """Tokens of what was trained beside the head."""
+    return sum(part.length_of(task.tensors) for part in PARTS.values() if part is not HEAD)
 
 
 def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
@@ -279,7 +284,7 @@ def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
             f"{backbone.max_positions} positions"
         )
     embeddings = np.zeros((options.prompt_length, backbone.sizes.embedding), np.float32)
-    feeds_prompt = prompts.METHODS[options.method].prompt is prompts.SoftPrompt
+    feeds_prompt = contract.PROMPT_EMBEDDINGS in prompts.METHODS[options.method].prompt.names
     draft = Task(
         name=one.name,
         labels=labels,
@@ -309,6 +314,8 @@ def _template(backbone: Backbone, one: TaskData, options: TrainingOptions) -> st
 
 
 def _position_offset(backbone: Backbone, options: TrainingOptions) -> int:
+    if not prompts.METHODS[options.method].prompt.takes_positions:
+        return 0
     if options.positions_behind_prompt:
         return options.prompt_length
     if options.init_from is not None:
@@ -316,9 +323,7 @@ def _position_offset(backbone: Backbone, options: TrainingOptions) -> int:
     return backbone.position_offset(options.prompt_length)
 
 
-def _beginning(
-    backbone: Backbone, options: TrainingOptions, drafts: Sequence[Task], rows: Rows
-) -> prompts.SoftPrompt | prompts.Prefix:
+def _beginning(backbone: Backbone, options: TrainingOptions, drafts: Sequence[Task], rows: Rows) -> prompts.Prompt:
     if options.init_from is None:
         ids = [row["input_ids"] for row in rows]
         labels = [label for draft in drafts for label in draft.labels]
@@ -354,7 +359,8 @@ def _finished(
     dev = figures(draft.kind, logits, decoded, task)
     usual = {f"dev_{name}": value for name, value in dev.values.items() if name in objective.stored}
     # Only if the epoch was chosen by it, which tells readers of the file so.
-    chosen = {"dev_macro_f1": dev.values["macro_f1"]} if measure is MACRO_F1 else {}
+    rare = measure is objective.measure_if_rare
+    chosen = {f"dev_{measure.figure}": dev.values[measure.figure]} if rare else {}
     metrics = {**usual, **chosen, "dev_rows": len(targets), "best_epoch": best_epoch, **fit_metrics}
     return dataclasses.replace(task, metrics=metrics), dev
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from edgetune.training.objectives import Scale, objective_of
-from edgetune.training.prompts import Prefix, SoftPrompt
+from edgetune.training.prompts import Prompt
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract
 from edgetune_runtime.arrays import Array
@@ -35,7 +35,7 @@ class PromptTuner(nn.Module):
     def __init__(
         self,
         backbone: Backbone,
-        prompt: SoftPrompt | Prefix,
+        prompt: Prompt,
         heads: Sequence[nn.Linear],
         drafts: Sequence[Task],
         class_weights: Sequence[Array | None] = (),

@@ -13,10 +13,12 @@ from edgetune_export.backbone import Backbone
 from edgetune_export.quiet import quiet
 from edgetune_runtime import contract
 from edgetune_runtime.errors import BackboneError
+from edgetune_runtime.parts import lengths_of
 
 OPSET_VERSION = 20
 
-_EXAMPLE_LENGTHS = {"batch": 2, "sequence": 9, "spans": 7, "ends": 2, "tasks": 4, "prompt": 5, "prefix": 6, "labels": 3}
+_EXAMPLE_LENGTHS = {"batch": 2, "labels": 3, "tasks": 4, "prompt": 5, "prefix": 6, "spans": 7, "sequence": 9}
+"""Lengths of what is traced: no two are equal, or the exporter would take them for one. Others follow from 10 on."""
 
 
 def to_onnx(backbone: Backbone) -> onnx.ModelProto:
@@ -64,7 +66,7 @@ def with_default_bank(model: onnx.ModelProto, backbone: Backbone) -> onnx.ModelP
     So the graph runs on text alone (its `features` are the bare backbone's), and onnxruntime's native
     adapters, which bind to initializers, can give any of them.
     """
-    empty = {"tasks": 1, "prompt": 0, "prefix": 0, "labels": 0}
+    empty = {"tasks": 1, **lengths_of({})}
     for name, spec in contract.BANK_INPUTS.items():
         if name not in backbone.inputs:
             continue
@@ -82,7 +84,9 @@ def _specs(backbone: Backbone) -> dict[str, contract.GraphInput]:
 
 
 def _example_inputs(backbone: Backbone) -> dict[str, torch.Tensor]:
-    sizes = {**vars(backbone.sizes), **_EXAMPLE_LENGTHS}
+    others = [dim for dim in contract.DYNAMIC_DIMS if dim not in _EXAMPLE_LENGTHS]
+    more = {dim: 10 + place for place, dim in enumerate(others)}
+    sizes = {**vars(backbone.sizes), "ends": 2, **_EXAMPLE_LENGTHS, **more}
     example = {}
     for name, spec in _specs(backbone).items():
         shape = tuple(sizes[dim] for dim in spec.dims)

@@ -19,7 +19,7 @@ attention goes by distance in the row then answer alike whatever a row is batche
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 FORMAT_VERSIONS = (1, 2)
 """Versions of the bundle and task file formats that can be read. 1 is edgetune 0.1's.
@@ -80,7 +80,20 @@ INPUTS: dict[str, GraphInput] = {**TEXT_INPUTS, **BANK_INPUTS}
 REQUIRED_INPUTS = (INPUT_IDS, ATTENTION_MASK, TASK_INDEX, HEAD_WEIGHT, HEAD_BIAS)
 """Inputs that every graph has."""
 
-INPUTS_OF_0_1 = tuple(name for name in INPUTS if name not in (TOKEN_TYPE_IDS, SPANS))
+INPUTS_OF_0_1 = (
+    INPUT_IDS,
+    ATTENTION_MASK,
+    TASK_INDEX,
+    PROMPT_EMBEDDINGS,
+    PROMPT_MASK,
+    PREFIX_KEYS,
+    PREFIX_VALUES,
+    PREFIX_MASK,
+    POSITION_OFFSET,
+    POOLING,
+    HEAD_WEIGHT,
+    HEAD_BIAS,
+)
 """Inputs of the graphs that edgetune 0.1 wrote. They read one span per text, which `pooling` chooses."""
 
 
@@ -98,16 +111,13 @@ def is_first_generation(inputs: Collection[str]) -> bool:
 PROMPT_SOURCE = "prompt_source"
 
 TASK_TENSORS: dict[str, tuple[str, ...]] = {
-    name: BANK_INPUTS[name].dims[1:] for name in (PROMPT_EMBEDDINGS, PREFIX_KEYS, PREFIX_VALUES, HEAD_WEIGHT, HEAD_BIAS)
+    name: spec.dims[1:] for name, spec in BANK_INPUTS.items() if spec.dtype == "float32"
 } | {PROMPT_SOURCE: ("prefix", "embedding")}
-"""Tensors of a task file and their dimensions.
+"""Tensors of a task file and their dimensions. What the bank has of whole numbers is made when it is stacked.
 
 `prompt_source` is no input of the graph: it is the soft prompt that a causal backbone's prefix was computed from,
 kept so that a training can begin where this one ended.
 """
-
-DYNAMIC_DIMS = ("batch", "sequence", "spans", "tasks", "prompt", "prefix", "labels")
-"""Dimensions that a run may choose; the others are fixed by the backbone."""
 
 POOLINGS = ("cls", "mean", "last", "mask", "decoder", "pooler")
 """Where a text's features are read. The graph's input `pooling` is a place in this tuple; it chooses the layers that
@@ -152,3 +162,8 @@ class BackboneSizes:
         """Sizes of named dimensions, the dynamic ones taken from `lengths`."""
         sizes = {**vars(self), **lengths}
         return tuple(sizes[dim] for dim in dims)
+
+
+_FIXED_DIMS = (*(size.name for size in fields(BackboneSizes)), "ends")
+DYNAMIC_DIMS = tuple(dict.fromkeys(dim for spec in INPUTS.values() for dim in spec.dims if dim not in _FIXED_DIMS))
+"""Dimensions that a run may choose; the others are fixed by the backbone."""

@@ -11,8 +11,9 @@ class Device:
     """What a backbone runs on.
 
     Attributes:
-        name: what users call it, and onnxruntime's name for its memory.
+        name: what users call it.
         provider: onnxruntime's execution provider.
+        memory: onnxruntime's name for the memory that its inputs are in.
         batch_size: texts in one run, if nothing else is asked for and the graph's answers do not depend on the batch.
         default_precision: the precision if none is asked for; `None` is the bundle's own choice, int8 if it has it,
             with close calls answered again in fp32.
@@ -23,10 +24,12 @@ class Device:
         provider_options: options of the execution provider.
         disabled_optimizers: graph optimizers of onnxruntime that make it slower there.
         install: what to do if the installed onnxruntime does not have the provider.
+        needs: what must be there beside onnxruntime, to be checked if the provider does not start.
     """
 
     name: str
     provider: str
+    memory: str = "cpu"
     batch_size: int = 1
     default_precision: str | None = None
     prepares: bool = False
@@ -36,6 +39,7 @@ class Device:
     provider_options: Mapping[str, str] = field(default_factory=dict)
     disabled_optimizers: tuple[str, ...] = ()
     install: str = ""
+    needs: str = "what onnxruntime's documentation says that it needs"
 
 
 CPU = Device(
@@ -52,12 +56,14 @@ CPU = Device(
 CUDA = Device(
     "cuda",
     "CUDAExecutionProvider",
+    memory="cuda",
     batch_size=32,
     default_precision="fp32",
     ray_gpus=1,
     # Else products are rounded to TF32's 10 bits: on an H200 logits then differ from the CPU's by up to 0.01.
     provider_options={"use_tf32": "0"},
     install="pip uninstall -y onnxruntime && pip install onnxruntime-gpu",
+    needs="the driver and the CUDA and cuDNN libraries",
 )
 
 DEVICES: dict[str, Device] = {device.name: device for device in (CPU, CUDA)}

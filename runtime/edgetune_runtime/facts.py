@@ -52,7 +52,8 @@ class BackboneFacts:
                 f"task '{task.name}' reads its features by pooling '{task.pooling}', which {self.name} does not have: "
                 f"expected one of {', '.join(self.poolings)}; train it again with --pooling {self.poolings[0]}"
             )
-        missing = sorted(name for name in task.graph_inputs if name not in self.inputs)
+        needed = {*task.graph_inputs, *(task.tensors.keys() & contract.BANK_INPUTS.keys())}
+        missing = sorted(needed.difference(self.inputs))
         if missing:
             raise TaskError(
                 f"task '{task.name}' needs the graph's input {', '.join(missing)}, which this bundle of {self.name} "

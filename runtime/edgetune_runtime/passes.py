@@ -186,7 +186,7 @@ class Runner:
         return values
 
     def _value(self, array: Array) -> ort.OrtValue:
-        return ort.OrtValue.ortvalue_from_numpy(array, self._device.name, 0)
+        return ort.OrtValue.ortvalue_from_numpy(array, self._device.memory, 0)
 
     def _session(self, precision: str, threads: int) -> ort.InferenceSession:
         with self._session_lock:

@@ -100,8 +100,8 @@ def open_any(
     if device.provider not in session.get_providers():
         # onnxruntime falls back to the CPU with a warning where a driver or library is missing.
         raise DeviceError(
-            f"device '{device.name}' could not be used: {device.provider} did not start; check the driver and "
-            f"the CUDA and cuDNN libraries, or use --device cpu{_FORKED if forks.is_forked() else ''}"
+            f"device '{device.name}' could not be used: {device.provider} did not start; check {device.needs}, or use "
+            f"--device cpu{_FORKED if forks.is_forked() else ''}"
         )
     return session
 
@@ -157,7 +157,8 @@ def _options(device: Device, threads: int) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry(*_SLEEP_BETWEEN_RUNS)
-    if device is CPU and int8_saturates():
+    # What another provider does not take runs on the CPU; what lies in a memory of its own is said to be taken there.
+    if device.memory == CPU.memory and int8_saturates():
         options.add_session_config_entry(*EXACT_INT8)
     return options
 

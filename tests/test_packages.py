@@ -1,0 +1,38 @@
+"""The wheel: what of the packages is in it."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = {"edgetune": ROOT, "edgetune_export": ROOT / "export", "edgetune_runtime": ROOT / "runtime"}
+"""Package → the folder that it lies in."""
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Names of the wheel's files."""
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path_factory.mktemp("dist")), versions=["standard"])
+    with zipfile.ZipFile(wheel) as opened:
+        return set(opened.namelist())
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_type_hints_are_for_users_too(shipped: set[str], package: str) -> None:
+    assert f"{package}/py.typed" in shipped  # PEP 561: else type checkers take the package as untyped
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_module_is_in_the_wheel(shipped: set[str], package: str) -> None:
+    modules = {path.relative_to(PACKAGES[package]).as_posix() for path in (PACKAGES[package] / package).rglob("*.py")}
+    assert modules
+    assert modules <= shipped
+
+
+def test_no_other_package_is_in_the_wheel(shipped: set[str]) -> None:
+    tops = {name.partition("/")[0] for name in shipped}
+    assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)
