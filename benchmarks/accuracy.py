@@ -2,6 +2,7 @@
 
     python benchmarks/accuracy.py run MODEL DATA_FOLDER --data sst2 --method prefix --out results.jsonl
     python benchmarks/accuracy.py table results.jsonl > benchmarks/results/accuracy.md
+    python benchmarks/accuracy.py kinds benchmarks/results/kinds.jsonl > benchmarks/results/kinds.md
 
 DATA_FOLDER/NAME holds train.jsonl, test.jsonl and, where there is one, dev.jsonl (else a tenth of the training
 rows is held out). The epoch is chosen on development data; the test rows are looked at once, at the end. A run
@@ -14,6 +15,7 @@ import json
 import random
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -226,6 +228,41 @@ def table(results: Path) -> None:
         )
     for line in sorted({f"{one['cpu']}, {one['date']}, {json.dumps(one['versions'])}" for one in runs}):
         click.echo(f"\n{line}")
+
+
+_WAYS = {
+    "linear model on frozen features": ("linear", "figures"),
+    "prefix, PyTorch": ("prefix", "figures"),
+    "prefix, int8": ("prefix", "int8_figures"),
+    "prefix, int8 with close calls in fp32": ("prefix", "default_figures"),
+    "full fine-tuning": ("full", "figures"),
+}
+
+
+@cli.command()
+@click.argument("results", type=click.Path(path_type=Path))
+def kinds(results: Path) -> None:
+    """Print all figures of a kind of answer as Markdown tables, one per data set: mean and spread over the seeds."""
+    runs = [json.loads(line) for line in results.read_text().splitlines()]
+    for data in sorted({one["data"] for one in runs}):
+        own = [one for one in runs if one["data"] == data]
+        names = list(own[0]["figures"])
+        click.echo(f"\n**{data}** ({own[0]['kind']}, {own[0]['train_rows']:,} training rows)\n")
+        click.echo(f"| way | seeds | {' | '.join(names)} | numbers trained |\n" + "|---" * (len(names) + 3) + "|")
+        for way, (method, key) in _WAYS.items():
+            found = [one for one in own if one["method"] == method]
+            cells = [_mean_and_spread([one[key][name] for one in found]) for name in names]
+            click.echo(f"| {way} | {len(found)} | {' | '.join(cells)} | {found[0]['trained']:,} |")
+        rechecked = [one["rechecked"] for one in own if "rechecked" in one]
+        click.echo(f"\nAnswered again in fp32: {np.mean(rechecked):.1%} of the texts.")
+    for line in sorted({f"{one['cpu']}, {one['date']}, {json.dumps(one['versions'])}" for one in runs}):
+        click.echo(f"\n{line}")
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    """The mean and, of several, the standard deviation."""
+    spread = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.4f}{spread}"
 
 
 def _print_summary(runs: list[dict[str, Any]]) -> None:
