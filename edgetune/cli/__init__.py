@@ -27,7 +27,7 @@ def cli() -> None:
     """Train soft prompts on a frozen transformer, export it once, classify many tasks without PyTorch.
 
     \b
-    edgetune train MODEL --data train.jsonl --task sentiment --out sentiment.safetensors
+    edgetune train MODEL --data train.jsonl --name sentiment --out sentiment.safetensors
     edgetune export MODEL bundle --task sentiment.safetensors
     echo "it broke again" | edgetune classify bundle --task sentiment
     """
