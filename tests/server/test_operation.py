@@ -151,19 +151,19 @@ def test_on_sigterm_what_was_accepted_is_answered(own_bundle: Path, serve: Serve
             except httpx.TransportError:  # nobody listens any more
                 over.set()
 
-    with serve(own_bundle, "--drain-seconds", "0.5") as server:
+    # The client is there before the signal, and the server listens long enough for a slow machine to ask.
+    with serve(own_bundle, "--drain-seconds", "3") as server, server.client() as client:
         askers = [threading.Thread(target=ask, args=(server.url,)) for _ in range(4)]
         for asker in askers:
             asker.start()
         while statuses.count(200) < 20:
             time.sleep(0.01)
         server.process.send_signal(signal.SIGTERM)
-        with server.client() as client:
-            while client.get("/v2/health/ready").status_code == 200:
-                time.sleep(0.01)
-            refused = client.post("/v1/classify", json=QUESTION)
-            assert (refused.status_code, refused.headers["connection"]) == (503, "close")
-            assert client.get("/v2/health/live").status_code == 200
+        while client.get("/v2/health/ready").status_code == 200:
+            time.sleep(0.01)
+        refused = client.post("/v1/classify", json=QUESTION)
+        assert (refused.status_code, refused.headers["connection"]) == (503, "close")
+        assert client.get("/v2/health/live").status_code == 200
         assert server.process.wait(30) == 0
         over.set()
         for asker in askers:
