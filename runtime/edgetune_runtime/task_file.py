@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -153,10 +154,11 @@ def _labels(text: str) -> tuple[str, ...]:
 
 def _metrics(text: str) -> dict[str, float]:
     metrics = strict.json_value(text)
-    odd = [value for value in metrics.values() if type(value) not in (int, float)]
+    # Whole numbers stay whole, so that a file comes back to the byte; `isfinite` raises if no float holds them.
+    odd = [value for value in metrics.values() if type(value) not in (int, float) or not math.isfinite(value)]
     if odd:
         raise ValueError(f"a metric is {odd[0]!r:.40}")
-    return {_text(name): float(value) for name, value in metrics.items()}
+    return {_text(name): value for name, value in metrics.items()}
 
 
 def _numbers(text: str) -> tuple[float, ...]:

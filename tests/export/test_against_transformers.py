@@ -247,8 +247,76 @@ def test_bare_features_are_those_of_the_original_model(model: Model, pair: MakeP
             )
 
 
+ONE_STEP = ("bart", "mt5", "t5")
+"""Encoder-decoders, which read one step of their decoder: they have no spans."""
+
+
+@pytest.mark.parametrize("model", [model for model in FAMILY_DEFAULTS if model.architecture not in ONE_STEP], ids=str)
+def test_spans_are_means_of_the_original_models_hidden_states(model: Model, pair: MakePair) -> None:
+    """Several spans of each text, of one text others than of the next; with prompts before them, too."""
+    both = pair(model)
+    lengths = [30, 7, 19]
+    rows = both.texts(lengths)
+    spans = [[(0, n), (0, 1), (n - 1, n), (n // 2, n // 2 + 1), (n // 3, n - 2)] for n in lengths]
+    ids, mask = padded(rows)
+    with torch.no_grad():
+        hidden = both.original(input_ids=ids, attention_mask=mask).last_hidden_state
+    expected = torch.stack(
+        [
+            torch.stack([text[begin:end].mean(dim=0) for begin, end in own])
+            for text, own in zip(hidden, spans, strict=True)
+        ]
+    )
+    usual = {"mean": 0, "cls": 1, "last": 2}
+    assert usual.keys() <= set(both.backbone.poolings)
+    for pooling, place in usual.items():
+        torch.testing.assert_close(expected[:, place], both.expected(rows)[pooling], atol=CLOSE, rtol=0)
+    inputs = both.inputs(rows, "mean")
+    with torch.no_grad():
+        (_, got) = both.backbone(**{**inputs, contract.SPANS: torch.tensor(spans)})
+    torch.testing.assert_close(got, expected, atol=CLOSE, rtol=0)
+
+
+@pytest.mark.parametrize("model", FAMILY_DEFAULTS + VARIANTS, ids=str)
+def test_segments_are_those_of_the_original_model(model: Model, pair: MakePair) -> None:
+    both = pair(model)
+    config = both.original.config
+    assert both.backbone.has_segments == (contract.TOKEN_TYPE_IDS in both.backbone.inputs)
+    if not both.backbone.has_segments:
+        assert getattr(config, "type_vocab_size", 0) < 2 or model.architecture not in ("albert", "bert", "electra")
+        return
+    rows = both.texts([30, 7, 19])
+    ids, mask = padded(rows)
+    segments = (torch.arange(30)[None] >= torch.tensor([[12], [3], [18]])).long()
+    length = 4
+    prompt = torch.randn(length, both.backbone.sizes.embedding)
+    looked_up = both.original.get_input_embeddings()(ids)
+    for tensors in ({}, {contract.PROMPT_EMBEDDINGS: prompt}):
+        before = prompt.expand(len(rows), -1, -1)[:, : length * len(tensors)]
+        size = before.shape[1]
+        places = torch.cat([torch.arange(size), torch.arange(30) + both.backbone.position_offset(size)])
+        with torch.no_grad():
+            hidden = both.original(
+                inputs_embeds=torch.cat([before, looked_up], dim=1),
+                attention_mask=torch.cat([torch.ones(len(rows), size, dtype=torch.int64), mask], dim=1),
+                token_type_ids=torch.cat([torch.zeros(len(rows), size, dtype=torch.int64), segments], dim=1),
+                position_ids=(places + both.backbone._first_position).expand(len(rows), -1),
+            ).last_hidden_state[:, size:]
+        expected = torch.stack([text[: len(row)].mean(dim=0) for text, row in zip(hidden, rows, strict=True)])
+        inputs = both.inputs(rows, "mean", **tensors)
+        got = both.features({**inputs, contract.TOKEN_TYPE_IDS: segments})
+        torch.testing.assert_close(got, expected, atol=CLOSE, rtol=0)
+        assert (got - both.features(inputs)).abs().max() > 100 * CLOSE  # they do something
+
+
+def test_the_families_of_pairs_have_segments(pair: MakePair) -> None:
+    have = {model.architecture for model in FAMILY_DEFAULTS if pair(model).backbone.has_segments}
+    assert have >= {"albert", "bert", "electra"}
+    assert have.isdisjoint({"distilbert", "modernbert", "gpt2", "llama", *ONE_STEP})
+
+
 @pytest.mark.parametrize(
-    "model", [model for model in FAMILY_DEFAULTS + VARIANTS if model.architecture not in ("bart", "mt5", "t5")], ids=str
+    "model", [model for model in FAMILY_DEFAULTS + VARIANTS if model.architecture not in ONE_STEP], ids=str
 )
 def test_a_soft_prompt_acts_as_in_the_original_model_and_as_it_is_stored_too(model: Model, pair: MakePair) -> None:
     """Embeddings before the text's, and what a task keeps of them: the prefix that they lead to, or themselves."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from conftest import TEXTS, MakeTask
 
 from edgetune_export import export_bundle, external, load_backbone
@@ -71,6 +72,17 @@ def test_answers_are_those_of_one_file(
             task = engine.add_task(make_task(prefix=4))
             logits.append(engine.run([(row.ids, task) for row in engine.encode(TEXTS, [task] * len(TEXTS))]))
     np.testing.assert_array_equal(*logits)
+
+
+def test_no_file_tells_of_the_machine_that_wrote_it(split: Path, whole: Path) -> None:
+    """The exporter would note paths and lines of the programs that it ran."""
+    traces = ["site-packages", 'File "', "/edgetune_export/", str(Path(torch.__file__).parents[1]), str(split.parent)]
+    for folder in (split, whole):
+        read = [path for path in folder.rglob("*") if path.is_file()]
+        assert len(read) >= 7
+        for path in read:
+            data = path.read_bytes()
+            assert [trace for trace in traces if trace.encode() in data] == [], path
 
 
 def test_the_bundle_is_sound(split: Path) -> None:

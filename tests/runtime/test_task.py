@@ -135,13 +135,17 @@ printable = st.text(st.characters(exclude_categories=["Cc", "Cs"]) | st.sampled_
     labels=st.lists(printable, min_size=3, max_size=3, unique=True),
     template=st.tuples(printable, printable).map("{text}".join),
     temperature=st.floats(min_value=0, exclude_min=True, allow_infinity=False),
-    metrics=st.dictionaries(printable, st.floats(allow_nan=False, allow_infinity=False), max_size=3),
+    metrics=st.dictionaries(
+        printable, st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**70), 2**70), max_size=3
+    ),
     base_model=printable,
     max_length=st.integers(1, 999_999_999),
 )
 def test_any_fields_come_back_equal(labels: list[str], **fields: Any) -> None:
     task = changed(labels=tuple(labels), **fields)
-    assert same(Task.from_bytes(task.to_bytes(), "memory"), task)
+    back = Task.from_bytes(task.to_bytes(), "memory")
+    assert same(back, task)
+    assert back.to_bytes() == task.to_bytes()
 
 
 def test_lengths_and_parameters_are_those_of_the_tensors() -> None:
