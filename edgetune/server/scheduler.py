@@ -227,7 +227,7 @@ class Scheduler:
                 self._settle(batch, [_failed(error)], [0], time.monotonic() - began)
             return
         ended = time.monotonic()
-        lengths = [len(row.ids) for row in tokens]
+        lengths = [row.length for row in tokens]
         self.metrics.tokenizing_seconds.observe(encoded - began)
         self.metrics.inference_seconds.observe(ended - encoded)
         self.metrics.batch_rows.observe(len(batch))

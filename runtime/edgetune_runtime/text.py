@@ -47,6 +47,11 @@ class Tokens:
         """The parts that the text is read in: itself, and what follows."""
         return (self, *self.more)
 
+    @property
+    def length(self) -> int:
+        """Tokens that are read, of all windows."""
+        return sum(len(window.ids) for window in self.windows)
+
 
 class TextEncoder:
     """A tokenizer that fills each text into its task's template, cuts it to the task's length, and never pads.
