@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from edgetune.server.errors import RequestError, busy, draining
 from edgetune.server.metrics import Metrics
+from edgetune_runtime.contract import WINDOWS
 from edgetune_runtime.engine import Engine, Result
 from edgetune_runtime.task import Task
 from edgetune_runtime.text import Text
@@ -250,7 +251,8 @@ class Scheduler:
 
 def _about_tokens(text: Text, task: Task) -> int:
     characters = len(text) if isinstance(text, str) else sum(map(len, text))
-    return _ROW_TOKENS + min(characters // _CHARACTERS_A_TOKEN, task.max_length)
+    tokens = characters // _CHARACTERS_A_TOKEN
+    return _ROW_TOKENS + (tokens if task.long_texts == WINDOWS else min(tokens, task.max_length))
 
 
 def _failed(error: Exception) -> RequestError:
