@@ -20,7 +20,7 @@ def train(model_folder: Path, tmp_path: Path):  # type: ignore[no-untyped-def]
         rows = [{"text": f"{label} {place}", "label": label} for label, n in counts.items() for place in range(n)]
         (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         command = [sys.executable, "-m", "edgetune", "train", model_folder, "--data", tmp_path / "rows.jsonl"]
-        command += ["--task", "mood", "--out", tmp_path / "mood.safetensors", "--epochs", "1", *options]
+        command += ["--name", "mood", "--out", tmp_path / "mood.safetensors", "--epochs", "1", *options]
         return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
 
     return run

@@ -26,10 +26,9 @@ from transformers import (
     AutoModelForSequenceClassification,
 )
 
-from edgetune.bench import handwritten
 from edgetune.data.labelled import LabelledText
 from edgetune.peft_adapters import Adapter, export_adapter, import_task
-from edgetune.training import TaskData, TrainingOptions, prompts, train
+from edgetune.training import TaskData, TrainingOptions, prompts, train, zero_shot
 from edgetune_export import Backbone, export_bundle, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import Engine, Task, contract
@@ -679,7 +678,7 @@ class TestExport:
         assert train(backbone, data, options)[0].task.position_offset == 3
 
     def test_label_words_become_a_classifier(self, folder: Folder, load: Load, tmp_path: Path) -> None:
-        task = handwritten.create_task(load("gpt2"), "mood", WORDS, "{text} it was", prompt="the good", max_length=40)
+        task = zero_shot.create_task(load("gpt2"), "mood", WORDS, "{text} it was", prompt="the good", max_length=40)
         export_adapter(load("gpt2"), task, str(folder("gpt2"))).save(tmp_path / "out")
         model = AutoModelForSequenceClassification.from_pretrained(folder("gpt2"), num_labels=2)
         tuned = PeftModel.from_pretrained(model, tmp_path / "out").eval()

@@ -11,8 +11,9 @@ import torch
 
 from edgetune.data.labelled import LabelledText
 from edgetune.training import TaskData, TrainingOptions
-from edgetune.training.balance import Spread, parse_class_weight
-from edgetune.training.batches import collate
+from edgetune.training.balance import Spread
+from edgetune.training.batches import Collator
+from edgetune.training.options import parse_class_weight
 from edgetune.training.trainer import set_up, training_arguments
 from edgetune_export import load_backbone
 from edgetune_runtime.errors import DataError
@@ -146,7 +147,7 @@ def test_the_loss_is_weighted_for_each_task_by_its_own_rows(
     for setup, expected in ((weighted, heaviest), (plain, 1.0)):
         arguments = training_arguments(tmp_path, TrainingOptions(), setup.tuner.heaviest_row)
         assert arguments.max_grad_norm == pytest.approx(expected)
-    batch = collate(weighted.rows["train"])
+    batch = Collator(backbone.facts, 1)(weighted.rows["train"])
     with torch.no_grad():
         found, unweighted = (setup.tuner(**batch) for setup in (weighted, plain))
     torch.testing.assert_close(found["logits"], unweighted["logits"])
@@ -154,7 +155,7 @@ def test_the_loss_is_weighted_for_each_task_by_its_own_rows(
     for own, setup_spread in zip(rows, weighted.spreads, strict=True):
         weights = torch.tensor(setup_spread.weights(wanted), dtype=torch.float32)
         part = slice(start, start + len(own))
-        logits, right = found["logits"][part, : len(weights)], batch["labels"][part]
+        logits, right = found["logits"][part, : len(weights)], batch["labels"][part, 0].long()
         # torch's own weighted mean divides by the weights, which are 1 a row on average over all of a task's rows.
         total += float(torch.nn.functional.cross_entropy(logits, right, weight=weights)) * len(own)
         start += len(own)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from edgetune.training.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_temperature, logits_calibration_error
-from edgetune_runtime.engine import probabilities
+from edgetune_runtime.kinds import probabilities
 
 ROWS, LABELS = 4000, 5
 

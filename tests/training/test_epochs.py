@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from transformers import EvalPrediction, TrainerCallback
 
-from edgetune import training
 from edgetune.data.labelled import LabelledText
-from edgetune.training import TaskData, TrainingOptions, TrainingReport, train
-from edgetune.training.epochs import ACCURACY, MACRO_F1, Epoch, Judge, Measure, best, judged, loss
+from edgetune.training import TaskData, TrainingOptions, TrainingReport, train, trainer
+from edgetune.training.epochs import Epoch, Judge, best
+from edgetune.training.objectives import ACCURACY, MACRO_F1, Measure, confusion, loss_of
 from edgetune_export import Backbone, load_backbone
 from edgetune_export.parity import torch_logits
+from edgetune_runtime import Task
+from edgetune_runtime.kinds.single_label import SINGLE_LABEL
+from edgetune_runtime.metrics import Quality, quality_of
 
 ROWS = [
     LabelledText(f"the {thing} {state}", label)
@@ -24,6 +27,21 @@ ROWS = [
 ]
 UNEVEN = [*ROWS[1::3] * 10, ROWS[0]]
 OPTIONS = TrainingOptions(epochs=5, batch_size=4, prompt_length=4, learning_rate=1e-3)
+
+
+def loss(logits: np.ndarray, right: np.ndarray, measure: Measure) -> float:
+    """The loss of a single-label task. Shape: [rows, labels], [rows]."""
+    return loss_of(SINGLE_LABEL, logits, right[:, None].astype(np.float32), measure)
+
+
+def judged(logits: np.ndarray, right: np.ndarray) -> Quality:
+    """How good a single-label task's answers are. Shape: [rows, labels], [rows]."""
+    return quality_of(confusion(logits, right))
+
+
+def draft(labels: int) -> Task:
+    """A single-label task with that many labels."""
+    return Task("t", tuple(map(str, range(labels))), "", {}, "random", "tiny", "mean")
 
 
 @pytest.fixture
@@ -60,11 +78,12 @@ def test_the_score_of_several_tasks_is_the_mean_of_their_own_measures() -> None:
     least = np.finfo(np.float32).min
     logits = np.array([[2, 1, least], [0, 1, least], [1, 0, 3], [4, 0, 3], [0, 9, 3]], np.float32)
     index, right = np.array([0, 0, 1, 1, 1]), np.array([0, 0, 2, 2, 1])
-    found = Judge([MACRO_F1, ACCURACY], [2, 3])(EvalPrediction(logits, (index, right)))
+    targets, text = right[:, None].astype(np.float32), np.array([0, 1, 0, 1, 2])
+    found = Judge([MACRO_F1, ACCURACY], [draft(2), draft(3)])(EvalPrediction(logits, (index, targets, text)))
     own = [(logits[index == place, :labels], right[index == place]) for place, labels in enumerate((2, 3))]
     assert found["score"] == pytest.approx((judged(*own[0]).macro_f1 + 2 / 3) / 2)
-    assert found["accuracy"] == pytest.approx((1 / 2 + 2 / 3) / 2)
-    assert found["cross_entropy"] == pytest.approx((loss(*own[0], MACRO_F1) + loss(*own[1], ACCURACY)) / 2)
+    assert found["usual"] == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert found["unweighted_loss"] == pytest.approx((loss(*own[0], MACRO_F1) + loss(*own[1], ACCURACY)) / 2)
 
 
 def test_judged_equals_scikit_learn() -> None:
@@ -135,7 +154,7 @@ def test_a_training_with_ties_resumes_to_the_same_file(
 
     tasks = _tasks(tmp_path, [rows], ROWS[:3])
     with monkeypatch.context() as patched:
-        patched.setattr(training, "Progress", lambda *_: Stop())
+        patched.setattr(trainer, "Progress", lambda *_: Stop())
         with pytest.raises(KeyboardInterrupt):
             train(backbone, tasks, OPTIONS)
     train(backbone, tasks, OPTIONS, resume=True)

@@ -12,8 +12,9 @@ import torch
 from conftest import LanguageModelFolder
 
 from edgetune.data.labelled import LabelledText
-from edgetune.training import TaskData, TrainingOptions, train
-from edgetune.training.prompts import INITS, METHODS, SoftPrompt
+from edgetune.training import TaskData, TrainingOptions, options, train
+from edgetune.training.options import INITS
+from edgetune.training.prompts import METHODS, SoftPrompt
 from edgetune_export import Backbone, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import Task, contract
@@ -43,9 +44,9 @@ def fit(backbone: Backbone, options: TrainingOptions, folder: Path, rows: list[L
 
 
 def test_the_command_line_offers_every_method_and_beginning() -> None:
-    command = import_module("edgetune.cli.train")
-    assert set(command.METHODS) == set(METHODS)
-    assert set(command.INITS) == set(INITS)
+    parameters = {one.name: one for one in import_module("edgetune.cli.train").train.params}
+    assert set(parameters["method"].type.choices) == set(METHODS) == set(options.METHODS)
+    assert set(parameters["init"].type.choices) == set(INITS)
 
 
 @pytest.mark.parametrize("method", METHODS)

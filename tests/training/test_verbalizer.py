@@ -14,13 +14,14 @@ from transformers import AutoTokenizer
 
 from edgetune.data.labelled import LabelledText
 from edgetune.training import TaskData, TrainingOptions, train, verbalizer
+from edgetune.training.options import parse_label_words
 from edgetune.training.zero_shot import calibrated, create_task
 from edgetune_export import load_backbone
 from edgetune_export.loading import language_model_class
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import contract
-from edgetune_runtime.engine import probabilities
 from edgetune_runtime.errors import BackboneError, DataError, TaskError
+from edgetune_runtime.kinds import probabilities
 
 WORDS = {"good": ["great", "wellness"], "bad": ["broken"]}
 
@@ -172,12 +173,14 @@ def test_a_template_without_its_slots_is_refused_before_any_work(
     language_model_folder: LanguageModelFolder, template: str, pooling: str | None
 ) -> None:
     backbone = load_backbone(str(language_model_folder("bert")))
-    with pytest.raises(TaskError, match=r"the task has the template .* expected one {text}, and one {mask} where"):
+    with pytest.raises(
+        TaskError, match=r"the task has the template .* expected one {text}, and one {mask} if the pooling is 'mask'"
+    ):
         verbalizer.pooling_of(backbone, template, pooling, None)
 
 
 def test_label_words_on_the_command_line() -> None:
-    assert verbalizer.parse(["good=great, very well", "bad=a=b"]) == {"good": ["great", "very well"], "bad": ["a=b"]}
+    assert parse_label_words(["good=great, very well", "bad=a=b"]) == {"good": ["great", "very well"], "bad": ["a=b"]}
 
 
 @pytest.mark.parametrize(
@@ -185,4 +188,4 @@ def test_label_words_on_the_command_line() -> None:
 )
 def test_label_words_that_are_not_written_right(items: list[str]) -> None:
     with pytest.raises(DataError, match="--label-words"):
-        verbalizer.parse(items)
+        parse_label_words(items)
