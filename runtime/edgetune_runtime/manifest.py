@@ -192,7 +192,9 @@ class Manifest:
                 edgetune_version=strict.plain_text(record["edgetune_version"], _LONGEST_TEXT),
                 format_version=version,
             )
-            known = isinstance(record["poolings"], list) and facts.poolings and {*facts.poolings} <= {*contract.POOLINGS}
+            known = (
+                isinstance(record["poolings"], list) and facts.poolings and {*facts.poolings} <= {*contract.POOLINGS}
+            )
             if not manifest.graphs or not known:
                 raise ValueError(f"{len(manifest.graphs)} graphs, poolings {facts.poolings}")
             if "mask" in facts.poolings and not facts.mask_token:
