@@ -140,7 +140,7 @@ def _whole(value: str) -> int:
 
 
 def _number(value: str) -> float:
-    if not re.fullmatch("[-+.0-9a-z]{1,40}", value):
+    if not re.fullmatch("[-+.0-9a-zE]{1,40}", value):
         raise ValueError(f"{value!r:.40} where a number was expected")
     return float(value)
 

@@ -1,0 +1,204 @@
+"""A whole engine for bundles of version 2, written from docs/format.md: numpy, onnxruntime and tokenizers alone.
+
+It is here to show that the page says enough, and to be translated. It trusts its files: what has to be refused is left
+out, but for the digest. One text a run, at its exact length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from tokenizers import Encoding, Tokenizer
+
+POOLINGS = ("cls", "mean", "last", "mask", "decoder", "pooler")
+SLOTS = ("{text}", "{text_pair}")
+Array = np.ndarray[Any, Any]
+
+
+class PlainTask:
+    """A task file."""
+
+    def __init__(self, path: Path) -> None:
+        data = path.read_bytes()
+        start = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:start])
+        fields = header.pop("__metadata__")
+        written = fields.pop("sha256")
+        self.tensors: dict[str, Array] = {}
+        digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
+        for name in sorted(header):
+            begin, end = (start + offset for offset in header[name]["data_offsets"])
+            self.tensors[name] = np.frombuffer(data[begin:end], "<f4").reshape(header[name]["shape"])
+            digest.update(f"{name} <f4 {self.tensors[name].shape}\n".encode() + data[begin:end])
+        if digest.hexdigest() != written:
+            raise ValueError(f"{path} is damaged")
+        self.labels = json.loads(fields["labels"])
+        self.kind = fields.get("kind", "single-label")
+        self.thresholds = json.loads(fields.get("thresholds", "[]")) or [0.5] * len(self.labels)
+        self.pairs = fields.get("pairs", "false") == "true"
+        self.pooling, self.template = fields["pooling"], fields["template"]
+        self.offset, self.max_length = int(fields["position_offset"]), int(fields["max_length"])
+        self.temperature = float(fields["temperature"])
+        self.prompt = len(self.tensors.get("prompt_embeddings", ()))
+
+
+class PlainBundle:
+    """A bundle in one precision."""
+
+    def __init__(self, folder: Path, precision: str) -> None:
+        self.folder = folder
+        self.manifest = json.loads((folder / "edgetune.json").read_bytes())
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.x64quantprecision", "1")  # exact int8, also without VNNI
+        path = folder / self.manifest["graphs"][precision]["file"]
+        # With the optimizer int8 would differ from edgetune's in the last bits, and then here and there in a step.
+        self.session = ort.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
+        )
+
+    def task(self, name: str) -> PlainTask:
+        """A task of the bundle."""
+        return PlainTask(self.folder / f"tasks/{name}.safetensors")
+
+    def read(self, texts: list[str], task: PlainTask) -> dict[str, Any]:
+        """What a text, or the two of a pair, becomes."""
+        mask = self.manifest["mask_token"]
+        if task.pooling == "mask":
+            texts = [text.replace(mask, " ") for text in texts]
+        joined = task.pairs and "{text_pair}" not in task.template
+        positions = self.manifest["max_positions"] - max(task.offset, task.prompt)
+        special = self.tokenizer.num_special_tokens_to_add(joined)
+        room = max(1, min(task.max_length, positions) - special)
+        if joined:
+            encodings = [self._encode(text) for text in texts]
+            lengths = [len(one.ids) for one in encodings]
+            kept = longest_first(lengths, room)
+            for one, length in zip(encodings, kept, strict=True):
+                one.truncate(length)
+            found, truncated = self.tokenizer.post_process(*encodings), kept != lengths
+        else:
+            pieces = [piece if piece in SLOTS else piece.replace("{mask}", mask) for piece in split(task.template)]
+            encoding = self._encode(filled(pieces, texts)[0])
+            truncated = len(encoding.ids) > room
+            if truncated:
+                encoding = self._cut(pieces, texts, room)
+            found = self.tokenizer.post_process(encoding)
+        ids = found.ids or [0]
+        types = found.type_ids if task.pairs and found.ids else [0] * len(ids)
+        return {"ids": ids, "type_ids": types, "spans": [self._span(ids, task)], "truncated": truncated}
+
+    def logits(self, read: dict[str, Any], task: PlainTask) -> Array:
+        """The logits of a text."""
+        ids = read["ids"]
+        feed = {
+            "input_ids": np.array([ids], np.int64),
+            "attention_mask": np.ones((1, len(ids)), np.int64),
+            "token_type_ids": np.array([read["type_ids"]], np.int64),
+            "spans": np.array([read["spans"]], np.int64),
+            "task_index": np.zeros(1, np.int64),
+            "prompt_mask": np.ones((1, task.prompt), np.int64),
+            "position_offset": np.array([task.offset], np.int64),
+            "pooling": np.array([POOLINGS.index(task.pooling)], np.int64),
+        }
+        feed |= {name: tensor[np.newaxis] for name, tensor in task.tensors.items()}
+        if "prefix_keys" in feed:
+            feed["prefix_mask"] = np.ones((1, feed["prefix_keys"].shape[3]), np.int64)
+        taken = {name: array for name, array in feed.items() if name in self.manifest["inputs"]}
+        found: Array = self.session.run(["logits"], taken)[0]
+        return found[0, 0]
+
+    def _encode(self, text: str) -> Encoding:
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def _cut(self, pieces: list[str], texts: list[str], room: int) -> Encoding:
+        goes_on = len(texts) > 1 or pieces[-1] not in (*SLOTS, "")
+        text, places = filled(pieces, texts)
+        encoding = self._encode(text)
+        while goes_on and len(encoding.ids) > room and any(texts):
+            owned = {slot: ends_within(encoding, begin, end) for slot, (begin, end) in places.items()}
+            numbers = [len(ends) for ends in owned.values()]
+            kept = longest_first(numbers, max(0, sum(numbers) - (len(encoding.ids) - room)))
+            shorter = dict(zip(SLOTS, texts, strict=False))
+            for (slot, ends), keep in zip(owned.items(), kept, strict=True):
+                if keep == 0:
+                    shorter[slot] = ""
+                elif keep < len(ends):
+                    begin = places[slot][0]
+                    shorter[slot] = shorter[slot][: min(ends[keep - 1] - begin, len(shorter[slot]) - 1)]
+            changed = list(shorter.values()) != texts
+            texts = list(shorter.values()) if changed else [""] * len(texts)
+            text, places = filled(pieces, texts)
+            encoding = self._encode(text)
+        encoding.truncate(room)
+        return encoding
+
+    def _span(self, ids: list[int], task: PlainTask) -> list[int]:
+        if task.pooling == "mask":
+            number = self.tokenizer.token_to_id(self.manifest["mask_token"])
+            place = ids.index(number) if number in ids else 0
+            return [place, place + 1]
+        spans = {"cls": (0, 1), "last": (len(ids) - 1, len(ids)), "pooler": (-task.prompt, 1 - task.prompt)}
+        return list(spans.get(task.pooling, (0, len(ids))))
+
+
+def split(template: str) -> list[str]:
+    """A template's slots of texts and what stands around them."""
+    for slot in SLOTS:
+        template = template.replace(slot, f"\0{slot}\0")  # a template has no control character
+    return template.split("\0")
+
+
+def filled(pieces: list[str], texts: list[str]) -> tuple[str, dict[str, tuple[int, int]]]:
+    """The template with its texts, and where they are, in the order of the slots."""
+    values, text, places = dict(zip(SLOTS, texts, strict=False)), "", {}
+    for piece in pieces:
+        if piece in values:
+            places[piece] = len(text), len(text) + len(values[piece])
+        text += values.get(piece, piece)
+    return text, places
+
+
+def ends_within(encoding: Encoding, begin: int, end: int) -> list[int]:
+    """Where the tokens end that lie between two characters."""
+    return [last for first, last in encoding.offsets if first >= begin and last <= end]
+
+
+def longest_first(lengths: list[int], room: int) -> list[int]:
+    """How many tokens of one or two texts are kept."""
+    if sum(lengths) <= room:
+        return lengths
+    if len(lengths) == 1:
+        return [room]
+    shorter = min(lengths)
+    longer = max(shorter, room - shorter)
+    if shorter + longer > room:
+        shorter = room // 2
+        longer = shorter + room % 2
+    return [shorter, longer] if lengths[0] <= lengths[1] else [longer, shorter]
+
+
+def answer(logits: Array, task: PlainTask) -> dict[str, Any]:
+    """The answer that logits give."""
+    values = [float(value) for value in logits]
+    if task.kind == "score":
+        return {"score": values[0]}
+    if task.kind == "multi-label":
+        scores = {
+            label: 1 / (1 + math.exp(-z / task.temperature)) for label, z in zip(task.labels, values, strict=True)
+        }
+        chosen = [label for label, least in zip(task.labels, task.thresholds, strict=True) if scores[label] >= least]
+        return {"labels": chosen, "scores": scores}
+    weights = [math.exp((z - max(values)) / task.temperature) for z in values]
+    scores = {label: weight / sum(weights) for label, weight in zip(task.labels, weights, strict=True)}
+    best = task.labels[values.index(max(values))]
+    return {"label": best, "score": scores[best], "scores": scores}
