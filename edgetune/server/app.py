@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from importlib import resources
 from importlib.metadata import version
 
@@ -135,7 +136,7 @@ class Routes:
         self._check_content(request, "", "application/json", "application/octet-stream")
         body = await self._body(request, self._settings.max_body_bytes)
         message, texts = infer.read_request(body, header_length, task)
-        outcomes, ticket = await self._answer(request, texts, task)
+        outcomes, ticket = await self._answer(request, texts, [task])
         for outcome in outcomes:  # the protocol has no status for one text
             if isinstance(outcome, RequestError):
                 raise outcome
@@ -148,12 +149,13 @@ class Routes:
         self._check_content(request, "application/json")
         message = messages.decode(await self._body(request, self._settings.max_body_bytes), ClassifyRequest)
         message.check()
-        task = self._catalog.named(message.model)
-        message.check_task(task, request.scope["path"])
-        outcomes, ticket = await self._answer(request, message.texts(), task)
+        tasks = [self._catalog.named(name) for name in message.models]
+        for task in tasks:
+            message.check_task(task, request.scope["path"])
+        outcomes, ticket = await self._answer(request, message.texts(), tasks)
         if all(isinstance(outcome, RequestError) for outcome in outcomes):
             raise outcomes[0]  # type: ignore[misc]
-        return json_response(classify_response(message, task, outcomes, ticket.tokens), headers=_timing(ticket))
+        return json_response(classify_response(message, tasks, outcomes, ticket.tokens), headers=_timing(ticket))
 
     async def tasks(self, request: Request) -> Response:
         """All tasks."""
@@ -193,14 +195,15 @@ class Routes:
     def _task(self, request: Request) -> Task:
         return self._catalog.task(request.path_params["task"], request.path_params.get("version"))
 
-    async def _answer(self, request: Request, texts: list[Text], task: Task) -> tuple[list[Outcome], Ticket]:
-        """What comes of each text, and how it ran; texts that the task does not take do not."""
-        check_texts(texts, self._settings)
-        misfits = [misfit(text, task) for text in texts]
-        fitting = [text for text, why in zip(texts, misfits, strict=True) if why is None]
+    async def _answer(self, request: Request, texts: list[Text], tasks: Sequence[Task]) -> tuple[list[Outcome], Ticket]:
+        """What comes of each text, by each of the tasks, and how it ran; texts that a task does not take do not."""
+        rows = [(text, task) for text in texts for task in tasks]
+        check_texts([text for text, _ in rows], self._settings)
+        misfits = [misfit(text, task) for text, task in rows]
+        fitting = [row for row, why in zip(rows, misfits, strict=True) if why is None]
         if not fitting:
             raise next(filter(None, misfits))
-        ticket = self._scheduler.submit(fitting, [task] * len(fitting))
+        ticket = self._scheduler.submit([text for text, _ in fitting], [task for _, task in fitting])
         gone = asyncio.ensure_future(request.receive())  # the body is read: what comes next is the end
         try:
             await asyncio.wait((ticket.answer, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -216,7 +219,12 @@ class Routes:
         self._service.metrics.failed_rows.inc(len(failures))
         self._service.metrics.tokens.inc(ticket.tokens)
         told = {"failed_rows": len(failures), "error": str(failures[0])} if failures else {}
-        request.scope["state"] |= {"rows": len(outcomes), "tokens": ticket.tokens, "task": task.name, **told}
+        request.scope["state"] |= {
+            "rows": len(outcomes),
+            "tokens": ticket.tokens,
+            "task": ",".join(task.name for task in tasks),
+            **told,
+        }
         return outcomes, ticket
 
     def _check_content(self, request: Request, *types: str) -> None:

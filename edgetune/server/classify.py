@@ -42,10 +42,13 @@ _DONE_ANYWAY: Mapping[str, tuple[tuple[Any, ...], str]] = {
 
 
 class ClassifyRequest(msgspec.Struct):
-    """The body of the classify routes. `model` may be left out if there is only one task."""
+    """The body of the classify routes. `model` may be left out if there is only one task.
+
+    Several names ask several tasks about each text; tasks that share their prompt, or have none, share the work.
+    """
 
     input: str | TextRow | list[Row] | UnsetType = UNSET
-    model: str | None = None
+    model: str | list[str] | None = None
     min_score: float = 0.0
     request_id: str | None = None
     truncate_prompt_tokens: int | None = None
@@ -57,6 +60,19 @@ class ClassifyRequest(msgspec.Struct):
     softmax: _Flag = None
     messages: Any = None
     mm_processor_kwargs: Any = None
+
+    @property
+    def models(self) -> Sequence[str | None]:
+        """The names of the tasks that are asked; `None` is the only one.
+
+        Raises:
+            RequestError: there is none among several, or one stands twice.
+        """
+        if not isinstance(self.model, list):
+            return [self.model]
+        if not self.model or len(set(self.model)) < len(self.model):
+            raise unusable(f"model is {msgspec.json.encode(self.model).decode():.60}: expected names, each once")
+        return self.model
 
     def texts(self) -> list[Text]:
         """The texts, one or several; a pair is a tuple.
@@ -96,6 +112,8 @@ class ClassifyRequest(msgspec.Struct):
                 f"task '{task.name}' is of the kind '{task.kind.name}' ({task.kind.title}), and vLLM's {path} can only "
                 f"tell one label: ask POST {OWN_CLASSIFY}"
             )
+        if path == VLLM_CLASSIFY and isinstance(self.model, list):
+            raise unfit(f"several models came, and vLLM's {path} asks one: ask POST {OWN_CLASSIFY}")
         try:
             check_min_score(self.min_score, [task])
         except DataError as error:
@@ -111,10 +129,13 @@ class Usage(msgspec.Struct):
 
 
 class ClassifyResponse(msgspec.Struct):
-    """The answer of the classify routes: a row of `data` for each text, in the shape of the task's kind."""
+    """The answer of the classify routes: a row of `data` for each text, in the shape of the task's kind.
+
+    If several models are asked, each text has a row for each of them, with its `model`.
+    """
 
     id: str
-    model: str
+    model: str | list[str]
     created: int
     data: list[Any]
     usage: Usage
@@ -122,9 +143,22 @@ class ClassifyResponse(msgspec.Struct):
 
 
 def classify_response(
-    request: ClassifyRequest, task: Task, outcomes: Sequence[Result | RequestError], tokens: int
+    request: ClassifyRequest, tasks: Sequence[Task], outcomes: Sequence[Result | RequestError], tokens: int
 ) -> ClassifyResponse:
-    """Results in the shape of `/classify`; a text that failed has a status of its own."""
-    data = [row(place, task, outcome, request.min_score) for place, outcome in enumerate(outcomes)]
+    """Results in the shape of `/classify`; a text that failed has a status of its own.
+
+    Args:
+        request: what was asked.
+        tasks: the tasks that were asked about each text.
+        outcomes: what came of each text, task by task.
+        tokens: tokens that were read.
+    """
+    several = isinstance(request.model, list)
+    data = []
+    for place, outcome in enumerate(outcomes):
+        text, task = place // len(tasks), tasks[place % len(tasks)]
+        own = row(text, task, outcome, request.min_score)
+        data.append({"model": task.name, **msgspec.to_builtins(own)} if several else own)
     name = f"classify-{request.request_id or uuid.uuid4().hex}"
-    return ClassifyResponse(name, task.name, int(time.time()), data, Usage(tokens, tokens))
+    model = [task.name for task in tasks] if several else tasks[0].name
+    return ClassifyResponse(name, model, int(time.time()), data, Usage(tokens, tokens))

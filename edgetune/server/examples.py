@@ -70,7 +70,7 @@ def classify_answers(vllm_only: bool) -> Examples:
         if fits_vllm(kind) or not vllm_only:
             task = _task(kind)
             request = ClassifyRequest(request_id="1")
-            answer = classify_response(request, task, [_result(task)], _TOKENS)
+            answer = classify_response(request, [task], [_result(task)], _TOKENS)
             found[kind.name] = {"summary": kind.title, "value": msgspec.to_builtins(answer)}
     return found
 

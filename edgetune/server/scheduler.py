@@ -188,9 +188,12 @@ class Scheduler:
     def _next_batch(self) -> list[_Row]:
         batch: list[_Row] = []
         tokens, now = 0, time.monotonic()
-        while self._rows and len(batch) < self._engine.batch_size:
+        while self._rows:
             row = self._rows[0]
-            if batch and tokens + row.tokens > _BATCH_TOKENS:
+            shares = bool(batch) and self._shares(batch[-1], row)
+            if not shares and (
+                len(batch) >= self._engine.batch_size or (batch and tokens + row.tokens > _BATCH_TOKENS)
+            ):
                 break
             self._rows.popleft()
             self._tokens -= row.tokens
@@ -207,6 +210,11 @@ class Scheduler:
             batch.append(row)
             tokens += row.tokens
         return batch
+
+    def _shares(self, one: _Row, other: _Row) -> bool:
+        """Whether two rows of a request share a pass: then they are no more work than one."""
+        asked_together = one.ticket is other.ticket and one.text == other.text
+        return asked_together and self._engine.share_a_pass(one.task, other.task)
 
     def _learn(self, waited_s: float, tokens: int) -> None:
         # Who finds the queue empty tells that it moves: after a stall the server does not refuse for ever.

@@ -281,6 +281,10 @@ class Engine:
             for values, (tokens, task), precision in zip(logits, rows, precisions, strict=True)
         ]
 
+    def share_a_pass(self, one: Task, other: Task) -> bool:
+        """Whether two tasks have the parts in common that decide the features of a text."""
+        return self._runner.parts(one) == self._runner.parts(other)
+
     def open(self, *threads: int) -> None:
         """Open all that runs of so many threads need, so that no text waits for it.
 
