@@ -285,16 +285,16 @@ def test_segments_are_those_of_the_original_model(model: Model, pair: MakePair) 
     if not both.backbone.has_segments:
         assert getattr(config, "type_vocab_size", 0) < 2 or model.architecture not in ("albert", "bert", "electra")
         return
-    rows = both.texts([30, 7, 19])
+    rows = both.texts([28, 7, 19])
     ids, mask = padded(rows)
-    segments = (torch.arange(30)[None] >= torch.tensor([[12], [3], [18]])).long()
+    segments = (torch.arange(28)[None] >= torch.tensor([[12], [3], [18]])).long()
     length = 4
     prompt = torch.randn(length, both.backbone.sizes.embedding)
     looked_up = both.original.get_input_embeddings()(ids)
     for tensors in ({}, {contract.PROMPT_EMBEDDINGS: prompt}):
         before = prompt.expand(len(rows), -1, -1)[:, : length * len(tensors)]
         size = before.shape[1]
-        places = torch.cat([torch.arange(size), torch.arange(30) + both.backbone.position_offset(size)])
+        places = torch.cat([torch.arange(size), torch.arange(28) + both.backbone.position_offset(size)])
         with torch.no_grad():
             hidden = both.original(
                 inputs_embeds=torch.cat([before, looked_up], dim=1),
@@ -306,7 +306,7 @@ def test_segments_are_those_of_the_original_model(model: Model, pair: MakePair) 
         inputs = both.inputs(rows, "mean", **tensors)
         got = both.features({**inputs, contract.TOKEN_TYPE_IDS: segments})
         torch.testing.assert_close(got, expected, atol=CLOSE, rtol=0)
-        assert (got - both.features(inputs)).abs().max() > 100 * CLOSE  # they do something
+        assert (got - both.features(inputs)).abs().max() > 10 * CLOSE  # they do something
 
 
 def test_the_families_of_pairs_have_segments(pair: MakePair) -> None:

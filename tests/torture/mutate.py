@@ -14,6 +14,7 @@ the probe is for, and counts as refused.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -38,10 +39,11 @@ import click
 import numpy as np
 import safetensors.numpy
 
-from edgetune_runtime import Bundle, Engine, files, probe
+from edgetune_runtime import Bundle, Engine, Task, files, probe
 from edgetune_runtime.errors import EdgetuneError
+from edgetune_runtime.parts import HEAD
 from edgetune_runtime.task_file import digest
-from edgetune_runtime.text import TextEncoder
+from edgetune_runtime.text import Text, TextEncoder
 
 SLOW_S = 1.0
 FAT_BYTES = 256_000_000
@@ -76,6 +78,12 @@ WORDS = (
         "\ud800",
         "{text}",
         "{mask}",
+        "{text} {text_pair}",
+        "true",
+        "score",
+        "multi-label",
+        "[0.5, 0.5, 0.5]",
+        '["kind:score"]',
     ),
     *(None, True, False, 0, -1, 1 << 31, 1 << 63, 1 << 70, 0.5, 1e308, -0.0, [], {}, [[]], {"a": []}, "x" * 3000),
 )
@@ -148,7 +156,7 @@ def of_task_header(dice: random.Random, data: bytes) -> bytes:
     if dice.randrange(2):
         fields[dice.choice(list(fields))] = str(dice.choice(WORDS))
     else:
-        key = dice.choice(("labels", "metrics"))
+        key = dice.choice([key for key in ("labels", "metrics", "thresholds", "requires") if key in fields])
         fields[key] = to_json(dice, of_json(dice, json.loads(fields[key]))).decode("utf-8", "replace")
     fields = {key: value.encode("utf-8", "replace").decode() for key, value in fields.items()}
     fields.pop("sha256", None)
@@ -191,12 +199,26 @@ def of_task_tensors(dice: random.Random, data: bytes) -> bytes:
 # What is done with a mutation
 
 
+def texts_for(task: Task) -> list[Text]:
+    """Texts, or pairs of them, as a task takes them."""
+    return list(zip(TEXTS, reversed(TEXTS), strict=True)) if task.pairs else list(TEXTS)
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """All numbers of an answer."""
+    if isinstance(value, float):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else ():
+        yield from numbers(inner)
+
+
 class Victim:
     """A copy of a bundle, whose files are changed one at a time."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.bundle = Bundle(folder)
+        self._add_others()
         self.engine = Engine(self.bundle, "fp32", threads=1, prepare=False)
         self.tasks = self.bundle.task_names()
         names = (files.MANIFEST, files.CONFIG, files.TOKENIZER, GRAPH, *map(files.task_file, self.tasks))
@@ -211,12 +233,28 @@ class Victim:
             "graph": self._graph,
         }
 
+    def _add_others(self) -> None:
+        """Put tasks of the other kinds, of pairs and with fields of a later version beside those of the bundle."""
+        one = self.bundle.load_task(self.bundle.task_names()[0])
+        shares = tuple(0.5 for _ in one.labels)
+        head = {name: tensor[:1] for name, tensor in one.tensors.items() if name in HEAD.tensors}
+        number = {"kind_name": "score", "labels": one.labels[:1], "tensors": {**one.tensors, **head}}
+        others: dict[str, dict[str, Any]] = {
+            "many": {"kind_name": "multi-label", "thresholds": shares},
+            "number": number,
+            "pairs": {"pairs": True, "graph_inputs": ("spans",)},
+            "filled": {"pairs": True, "template": "so: {text} and {text_pair}", **number},
+            "later": {"unknown": {"cover": "red"}},
+        }
+        for name, fields in others.items():
+            self.bundle.add_task(dataclasses.replace(one, name=name, **fields))
+
     def _task(self, mutation: Callable[[random.Random, bytes], bytes], dice: random.Random) -> bool:
         name = dice.choice(self.tasks)
         with self._changed(files.task_file(name), mutation(dice, self.sound[files.task_file(name)])):
             task = self.engine.add_task(self.bundle.load_task(name))
-            results = self.engine.classify(TEXTS, name)
-        if not all(np.isfinite(list(result.scores.values())).all() for result in results):
+            results = self.engine.classify(texts_for(task), name)
+        if not all(np.isfinite(list(numbers(result.fields()))).all() for result in results):
             raise ValueError(f"the task {task} gives scores that are not finite")
         return True
 
@@ -234,8 +272,8 @@ class Victim:
                 bundle.manifest.facts.mask_token,
                 vocabulary,
             )
-            task = bundle.load_task(self.tasks[0])
-            rows = encoder.encode(TEXTS, [task] * len(TEXTS))
+            task = bundle.load_task(dice.choice(self.tasks))
+            rows = encoder.encode(texts_for(task), [task] * len(TEXTS))
         if any(max(row.ids) >= vocabulary or len(row.ids) > bundle.manifest.facts.max_positions for row in rows):
             raise ValueError("a token id or a length that the backbone does not have")
         return True
@@ -300,7 +338,8 @@ def work(sound: Path, seed: int, first: int, last: int, answers: Connection) -> 
     with tempfile.TemporaryDirectory() as scratch, (Path(scratch) / "stderr").open("wb") as panics:
         os.dup2(panics.fileno(), 2)  # panics of tokenizers write pages
         victim = Victim(shutil.copytree(sound, Path(scratch) / "bundle"))
-        victim.engine.classify(TEXTS, victim.tasks[0])
+        for name in victim.tasks:
+            victim.engine.classify(texts_for(victim.engine.task(name)), name)
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2 * FAT_BYTES, resource.RLIM_INFINITY))
         before = peak_bytes()
