@@ -1,4 +1,4 @@
-"""`python -m edgetune`"""
+"""`python -m edgetune`."""
 
 from edgetune.cli import main
 

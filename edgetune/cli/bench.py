@@ -1,4 +1,4 @@
-"""`edgetune bench`"""
+"""`edgetune bench`."""
 
 from __future__ import annotations
 

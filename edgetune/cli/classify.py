@@ -1,4 +1,4 @@
-"""`edgetune classify`"""
+"""`edgetune classify`."""
 
 from __future__ import annotations
 

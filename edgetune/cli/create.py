@@ -1,4 +1,4 @@
-"""`edgetune tasks create`"""
+"""`edgetune tasks create`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`edgetune demo`"""
+"""`edgetune demo`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`edgetune evaluate`"""
+"""`edgetune evaluate`."""
 
 from __future__ import annotations
 

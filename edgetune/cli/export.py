@@ -1,4 +1,4 @@
-"""`edgetune export`"""
+"""`edgetune export`."""
 
 from __future__ import annotations
 

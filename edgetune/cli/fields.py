@@ -5,7 +5,7 @@ metadata may also have:
 
 - `flag`: the option's name, if it is not the field's.
 - `choices`: the values that it can have.
-- `least`, `above`: the lowest value, or what the value must be above.
+- `least`, `above`: the lowest value, or what the value must be above. Values are whole if `least` is.
 - `unset`: the flag that makes a field false that is true by default.
 - `parse`: makes the field's value of the option's text.
 - `parse_all`: makes it of all values of an option that can be given several times.
@@ -88,5 +88,6 @@ def _type(one: dataclasses.Field[Any]) -> Any:
     if "above" in how:
         return click.FloatRange(how["above"], min_open=True)
     if "least" in how:
-        return click.IntRange(how["least"])
+        least = how["least"]
+        return click.FloatRange(least) if isinstance(least, float) else click.IntRange(least)
     return str

@@ -1,4 +1,4 @@
-"""`edgetune tasks import-peft`, `edgetune tasks export-peft`"""
+"""`edgetune tasks import-peft`, `edgetune tasks export-peft`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`edgetune score`"""
+"""`edgetune score`."""
 
 from __future__ import annotations
 

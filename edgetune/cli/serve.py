@@ -1,4 +1,4 @@
-"""`edgetune serve`"""
+"""`edgetune serve`."""
 
 from __future__ import annotations
 

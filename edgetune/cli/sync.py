@@ -1,4 +1,4 @@
-"""`edgetune tasks sync`"""
+"""`edgetune tasks sync`."""
 
 from __future__ import annotations
 

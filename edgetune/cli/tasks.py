@@ -1,4 +1,4 @@
-"""`edgetune tasks`"""
+"""`edgetune tasks`."""
 
 from __future__ import annotations
 

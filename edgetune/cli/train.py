@@ -1,4 +1,4 @@
-"""`edgetune train`"""
+"""`edgetune train`."""
 
 from __future__ import annotations
 

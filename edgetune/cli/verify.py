@@ -1,4 +1,4 @@
-"""`edgetune verify`"""
+"""`edgetune verify`."""
 
 from __future__ import annotations
 

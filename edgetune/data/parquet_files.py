@@ -65,8 +65,10 @@ def _records(path: Path, names: Sequence[str], wanted: set[str]) -> Iterator[Rec
 
 
 def values(column: pa.Array) -> list[Any]:
-    """The values of a column. Strings that are not UTF-8 have halves of surrogate pairs in place of their bytes; what
-    Python has no value for is text.
+    """The values of a column.
+
+    Strings that are not UTF-8 have halves of surrogate pairs in place of their bytes; what Python has no value for is
+    text.
     """
     import pyarrow as pa
 

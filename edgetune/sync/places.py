@@ -162,6 +162,7 @@ class Folder(Destination):
         self.path = path
 
     def sweep(self) -> None:
+        """Delete what syncs that were broken off have left."""
         for folder in (files.GRAPHS, files.TASKS):
             with suppress(OSError):  # where this cannot be looked through or changed, syncing will say so
                 for left in (self.path / folder).glob(f".*{PARTIAL}"):

@@ -28,6 +28,7 @@ class Store(Destination):
         self._files.invalidate_cache()
 
     def sweep(self) -> None:
+        """Delete what syncs that were broken off have left."""
         if self._puts_whole():
             return
         for folder in (files.GRAPHS, files.TASKS):

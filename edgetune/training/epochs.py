@@ -51,6 +51,7 @@ class Judge:
         self._tasks = list(zip(measures, drafts, strict=True))
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
+        """The metrics: "score", "usual" and "unweighted_loss"."""
         logits = np.asarray(prediction.predictions)
         index, targets, text = (np.asarray(ids) for ids in prediction.label_ids)
         found = []
@@ -94,4 +95,5 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]
         metrics: dict[str, float],
         **_: Any,
     ) -> None:
+        """Add the step of the best epoch so far to the metrics."""
         metrics[f"eval_{BEST_STEP}"] = best(epochs(state.log_history)).step

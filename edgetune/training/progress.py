@@ -25,11 +25,13 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         self._loss = float("nan")
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Show the bar."""
         self._bar = tqdm(
             total=state.max_steps, initial=state.global_step, file=sys.stderr, unit="step", leave=False, disable=None
         )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Move the bar."""
         if self._bar is not None:
             self._bar.update(state.global_step - self._bar.n)
 
@@ -41,6 +43,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
+        """Keep the loss for the epoch's line."""
         self._loss = (logs or {}).get("loss", self._loss)
 
     def on_evaluate(
@@ -51,6 +54,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         metrics: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
+        """Print the epoch's line."""
         if self._bar is not None and metrics:
             beside = f" ({self._usual} {metrics['eval_usual']:.3f})" if self._usual != self._chosen_by else ""
             self._bar.write(
@@ -61,5 +65,6 @@ class Progress(TrainerCallback):  # type: ignore[misc]
             )
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Close the bar."""
         if self._bar is not None:
             self._bar.close()

@@ -169,7 +169,7 @@ def attend(
 
 
 def mask_of_padding(attention_mask: Tensor | None = None, **how: Any) -> Tensor | None:
-    """transformers' mask to add to the scores; where all text sees all text, made of the padding alone.
+    """The mask of transformers to add to the scores; where all text sees all text, made of the padding alone.
 
     In the general form each pair of positions is looked up in the padding, which is 20 operators of the graph.
 

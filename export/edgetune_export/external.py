@@ -16,7 +16,7 @@ _ALIGNMENT = 4096  # so that the file can be mapped into memory
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:
-    """Bytes of a graph's weights. (`ByteSize` fails on a model past 2 GB.)"""
+    """Bytes of a graph's weights; `ByteSize` fails on a model past 2 GB."""
     return sum(_size(tensor) for tensor in model.graph.initializer)
 
 

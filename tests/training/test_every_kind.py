@@ -1,0 +1,76 @@
+"""What holds for the training of every kind of answer: a new kind is tested here without a line of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgetune.data.labelled import LabelledText
+from edgetune.training import TaskData, TrainingOptions, TrainingReport, train
+from edgetune.training.objectives import OBJECTIVES, objective_of
+from edgetune_export import Backbone, load_backbone
+from edgetune_export.parity import torch_logits
+from edgetune_runtime import Task
+from edgetune_runtime.kinds import KINDS, Kind
+
+VALUES = {"works very well": "3", "is broken": "1", "sees nothing at night": "2"}
+"""What a text says → a label that each kind can read."""
+
+THINGS = ("lamp", "camera", "speaker", "parcel")
+
+
+def rows_of(kind: Kind) -> list[LabelledText]:
+    return [
+        LabelledText(f"the {thing} {said}", kind.target(value)) for thing in THINGS for said, value in VALUES.items()
+    ]
+
+
+@pytest.fixture(scope="module")
+def backbone(model_folder: Path) -> Backbone:
+    return load_backbone(str(model_folder))
+
+
+def fit(backbone: Backbone, kind: Kind, out: Path, epochs: int) -> TrainingReport:
+    rows = rows_of(kind)
+    options = TrainingOptions(epochs=epochs, batch_size=6, prompt_length=2, learning_rate=0.05, head_learning_rate=0.05)
+    (report,) = train(backbone, [TaskData("task", out, rows, rows, kind)], options)
+    return report
+
+
+def test_every_kind_has_an_objective() -> None:
+    assert set(OBJECTIVES) == set(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
+def test_targets_come_back_from_numbers(kind: Kind) -> None:
+    targets = [row.target for row in rows_of(kind)]
+    labels, objective = kind.labels_of(targets), objective_of(kind)
+    encoded = [objective.encode(target, labels) for target in targets]
+    assert len({len(numbers) for numbers in encoded}) == 1
+    assert [objective.decode(np.array(numbers), labels) for numbers in encoded] == targets
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
+def test_it_learns_and_the_file_answers_as_the_report_says(backbone: Backbone, tmp_path: Path, kind: Kind) -> None:
+    first = fit(backbone, kind, tmp_path / "first.safetensors", 1)
+    report = fit(backbone, kind, tmp_path / "task.safetensors", 30)
+    assert report.dev.values[kind.headline] > max(0.8, first.dev.values[kind.headline])
+    assert report.usual in report.dev.values
+    assert {f"dev_{name}" for name in objective_of(kind).stored} <= report.task.metrics.keys()
+
+    task, rows = Task.load(tmp_path / "task.safetensors"), rows_of(kind)
+    assert task.kind is kind
+    logits = torch_logits(backbone, task, [row.text for row in rows])
+    results = [kind.answer(row[np.newaxis], task) for row in logits]
+    figures = kind.figures([row.target for row in rows], results, task)
+    assert figures.values == pytest.approx(report.dev.values, abs=1e-4)
+    for result in results:
+        assert list(kind.values(result)) == list(kind.columns)
+        json.dumps(result.fields())
+        for output in kind.outputs:
+            assert len(output.of(result)) == (len(task.labels) if output.by_label else 1)
+    assert kind.agreement(logits, logits, task) == 1
+    assert kind.margin(logits[:1], task) >= 0
