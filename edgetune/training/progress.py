@@ -8,20 +8,19 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from edgetune.training.objectives import ACCURACY, MACRO_F1
-
 
 class Progress(TrainerCallback):  # type: ignore[misc]
     """One bar for the training, and a line an epoch, on stderr.
 
     Args:
         epochs: how many there will be.
-        chosen_by: the measure by which the epoch is chosen.
+        chosen_by: the measure by which the epoch is chosen, or several.
+        usual: the measure that is usual for the kind of answer, or several. It is shown too if it is another.
     """
 
-    def __init__(self, epochs: int, chosen_by: str) -> None:
+    def __init__(self, epochs: int, chosen_by: str, usual: str) -> None:
         self._epochs = epochs
-        self._chosen_by = chosen_by
+        self._chosen_by, self._usual = chosen_by, usual
         self._bar: tqdm[Any] | None = None
         self._loss = float("nan")
 
@@ -53,7 +52,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         **_: Any,
     ) -> None:
         if self._bar is not None and metrics:
-            beside = f" ({ACCURACY.name} {metrics['eval_usual']:.3f})" if MACRO_F1.name in self._chosen_by else ""
+            beside = f" ({self._usual} {metrics['eval_usual']:.3f})" if self._usual != self._chosen_by else ""
             self._bar.write(
                 f"epoch {round(state.epoch or 0)}/{self._epochs}  loss {self._loss:.3f}  "
                 f"dev {self._chosen_by} {metrics['eval_score']:.3f}{beside}  dev loss "
