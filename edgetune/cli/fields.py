@@ -64,7 +64,8 @@ def _option(one: dataclasses.Field[Any]) -> Callable[[Command], Command]:
     how = one.metadata
     flag = how.get("flag", f"--{one.name.replace('_', '-')}")
     if "unset" in how:
-        return click.option(how["unset"], one.name, flag_value=False, default=True, help=how["help"])
+        # Turned round by hand: what a flag whose value is false has for a default differs from one click to another.
+        return click.option(how["unset"], one.name, is_flag=True, callback=lambda _, __, on: not on, help=how["help"])
     if isinstance(one.default, bool):
         return click.option(flag, one.name, is_flag=True, default=one.default, help=how["help"])
     several = "parse_all" in how
@@ -90,4 +91,4 @@ def _type(one: dataclasses.Field[Any]) -> Any:
     if "least" in how:
         least = how["least"]
         return click.FloatRange(least) if isinstance(least, float) else click.IntRange(least)
-    return str
+    return type(one.default) if isinstance(one.default, int | float) else str

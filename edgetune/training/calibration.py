@@ -122,20 +122,22 @@ def fit_thresholds(scores: Array, right: Array) -> tuple[float, ...]:
         _best_threshold(scores[:, place], right[:, place]) if right[:, place].sum() >= _FEWEST_POSITIVES else common
         for place in range(scores.shape[1])
     ]
-    return tuple(min(max(value, _MOST_EXTREME), 1 - _MOST_EXTREME) for value in own)
+    return tuple(own)
 
 
 def _best_threshold(scores: Array, right: Array) -> float:
-    """The threshold with the highest F1, in the middle between two scores; 0.5 if nothing is right."""
+    """The threshold with the highest F1, the highest of several; 0.5 if nothing is right.
+
+    It is in the middle between two scores, or as far as thresholds go.
+    """
     if not right.any():
         return 0.5
-    order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(right[order])
-    f1 = 2 * hits / (np.arange(1, len(order) + 1) + right.sum())
-    below = np.append(scores[order][1:], 0.0)
-    f1[scores[order] == below] = -1.0  # equal scores cannot be told apart
-    best = int(f1.argmax())
-    return float((scores[order][best] + below[best]) / 2)
+    different = np.unique(np.append(scores, [0.0, 1.0]))
+    middles = (different[1:] + different[:-1]) / 2
+    thresholds = np.clip(middles[::-1], _MOST_EXTREME, 1 - _MOST_EXTREME)
+    above, hits = (len(own) - np.searchsorted(np.sort(own), thresholds) for own in (scores, scores[right]))
+    f1 = 2 * hits / (above + right.sum())
+    return float(thresholds[f1.argmax()])
 
 
 def binary_calibration_error(scores: Array, right: Array) -> float:

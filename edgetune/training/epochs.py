@@ -57,7 +57,8 @@ class Judge:
         found = []
         for place, (measure, draft) in enumerate(self._tasks):
             own = index == place
-            given = texts_of(logits[own, : len(draft.labels)], targets[own], text[own])
+            labels = len(draft.labels)  # what is behind fills rows up to the widest task
+            given = texts_of(logits[own, :labels], targets[own, :labels], text[own])
             usual = objective_of(draft.kind).measure
             found.append((measure.of(*given), usual.of(*given), loss_of(draft.kind, *given, measure)))
         score, usual_score, mean_loss = np.mean(found, axis=0)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from edgetune.training import verbalizer
-from edgetune.training.objectives import objective_of
+from edgetune.training.objectives import Scale, objective_of
 from edgetune.training.options import LabelWords
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract
@@ -15,7 +15,7 @@ from edgetune_runtime.task import Task
 
 
 def begin(
-    backbone: Backbone, draft: Task, targets: Array, label_words: LabelWords | None, origin: Task | None
+    backbone: Backbone, draft: Task, targets: Array, label_words: LabelWords | None, origin: Task | None, scale: Scale
 ) -> nn.Linear:
     """A new head.
 
@@ -24,7 +24,8 @@ def begin(
         draft: the task but for what it will learn.
         targets: the training rows' targets as numbers.
         label_words: label → words whose rows of the vocabulary it begins as.
-        origin: else a task whose head it begins as, if its labels and pooling are the same.
+        origin: else a task whose head it begins as, if its kind, labels and pooling are the same.
+        scale: of the head's outputs, which a task file has multiplied in.
 
     Shape:
         targets: [rows, numbers]
@@ -41,8 +42,8 @@ def begin(
             head.weight.copy_(weight)
             head.bias.copy_(words_bias)
         elif origin is not None and _same_head(origin, draft):
-            head.weight.copy_(torch.from_numpy(origin.tensors[contract.HEAD_WEIGHT]))
-            head.bias.copy_(torch.from_numpy(origin.tensors[contract.HEAD_BIAS]))
+            head.weight.copy_(torch.from_numpy(origin.tensors[contract.HEAD_WEIGHT]) / scale.factor)
+            head.bias.copy_((torch.from_numpy(origin.tensors[contract.HEAD_BIAS]) - scale.shift) / scale.factor)
     return head
 
 

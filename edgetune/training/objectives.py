@@ -21,6 +21,7 @@ from edgetune.training.calibration import (
     logits_calibration_error,
 )
 from edgetune_runtime.arrays import Array
+from edgetune_runtime.errors import DataError
 from edgetune_runtime.kinds import Figures, Kind, Target
 from edgetune_runtime.kinds.kind import sigmoid
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL
@@ -28,6 +29,8 @@ from edgetune_runtime.kinds.score import SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.metrics import average_precision, pearson, quality_of
 from edgetune_runtime.task import Task
+
+_LARGEST_SCORE = 1e6  # a task file holds no larger numbers, and the head's bias begins as the mean of the scores
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,18 @@ def _indicators(target: Target, labels: Sequence[str]) -> list[float]:
 
 
 def _mean_and_spread(targets: Sequence[Target]) -> Scale:
+    """What brings a head's outputs, which are about 1, to the scale of the targets.
+
+    Raises:
+        DataError: they are so large that no task file could hold the head.
+    """
     values = np.array(targets, np.float64)
+    largest = float(values[np.abs(values).argmax()])
+    if abs(largest) > _LARGEST_SCORE:
+        raise DataError(
+            f"the training data has the score {largest:g}: expected scores from {-_LARGEST_SCORE:,.0f} to "
+            f"{_LARGEST_SCORE:,.0f}; divide them all by the same number"
+        )
     return Scale(float(values.std()) or 1.0, float(values.mean()))
 
 

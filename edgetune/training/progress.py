@@ -14,8 +14,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
     Args:
         epochs: how many there will be.
-        chosen_by: the measure by which the epoch is chosen.
-        usual: the measure by which it would be chosen if no label were rare.
+        chosen_by: the measure by which the epoch is chosen, or several.
+        usual: the measure that is usual for the kind of answer, or several. It is shown too if it is another.
     """
 
     def __init__(self, epochs: int, chosen_by: str, usual: str) -> None:

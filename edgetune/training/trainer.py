@@ -135,7 +135,11 @@ def train(
     for one, spread in zip(tasks, setup.spreads, strict=True):
         for remark in spread.remarks(one.name, options.class_weight != NONE, options.epochs):
             print(remark, file=sys.stderr)
-    rows = {split: [{**row, "tokens": vars(row["tokens"])} for row in own] for split, own in setup.rows.items()}
+    # The windows behind a first one are rows of their own.
+    rows = {
+        split: [{**row, "tokens": vars(dataclasses.replace(row["tokens"], more=()))} for row in own]
+        for split, own in setup.rows.items()
+    }
     stamp = {
         **options.stamp(),
         "backbone_sha256": backbone.facts.sha256,
@@ -143,8 +147,7 @@ def train(
     }
     folder = tasks[0].out.with_name(f"{tasks[0].out.name}.checkpoints")
     last = checkpoints.prepare(folder, stamp, resume)
-    usual = [objective_of(one.kind).measure for one in tasks]
-    progress = Progress(options.epochs, _names(setup.measures), _names(usual))
+    progress = Progress(options.epochs, _names(setup.measures), _names(setup.usual))
     arguments = training_arguments(folder, options, setup.tuner.heaviest_row)
     trainer = new_trainer(setup, arguments, optimizer(setup.tuner, options), progress)
     try:
@@ -167,7 +170,8 @@ def train(
     for place, (draft, measure, spread) in enumerate(zip(setup.drafts, setup.measures, setup.spreads, strict=True)):
         learned = prompts.stored(backbone, setup.tuner.task_tensors(place), draft.max_length)
         own = index == place
-        own_logits, own_targets = texts_of(logits[own, : len(draft.labels)], targets[own], text[own])
+        labels = len(draft.labels)  # what is behind fills rows up to the widest task
+        own_logits, own_targets = texts_of(logits[own, :labels], targets[own, :labels], text[own])
         task, dev = _finished(draft, learned, own_logits, own_targets, measure, best_epoch)
         reports.append(
             TrainingReport(
@@ -204,6 +208,11 @@ class Setup:
     rows: dict[str, Rows]
 
     @property
+    def usual(self) -> list[Measure]:
+        """For each task, by what the epoch is chosen if no label is rare."""
+        return [objective_of(draft.kind).measure for draft in self.drafts]
+
+    @property
     def measures(self) -> list[Measure]:
         """For each task, by what the epoch is chosen."""
         return [spread.measure for spread in self.spreads]
@@ -222,14 +231,14 @@ def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptio
         for split in ("train", "dev")
     }
     prompt = _beginning(backbone, options, drafts, encoded["train"])
+    scales = [objective_of(one.kind).scale([row.target for row in one.train]) for one in tasks]
     new = [
-        heads.begin(backbone, draft, _targets(encoded["train"], place), options.label_words, options.init_from)
-        for place, draft in enumerate(drafts)
+        heads.begin(backbone, draft, _targets(encoded["train"], place), options.label_words, options.init_from, scale)
+        for place, (draft, scale) in enumerate(zip(drafts, scales, strict=True))
     ]
     spreads = [Spread(draft.labels, one.train, one.dev, one.kind) for one, draft in zip(tasks, drafts, strict=True)]
     balance.check_class_weight(options.class_weight, spreads)
     weights = [spread.weights(options.class_weight) for spread in spreads]
-    scales = [objective_of(one.kind).scale([row.target for row in one.train]) for one in tasks]
     heads_to_train = [head.requires_grad_(options.train_head) for head in new]
     return Setup(PromptTuner(backbone, prompt, heads_to_train, drafts, weights, scales), drafts, spreads, encoded)
 
@@ -285,6 +294,8 @@ def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
         )
     embeddings = np.zeros((options.prompt_length, backbone.sizes.embedding), np.float32)
     feeds_prompt = contract.PROMPT_EMBEDDINGS in prompts.METHODS[options.method].prompt.names
+    template = _template(backbone, one, options)
+    in_segments = one.pairs and contract.TEXT_PAIR_SLOT not in template and backbone.has_segments
     draft = Task(
         name=one.name,
         labels=labels,
@@ -292,17 +303,23 @@ def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
         tensors={contract.PROMPT_EMBEDDINGS: embeddings} if feeds_prompt else {},
         method=options.method,
         base_model=backbone.name,
-        pooling=verbalizer.pooling_of(backbone, options.template, options.pooling, options.label_words),
+        pooling=verbalizer.pooling_of(backbone, template, options.pooling, options.label_words, one.pairs),
         position_offset=_position_offset(backbone, options),
-        template=_template(backbone, one, options),
+        template=template,
         max_length=options.max_length,
         kind_name=one.kind.name,
         pairs=one.pairs,
         long_texts=options.long_texts,
         stride=options.stride if options.long_texts == contract.WINDOWS else 0,
-        graph_inputs=(contract.TOKEN_TYPE_IDS,) if one.pairs and backbone.has_segments else (),
+        graph_inputs=(contract.TOKEN_TYPE_IDS,) if in_segments else (),
     )
-    return backbone.text_encoder.fitted(draft)
+    draft = backbone.text_encoder.fitted(draft)
+    if draft.stride >= draft.max_length:
+        raise DataError(
+            f"--stride {draft.stride} came for windows of {draft.max_length} tokens, which would not move on: expected "
+            f"a lower --stride, or a higher --max-length"
+        )
+    return draft
 
 
 def _template(backbone: Backbone, one: TaskData, options: TrainingOptions) -> str:

@@ -106,7 +106,7 @@ class PromptTuner(nn.Module):
         Args:
             input_ids, attention_mask, spans, token_type_ids: the texts, as `edgetune_export.backbone.batch` has them.
             task_index: the task of each text.
-            labels: the targets.
+            labels: the targets; a task has at most as many numbers as labels, the rest is not read.
             text: which text each row is a window of; not used here.
 
         Shape:
@@ -126,7 +126,7 @@ class PromptTuner(nn.Module):
         scaled = logits
         for place, (objective, scale, head) in enumerate(zip(self._objectives, self._scales, self.heads, strict=True)):
             own = task_index == place
-            given = (labels[own] - scale.shift) / scale.factor
+            given = (labels[own, : head.out_features] - scale.shift) / scale.factor
             rows = objective.loss(logits[own, : head.out_features], given)
             loss = loss + (self._weights(place, labels[own]) * rows).sum()
             if scale != Scale():

@@ -57,8 +57,10 @@ def head(backbone: Backbone, words: LabelWords, labels: Sequence[str]) -> tuple[
     return torch.stack(weights), torch.stack(biases)
 
 
-def pooling_of(backbone: Backbone, template: str, pooling: str | None, words: LabelWords | None) -> str:
-    """Where a task with this template reads its features.
+def pooling_of(
+    backbone: Backbone, template: str, pooling: str | None, words: LabelWords | None, pairs: bool = False
+) -> str:
+    """Where a task with this template, for texts or for pairs of them, reads its features.
 
     Raises:
         DataError: the backbone has no such pooling, or label words have no mask to be said at.
@@ -76,7 +78,7 @@ def pooling_of(backbone: Backbone, template: str, pooling: str | None, words: La
             f"{reason}, but {backbone.name} can read features by {', '.join(backbone.poolings)}"
             + ("" if chosen != "mask" else ": only weights with a masked-language-model head fill a mask")
         )
-    check_template(template, chosen, "the task")
+    check_template(template, chosen, "the task", pairs)
     return chosen
 
 

@@ -1,0 +1,59 @@
+"""Labelled rows of every kind of answer, for texts and for pairs, by rules that a tiny backbone can learn."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgetune.data.labelled import LabelledText
+from edgetune.training import TaskData
+from edgetune_runtime.kinds import KINDS, Target
+
+THINGS = ("lamp", "camera", "screen", "parcel", "mail", "speaker")
+TAGS = ("camera", "lamp", "screen")
+"""Labels of the multi-label rule: the things among these that a text names."""
+
+EVERY = [(kind, pairs) for kind in KINDS for pairs in (False, True)]
+"""Kind of answer, and whether texts are pairs."""
+
+
+def tags_of(text: str) -> tuple[str, ...]:
+    """The tags that apply to a text."""
+    return tuple(tag for tag in TAGS if tag in text)
+
+
+def tagged() -> list[LabelledText]:
+    """Texts of two things each, with their tags."""
+    texts = [f"the {one} and the {other}" for one, other in itertools.permutations(THINGS, 2)]
+    return [LabelledText(text, tags_of(text)) for text in texts]
+
+
+def measured(factor: float = 1.0) -> list[LabelledText]:
+    """Texts of 1 to 12 words, with a tenth of their number as score, times a factor."""
+    return [
+        LabelledText(" ".join([thing] * length), factor * length / 10)
+        for length in range(1, 13)
+        for thing in ("lamp", "good", "parcel")
+    ]
+
+
+def rows_of(kind: str, pairs: bool) -> list[LabelledText]:
+    """A few rows: 12."""
+    texts = [f"the {one} and the {other}" for one, other in itertools.combinations(THINGS, 2)][:12]
+    targets: dict[str, Sequence[Target]] = {
+        "single-label": ["good" if place % 3 else "bad" for place in range(12)],
+        "multi-label": [tags_of(text) for text in texts],
+        "score": [place / 4 for place in range(12)],
+    }
+    seconds = [f"it was {thing}" for thing in THINGS] * 2
+    return [
+        LabelledText(text, target, second if pairs else None)
+        for text, target, second in zip(texts, targets[kind], seconds, strict=True)
+    ]
+
+
+def task_data(kind: str, pairs: bool, out: Path, rows: Sequence[LabelledText] | None = None) -> TaskData:
+    """A task to train on some rows, which choose the epoch too; its name is that of the file."""
+    used = rows_of(kind, pairs) if rows is None else rows
+    return TaskData(out.stem, out, used, used, KINDS[kind], pairs)
