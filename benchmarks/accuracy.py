@@ -33,7 +33,8 @@ from edgetune.training import TaskData, TrainingOptions, prompts, train
 from edgetune.training.batches import encode_rows
 from edgetune.training.epochs import epochs
 from edgetune.training.objectives import figures, objective_of
-from edgetune.training.trainer import HEAD_LEARNING_RATE, new_trainer, set_up, training_arguments
+from edgetune.training.setup import set_up
+from edgetune.training.trainer import HEAD_LEARNING_RATE, new_trainer, training_arguments
 from edgetune.training.tuner import PromptTuner
 from edgetune_export import Backbone, CheckTexts, export_bundle, load_backbone
 from edgetune_export.parity import torch_logits

@@ -40,7 +40,8 @@ from edgetune.data.labelled import LabelledText, read_labelled
 from edgetune.data.splits import label_set
 from edgetune.training import TaskData, TrainingOptions, prompts
 from edgetune.training.batches import collate
-from edgetune.training.trainer import HEAD_LEARNING_RATE, optimizer, set_up, training_arguments
+from edgetune.training.setup import set_up
+from edgetune.training.trainer import HEAD_LEARNING_RATE, optimizer, training_arguments
 from edgetune_export import load_backbone
 from edgetune_runtime.session import cpu_name
 

@@ -14,7 +14,8 @@ from edgetune.training import TaskData, TrainingOptions
 from edgetune.training.balance import Spread
 from edgetune.training.batches import Collator
 from edgetune.training.options import parse_class_weight
-from edgetune.training.trainer import set_up, training_arguments
+from edgetune.training.setup import set_up
+from edgetune.training.trainer import training_arguments
 from edgetune_export import load_backbone
 from edgetune_runtime.errors import DataError
 
