@@ -14,7 +14,7 @@ from torch import Tensor
 
 from edgetune.training.options import LabelWords
 from edgetune_export.backbone import Backbone
-from edgetune_runtime.contract import MASK_SLOT
+from edgetune_runtime.contract import MASK_SLOT, TEXT_PAIR_SLOT
 from edgetune_runtime.errors import BackboneError, DataError
 from edgetune_runtime.task import check_template
 
@@ -66,6 +66,11 @@ def pooling_of(
         DataError: the backbone has no such pooling, or label words have no mask to be said at.
         TaskError: the template lacks a slot, or has one too many.
     """
+    if TEXT_PAIR_SLOT in template and not pairs:
+        raise DataError(
+            f"the template {template!r} has {TEXT_PAIR_SLOT}, and the texts are no pairs: expected data with second "
+            f"texts, or a template without it"
+        )
     chosen = pooling or ("mask" if MASK_SLOT in template else backbone.poolings[0])
     if words and "mask" in backbone.poolings and chosen != "mask":
         raise DataError(

@@ -252,13 +252,14 @@ def check_template(template: str, pooling: str, origin: str, pairs: bool = False
             f"{origin} has the template {template!r:.300} for pooling '{pooling}': expected one {contract.TEXT_SLOT}, "
             f"and one {contract.MASK_SLOT} if the pooling is 'mask', else none"
         )
+    if not pairs:  # where {text_pair} is text like any other
+        return
     second = template.count(contract.TEXT_PAIR_SLOT)
-    if second > int(pairs):
+    if second > 1:
         raise TaskError(
-            f"{origin} has the template {template!r:.300} with {second} {contract.TEXT_PAIR_SLOT}: expected "
-            f"{'at most one' if pairs else 'none, since its texts are no pairs'}"
+            f"{origin} has the template {template!r:.300} with {second} {contract.TEXT_PAIR_SLOT}: expected at most one"
         )
-    if pairs and not second and template != contract.TEXT_SLOT:
+    if not second and template != contract.TEXT_SLOT:
         raise TaskError(
             f"{origin} has the template {template!r:.300} for pairs of texts: expected {contract.TEXT_SLOT} and "
             f"{contract.TEXT_PAIR_SLOT} in it, or no template"

@@ -21,7 +21,8 @@ Text = str | tuple[str, str]
 Span = tuple[int, int]
 """Begin and end in tokens of the text; a soft prompt stands before 0."""
 
-_SLOTS = re.compile(f"({re.escape(TEXT_SLOT)}|{re.escape(TEXT_PAIR_SLOT)})")
+_SLOT = re.compile(f"({re.escape(TEXT_SLOT)})")
+_PAIR_SLOTS = re.compile(f"({re.escape(TEXT_SLOT)}|{re.escape(TEXT_PAIR_SLOT)})")
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,7 @@ class TextEncoder:
             TaskError: its template leaves no room for text.
         """
         length = self.max_length(task)
-        fixed = [piece for piece in self._pieces(task) if piece not in (TEXT_SLOT, TEXT_PAIR_SLOT)]
-        template = len(self.ids("".join(fixed))) + self._special[_joins(task)]
+        template = len(self.ids("".join(self._pieces(task)[::2]))) + self._special[_joins(task)]
         if template >= length:
             raise TaskError(
                 f"the template {task.template!r} of task '{task.name}' takes {template} tokens, special tokens "
@@ -229,11 +229,16 @@ class TextEncoder:
         if _joins(task):
             return _Filled((), given)
         values = dict(zip((TEXT_SLOT, TEXT_PAIR_SLOT), given, strict=False))
-        return _Filled(tuple(self._pieces(task)), tuple(values[piece] for piece in _slots(task)))
+        pieces = tuple(self._pieces(task))
+        return _Filled(pieces, tuple(values[slot] for slot in pieces[1::2]))
 
     def _pieces(self, task: Task) -> list[str]:
-        """A template's pieces: slots, and the texts between them with the mask filled in."""
-        return [piece.replace(MASK_SLOT, self._mask_token) for piece in _SLOTS.split(task.template)]
+        """A template's pieces: texts with the mask filled in and, at the odd places, the slots between them.
+
+        In a task of single texts `{text_pair}` is text like any other.
+        """
+        slots = _PAIR_SLOTS if task.pairs else _SLOT
+        return [piece.replace(MASK_SLOT, self._mask_token) for piece in slots.split(task.template)]
 
     def _read(self, texts: Sequence[str]) -> list[Encoding]:
         if forks.is_forked():  # the threads that read many texts side by side are not here, and would be waited for
@@ -286,7 +291,7 @@ class _Filled:
     """Texts in a template.
 
     Attributes:
-        pieces: the template's pieces, slots among them; empty if the tokenizer joins the texts itself.
+        pieces: the template's pieces, those at odd places slots; empty if the tokenizer joins the texts itself.
         texts: the texts, in the order of their slots.
     """
 
@@ -313,15 +318,15 @@ class _Filled:
     def places(self) -> list[tuple[int, int]]:
         """Begin and end of each text, in characters."""
         found, at = [], 0
-        for piece, value in zip(self.pieces, self._values(), strict=True):
-            if _SLOTS.fullmatch(piece):
+        for place, value in enumerate(self._values()):
+            if place % 2:
                 found.append((at, at + len(value)))
             at += len(value)
         return found
 
     def _values(self) -> list[str]:
         texts = iter(self.texts)
-        return [next(texts) if _SLOTS.fullmatch(piece) else piece for piece in self.pieces]
+        return [next(texts) if place % 2 else piece for place, piece in enumerate(self.pieces)]
 
 
 def longest_first(lengths: Sequence[int], room: int) -> tuple[int, ...]:
@@ -366,10 +371,6 @@ def is_unicode(text: str) -> bool:
 def _joins(task: Task) -> bool:
     """Whether the tokenizer's own pair template joins the task's texts."""
     return task.pairs and TEXT_PAIR_SLOT not in task.template
-
-
-def _slots(task: Task) -> list[str]:
-    return _SLOTS.findall(task.template)
 
 
 @contextmanager

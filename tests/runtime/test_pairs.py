@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import MakeTask
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edgetune_runtime import Task
+from edgetune_runtime import Bundle, Engine, Task
 from edgetune_runtime.errors import TaskError, TextError
 from edgetune_runtime.text import TextEncoder, longest_first
 
@@ -209,3 +211,15 @@ def test_whether_something_stands_between_the_texts_is_known(name: str) -> None:
 def test_a_tokenizer_that_joins_pairs_without_a_word_says_so(model_folder: Any) -> None:
     data = (model_folder / "tokenizer.json").read_bytes()  # its template has no pairs
     assert not TextEncoder(data, MOST).separates_pairs
+
+
+@pytest.mark.parametrize("template", ["{text}{text_pair}", "{text_pair} {text}", "so {text_pair}: {text}."])
+def test_in_a_task_of_single_texts_the_second_slot_is_text(bundle: Bundle, make_task: MakeTask, template: str) -> None:
+    """As edgetune 0.1 read it."""
+    task = dataclasses.replace(make_task(), template=template)
+    task.check("the task")
+    with Engine(bundle, "fp32") as engine:
+        (found,) = engine.encode(["good"], [task])
+        before, _, after = template.partition("{text}")
+        (spelt,) = engine.encode([f"{before}good{after}"], [make_task()])
+    assert found.ids == spelt.ids

@@ -259,10 +259,6 @@ BAD_TASKS: dict[str, tuple[dict[str, Any], str]] = {
     "multi-label, one label twice": ({**MULTI, "labels": ("red", "red", "blue")}, "3 labels for a head"),
     "single-label of one label": (ONE, "1 labels for a head of 1 rows and 1 biases: expected at least 2"),
     "a threshold that is no number": ({**MULTI, "thresholds": (0.5, float("nan"), 0.5)}, "NaN is not JSON"),
-    "a slot for a pair that there is not": (
-        {"template": "{text} {text_pair}"},
-        "with 1 {text_pair}: expected none, since its texts are no pairs",
-    ),
     "two slots for the second text": (
         {"pairs": True, "template": "{text} {text_pair} {text_pair}"},
         "with 2 {text_pair}: expected at most one",

@@ -386,7 +386,6 @@ def of_new_fields() -> Cases:
     for value in ("", "yes", "True", "1", "null", "true\n"):
         yield f"pairs: {value!r}", version_2({"pairs": value}), UNSOUND
     templates = {
-        "a slot for a second text that there is not": ({}, "{text} {text_pair}"),
         "without the second text": ({"pairs": "true"}, "so: {text}"),
         "without the first text": ({"pairs": "true"}, "{text_pair}"),
         "the second text twice": ({"pairs": "true"}, "{text} {text_pair} {text_pair}"),
