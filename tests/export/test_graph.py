@@ -106,7 +106,8 @@ def tiny_backbone(architecture: str) -> Backbone:
 def feed(backbone: Backbone, prompt: int, prefix: int, tasks: int, batch: int) -> dict[str, np.ndarray]:
     """Random inputs; rows, prompts and prefixes of unequal length, and in each row other spans than in the next."""
     random = np.random.default_rng(prompt + 100 * prefix)
-    sizes = {**dict.fromkeys(contract.DYNAMIC_DIMS, 2), **vars(backbone.sizes)}
+    # Parts of which this test knows nothing are as long as the prefix.
+    sizes = {**dict.fromkeys(contract.DYNAMIC_DIMS, prefix), **vars(backbone.sizes)}
     sizes |= {"batch": batch, "sequence": 11, "tasks": tasks, "labels": 3}
     sizes |= {"prompt": prompt, "prefix": prefix, "spans": SPANS, "ends": 2}
     arrays = {}
