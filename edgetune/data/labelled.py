@@ -292,7 +292,7 @@ def _check_alike(first: object, value: object, column: str) -> None:
 
 def _looks(kind: Kind, rows: Sequence[_Row]) -> str:
     joined = kind is MULTI_LABEL and not any(isinstance(row.value, list) for row in rows)
-    return f"joined with '{SEPARATOR}'" if joined else _LOOKS[kind.name]
+    return f"joined with '{SEPARATOR}'" if joined else _LOOKS.get(kind.name, kind.title)
 
 
 def _shown(value: object) -> str:

@@ -11,9 +11,6 @@ from edgetune.data.labelled import LabelledText
 from edgetune_runtime import strict
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.kinds import Kind
-from edgetune_runtime.kinds.multi_label import MULTI_LABEL
-from edgetune_runtime.kinds.score import SCORE
-from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.task import LONGEST_LABEL, MOST_LABELS
 
 DEV_SHARE = 0.1
@@ -32,11 +29,12 @@ def split_dev(rows: Sequence[LabelledText], seed: int, kind: Kind) -> tuple[list
     Raises:
         DataError: there are too few rows.
     """
-    held_out = _DRAWS[kind.name](rows, random.Random(seed))
+    target = type(rows[0].target) if rows else str
+    held_out = _DRAWS[target](rows, random.Random(seed))
     if not held_out:
         raise DataError(
-            f"{len(rows)} rows{' with a label each' * (kind is SINGLE_LABEL)} are too few to hold out development "
-            f"data: add rows, or name some with --eval-data"
+            f"{len(rows)} rows{' with a label each' * (target is str)} are too few to hold out development data: add "
+            f"rows, or name some with --eval-data"
         )
     train = [row for place, row in enumerate(rows) if place not in held_out]
     return train, [rows[place] for place in sorted(held_out)]
@@ -60,7 +58,8 @@ def _draw_by_labels(rows: Sequence[LabelledText], generator: random.Random) -> s
     This is the iterative stratification of Sechidis et al. (2011) for two parts, the second of which is the rest. Rows
     that no label of theirs has too many of go first. A label's last row in training is never held out.
     """
-    named = [MULTI_LABEL.named(row.target) or ("",) for row in rows]  # no label, as if it were one
+    own = [row.target if isinstance(row.target, tuple) else () for row in rows]
+    named = [labels or ("",) for labels in own]  # no label, as if it were one
     by_label: dict[str, list[int]] = defaultdict(list)
     for place, labels in enumerate(named):
         for label in labels:
@@ -86,7 +85,7 @@ def _draw_over_scores(rows: Sequence[LabelledText], generator: random.Random) ->
     """One row of each of the equal stretches that the sorted scores are cut into."""
     if len(rows) < 2:
         return set()
-    ordered = sorted(range(len(rows)), key=lambda place: (SCORE.target(rows[place].target), place))
+    ordered = sorted(range(len(rows)), key=lambda place: (rows[place].target, place))
     parts = _tenth(len(rows))
     ends = [len(rows) * part // parts for part in range(parts + 1)]
     return {generator.choice(ordered[start:stop]) for start, stop in pairwise(ends)}
@@ -96,11 +95,12 @@ def _tenth(number: int) -> int:
     return max(1, round(number * DEV_SHARE))
 
 
-_DRAWS: dict[str, Callable[[Sequence[LabelledText], random.Random], set[int]]] = {
-    MULTI_LABEL.name: _draw_by_labels,
-    SCORE.name: _draw_over_scores,
-    SINGLE_LABEL.name: _draw_by_label,
+_DRAWS: dict[type, Callable[[Sequence[LabelledText], random.Random], set[int]]] = {
+    str: _draw_by_label,
+    tuple: _draw_by_labels,
+    float: _draw_over_scores,
 }
+"""Type of a target, which is one for each kind → how rows are drawn."""
 
 
 def label_set(train: Sequence[LabelledText], dev: Sequence[LabelledText], kind: Kind) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ def label_set(train: Sequence[LabelledText], dev: Sequence[LabelledText], kind: 
     """
     targets = [row.target for row in train]
     labels = kind.labels_of(targets)
-    if kind is SCORE:
+    if all(isinstance(target, float) for target in targets):
         if len(set(targets)) < 2:
             raise DataError(f"all scores of the training data are {targets[0]}: expected at least two different ones")
         return tuple(labels)

@@ -133,7 +133,8 @@ class Spread:
         if epochs > 1 and scarce:
             found.append(f"{self._counted(scarce, self.dev)} of {dev_rows:,} development rows, which {coarse}")
         elif epochs > 1 and dev_rows < FEW_DEV_ROWS:
-            each = f" ({100 / dev_rows:.1f} points of accuracy each)" if self.kind is SINGLE_LABEL else ""
+            measure = objective_of(self.kind).measure.name
+            each = f" ({100 / dev_rows:.1f} points of accuracy each)" if measure == "accuracy" else ""
             found.append(f"{dev_rows:,} development rows{each} {coarse}")
         return [f"{name}: {line}" for line in found]
 

@@ -15,7 +15,7 @@ every_device = pytest.mark.parametrize("device", DEVICES.values(), ids=DEVICES.k
 
 
 def test_devices_go_by_their_names() -> None:
-    assert DEVICES == {"cpu": CPU, "cuda": CUDA}
+    assert {"cpu": CPU, "cuda": CUDA}.items() <= DEVICES.items()
     assert [device.name for device in DEVICES.values()] == list(DEVICES)
 
 
@@ -25,14 +25,14 @@ def test_its_provider_is_one_of_onnxruntimes(device: Device) -> None:
 
 
 @every_device
-def test_its_name_is_that_of_onnxruntimes_memory(device: Device) -> None:
+def test_its_memory_is_one_of_onnxruntimes(device: Device) -> None:
     """A build without the device says that it lacks it, and of a name that there is not that it does not know it."""
     import numpy as np
 
     with pytest.raises(Exception, match="Unsupported device"):
         ort.OrtValue.ortvalue_from_numpy(np.zeros(1), "no such memory", 0)
     if device.provider in ort.get_available_providers():
-        assert ort.OrtValue.ortvalue_from_numpy(np.zeros(1), device.name, 0).device_name() == device.name
+        assert ort.OrtValue.ortvalue_from_numpy(np.zeros(1), device.memory, 0).device_name() == device.memory
 
 
 @every_device
@@ -40,7 +40,8 @@ def test_what_it_says_of_itself_is_sound(device: Device) -> None:
     assert device.batch_size >= 1
     assert device.ray_gpus >= 0
     assert device.default_precision in (None, "fp32")
-    assert device.install.startswith("pip ")
+    assert device.install
+    assert device.needs
     assert dataclasses.replace(device) == device
 
 
@@ -52,17 +53,17 @@ def test_a_device_that_is_there_is_found() -> None:
 def test_a_device_that_is_not_known_is_refused(name: str) -> None:
     with pytest.raises(DeviceError) as caught:
         find_device(name)
-    assert str(caught.value) == f"device {name!r} is not known: expected one of cpu, cuda"
+    assert str(caught.value) == f"device {name!r} is not known: expected one of {', '.join(DEVICES)}"
 
 
 @every_device
 def test_a_device_that_onnxruntime_has_not_is_refused_with_what_to_do(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ort, "get_available_providers", lambda: ["AzureExecutionProvider"])
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["NoExecutionProvider"])
     with pytest.raises(DeviceError) as caught:
         find_device(device.name)
     told = str(caught.value)
     assert told.startswith(f"device '{device.name}' needs {device.provider}, and this onnxruntime {ort.__version__} ")
-    assert told.endswith(f"offers AzureExecutionProvider: {device.install}")
+    assert told.endswith(f"offers NoExecutionProvider: {device.install}")
     assert "\n" not in told

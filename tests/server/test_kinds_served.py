@@ -318,7 +318,9 @@ def test_min_score(client: httpx.Client, engine: Engine, name: str) -> None:
         assert answer.json()["data"] != classify(client, name, texts).json()["data"]
     else:
         assert answer.status_code == 400
-        assert answer.json()["error"].startswith(f"min_score is 0.999, and task '{name}' of the kind 'score'")
+        assert answer.json()["error"].startswith(
+            f"min_score is 0.999, and task '{name}' of the kind '{engine.task(name).kind.name}'"
+        )
 
 
 def test_tasks_say_what_they_are(client: httpx.Client) -> None:

@@ -14,11 +14,12 @@ from conftest import LanguageModelFolder
 from edgetune.data.labelled import LabelledText
 from edgetune.training import TaskData, TrainingOptions, options, train
 from edgetune.training.options import INITS
-from edgetune.training.prompts import METHODS, SoftPrompt
+from edgetune.training.prompts import METHODS
 from edgetune_export import Backbone, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import Task, contract
 from edgetune_runtime.errors import DataError, TaskError
+from edgetune_runtime.parts import HEAD, PARTS
 from edgetune_runtime.text import TextEncoder
 
 ROWS = [
@@ -50,13 +51,14 @@ def test_the_command_line_offers_every_method_and_beginning() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_trains_and_stores_one_of_the_two_kinds(backbone: Backbone, tmp_path: Path, method: str) -> None:
+def test_every_method_trains_and_stores_what_it_says(backbone: Backbone, tmp_path: Path, method: str) -> None:
     before = backbone.fingerprint()
     begun = fit(backbone, dataclasses.replace(OPTIONS, method=method, learning_rate=1e-30), tmp_path)
     task = fit(backbone, dataclasses.replace(OPTIONS, method=method, epochs=8), tmp_path)
-    feeds_prompt = METHODS[method].prompt is SoftPrompt
-    assert (task.prompt_length, task.prefix_length) == ((4, 0) if feeds_prompt else (0, 4))
-    name = contract.PROMPT_EMBEDDINGS if feeds_prompt else contract.PREFIX_VALUES
+    names = METHODS[method].prompt.names
+    assert task.tensors.keys() == {*names, *HEAD.tensors}
+    assert [part.length_of(task.tensors) for part in PARTS.values() if names[0] in part.tensors] == [4]
+    name = names[-1]
     assert np.abs(task.tensors[name] - begun.tensors[name]).max() > 1e-3, "the prompt learns"
     assert task.method == method
     assert backbone.fingerprint() == before
