@@ -81,9 +81,11 @@ def train(
 ) -> None:
     """Train a task on the frozen backbone MODEL: a local folder, a .gguf file, or a hub id.
 
-    Only the prompt and the head are trained. The epoch that is best on development data is kept (by accuracy, or by
-    macro-F1 if a label is rare; ties by loss), and a temperature is fitted to them, so that scores are calibrated. A
-    training that is broken off leaves its state in OUT.checkpoints, and goes on from there with --resume.
+    Only the prompt and the head are trained. An answer is one label, any number of labels, or a number, as the labels
+    look. The epoch that is best on development data is kept: by accuracy, or by macro-F1 if a label is rare; of any
+    number of labels by mean average precision, of a number by Pearson's correlation; ties by loss. A temperature is
+    fitted to them, so that scores are calibrated, and of any number of labels each one's threshold. A training that is
+    broken off leaves its state in OUT.checkpoints, and goes on from there with --resume.
 
     \b
     Example:

@@ -78,10 +78,10 @@ def train(
 
     Training runs on a GPU if PyTorch sees one; the backbone comes back to where it was.
 
-    The same arguments give the same files, also when broken off and resumed. The epoch that is kept is the one with
-    the best accuracy on development data, or the best macro-F1 for a task that has a rare label (`Spread.rare`), the
-    mean of all tasks; among equals the one with the least loss there. What the rows are too few or too uneven for is
-    said on stderr.
+    The same arguments give the same files, also when broken off and resumed. The epoch that is kept is the best on
+    development data by the measure of the kind of answer (`objectives.OBJECTIVES`), such as accuracy, or by macro-F1
+    for a task that has a rare label (`Spread.rare`), the mean of all tasks; among equals the one with the least loss
+    there. What the rows are too few or too uneven for is said on stderr.
 
     Args:
         backbone: the frozen backbone; none of its weights change.
@@ -92,7 +92,8 @@ def train(
     Raises:
         BackboneError: label words were given, and the backbone's weights have no vocabulary.
         DataError: fewer than two labels, or labels in the development data that training has not, or class weights
-            for labels that no task has, or a template, label words or a prompt length that do not fit the backbone.
+            for labels that no task has or for tasks of another kind, or scores too large for a task file, or windows
+            that do not move on, or a template, label words or a prompt length that do not fit the backbone.
         EdgetuneError: an unfinished training is to be resumed with another backbone, options or data, or a file
             cannot be written, or the training diverged.
         TaskError: `init_from` is a task of another backbone or of the other kind of prompt, or the template lacks a
