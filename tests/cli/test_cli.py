@@ -357,7 +357,7 @@ class TestTrainTogether:
         base = ("train", model_folder, "--data", rows_file, "--data", rows_file, "--task", "a", "--task", "b")
         done = run(*base, "--out", tmp_path / "a.safetensors")
         assert done.returncode == 2
-        assert "2 --data, 2 --task, 1 --out, 0 --eval-data: expected one of each for each task" in done.stderr
+        assert "2 --data, 2 --name, 1 --out, 0 --eval-data: expected one of each for each task" in done.stderr
         outs = [tmp_path / f"{name}.safetensors" for name in "ab"]
         more = ("--out", outs[0], "--out", outs[1], "--epochs", 1, "--method", "p-tuning-v2", "--json")
         done = run(*base, *more)

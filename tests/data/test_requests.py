@@ -366,8 +366,10 @@ def test_second_texts_of_a_stream(tmp_path: Path, line: bytes, second: str | Non
     (tmp_path / "a.jsonl").write_bytes(line)
     for (found,) in (requests([line]), requests([b"[", line, b"]"]), in_file(tmp_path / "a.jsonl", line)):
         assert (found.id, found.text_pair) == (1, second)
-        assert (found.problem or "").startswith(problem or "") and bool(found.problem) == bool(problem)
-        assert found.text == (None if problem else "a")
+        # It matters only to a task that takes pairs.
+        assert (found.text, found.problem) == ("a", None)
+        told = found.pair_problem
+        assert (told or "").startswith(problem or "") and bool(told) == bool(problem)
 
 
 def test_lines_of_text_have_no_second_text() -> None:
