@@ -8,14 +8,13 @@ from pathlib import Path
 import click
 
 from edgetune.cli.fields import field_options
-from edgetune.cli.options import FILE, json_option, needs, print_json, renamed_option
+from edgetune.cli.options import FILE, RenamedOption, json_option, needs, print_json
 from edgetune.training.options import TrainingOptions, parse_label_words
 
 
 @click.command()
 @click.argument("model")
-@click.option("--name", help="Name of the task.")
-@renamed_option("--task", "name", "--name")
+@click.option("--name", "--task", "name", cls=RenamedOption, help="Name of the task.")
 @click.option("--out", required=True, type=FILE, help="Task file to write, such as NAME.safetensors.")
 @field_options(TrainingOptions, ("template", "label_words", "max_length"))
 @click.option("--prompt", default="", help="Words before each text; a decoder reads them once, not with every text.")

@@ -130,22 +130,26 @@ def min_score_option(command: Command) -> Command:
     )(command)
 
 
-def renamed_option(old: str, parameter: str, new: str, **how: Any) -> Callable[[Command], Command]:
-    """The old spelling of an option: it goes on working, with a note, and the help does not show it.
+class RenamedOption(click.Option):
+    """An option that also has an old spelling: it goes on working, with a note, and the help does not show it.
 
-    Args:
-        old: the old spelling.
-        parameter: the parameter of the option that took its place; it gets what is given under either spelling.
-        new: the new spelling.
-        how: what `click.option` is told of both.
+    The last spelling that is declared is the old one.
     """
 
-    def note_and_pass_on(context: click.Context, _: click.Parameter, value: Any) -> None:
-        if value:
-            note(f"{old} is now {new}; the old spelling will go in a later version")
-            context.params[parameter] = (*context.params.get(parameter, ()), *value) if how.get("multiple") else value
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Its line of the help, without the old spelling."""
+        opts, self.opts = self.opts, self.opts[:-1]
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = opts
 
-    return click.option(old, f"old_{parameter}", hidden=True, expose_value=False, callback=note_and_pass_on, **how)
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """Note the old spelling if the command line has it."""
+        new, old = self.opts[0], self.opts[-1]
+        if value and any(word == old or word.startswith(f"{old}=") for word in sys.argv[1:]):
+            note(f"{old} is now {new}; the old spelling will go in a later version")
+        return super().process_value(ctx, value)
 
 
 def reading_options(command: Command) -> Command:

@@ -11,6 +11,7 @@ from edgetune.cli.fields import collect, field_options
 from edgetune.cli.options import (
     FILE,
     LABELLED_DATA,
+    RenamedOption,
     column_options,
     columns_named,
     figure_name,
@@ -21,7 +22,6 @@ from edgetune.cli.options import (
     needs,
     note,
     print_json,
-    renamed_option,
 )
 from edgetune.training.options import TrainingOptions
 
@@ -47,8 +47,7 @@ _GIVEN = click.core.ParameterSource.COMMANDLINE
     multiple=True,
     help="Development data, to choose the best epoch; one per --data. [default: a tenth of --data]",
 )
-@click.option("--name", "names", multiple=True, help="Name of the task; one per --data.")
-@renamed_option("--task", "names", "--name", multiple=True)
+@click.option("--name", "--task", "names", cls=RenamedOption, multiple=True, help="Name of the task; one per --data.")
 @click.option(
     "--out",
     "outs",

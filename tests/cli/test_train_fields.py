@@ -19,7 +19,7 @@ from edgetune_runtime.errors import DataError
 FIELDS = {one.name: one for one in dataclasses.fields(TrainingOptions)}
 PARAMETERS = {one.name: one for one in train.params if isinstance(one, click.Option)}
 OWN = {
-    "sources", "eval_sources", "names", "old_names", "outs", "kind_name", "resume", "text_column", "label_columns",
+    "sources", "eval_sources", "names", "outs", "kind_name", "resume", "text_column", "label_columns",
     "text_pair_column", "encoding", "delimiter", "quotes", "as_json",
 }  # fmt: skip
 """Parameters of `train` that say what to train on and where to put it."""
