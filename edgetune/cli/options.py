@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pkgutil
 import sys
@@ -144,12 +145,19 @@ class RenamedOption(click.Option):
         finally:
             self.opts = opts
 
-    def process_value(self, ctx: click.Context, value: Any) -> Any:
-        """Note the old spelling if the command line has it."""
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Let the parser note the old spelling where it reads it."""
+        super().add_to_parser(parser, ctx)
         new, old = self.opts[0], self.opts[-1]
-        if value and any(word == old or word.startswith(f"{old}=") for word in sys.argv[1:]):
+        own = parser._long_opt[old]
+        noting = copy.copy(own)
+
+        def process(value: Any, state: Any) -> None:
             note(f"{old} is now {new}; the old spelling will go in a later version")
-        return super().process_value(ctx, value)
+            own.process(value, state)
+
+        noting.process = process
+        parser._long_opt[old] = noting
 
 
 def reading_options(command: Command) -> Command:
