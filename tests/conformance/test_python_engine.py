@@ -64,7 +64,6 @@ SAYS = {
     "template-without-text": "expected one {text}",
     "template-text-twice": "expected one {text}",
     "template-mask": "expected one {text}",
-    "template-pair": "with 1 {text_pair}",
     "template-no-pair": "expected {text} and {text_pair} in it",
     "template-control": "control characters",
     "labels-too-many": "has 3 labels for a head of 2 rows",

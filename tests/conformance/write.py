@@ -379,9 +379,6 @@ TASKS = {
     "template-without-text": Change("its template has no slot for the text", {"template": "it was"}),
     "template-text-twice": Change("its template has the text twice", {"template": "{text} {text}"}),
     "template-mask": Change("its template has a mask, which its pooling does not read", {"template": "{text} {mask}"}),
-    "template-pair": Change(
-        "its template has a second text, and it takes no pairs", {"template": "{text} {text_pair}"}
-    ),
     "template-no-pair": Change(
         "it takes pairs, and its template has something but the first text, and no slot for the second",
         new(pairs="true", requires='["pairs"]', template="{text} it was"),
