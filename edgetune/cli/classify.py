@@ -138,6 +138,8 @@ def _answers(
         elif task is None:
             have = ", ".join(engine.task_names) or "none"
             problems[place] = f"the row names no task, and there is no --task: expected one of {have}"
+        elif (problem := _useless(min_score, task)) is not None:
+            problems[place] = problem
         elif not task.pairs:
             rows[place] = request.text, task
         elif request.text_pair is None:
@@ -156,6 +158,18 @@ def _answers(
             answer = {"line": request.line, "status": "error", "error": problems.get(place) or str(result)}
         answers.append({"id": request.id, **answer})
     return answers
+
+
+def _useless(min_score: float, task: Task) -> str | None:
+    """Why a lowest score cannot be used with the task that a row asks for; `None` if it can."""
+    from edgetune_runtime.engine import check_min_score
+    from edgetune_runtime.errors import DataError
+
+    try:
+        check_min_score(min_score, [task])
+    except DataError as error:
+        return str(error)
+    return None
 
 
 def _shown(kind: AnswerKind, result: Result) -> dict[str, Any]:

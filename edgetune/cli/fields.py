@@ -10,7 +10,6 @@ metadata may also have:
 - `parse`: makes the field's value of the option's text.
 - `parse_all`: makes it of all values of an option that can be given several times.
 - `metavar`: what the value looks like in the help.
-- `quiet`: the default is not shown.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ def _option(one: dataclasses.Field[Any]) -> Callable[[Command], Command]:
     if isinstance(one.default, bool):
         return click.option(flag, one.name, is_flag=True, default=one.default, help=how["help"])
     several = "parse_all" in how
-    shown = one.default not in (None, "") and not several and not how.get("quiet")
+    shown = one.default not in (None, "") and not several
     return click.option(
         flag,
         one.name,

@@ -132,7 +132,7 @@ class TrainingOptions:
         "labels, or --init-text.",
         choices=INITS,
     )
-    init_text: str = option("", "A text for the prompt to begin as.", quiet=True)
+    init_text: str = option("", "A text for the prompt to begin as.")
     init_from: Task | None = option(
         None, "A task file of the same backbone for the prompt to begin as.", parse=_load_task
     )

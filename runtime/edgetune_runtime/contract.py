@@ -5,10 +5,9 @@ bank that it uses (`task_index`). Every bank input has a default of one task wit
 runs bare, and onnxruntime's native adapters can bind to each name. A graph has some of these inputs; the bundle's
 manifest lists them. docs/format.md has the whole format.
 
-Shape letters: batch, sequence = texts and their tokens; spans = stretches of a text that features are read
-from, each with two ends;
-tasks = rows of the bank; prompt, prefix = lengths (0 allowed); embedding, hidden, layers, kv_heads, head_dim = sizes
-of the backbone; labels = most labels of any task.
+Shape letters: batch, sequence = texts and their tokens; spans = stretches of a text that features are read from, each
+with two ends; tasks = rows of the bank; prompt, prefix = lengths (0 allowed); embedding, hidden, layers, kv_heads,
+head_dim = sizes of the backbone; labels = most labels of any task.
 `layers` counts the times that attention is called in one forward: an encoder-decoder's prefix goes to its encoder,
 then for each layer of its decoder to the self- and the cross-attention.
 

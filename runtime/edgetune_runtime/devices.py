@@ -60,7 +60,7 @@ CUDA = Device(
     batch_size=32,
     default_precision="fp32",
     ray_gpus=1,
-    # By default products are rounded to TF32's 10 bits: logits of MiniLM on an H200 were up to 0.01 off the CPU's.
+    # By default products are rounded to TF32's 10 bits of fraction, which fp32 does not promise.
     provider_options={"use_tf32": "0"},
     install="pip uninstall -y onnxruntime && pip install onnxruntime-gpu",
     needs="the driver and the CUDA and cuDNN libraries",

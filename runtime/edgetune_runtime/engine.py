@@ -24,6 +24,7 @@ from edgetune_runtime.catalog import Catalog
 from edgetune_runtime.cpus import available_threads
 from edgetune_runtime.errors import BundleError, DataError
 from edgetune_runtime.kinds import Result
+from edgetune_runtime.kinds.kind import mean_over_spans
 from edgetune_runtime.parts import HEAD
 from edgetune_runtime.passes import Pass, Runner
 from edgetune_runtime.session import find_device
@@ -161,7 +162,9 @@ class Engine:
         Raises:
             TaskError: there is no such task, or its file is damaged or made for another backbone.
         """
-        return self._catalog.find(name_or_file)
+        found = self._catalog.find(name_or_file)
+        self._runner.keep(self._catalog.loaded)
+        return found
 
     def add_task(self, task: Task | str | Path, name: str | None = None) -> Task:
         """Add a task, or swap the one of the same name, for the calls that begin from now on.
@@ -308,7 +311,7 @@ class Engine:
             (tokens if isinstance(tokens, Tokens) else self._encoder.tokens(tokens, task), task)
             for tokens, task in rows
         ]
-        return [logits.mean(axis=0) for logits in self._logits(read, self.precision)]
+        return [mean_over_spans(logits) for logits in self._logits(read, self.precision)]
 
     def _logits(self, rows: Sequence[tuple[Tokens, Task]], precision: str, threads: int | None = None) -> list[Array]:
         """Shape: for each row [spans, labels of its task]."""

@@ -34,11 +34,6 @@ class BackboneFacts:
     mask_token: str
     inputs: Collection[str] = tuple(contract.INPUTS)
 
-    @property
-    def has_segments(self) -> bool:
-        """Whether it tells the first text of a pair from the second by segment ids."""
-        return contract.TOKEN_TYPE_IDS in self.inputs
-
     def check(self, task: Task) -> None:
         """Raise `TaskError` unless the task was made for this backbone and needs only what its graph has."""
         if task.backbone_sha256 != self.sha256:

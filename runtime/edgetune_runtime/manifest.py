@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -150,11 +150,6 @@ class Manifest:
             "edgetune_version": self.edgetune_version,
         }
         return (json.dumps(record, indent=2, sort_keys=True) + "\n").encode()
-
-    @property
-    def inputs(self) -> Collection[str]:
-        """Names of the inputs that the graphs take."""
-        return self.facts.inputs
 
     @classmethod
     def from_json(cls, data: bytes, origin: str) -> Manifest:

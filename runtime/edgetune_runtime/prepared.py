@@ -48,13 +48,13 @@ def open_graph(bundle: Bundle, precision: str, threads: int) -> ort.InferenceSes
     if folder is not None:
         digests = [bundle.digest(name) for name in bundle.graph_files(precision)]
         entry = folder / hashlib.sha256(repr((digests, session.preparation())).encode()).hexdigest()
-        opened = _mapped(entry, threads, bundle.manifest.inputs)
+        opened = _mapped(entry, threads, bundle.facts.inputs)
         if opened is None and _write(bundle, precision, entry):
-            opened = _mapped(entry, threads, bundle.manifest.inputs)
+            opened = _mapped(entry, threads, bundle.facts.inputs)
         if opened is not None:
             return opened
     graph, weights = bundle.read_graph(precision)
-    return session.open_session(graph, CPU, threads, bundle.manifest.inputs, weights)
+    return session.open_session(graph, CPU, threads, bundle.facts.inputs, weights)
 
 
 def cache_folder() -> Path | None:

@@ -139,6 +139,13 @@ class TestClassify:
         message = refused("classify", kinds, "--task", "stars", "--min-score", 0.9, text=text)
         assert "task 'stars' of the kind 'score' gives no probabilities: leave it out" in message
 
+    def test_a_row_whose_task_has_no_lowest_score_stops_no_other(self, kinds: Path) -> None:
+        rows = [{"text": TEXTS[0]}, {"text": TEXTS[0], "task": "stars"}, {"text": TEXTS[1]}]
+        found, _ = run("classify", kinds, "--task", "tags", "--min-score", 0.9, text=lines(*rows))
+        answered = [json.loads(line) for line in found.splitlines()]
+        assert [one["status"] for one in answered] == ["ok", "error", "ok"]
+        assert "task 'stars' of the kind 'score' gives no probabilities: leave it out" in answered[1]["error"]
+
 
 class TestEvaluate:
     @pytest.mark.parametrize("name", TASKS)

@@ -174,7 +174,7 @@ def test_a_bundle_is_sound_and_of_today(bundle: str) -> None:
     assert [finding for finding in findings(folder) if finding.status != "sound"] == []
     manifest = Bundle(folder).manifest
     assert manifest.format_version == FORMAT_VERSION
-    assert not contract.is_first_generation(manifest.inputs)
+    assert not contract.is_first_generation(manifest.facts.inputs)
     for name in Bundle(folder).task_names():  # what is written today is the same file
         data = (folder / files.task_file(name)).read_bytes()
         assert Task.from_bytes(data, name).to_bytes() == data

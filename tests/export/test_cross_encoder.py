@@ -141,4 +141,4 @@ def test_it_was_measured_on_pairs(both: CrossEncoder) -> None:
     assert parity.rows > 8
     assert parity.max_logit_difference < 1e-4
     assert both.bundle.load_task("cross").requires[-1] == "pairs"
-    assert both.bundle.facts.has_segments
+    assert contract.TOKEN_TYPE_IDS in both.bundle.facts.inputs

@@ -41,10 +41,10 @@ def test_manifests_of_edgetune_0_1_are_read(path: Path) -> None:
     written = json.loads(path.read_bytes())
     manifest = Manifest.from_json(path.read_bytes(), "old")
     assert (manifest.format_version, written["format_version"]) == (1, 1)
-    assert manifest.inputs == contract.INPUTS_OF_0_1
-    assert set(manifest.inputs) == set(written["inputs"])
-    assert contract.is_first_generation(manifest.inputs)
-    assert not manifest.facts.has_segments
+    assert manifest.facts.inputs == contract.INPUTS_OF_0_1
+    assert set(manifest.facts.inputs) == set(written["inputs"])
+    assert contract.is_first_generation(manifest.facts.inputs)
+    assert contract.TOKEN_TYPE_IDS not in manifest.facts.inputs
     assert vars(manifest.facts.sizes) == written["sizes"]
     for name in ("max_positions", "mask_token"):
         assert getattr(manifest.facts, name) == written[name]
@@ -61,16 +61,16 @@ def test_there_are_manifests_of_edgetune_0_1() -> None:
 def test_version_1_has_the_inputs_of_0_1_whatever_stands_there() -> None:
     """0.1 spelled them out for people, and did not read them."""
     for inputs in ({}, {"secret": 3}, None):
-        assert read(record(format_version=1, inputs=inputs)).inputs == contract.INPUTS_OF_0_1
+        assert read(record(format_version=1, inputs=inputs)).facts.inputs == contract.INPUTS_OF_0_1
 
 
 @pytest.mark.parametrize("lacking", [(), ("token_type_ids",), ("pooling",), ("spans", "token_type_ids", "pooling")])
 def test_version_2_has_the_inputs_that_it_names(lacking: tuple[str, ...]) -> None:
     inputs = {name: spec for name, spec in reversed(RECORD["inputs"].items()) if name not in lacking}
     manifest = read(record(inputs=inputs))
-    assert manifest.inputs == tuple(name for name in contract.INPUTS if name not in lacking)
-    assert manifest.facts.has_segments == ("token_type_ids" not in lacking)
-    assert not contract.is_first_generation(manifest.inputs)
+    assert manifest.facts.inputs == tuple(name for name in contract.INPUTS if name not in lacking)
+    assert (contract.TOKEN_TYPE_IDS in manifest.facts.inputs) == ("token_type_ids" not in lacking)
+    assert not contract.is_first_generation(manifest.facts.inputs)
     assert json.loads(manifest.to_json())["inputs"] == inputs
     assert json.loads(manifest.to_json())["outputs"]["features"]["dims"] == ["batch", "spans", "hidden"]
 

@@ -24,7 +24,7 @@ _EXACT_IN_FLOAT = 1 << 53
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class Result(ABC):
     """The answer for one text. Each kind adds its own fields.
 
     Attributes:
@@ -54,9 +54,9 @@ class Result:
         """
         return self
 
+    @abstractmethod
     def fields(self) -> dict[str, Any]:
         """The answer's own fields, as JSON has them."""
-        raise NotImplementedError
 
     def _with(self, **changes: Any) -> Any:
         return dataclasses.replace(self, **changes)
