@@ -339,7 +339,7 @@ class TestErrors:
 
     def test_a_template_for_pairs_without_pairs(self, train: Trainer) -> None:
         message = train.refused(rows_of("score"), "--template", "{text} and {text_pair}")
-        assert "with 1 {text_pair}: expected none, since its texts are no pairs" in message
+        assert "has {text_pair}, and the texts are no pairs: expected data with second texts" in message
 
     def test_several_columns_of_one_label(self, train: Trainer) -> None:
         message = train.refused(
