@@ -25,7 +25,6 @@ from edgetune_runtime.cpus import available_threads
 from edgetune_runtime.errors import BundleError, DataError
 from edgetune_runtime.kinds import Result
 from edgetune_runtime.kinds.kind import mean_over_spans
-from edgetune_runtime.parts import HEAD
 from edgetune_runtime.passes import Pass, Runner
 from edgetune_runtime.session import find_device
 from edgetune_runtime.task import Task
@@ -318,6 +317,8 @@ class Engine:
         windows = [(window, task) for tokens, task in rows for window in tokens.windows]
         shared, places = _shared(windows, self._runner)
         features = self._runner.run(shared, precision, threads)
+        if len(rows) == len(windows) == 1:
+            return [_head(features[0], rows[0][1])]
         logits = iter(
             _head(features[place][list(spans)], task) for (place, spans), (_, task) in zip(places, windows, strict=True)
         )
@@ -385,6 +386,6 @@ def _head(features: Array, task: Task) -> Array:
         features: [spans, hidden]
         output: [spans, labels]
     """
-    weight, bias = (task.tensors[name].astype(np.float32, copy=False) for name in HEAD.tensors)
+    weight, bias = task.head
     logits: Array = np.einsum("sh,lh->sl", features, weight) + bias
     return logits

@@ -26,6 +26,7 @@ from edgetune_runtime.task import Task
 from edgetune_runtime.text import Span, Tokens
 
 _BANKS_KEPT = 64  # making one takes a tenth of a millisecond
+_LENGTHS_KEPT = 128  # making the inputs of one takes a fiftieth of a millisecond
 _FEWEST_SPANS = 2
 
 PartsKey = tuple[str, str]
@@ -67,6 +68,7 @@ class Runner:
         self._sessions: dict[tuple[str, int], ort.InferenceSession] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._banks: dict[PartsKey, dict[str, ort.OrtValue]] = {}
+        self._plain_inputs: dict[int, dict[str, ort.OrtValue]] = {}
 
     def renew(self) -> None:
         """Make it usable in a forked process: graphs are opened again when they are needed."""
@@ -74,8 +76,8 @@ class Runner:
         left, self._sessions = self._sessions, {}
         forks.leave(left)
         if not self._device.survives_fork:  # banks on a CPU are memory alone, and stay
-            left_banks, self._banks = self._banks, {}
-            forks.leave(left_banks)
+            left_values, self._banks, self._plain_inputs = (self._banks, self._plain_inputs), {}, {}
+            forks.leave(left_values)
 
     def close(self) -> None:
         """End the threads. Using it again starts them again."""
@@ -138,6 +140,8 @@ class Runner:
 
         That is so if a text that takes all positions comes together with a task whose texts begin behind a prompt.
         """
+        if len(batch) == 1:
+            return [batch]
         longest = max(len(one.tokens.ids) for _, one in batch)
         offset = max(one.task.position_offset for _, one in batch)
         fits = longest + offset <= self._bundle.facts.max_positions
@@ -147,23 +151,43 @@ class Runner:
         """Features of a batch. Shape: [batch, spans, hidden]."""
         rows = [one for _, one in batch]
         tasks = {self.parts(one.task): one.task for one in rows}
-        row_of = {key: row for row, key in enumerate(tasks)}
-        arrays = {
-            contract.INPUT_IDS: _padded([one.tokens.ids for one in rows]),
-            contract.ATTENTION_MASK: _padded([[1] * len(one.tokens.ids) for one in rows]),
-            contract.TASK_INDEX: np.array([row_of[self.parts(one.task)] for one in rows], np.int64),
-        }
-        if contract.TOKEN_TYPE_IDS in self._inputs:
+        arrays = {contract.INPUT_IDS: _padded([one.tokens.ids for one in rows])}
+        feed: dict[str, ort.OrtValue] = {}
+        if len(rows) == 1:
+            feed |= self._plain(len(rows[0].tokens.ids))
+        else:
+            row_of = {key: row for row, key in enumerate(tasks)}
+            arrays[contract.ATTENTION_MASK] = _padded([[1] * len(one.tokens.ids) for one in rows])
+            arrays[contract.TASK_INDEX] = np.array([row_of[self.parts(one.task)] for one in rows], np.int64)
+        if contract.TOKEN_TYPE_IDS in self._inputs and (len(rows) > 1 or any(rows[0].tokens.type_ids)):
             arrays[contract.TOKEN_TYPE_IDS] = _padded([one.tokens.type_ids for one in rows])
         if contract.SPANS in self._inputs:
             arrays[contract.SPANS] = _stacked_spans([one.tokens.spans for one in rows])
-        feed = {name: self._value(array) for name, array in arrays.items()} | self._bank(tasks)
+        feed |= {name: self._value(array) for name, array in arrays.items()} | self._bank(tasks)
         try:
             (output,) = session.run_with_ort_values([contract.FEATURES], feed)
         except Exception as error:  # onnxruntime's have no common base
             raise TextError(f"the backbone fails on {len(rows)} texts ({error}): export the bundle again") from error
         features: Array = output.numpy()
         return features[:, np.newaxis] if self._first_generation else features
+
+    def _plain(self, length: int) -> dict[str, ort.OrtValue]:
+        """What one text of that length is fed with whatever it says, if it has no second text."""
+        kept = self._plain_inputs.get(length)
+        if kept is not None:
+            return kept
+        arrays = {
+            contract.ATTENTION_MASK: np.ones((1, length), np.int64),
+            contract.TASK_INDEX: np.zeros(1, np.int64),
+        }
+        if contract.TOKEN_TYPE_IDS in self._inputs:
+            arrays[contract.TOKEN_TYPE_IDS] = np.zeros((1, length), np.int64)
+        values = {name: self._value(array) for name, array in arrays.items()}
+        with self._lock:
+            while len(self._plain_inputs) >= _LENGTHS_KEPT:
+                del self._plain_inputs[next(iter(self._plain_inputs))]
+            self._plain_inputs[length] = values
+        return values
 
     def _bank(self, tasks: dict[PartsKey, Task]) -> dict[str, ort.OrtValue]:
         # On the device, and kept while single tasks come again; mixed banks are as many as the mixtures.

@@ -107,6 +107,12 @@ class Task:
         return sum(int(tensor.size) for tensor in self.tensors.values())
 
     @lazy
+    def head(self) -> tuple[Array, Array]:
+        """Weight and bias of the head, as float32. Shape: [labels, hidden], [labels]."""
+        weight, bias = (self.tensors[name].astype(np.float32, copy=False) for name in HEAD.tensors)
+        return weight, bias
+
+    @lazy
     def sha256(self) -> str:
         """SHA-256 of the task's file, its version."""
         return files.sha256(self.to_bytes())

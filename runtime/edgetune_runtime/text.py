@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tokenizers import Encoding, Tokenizer
 
@@ -125,6 +126,8 @@ class TextEncoder:
         Raises:
             TextError: the tokenizer fails on a text, or a task that takes pairs got one text, or the other way round.
         """
+        if len(texts) == 1:
+            return self._encode(texts, tasks)
         keys = [(text, self._manner(task)) for text, task in zip(texts, tasks, strict=True)]
         different = dict(zip(keys, zip(texts, tasks, strict=True), strict=True))
         if len(different) == len(keys):
@@ -229,16 +232,15 @@ class TextEncoder:
         if _joins(task):
             return _Filled((), given)
         values = dict(zip((TEXT_SLOT, TEXT_PAIR_SLOT), given, strict=False))
-        pieces = tuple(self._pieces(task))
+        pieces = self._pieces(task)
         return _Filled(pieces, tuple(values[slot] for slot in pieces[1::2]))
 
-    def _pieces(self, task: Task) -> list[str]:
+    def _pieces(self, task: Task) -> tuple[str, ...]:
         """A template's pieces: texts with the mask filled in and, at the odd places, the slots between them.
 
         In a task of single texts `{text_pair}` is text like any other.
         """
-        slots = _PAIR_SLOTS if task.pairs else _SLOT
-        return [piece.replace(MASK_SLOT, self._mask_token) for piece in slots.split(task.template)]
+        return _pieces(task.template, task.pairs, self._mask_token)
 
     def _read(self, texts: Sequence[str]) -> list[Encoding]:
         if forks.is_forked():  # the threads that read many texts side by side are not here, and would be waited for
@@ -284,6 +286,12 @@ class TextEncoder:
             encoding = self._tokenizer.encode(row.text(), add_special_tokens=False)
         encoding.truncate(room)
         return encoding
+
+
+@lru_cache
+def _pieces(template: str, pairs: bool, mask_token: str) -> tuple[str, ...]:
+    slots = _PAIR_SLOTS if pairs else _SLOT
+    return tuple(piece.replace(MASK_SLOT, mask_token) for piece in slots.split(template))
 
 
 @dataclass(frozen=True)
