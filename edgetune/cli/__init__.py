@@ -12,6 +12,7 @@ from edgetune.cli.classify import classify
 from edgetune.cli.demo import demo
 from edgetune.cli.evaluate import evaluate
 from edgetune.cli.export import export
+from edgetune.cli.fit import fit
 from edgetune.cli.score import score
 from edgetune.cli.serve import serve
 from edgetune.cli.tasks import tasks
@@ -33,7 +34,7 @@ def cli() -> None:
     """
 
 
-for command in (train, export, classify, score, serve, evaluate, bench, tasks, verify, demo):
+for command in (train, fit, export, classify, score, serve, evaluate, bench, tasks, verify, demo):
     cli.add_command(command)
 
 

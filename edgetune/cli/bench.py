@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgetune.cli.options import FILE, json_option, needs, print_json
+from edgetune.cli.options import FILE, json_option, print_json
 from edgetune_runtime.devices import DEVICES
+from edgetune_runtime.errors import needs
 
 if TYPE_CHECKING:
     from edgetune.bench.latency import Cell

@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from edgetune.cli.fields import field_options
-from edgetune.cli.options import FILE, RenamedOption, json_option, needs, print_json
+from edgetune.cli.options import FILE, RenamedOption, json_option, print_json
 from edgetune.training.options import TrainingOptions, parse_label_words
+from edgetune_runtime.errors import needs
 
 
 @click.command()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from edgetune.cli.options import FILE, json_option, needs, note, print_json
+from edgetune.cli.options import FILE, json_option, note, print_json
+from edgetune_runtime.errors import needs
 
 
 @click.command()

@@ -15,10 +15,10 @@ from edgetune.cli.options import (
     columns_named,
     figure_name,
     json_option,
-    needs,
     note,
     print_json,
 )
+from edgetune_runtime.errors import needs
 
 if TYPE_CHECKING:
     from edgetune.data.labelled import Columns

@@ -6,8 +6,7 @@ import copy
 import json
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgetune_runtime.devices import CPU, DEVICES
-from edgetune_runtime.errors import MissingPackageError
 
 if TYPE_CHECKING:
     from edgetune.data.labelled import Columns
@@ -76,18 +74,6 @@ def figure_name(figure: str) -> str:
 def print_json(value: Any) -> None:
     """Print one JSON object on one line."""
     click.echo(json.dumps(value, ensure_ascii=False))
-
-
-@contextmanager
-def needs(extra: str) -> Iterator[None]:
-    """Around imports that an extra brings: says which to install where one is missing."""
-    try:
-        yield
-    except ImportError as error:
-        package = (error.name or "").partition(".")[0]
-        if not package or package.startswith("edgetune"):
-            raise
-        raise MissingPackageError(package, extra) from error
 
 
 def json_option(command: Command) -> Command:

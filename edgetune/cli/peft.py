@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from edgetune.cli.fields import field_options
-from edgetune.cli.options import FILE, KINDS, json_option, kind_named, needs, print_json
+from edgetune.cli.options import FILE, KINDS, json_option, kind_named, print_json
 from edgetune.training.options import TrainingOptions, parse_label_words
+from edgetune_runtime.errors import needs
 
 
 @click.command("import-peft")

@@ -16,13 +16,13 @@ from edgetune.cli.options import (
     let_nobody_wait,
     max_characters_option,
     min_score_option,
-    needs,
     note,
     print_json,
     reading_options,
     text_column_option,
     text_pair_column_option,
 )
+from edgetune_runtime.errors import needs
 
 if TYPE_CHECKING:
     from edgetune.scoring.run import Summary

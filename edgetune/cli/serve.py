@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from edgetune.cli.options import FILE, engine_options, needs, note
+from edgetune.cli.options import FILE, engine_options, note
+from edgetune_runtime.errors import needs
 
 
 @click.command()

@@ -7,7 +7,8 @@ from dataclasses import asdict
 
 import click
 
-from edgetune.cli.options import json_option, needs, note, note_unread_tasks, print_json
+from edgetune.cli.options import json_option, note, note_unread_tasks, print_json
+from edgetune_runtime.errors import needs
 
 _EVERY_S = 5.0
 

@@ -19,11 +19,11 @@ from edgetune.cli.options import (
     kind_named,
     kind_option,
     let_nobody_wait,
-    needs,
     note,
     print_json,
 )
 from edgetune.training.options import TrainingOptions
+from edgetune_runtime.errors import needs
 
 if TYPE_CHECKING:
     from edgetune.training import TrainingReport

@@ -1,4 +1,4 @@
-"""What training makes of labelled texts: development data held out, and the set of labels."""
+"""Development data, held out of labelled texts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from edgetune.data.labelled import LabelledText
-from edgetune_runtime import strict
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.kinds import Kind
-from edgetune_runtime.task import LONGEST_LABEL, MOST_LABELS
 
 DEV_SHARE = 0.1
 
@@ -101,53 +99,3 @@ _DRAWS: dict[type, Callable[[Sequence[LabelledText], random.Random], set[int]]] 
     float: _draw_over_scores,
 }
 """Type of a target, which is one for each kind → how rows are drawn."""
-
-
-def label_set(train: Sequence[LabelledText], dev: Sequence[LabelledText], kind: Kind) -> tuple[str, ...]:
-    """The labels of the training data, sorted; of scores, the one label that their tasks have.
-
-    Raises:
-        DataError: there are too few, more than a task can hold, or one is no text that a task can hold; or the
-            development data has others. Or all scores are the same.
-    """
-    targets = [row.target for row in train]
-    labels = kind.labels_of(targets)
-    if all(isinstance(target, float) for target in targets):
-        if len(set(targets)) < 2:
-            raise DataError(f"all scores of the training data are {targets[0]}: expected at least two different ones")
-        return tuple(labels)
-    _check(labels, kind)
-    unknown = sorted(set(kind.labels_of([row.target for row in dev])) - set(labels))
-    if unknown:
-        raise DataError(
-            f"the development data has labels that the training data has not: {', '.join(unknown)}; "
-            f"training has {', '.join(labels)}"
-        )
-    return tuple(labels)
-
-
-def _check(labels: Sequence[str], kind: Kind) -> None:
-    """Raise `DataError` unless a task can hold the labels."""
-    fewest, _ = kind.labels
-    if not labels:
-        raise DataError("no row of the training data has a label: expected at least one label")
-    if len(labels) < fewest:
-        raise DataError(f"the training data has only the label '{labels[0]}': expected at least two different labels")
-    if len(labels) > MOST_LABELS:
-        raise DataError(
-            f"the training data has {len(labels):,} different labels: expected at most {MOST_LABELS:,}; name the "
-            f"column that has them with --label-column"
-        )
-    for label in labels:
-        try:
-            strict.plain_text(label, LONGEST_LABEL)
-        except ValueError as error:
-            raise DataError(f"the training data has the label {label!r:.60}: {error}; call it otherwise") from error
-    bare: dict[str, str] = {}
-    for label in labels:
-        other = bare.setdefault(label.strip(" \"'"), label)
-        if other != label:
-            raise DataError(
-                f"the training data has the labels {other!r} and {label!r}, which differ only in spaces or quotes: "
-                f"write them alike"
-            )

@@ -18,6 +18,7 @@ from edgetune_export.backbone import Backbone
 from edgetune_export.families import CLASSIFIES_THROUGH_POOLER
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import DataError, TaskError
+from edgetune_runtime.fitting.draft import pooling_of
 from edgetune_runtime.kinds import Kind
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.task import Task
@@ -80,6 +81,8 @@ def import_task(
     if classifies and words:
         raise DataError(f"--label-words for {adapter.origin}, a sequence classifier with its own head: name --labels")
     pooling = _classifier_pooling(backbone, adapter) if classifies else None
+    if words:
+        verbalizer.check_mask(backbone, template, pooling)
     draft = Task(
         name=files.check_task_name(name),
         labels=(),
@@ -87,7 +90,7 @@ def import_task(
         tensors={},
         method=METHODS[adapter.peft_type],
         base_model=backbone.name,
-        pooling=verbalizer.pooling_of(backbone, template, pooling, words),
+        pooling=pooling_of(backbone.facts, template, pooling, pairs=False),
         position_offset=adapter.length,  # in every family: PEFT counts the virtual tokens as text
         template=template,
         max_length=max_length,

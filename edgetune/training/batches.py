@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from edgetune.data.labelled import LabelledText
-from edgetune.training.objectives import objective_of
 from edgetune_export.backbone import Backbone, batch
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.facts import BackboneFacts
+from edgetune_runtime.fitting.by_kind import fitting_of
 from edgetune_runtime.task import Task
 
+if TYPE_CHECKING:
+    from edgetune.training.tuner import PromptTuner
+
 Rows = list[dict[str, Any]]
+
+BATCH_SIZE = 64
+"""Rows per batch if nothing is learned from them."""
 
 
 def encode_rows(backbone: Backbone, rows: Sequence[LabelledText], draft: Task, index: int = 0) -> Rows:
@@ -33,7 +39,7 @@ def encode_rows(backbone: Backbone, rows: Sequence[LabelledText], draft: Task, i
             f"{cut} of {len(rows)} texts are longer than {encoder.max_length(draft)} tokens: their ends are not read",
             file=sys.stderr,
         )
-    encode = objective_of(draft.kind).encode
+    encode = fitting_of(draft.kind).encode
     return [
         {
             "input_ids": window.ids,
@@ -67,6 +73,25 @@ class Collator:
             labels[place, : len(row["labels"])] = torch.tensor(row["labels"])
         numbers = {name: torch.tensor([row[name] for row in rows]) for name in ("task_index", "text")}
         return {**batch([row["tokens"] for row in rows], self._facts), **numbers, "labels": labels}
+
+
+def targets_of(rows: Rows) -> Array:
+    """Targets of rows as numbers. Shape: [rows, numbers]."""
+    return np.array([row["labels"] for row in rows])
+
+
+def features_of(tuner: PromptTuner, rows: Rows) -> Array:
+    """What the heads read of rows, with the prompt as it is now. Shape: [rows, hidden]."""
+    collate = Collator(tuner.backbone.facts, max(len(row["labels"]) for row in rows))
+    order = sorted(range(len(rows)), key=lambda place: len(rows[place]["input_ids"]))
+    device = next(tuner.prompt.parameters()).device
+    found = np.zeros((len(rows), tuner.backbone.sizes.hidden), np.float32)
+    with torch.no_grad():
+        for start in range(0, len(order), BATCH_SIZE):
+            places = order[start : start + BATCH_SIZE]
+            batched = {name: tensor.to(device) for name, tensor in collate([rows[place] for place in places]).items()}
+            found[places] = tuner.features(**batched).float().cpu().numpy()
+    return found
 
 
 def texts_of(logits: Array, targets: Array, text: Array) -> tuple[Array, Array]:

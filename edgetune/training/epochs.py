@@ -11,7 +11,7 @@ import numpy as np
 from transformers import EvalPrediction, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from edgetune.training.batches import texts_of
-from edgetune.training.objectives import Measure, loss_of, objective_of
+from edgetune_runtime.fitting.by_kind import Measure, fitting_of, loss_of
 from edgetune_runtime.task import Task
 
 BEST_STEP = "best_step"
@@ -59,7 +59,7 @@ class Judge:
             own = index == place
             labels = len(draft.labels)  # what is behind fills rows up to the widest task
             given = texts_of(logits[own, :labels], targets[own, :labels], text[own])
-            usual = objective_of(draft.kind).measure
+            usual = fitting_of(draft.kind).measure
             found.append((measure.of(*given), usual.of(*given), loss_of(draft.kind, *given, measure)))
         score, usual_score, mean_loss = np.mean(found, axis=0)
         return {"score": float(score), "usual": float(usual_score), "unweighted_loss": float(mean_loss)}

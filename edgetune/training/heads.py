@@ -1,50 +1,86 @@
-"""What a task's linear head begins as: label words, another task's head, or small random numbers."""
+"""What a task's linear head begins as: label words, another task's head, or one fitted to the first features."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
 from edgetune.training import verbalizer
-from edgetune.training.objectives import Scale, objective_of
+from edgetune.training.objectives import Scale
 from edgetune.training.options import LabelWords
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract
 from edgetune_runtime.arrays import Array
+from edgetune_runtime.fitting.by_kind import fitting_of
+from edgetune_runtime.fitting.head import USUAL_STRENGTH
+from edgetune_runtime.fitting.linear import Head
 from edgetune_runtime.task import Task
 
 
-def begin(
-    backbone: Backbone, draft: Task, targets: Array, label_words: LabelWords | None, origin: Task | None, scale: Scale
-) -> nn.Linear:
-    """A new head.
+def new(backbone: Backbone, draft: Task) -> nn.Linear:
+    """A head of zeros."""
+    head = nn.Linear(backbone.sizes.hidden, len(draft.labels))
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+def begin_as_told(
+    head: nn.Linear, backbone: Backbone, draft: Task, words: LabelWords | None, origin: Task | None, scale: Scale
+) -> bool:
+    """Begin as label words, or as the head of another task if its kind, labels and pooling are the same.
 
     Args:
+        head: the head, which is changed.
         backbone: the frozen backbone.
         draft: the task but for what it will learn.
-        targets: the training rows' targets as numbers.
-        label_words: label → words whose rows of the vocabulary it begins as.
-        origin: else a task whose head it begins as, if its kind, labels and pooling are the same.
+        words: label → words whose rows of the vocabulary it begins as.
+        origin: else a task whose head it begins as.
         scale: of the head's outputs, which a task file has multiplied in.
 
-    Shape:
-        targets: [rows, numbers]
+    Returns:
+        Whether it did: there are label words, or such a task.
     """
-    head = nn.Linear(backbone.sizes.hidden, len(draft.labels))
-    nn.init.normal_(head.weight, std=0.02)
-    nn.init.zeros_(head.bias)
+    if words is not None:
+        weight, bias = verbalizer.head(backbone, words, draft.labels)
+        _set(head, Head(weight.detach().numpy(), bias.detach().numpy()), Scale())
+    elif origin is not None and _same_head(origin, draft):
+        _set(head, Head(origin.tensors[contract.HEAD_WEIGHT], origin.tensors[contract.HEAD_BIAS]), scale)
+    else:
+        return False
+    return True
+
+
+def begin_fitted(
+    head: nn.Linear, draft: Task, features: Array, targets: Array, weights: Array | None, scale: Scale
+) -> None:
+    """Begin as the linear model of features that `edgetune fit` would fit.
+
+    A head that begins at random spends the epochs of a small data set on what this gives at once.
+
+    Args:
+        head: the head, which is changed.
+        draft: the task but for what it will learn.
+        features: of training rows, with the prompt as it begins.
+        targets: their targets as numbers.
+        weights: how much a row of each label counts, or `None`: all the same.
+        scale: of the head's outputs.
+
+    Shape:
+        features: [rows, hidden]
+        targets: [rows, numbers]
+        weights: [labels]
+    """
+    by_row = None if weights is None else weights[targets[:, 0].astype(np.int64)]
+    (found,) = fitting_of(draft.kind).head(features, targets, len(draft.labels), (USUAL_STRENGTH,), by_row)
+    _set(head, found, scale)
+
+
+def _set(head: nn.Linear, values: Head, scale: Scale) -> None:
     with torch.no_grad():
-        bias = objective_of(draft.kind).bias
-        if bias is not None:
-            head.bias.copy_(torch.from_numpy(bias(targets)))
-        if label_words is not None:
-            weight, words_bias = verbalizer.head(backbone, label_words, draft.labels)
-            head.weight.copy_(weight)
-            head.bias.copy_(words_bias)
-        elif origin is not None and _same_head(origin, draft):
-            head.weight.copy_(torch.from_numpy(origin.tensors[contract.HEAD_WEIGHT]) / scale.factor)
-            head.bias.copy_((torch.from_numpy(origin.tensors[contract.HEAD_BIAS]) - scale.shift) / scale.factor)
-    return head
+        head.weight.copy_(torch.as_tensor(values.weight) / scale.factor)
+        head.bias.copy_((torch.as_tensor(values.bias) - scale.shift) / scale.factor)
 
 
 def _same_head(one: Task, other: Task) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import DataError
+from edgetune_runtime.fitting.class_weight import BALANCED, NONE, ClassWeight
 
 if TYPE_CHECKING:
     from edgetune_runtime.task import Task
@@ -24,11 +25,6 @@ METHODS = ("prefix", "prefix-mlp", "p-tuning-v2", "prompt", "prompt-residual", "
 INITS = ("data", "vocabulary", "random", "labels", "text")
 """What a prompt begins as: tokens of the training texts, common tokens of the vocabulary, random numbers, the
 names of the labels again and again, or a text of the user's."""
-
-
-BALANCED, NONE = "balanced", "none"
-ClassWeight = str | Mapping[str, float]
-"""`NONE`, `BALANCED`, or label → how much a row of it counts beside a row of a label that is not named."""
 
 
 def parse_label_words(items: Sequence[str]) -> LabelWords | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +12,24 @@ import numpy as np
 from transformers import set_seed
 
 from edgetune.data.labelled import LabelledText
-from edgetune.data.splits import label_set
-from edgetune.training import balance, heads, prompts, verbalizer
-from edgetune.training.balance import Spread
-from edgetune.training.batches import Rows, encode_rows
-from edgetune.training.objectives import Measure, objective_of
+from edgetune.training import heads, prompts, verbalizer
+from edgetune.training.batches import Rows, encode_rows, features_of, targets_of
+from edgetune.training.objectives import objective_of
 from edgetune.training.options import TrainingOptions
 from edgetune.training.tuner import PromptTuner
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract
-from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError
+from edgetune_runtime.fitting import balance
+from edgetune_runtime.fitting.balance import Spread
+from edgetune_runtime.fitting.by_kind import Measure, fitting_of
+from edgetune_runtime.fitting.draft import new_draft
+from edgetune_runtime.fitting.label_set import label_set
 from edgetune_runtime.kinds import Kind
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.task import Task
+
+_MOST_ROWS_OF_A_FIRST_HEAD = 2000  # more would change where it begins, not where it ends
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Setup:
     @property
     def usual(self) -> list[Measure]:
         """For each task, by what the epoch is chosen if no label is rare."""
-        return [objective_of(draft.kind).measure for draft in self.drafts]
+        return [fitting_of(draft.kind).measure for draft in self.drafts]
 
     @property
     def measures(self) -> list[Measure]:
@@ -88,25 +94,27 @@ def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptio
     }
     prompt = _beginning(backbone, options, drafts, encoded["train"])
     scales = [objective_of(one.kind).scale([row.target for row in one.train]) for one in tasks]
-    new = [
-        heads.begin(backbone, draft, _targets(encoded["train"], place), options.label_words, options.init_from, scale)
-        for place, (draft, scale) in enumerate(zip(drafts, scales, strict=True))
+    spreads = [
+        Spread(draft.labels, [row.target for row in one.train], [row.target for row in one.dev], one.kind)
+        for one, draft in zip(tasks, drafts, strict=True)
     ]
-    spreads = [Spread(draft.labels, one.train, one.dev, one.kind) for one, draft in zip(tasks, drafts, strict=True)]
     balance.check_class_weight(options.class_weight, spreads)
     weights = [spread.weights(options.class_weight) for spread in spreads]
-    heads_to_train = [head.requires_grad_(options.train_head) for head in new]
-    return Setup(PromptTuner(backbone, prompt, heads_to_train, drafts, weights, scales), drafts, spreads, encoded)
-
-
-def _targets(rows: Rows, place: int) -> Array:
-    """The targets of one task's rows. Shape: [rows, numbers]."""
-    return np.array([row["labels"] for row in rows if row["task_index"] == place])
+    new = [heads.new(backbone, draft).requires_grad_(options.train_head) for draft in drafts]
+    tuner = PromptTuner(backbone, prompt, new, drafts, weights, scales)
+    for place, (head, draft) in enumerate(zip(new, drafts, strict=True)):
+        if heads.begin_as_told(head, backbone, draft, options.label_words, options.init_from, scales[place]):
+            continue
+        own = [row for row in encoded["train"] if row["task_index"] == place]
+        some = random.Random(options.seed).sample(own, min(len(own), _MOST_ROWS_OF_A_FIRST_HEAD))
+        inputs = features_of(tuner, some)
+        heads.begin_fitted(head, draft, inputs, targets_of(some), weights[place], scales[place])
+    return Setup(tuner, drafts, spreads, encoded)
 
 
 def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
     """The task but for what it will learn."""
-    labels = label_set(one.train, one.dev, one.kind)
+    labels = label_set([row.target for row in one.train], [row.target for row in one.dev], one.kind)
     if options.prompt_length >= backbone.max_positions:
         raise DataError(
             f"a prompt of {options.prompt_length} tokens leaves no room for text: {backbone.name} has "
@@ -114,40 +122,34 @@ def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
         )
     embeddings = np.zeros((options.prompt_length, backbone.sizes.embedding), np.float32)
     feeds_prompt = contract.PROMPT_EMBEDDINGS in prompts.METHODS[options.method].prompt.names
-    template = _template(backbone, one, options)
-    in_segments = one.pairs and contract.TEXT_PAIR_SLOT not in template and backbone.has_segments
-    draft = Task(
+    if options.label_words:
+        verbalizer.check_mask(backbone, options.template, options.pooling)
+    new = new_draft(
+        backbone.facts,
+        backbone.text_encoder,
         name=one.name,
         labels=labels,
-        backbone_sha256=backbone.facts.sha256,
-        tensors={contract.PROMPT_EMBEDDINGS: embeddings} if feeds_prompt else {},
-        method=options.method,
-        base_model=backbone.name,
-        pooling=verbalizer.pooling_of(backbone, template, options.pooling, options.label_words, one.pairs),
-        position_offset=_position_offset(backbone, options),
-        template=template,
-        max_length=options.max_length,
-        kind_name=one.kind.name,
+        kind=one.kind,
         pairs=one.pairs,
+        pooling=options.pooling,
+        template=options.template,
+        max_length=options.max_length,
         long_texts=options.long_texts,
-        stride=options.stride if options.long_texts == contract.WINDOWS else 0,
-        graph_inputs=(contract.TOKEN_TYPE_IDS,) if in_segments else (),
+        stride=options.stride,
+        method=options.method,
     )
-    draft = backbone.text_encoder.fitted(draft)
-    if draft.stride >= draft.max_length:
+    new = dataclasses.replace(
+        new,
+        tensors={contract.PROMPT_EMBEDDINGS: embeddings} if feeds_prompt else {},
+        position_offset=_position_offset(backbone, options),
+    )
+    new = backbone.text_encoder.fitted(new)
+    if new.stride >= new.max_length:
         raise DataError(
-            f"--stride {draft.stride} came for windows of {draft.max_length} tokens, which would not move on: expected "
+            f"--stride {new.stride} came for windows of {new.max_length} tokens, which would not move on: expected "
             f"a lower --stride, or a higher --max-length"
         )
-    return draft
-
-
-def _template(backbone: Backbone, one: TaskData, options: TrainingOptions) -> str:
-    """The template; pairs that the tokenizer would join without anything between them are set apart by a line break."""
-    plain = one.pairs and options.template == contract.TEXT_SLOT
-    if plain and not backbone.text_encoder.separates_pairs:
-        return f"{contract.TEXT_SLOT}\n{contract.TEXT_PAIR_SLOT}"
-    return options.template
+    return new
 
 
 def _position_offset(backbone: Backbone, options: TrainingOptions) -> int:

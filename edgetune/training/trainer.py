@@ -21,11 +21,9 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from edgetune.training import checkpoints, prompts
-from edgetune.training.balance import Spread
-from edgetune.training.batches import Collator, texts_of
+from edgetune.training.batches import BATCH_SIZE, Collator, texts_of
 from edgetune.training.epochs import BEST_STEP, Epoch, Judge, KeepBest, best, epochs
-from edgetune.training.objectives import Measure, figures, objective_of
-from edgetune.training.options import NONE, TrainingOptions
+from edgetune.training.options import TrainingOptions
 from edgetune.training.progress import Progress
 from edgetune.training.setup import Setup, TaskData, set_up
 from edgetune.training.tuner import PromptTuner
@@ -33,11 +31,13 @@ from edgetune_export.backbone import Backbone
 from edgetune_runtime import files
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError, EdgetuneError
+from edgetune_runtime.fitting.balance import Spread
+from edgetune_runtime.fitting.by_kind import Measure, figures, fitting_of
+from edgetune_runtime.fitting.class_weight import NONE
 from edgetune_runtime.kinds import Figures
 from edgetune_runtime.parts import HEAD, PARTS
 from edgetune_runtime.task import Task
 
-_EVAL_BATCH_SIZE = 64
 HEAD_LEARNING_RATE, HEAD_ALONE_LEARNING_RATE = 1e-3, 1e-2
 
 
@@ -68,7 +68,7 @@ class TrainingReport:
     @property
     def usual(self) -> str:
         """The figure that epochs are usually chosen by for this kind of answer, such as "accuracy"."""
-        return objective_of(self.task.kind).measure.figure
+        return fitting_of(self.task.kind).measure.figure
 
 
 def train(
@@ -79,7 +79,7 @@ def train(
     Training runs on a GPU if PyTorch sees one; the backbone comes back to where it was.
 
     The same arguments give the same files, also when broken off and resumed. The epoch that is kept is the best on
-    development data by the measure of the kind of answer (`objectives.OBJECTIVES`), such as accuracy, or by macro-F1
+    development data by the measure of the kind of answer (`by_kind.FITTINGS`), such as accuracy, or by macro-F1
     for a task that has a rare label (`Spread.rare`), the mean of all tasks; among equals the one with the least loss
     there. What the rows are too few or too uneven for is said on stderr.
 
@@ -110,8 +110,8 @@ def train(
     began, device = time.monotonic(), next(backbone.parameters()).device
     setup = set_up(backbone, tasks, options)
     for one, spread in zip(tasks, setup.spreads, strict=True):
-        for remark in spread.remarks(one.name, options.class_weight != NONE, options.epochs):
-            print(remark, file=sys.stderr)
+        for remark in spread.remarks(options.class_weight != NONE, options.epochs):
+            print(f"{one.name}: {remark}", file=sys.stderr)
     # The windows behind a first one are rows of their own.
     rows = {
         split: [{**row, "tokens": vars(dataclasses.replace(row["tokens"], more=()))} for row in own]
@@ -222,16 +222,22 @@ def _finished(
 
     What is fitted is fitted without class weights: scores are to be calibrated on rows as they come.
     """
-    objective = objective_of(draft.kind)
-    fitted, fit_metrics = objective.fit(logits, targets)
+    fitting = fitting_of(draft.kind)
+    fitted, calibration = fitting.calibrate(logits, targets)
     task = dataclasses.replace(draft, tensors=learned, **fitted)
-    decoded = [objective.decode(row, draft.labels) for row in targets]
+    decoded = [fitting.decode(row, draft.labels) for row in targets]
     dev = figures(draft.kind, logits, decoded, task)
-    usual = {f"dev_{name}": value for name, value in dev.values.items() if name in objective.stored}
+    usual = {f"dev_{name}": value for name, value in dev.values.items() if name in fitting.stored}
     # Only if the epoch was chosen by it, which tells readers of the file so.
-    rare = measure is objective.measure_if_rare
+    rare = measure is fitting.measure_if_rare
     chosen = {f"dev_{measure.figure}": dev.values[measure.figure]} if rare else {}
-    metrics = {**usual, **chosen, "dev_rows": len(targets), "best_epoch": best_epoch, **fit_metrics}
+    metrics = {
+        **usual,
+        **chosen,
+        "dev_rows": len(targets),
+        "best_epoch": best_epoch,
+        **{f"dev_{name}": value for name, value in calibration.items()},
+    }
     return dataclasses.replace(task, metrics=metrics), dev
 
 
@@ -245,7 +251,7 @@ def training_arguments(folder: Path, options: TrainingOptions, heaviest_row: flo
         output_dir=str(folder),
         num_train_epochs=options.epochs,
         per_device_train_batch_size=options.batch_size,
-        per_device_eval_batch_size=_EVAL_BATCH_SIZE,
+        per_device_eval_batch_size=BATCH_SIZE,
         lr_scheduler_type="linear",
         warmup_steps=0.06,
         max_grad_norm=heaviest_row,

@@ -114,14 +114,7 @@ class PromptTuner(nn.Module):
             labels: [batch, numbers]
             logits: [batch, most labels of any task]
         """
-        logits = self.backbone(
-            input_ids,
-            attention_mask,
-            task_index,
-            spans=spans,
-            token_type_ids=token_type_ids,
-            **self._bank(labels.device),
-        )[0][:, 0]
+        logits = self._answers(input_ids, attention_mask, task_index, spans, token_type_ids)[0]
         loss = logits.new_zeros(())
         scaled = logits
         for place, (objective, scale, head) in enumerate(zip(self._objectives, self._scales, self.heads, strict=True)):
@@ -135,13 +128,44 @@ class PromptTuner(nn.Module):
         scaled = scaled.masked_fill(self._no_label.to(logits.device)[task_index], least)
         return {"loss": loss / len(labels), "logits": scaled}
 
+    def features(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        task_index: Tensor,
+        spans: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        **_: Tensor,
+    ) -> Tensor:
+        """What the heads read of a batch; arguments as `forward` has them. Shape: [batch, hidden]."""
+        return self._answers(input_ids, attention_mask, task_index, spans, token_type_ids)[1]
+
+    def _answers(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        task_index: Tensor,
+        spans: Tensor | None,
+        token_type_ids: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits and features of the one span that each text has."""
+        logits, features = self.backbone(
+            input_ids,
+            attention_mask,
+            task_index,
+            spans=spans,
+            token_type_ids=token_type_ids,
+            **self._bank(input_ids.device),
+        )
+        return logits[:, 0], features[:, 0]
+
     def _weights(self, place: int, labels: Tensor) -> Tensor | float:
         """How much each row of a task counts. Shape: [rows].
 
         The loss is the mean over rows, not over weights: a batch that happens to have a rare label would else count
         no more than one that has none.
         """
-        if self._class_weights is None or not self._objectives[place].weighs_classes:
+        if self._class_weights is None or not self._objectives[place].fitting.weighs_classes:
             return 1.0
         return self._class_weights.to(labels.device)[place, labels[:, 0].long()]
 

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from edgetune.training.options import LabelWords
 from edgetune_export.backbone import Backbone
-from edgetune_runtime.contract import MASK_SLOT, TEXT_PAIR_SLOT
+from edgetune_runtime.contract import MASK_SLOT
 from edgetune_runtime.errors import BackboneError, DataError
-from edgetune_runtime.task import check_template
 
 
 def head(backbone: Backbone, words: LabelWords, labels: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -57,34 +56,14 @@ def head(backbone: Backbone, words: LabelWords, labels: Sequence[str]) -> tuple[
     return torch.stack(weights), torch.stack(biases)
 
 
-def pooling_of(
-    backbone: Backbone, template: str, pooling: str | None, words: LabelWords | None, pairs: bool = False
-) -> str:
-    """Where a task with this template, for texts or for pairs of them, reads its features.
-
-    Raises:
-        DataError: the backbone has no such pooling, or label words have no mask to be said at.
-        TaskError: the template lacks a slot, or has one too many.
-    """
-    if TEXT_PAIR_SLOT in template and not pairs:
-        raise DataError(
-            f"the template {template!r} has {TEXT_PAIR_SLOT}, and the texts are no pairs: expected data with second "
-            f"texts, or a template without it"
-        )
+def check_mask(backbone: Backbone, template: str, pooling: str | None) -> None:
+    """Raise `DataError` unless a masked language model reads its features where it says label words."""
     chosen = pooling or ("mask" if MASK_SLOT in template else backbone.poolings[0])
-    if words and "mask" in backbone.poolings and chosen != "mask":
+    if "mask" in backbone.poolings and chosen != "mask":
         raise DataError(
             f"the template {template!r} has no {MASK_SLOT}, which is where {backbone.name} says its label words: "
             f"write a --template such as '{{text}} It was {MASK_SLOT}.'"
         )
-    if chosen not in backbone.poolings:
-        reason = f"the template {template!r} has a {MASK_SLOT}" if pooling is None else f"the pooling is '{pooling}'"
-        raise DataError(
-            f"{reason}, but {backbone.name} can read features by {', '.join(backbone.poolings)}"
-            + ("" if chosen != "mask" else ": only weights with a masked-language-model head fill a mask")
-        )
-    check_template(template, chosen, "the task", pairs)
-    return chosen
 
 
 def _unknown_id(backbone: Backbone) -> int | None:

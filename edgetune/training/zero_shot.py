@@ -14,6 +14,7 @@ from edgetune_export.backbone import Backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import DataError
+from edgetune_runtime.fitting.draft import pooling_of
 from edgetune_runtime.kinds import probabilities
 from edgetune_runtime.task import Task
 
@@ -42,7 +43,8 @@ def create_task(
         TaskError: the template lacks a slot, or leaves no room for text.
     """
     labels = tuple(words)
-    pooling = verbalizer.pooling_of(backbone, template, None, words)
+    verbalizer.check_mask(backbone, template, None)
+    pooling = pooling_of(backbone.facts, template, None, pairs=False)
     weight, bias = verbalizer.head(backbone, words, labels)
     encoder = backbone.text_encoder
     ids = encoder.ids(prompt)

@@ -10,29 +10,34 @@ texts, and nearly all of them are among those that are close to another answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgetune_runtime import files, forks
+from edgetune_runtime import contract, files, forks
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.catalog import Catalog
 from edgetune_runtime.cpus import available_threads
 from edgetune_runtime.errors import BundleError, DataError
-from edgetune_runtime.kinds import Result
+from edgetune_runtime.fitting.class_weight import NONE, ClassWeight
+from edgetune_runtime.kinds import Kind, Result
 from edgetune_runtime.kinds.kind import mean_over_spans
 from edgetune_runtime.passes import Pass, Runner
 from edgetune_runtime.session import find_device
 from edgetune_runtime.task import Task
 from edgetune_runtime.text import Span, Text, TextEncoder, Tokens, is_unicode
 
+if TYPE_CHECKING:
+    from edgetune_runtime.fitting.fit import FitReport
+
 __all__ = ["CLOSE_CALL", "Engine", "Result", "check_min_score"]
 
 _EXACT = "fp32"
+_TEXTS_AT_ONCE = 256
 
 CLOSE_CALL = 0.1
 """How far, on the scale of scores, logits are from another answer at most for the default precision to answer again in
@@ -136,6 +141,11 @@ class Engine:
     def precisions(self) -> tuple[str, ...]:
         """The precisions that answer: the engine's own, then, if close calls are answered again, that one."""
         return tuple(filter(None, (self.precision, self._recheck)))
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """The tokenizer, which reads texts as tasks say."""
+        return self._encoder
 
     @property
     def task_names(self) -> list[str]:
@@ -262,6 +272,100 @@ class Engine:
     def encode(self, texts: Sequence[Text], tasks: Sequence[Task]) -> list[Tokens]:
         """What the backbone reads of texts, each as its own task reads it."""
         return self._encoder.encode(texts, tasks)
+
+    def features(self, texts: Sequence[Text], task: Task | str, progress: Callable[[int], None] | None = None) -> Array:
+        """Features of texts, as a task's head reads them: what the backbone makes of a text behind the task's prompt.
+
+        Args:
+            texts: texts; for a task that takes pairs, (text, text_pair) tuples.
+            task: a task, or its name. Its head is not used, and it need not have one.
+            progress: is called with the number of texts that are done.
+
+        Returns:
+            The features in the engine's precision, without answering again in fp32. A text that is read in windows has
+            the mean of its windows'.
+
+        Shape:
+            output: [texts, hidden], float32
+
+        Raises:
+            TaskError: there is no such task.
+            DataError: a text is not what the task takes.
+        """
+        read = self.task(task) if isinstance(task, str) else task
+        found = np.empty((len(texts), self.bundle.facts.sizes.hidden), np.float32)
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            some = texts[start : start + _TEXTS_AT_ONCE]
+            for place, text in enumerate(some, start):
+                _check_text(place, text, read)
+            tokens = self.encode(some, [read] * len(some))
+            windows = [(window, read) for row in tokens for window in row.windows]
+            shared, places = _shared(windows, self._runner)
+            made = self._runner.run(shared, self.precision)
+            own = iter(made[place][list(spans)] for place, spans in places)
+            for place, row in enumerate(tokens, start):
+                found[place] = np.concatenate([next(own) for _ in row.windows]).mean(axis=0)
+            if progress is not None:
+                progress(len(some))
+        return found
+
+    def fit(
+        self,
+        texts: Iterable[Any],
+        labels: Iterable[Any],
+        name: str,
+        *,
+        kind: Kind | str | None = None,
+        class_weight: ClassWeight = NONE,
+        from_task: Task | str | None = None,
+        pooling: str | None = None,
+        template: str = contract.TEXT_SLOT,
+        max_length: int = contract.DEFAULT_MAX_LENGTH,
+        long_texts: str = contract.CUT,
+        stride: int = 32,
+        seed: int = 0,
+        store: bool = True,
+        progress: Callable[[int], None] | None = None,
+    ) -> FitReport:
+        """Fit a task to labelled texts, without PyTorch, and add it, or swap the one of the same name.
+
+        The head is a logistic regression on features in the engine's own precision; of scores it is a ridge
+        regression. How strongly it is regularized, the temperature and the thresholds are chosen on rows that are held
+        out in turn (cross-validation).
+
+        Args:
+            texts: a list or column of texts, or of (text, text_pair) pairs.
+            labels: for each text a label, a list of labels, or a number.
+            name: name of the task.
+            kind: what an answer is; what the labels look like by default.
+            class_weight: how much a row of each label counts: "none" for all the same, "balanced" for all labels the
+                same, or label → weight.
+            from_task: a task, or its name, whose prompt, template and lengths are used, so that both share a pass.
+            pooling, template, max_length, long_texts, stride: how texts are read, without `from_task`; see `Task`.
+            seed: decides which rows are held out together.
+            store: whether the task is put into the bundle on disk too.
+            progress: is called with the number of texts whose features are made.
+
+        Raises:
+            DataError: a text or a label cannot be used, or there are fewer than two different labels, or more than
+                rows.
+            EdgetuneError: the bundle cannot be written.
+            MissingPackageError: scikit-learn is not installed.
+            TaskError: the name cannot be used, or the template lacks a slot or leaves no room for text.
+        """
+        from edgetune_runtime.fitting.fit import fit  # which few programs need
+
+        origin = self.task(from_task) if isinstance(from_task, str) else from_task
+        report = fit(
+            self, texts, labels, name, kind=kind, class_weight=class_weight, from_task=origin, pooling=pooling,
+            template=template, max_length=max_length, long_texts=long_texts, stride=stride, seed=seed,
+            progress=progress,
+        )  # fmt: skip
+        if store:
+            self.store_task(name, report.task.to_bytes(), f"the task '{name}'")
+        else:
+            self.add_task(report.task)
+        return report
 
     def answer(self, rows: Sequence[tuple[Tokens, Task]], threads: int | None = None) -> list[Result]:
         """Classify texts that `encode` tokenized, each by the task given with it.

@@ -6,6 +6,8 @@ Every message says what came, what was expected and what to do next, in one line
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _LONGEST = 2000
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -64,8 +66,20 @@ class MissingPackageError(EdgetuneError):
     def __init__(self, package: str, extra: str) -> None:
         self._given = package, extra
         super().__init__(
-            f"the package '{package}' is not installed and this command needs it: pip install 'edgetune[{extra}]'"
+            f"the package '{package}' is needed for this and is not installed: pip install 'edgetune[{extra}]'"
         )
 
     def __reduce__(self) -> tuple[type[MissingPackageError], tuple[str, str]]:
         return type(self), self._given  # a worker's error comes to the run as a pickle
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Around imports that an extra brings: says which to install if one is missing."""
+    try:
+        yield
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        if not package or package.startswith("edgetune"):
+            raise
+        raise MissingPackageError(package, extra) from error

@@ -81,7 +81,7 @@ def test_score_names_the_package_that_it_lacks(
 ) -> None:
     arguments = ("score", bundle_folder, rows_file, "--task", "colour", "--out", tmp_path / "out", "--engine", engine)
     message = refused(run(*arguments, without=(package,)))
-    assert f"'{package}' is not installed and this command needs it: pip install 'edgetune[{extra}]'" in message
+    assert f"'{package}' is needed for this and is not installed: pip install 'edgetune[{extra}]'" in message
 
 
 def test_the_runtime_loads_no_training_package() -> None:
@@ -537,7 +537,7 @@ class TestErrors:
 
     def test_no_torch(self, model_folder: Path, rows_file: Path) -> None:
         message = self.train(model_folder, rows_file, without=("torch",))
-        assert "'torch' is not installed and this command needs it: pip install 'edgetune[train]'" in message
+        assert "'torch' is needed for this and is not installed: pip install 'edgetune[train]'" in message
 
     def test_export_without_torch(self, model_folder: Path, tmp_path: Path) -> None:
         message = refused(run("export", model_folder, tmp_path / "bundle", without=("torch",)))

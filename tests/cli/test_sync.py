@@ -1057,7 +1057,7 @@ def test_a_store_needs_one_and_it_is_named(here: Path) -> None:
     done = run(here, "memory://fleet", without=("fsspec",))
     assert done.returncode == 1
     assert done.stderr == (
-        "edgetune: the package 'fsspec' is not installed and this command needs it: pip install 'edgetune[sync]'\n"
+        "edgetune: the package 'fsspec' is needed for this and is not installed: pip install 'edgetune[sync]'\n"
     )
 
 

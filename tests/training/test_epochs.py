@@ -13,10 +13,10 @@ from transformers import EvalPrediction, TrainerCallback
 from edgetune.data.labelled import LabelledText
 from edgetune.training import TaskData, TrainingOptions, TrainingReport, train, trainer
 from edgetune.training.epochs import Epoch, Judge, best
-from edgetune.training.objectives import ACCURACY, MACRO_F1, Measure, confusion, loss_of
 from edgetune_export import Backbone, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import Task
+from edgetune_runtime.fitting.by_kind import ACCURACY, MACRO_F1, Measure, confusion, loss_of
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.metrics import Quality, quality_of
 

@@ -10,10 +10,11 @@ import pytest
 
 from edgetune.data.labelled import LabelledText
 from edgetune.training import TaskData, TrainingOptions, TrainingReport, train
-from edgetune.training.objectives import OBJECTIVES, objective_of
+from edgetune.training.objectives import OBJECTIVES
 from edgetune_export import Backbone, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import Task
+from edgetune_runtime.fitting.by_kind import FITTINGS, fitting_of
 from edgetune_runtime.kinds import KINDS, Kind
 
 VALUES = {"works very well": "3", "is broken": "1", "sees nothing at night": "2"}
@@ -40,17 +41,18 @@ def fit(backbone: Backbone, kind: Kind, out: Path, epochs: int) -> TrainingRepor
     return report
 
 
-def test_every_kind_has_an_objective() -> None:
-    assert set(OBJECTIVES) == set(KINDS)
+def test_every_kind_is_fitted_and_trained() -> None:
+    assert set(OBJECTIVES) == set(FITTINGS) == set(KINDS)
+    assert all(objective.fitting is FITTINGS[name] for name, objective in OBJECTIVES.items())
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
 def test_targets_come_back_from_numbers(kind: Kind) -> None:
     targets = [row.target for row in rows_of(kind)]
-    labels, objective = kind.labels_of(targets), objective_of(kind)
-    encoded = [objective.encode(target, labels) for target in targets]
+    labels, fitting = kind.labels_of(targets), fitting_of(kind)
+    encoded = [fitting.encode(target, labels) for target in targets]
     assert len({len(numbers) for numbers in encoded}) == 1
-    assert [objective.decode(np.array(numbers), labels) for numbers in encoded] == targets
+    assert [fitting.decode(np.array(numbers), labels) for numbers in encoded] == targets
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
@@ -59,7 +61,7 @@ def test_it_learns_and_the_file_answers_as_the_report_says(backbone: Backbone, t
     report = fit(backbone, kind, tmp_path / "task.safetensors", 30)
     assert report.dev.values[kind.headline] > max(0.8, first.dev.values[kind.headline])
     assert report.usual in report.dev.values
-    assert {f"dev_{name}" for name in objective_of(kind).stored} <= report.task.metrics.keys()
+    assert {f"dev_{name}" for name in fitting_of(kind).stored} <= report.task.metrics.keys()
 
     task, rows = Task.load(tmp_path / "task.safetensors"), rows_of(kind)
     assert task.kind is kind

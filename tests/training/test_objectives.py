@@ -15,13 +15,15 @@ from labelled_kinds import TAGS, rows_of, task_data
 
 from edgetune.data.labelled import LabelledText
 from edgetune.training import TaskData, TrainingOptions, train
-from edgetune.training.balance import Spread
-from edgetune.training.batches import Collator
-from edgetune.training.objectives import ACCURACY, MACRO_F1, OBJECTIVES, figures, loss_of, objective_of
+from edgetune.training.batches import Collator, features_of, targets_of
+from edgetune.training.objectives import OBJECTIVES, objective_of
 from edgetune.training.trainer import set_up
 from edgetune_export import Backbone, load_backbone
 from edgetune_runtime import Task
 from edgetune_runtime.errors import DataError
+from edgetune_runtime.fitting.balance import Spread
+from edgetune_runtime.fitting.by_kind import ACCURACY, FITTINGS, MACRO_F1, figures, loss_of
+from edgetune_runtime.fitting.head import USUAL_STRENGTH
 from edgetune_runtime.kinds import KINDS, Target
 
 LABELS = ("a", "b", "c", "d")
@@ -58,16 +60,16 @@ def test_epochs_are_told_by_figures_of_the_kind() -> None:
     for name, kind in KINDS.items():
         task = draft(name, ("score",) if name == "score" else LABELS)
         found = figures(kind, np.eye(2, len(task.labels)), targets[name], task)
-        assert {OBJECTIVES[name].measure.figure, *OBJECTIVES[name].stored} <= set(found.values)
+        assert {FITTINGS[name].measure.figure, *FITTINGS[name].stored} <= set(found.values)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
 def test_targets_there_and_back(kind: str, data: st.DataObject) -> None:
-    objective, target = OBJECTIVES[kind], data.draw(some_targets[kind])
-    numbers = objective.encode(target, LABELS)
+    fitting, target = FITTINGS[kind], data.draw(some_targets[kind])
+    numbers = fitting.encode(target, LABELS)
     assert len(numbers) == (len(LABELS) if kind == "multi-label" else 1)
-    assert objective.decode(np.array(numbers), LABELS) == target
+    assert fitting.decode(np.array(numbers), LABELS) == target
 
 
 def test_the_loss_of_one_label_by_hand() -> None:
@@ -102,7 +104,7 @@ def test_losses_equal_those_of_torch(kind: str) -> None:
     rows = OBJECTIVES[kind].loss(logits, targets)
     assert rows.shape == (7,)
     assert float(rows.mean()) == pytest.approx(float(mean), rel=1e-5)
-    measure = OBJECTIVES[kind].measure
+    measure = FITTINGS[kind].measure
     assert loss_of(KINDS[kind], logits.numpy(), targets.numpy(), measure) == pytest.approx(float(mean), rel=1e-5)
 
 
@@ -112,8 +114,8 @@ def test_the_measure_of_several_labels_equals_scikit_learn() -> None:
     logits, targets = random.normal(size=(40, 4)), (random.random((40, 4)) < 0.3).astype(np.float32)
     targets[:, 2] = 0  # a label that no row has is left out
     expected = metrics.average_precision_score(targets[:, [0, 1, 3]], logits[:, [0, 1, 3]], average="macro")
-    assert OBJECTIVES["multi-label"].measure.of(logits, targets) == pytest.approx(expected)
-    assert OBJECTIVES["multi-label"].measure.of(logits, np.zeros((40, 4))) == 0
+    assert FITTINGS["multi-label"].measure.of(logits, targets) == pytest.approx(expected)
+    assert FITTINGS["multi-label"].measure.of(logits, np.zeros((40, 4))) == 0
 
 
 def test_the_measure_of_scores_is_their_correlation() -> None:
@@ -121,13 +123,13 @@ def test_the_measure_of_scores_is_their_correlation() -> None:
     right = random.normal(size=(20, 1))
     logits = right + random.normal(size=(20, 1))
     expected = np.corrcoef(right[:, 0], logits[:, 0])[0, 1]
-    assert OBJECTIVES["score"].measure.of(logits, right) == pytest.approx(expected)
+    assert FITTINGS["score"].measure.of(logits, right) == pytest.approx(expected)
 
 
 def test_only_macro_f1_counts_by_label() -> None:
     assert MACRO_F1.by_label
-    assert not any(objective.measure.by_label for objective in OBJECTIVES.values())
-    assert OBJECTIVES["single-label"].measure is ACCURACY
+    assert not any(fitting.measure.by_label for fitting in FITTINGS.values())
+    assert FITTINGS["single-label"].measure is ACCURACY
 
 
 @pytest.mark.parametrize("targets", [[0.0, 1.0, 2.0, 5.0], [-3e5, 1e6], [1e-9, 2e-9]])
@@ -166,30 +168,16 @@ def test_what_a_head_stores_is_what_it_answers_in_training(backbone: Backbone, t
     assert float(found["loss"]) == pytest.approx(float(own), rel=1e-4)
 
 
-def test_a_head_of_several_labels_begins_at_their_log_odds(backbone: Backbone, tmp_path: Path) -> None:
-    rows = rows_of("multi-label", False)[:8]
-    (head,) = set_up(backbone, [task_data("multi-label", False, tmp_path / "t", rows)], OPTIONS).tuner.heads
-    counts = [sum(tag in row.target for row in rows) for tag in TAGS]  # type: ignore[operator]
-    assert len(set(counts)) > 1
-    shares = [(count + 1) / (len(rows) + 2) for count in counts]
-    assert head.bias.tolist() == pytest.approx([math.log(share / (1 - share)) for share in shares])
-
-
-@given(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=30))
-def test_log_odds_are_finite_and_ordered_as_the_labels_are_frequent(rows: list[list[bool]]) -> None:
-    bias = OBJECTIVES["multi-label"].bias
-    assert bias is not None
-    targets = np.array(rows, np.float32)
-    found = bias(targets)
-    assert np.isfinite(found).all()
-    assert (np.sign(found) == np.sign(2 * targets.sum(axis=0) - len(rows))).all()
-    assert (np.argsort(found, kind="stable") == np.argsort(targets.sum(axis=0), kind="stable")).all()
-
-
-@pytest.mark.parametrize("kind", ["single-label", "score"])
-def test_heads_of_other_kinds_begin_at_zero(backbone: Backbone, tmp_path: Path, kind: str) -> None:
-    (head,) = set_up(backbone, [task_data(kind, False, tmp_path / "t")], OPTIONS).tuner.heads
-    assert not head.bias.any()
+@pytest.mark.parametrize("kind", KINDS)
+def test_heads_begin_as_the_linear_model_of_the_first_features(backbone: Backbone, tmp_path: Path, kind: str) -> None:
+    """So the first answers are those of `edgetune fit`, on the data's own scale."""
+    setup = set_up(backbone, [task_data(kind, False, tmp_path / "t")], OPTIONS)
+    rows, (draft_,) = setup.rows["train"], setup.drafts
+    features, targets = features_of(setup.tuner, rows), targets_of(rows)
+    (expected,) = FITTINGS[kind].head(features, targets, len(draft_.labels), (USUAL_STRENGTH,), None)
+    with torch.no_grad():
+        found = setup.tuner(**Collator(backbone.facts, targets.shape[1])(rows))["logits"]
+    np.testing.assert_allclose(found.numpy(), expected.logits(features), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["multi-label", "score"])
@@ -216,16 +204,15 @@ def test_class_weights_of_a_task_beside_one_that_takes_none_are_refused(backbone
     ("kind", "train_targets", "said"),
     [
         ("multi-label", [("a",)] * 5 + [("a", "b")] * 9 + [()] * 2, []),
-        ("multi-label", [("a",)] * 500 + [("a", "b")] * 5, ["t: b has 5 of 505 training rows: a label with fewer .*"]),
+        ("multi-label", [("a",)] * 500 + [("a", "b")] * 5, ["b has 5 of 505 training rows: a label with fewer .*"]),
         ("score", [0.5, 1.0, 2.0], []),
     ],
 )
 def test_what_is_said_of_rows_of_other_kinds(kind: str, train_targets: list[Target], said: list[str]) -> None:
-    rows = [LabelledText("good", target) for target in train_targets]
-    spread = Spread(KINDS[kind].labels_of(train_targets), rows, rows[:3], KINDS[kind])
+    spread = Spread(KINDS[kind].labels_of(train_targets), train_targets, train_targets[:3], KINDS[kind])
     # Neither rare labels nor points of accuracy: these are of one label per text.
-    said = [*said, "t: 3 development rows choose the epoch coarsely; name more with --eval-data"]
-    found = spread.remarks("t", False, 5)
+    said = [*said, "3 development rows choose the epoch coarsely; name more with --eval-data"]
+    found = spread.remarks(False, 5)
     assert len(found) == len(said)
     assert all(re.fullmatch(pattern, line) for pattern, line in zip(said, found, strict=True))
-    assert spread.remarks("t", False, 1) == found[:-1]
+    assert spread.remarks(False, 1) == found[:-1]

@@ -21,11 +21,11 @@ from transformers import BertConfig, BertModel, TrainerCallback
 from edgetune.data.labelled import LabelledText
 from edgetune.training import TaskData, TrainingOptions, TrainingReport, train, trainer
 from edgetune.training.batches import encode_rows, texts_of
-from edgetune.training.objectives import figures
 from edgetune_export import Backbone, export_bundle, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import Engine, Task, contract
 from edgetune_runtime.errors import DataError, TaskError
+from edgetune_runtime.fitting.by_kind import figures
 from edgetune_runtime.kinds import KINDS
 
 OPTIONS = TrainingOptions(epochs=2, batch_size=4, prompt_length=4)

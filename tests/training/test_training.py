@@ -11,10 +11,10 @@ from transformers import TrainerCallback
 
 from edgetune.data.labelled import LabelledText
 from edgetune.training import TaskData, TrainingOptions, TrainingReport, train, trainer
-from edgetune.training.calibration import fit_temperature, logits_calibration_error
 from edgetune_export import Backbone, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime.errors import DataError, EdgetuneError
+from edgetune_runtime.fitting.calibration import fit_temperature, logits_calibration_error
 
 ROWS = [
     LabelledText(f"the {thing} {state}", label)

@@ -21,6 +21,7 @@ from edgetune_export.loading import language_model_class
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import contract
 from edgetune_runtime.errors import BackboneError, DataError, TaskError
+from edgetune_runtime.fitting.draft import pooling_of
 from edgetune_runtime.kinds import probabilities
 
 WORDS = {"good": ["great", "wellness"], "bad": ["broken"]}
@@ -176,7 +177,7 @@ def test_a_template_without_its_slots_is_refused_before_any_work(
     with pytest.raises(
         TaskError, match=r"the task has the template .* expected one {text}, and one {mask} if the pooling is 'mask'"
     ):
-        verbalizer.pooling_of(backbone, template, pooling, None)
+        pooling_of(backbone.facts, template, pooling, pairs=False)
 
 
 def test_label_words_on_the_command_line() -> None:

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from edgetune.data.labelled import LabelledText
-from edgetune.training.objectives import OBJECTIVES, Measure, objective_of
-from edgetune.training.options import BALANCED, NONE, ClassWeight
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError
-from edgetune_runtime.kinds import Kind
+from edgetune_runtime.fitting.by_kind import FITTINGS, Measure, fitting_of
+from edgetune_runtime.fitting.class_weight import BALANCED, NONE, ClassWeight
+from edgetune_runtime.kinds import Kind, Target
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 
 RARE_SHARE = 0.2
@@ -34,21 +33,21 @@ class Spread:
 
     Args:
         labels: the task's labels; each has a training row.
-        train: rows to learn from.
-        dev: rows that choose the epoch.
+        train: targets of the rows to learn from.
+        dev: targets of the rows that choose the epoch.
         kind: what an answer is.
     """
 
     def __init__(
         self,
         labels: Sequence[str],
-        train: Sequence[LabelledText],
-        dev: Sequence[LabelledText],
+        train: Sequence[Target],
+        dev: Sequence[Target],
         kind: Kind = SINGLE_LABEL,
     ) -> None:
         self.kind = kind
         self.labels = tuple(labels)
-        counts = [Counter(label for row in rows for label in kind.named(row.target)) for rows in (train, dev)]
+        counts = [Counter(label for target in targets for label in kind.named(target)) for targets in (train, dev)]
         self.train, self.dev = ({label: count[label] for label in self.labels} for count in counts)
         self.rows, self.dev_rows = len(train), len(dev)
 
@@ -58,7 +57,7 @@ class Spread:
 
         None if the objective has no measure for rare labels.
         """
-        if objective_of(self.kind).measure_if_rare is None:
+        if fitting_of(self.kind).measure_if_rare is None:
             return []
         even = sum(self.train.values()) / len(self.labels)
         return self._ascending(label for label, count in self.train.items() if count < RARE_SHARE * even)
@@ -66,10 +65,10 @@ class Spread:
     @property
     def measure(self) -> Measure:
         """By what the epoch is chosen."""
-        objective = objective_of(self.kind)
-        if objective.measure_if_rare is not None and self.rare:
-            return objective.measure_if_rare
-        return objective.measure
+        fitting = fitting_of(self.kind)
+        if fitting.measure_if_rare is not None and self.rare:
+            return fitting.measure_if_rare
+        return fitting.measure
 
     def weights(self, wanted: ClassWeight) -> Array | None:
         """How much a training row of each label counts; 1 on average over the rows, so that rates mean the same.
@@ -85,8 +84,8 @@ class Spread:
         """
         if wanted == NONE:
             return None
-        if not objective_of(self.kind).weighs_classes:
-            weighed = ", ".join(name for name, objective in OBJECTIVES.items() if objective.weighs_classes)
+        if not fitting_of(self.kind).weighs_classes:
+            weighed = ", ".join(name for name, fitting in FITTINGS.items() if fitting.weighs_classes)
             raise DataError(
                 f"class weights came for a task of the kind '{self.kind.name}': expected none; they are for "
                 f"{weighed} tasks"
@@ -101,21 +100,21 @@ class Spread:
             raise DataError(f"class weights are {dict(wanted)!r:.200}: expected finite numbers above 0")
         return given * counts.sum() / (given * counts).sum()
 
-    def remarks(self, name: str, weighted: bool, epochs: int) -> list[str]:
+    def remarks(self, weighted: bool, epochs: int = 0) -> list[str]:
         """What people should know of these rows before they trust what is learned from them; a line each.
 
         Args:
-            name: the task's.
             weighted: whether class weights are in use.
-            epochs: how many there are to choose from.
+            epochs: how many there are to choose from, by development rows; 0 if no epoch is chosen.
         """
         rare, rows, dev_rows = self.rare, self.rows, self.dev_rows
         found = []
         if rare:
+            chosen = f": the epoch is chosen by {self.measure.name}" if epochs else ""
             hint = "" if weighted else "; try --class-weight balanced"
             found.append(
                 f"the classes are uneven: {self._counted(rare, self.train)} of {rows:,} training rows, where an even "
-                f"share is {rows / len(self.labels):,.0f}: the epoch is chosen by {self.measure.name}{hint}"
+                f"share is {rows / len(self.labels):,.0f}{chosen}{hint}"
             )
         few = self._ascending(
             # The label of a kind without labels in its data has no rows.
@@ -133,10 +132,10 @@ class Spread:
         if epochs > 1 and scarce:
             found.append(f"{self._counted(scarce, self.dev)} of {dev_rows:,} development rows, which {coarse}")
         elif epochs > 1 and dev_rows < FEW_DEV_ROWS:
-            measure = objective_of(self.kind).measure.name
+            measure = fitting_of(self.kind).measure.name
             each = f" ({100 / dev_rows:.1f} points of accuracy each)" if measure == "accuracy" else ""
             found.append(f"{dev_rows:,} development rows{each} {coarse}")
-        return [f"{name}: {line}" for line in found]
+        return found
 
     def _counted(self, labels: Sequence[str], counts: Mapping[str, int]) -> str:
         """`fraud has 3`, `fraud has 3, abuse 5`, with the rest of many as a number."""

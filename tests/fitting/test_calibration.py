@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from edgetune.training.calibration import (
+from edgetune_runtime.fitting.calibration import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
     binary_calibration_error,

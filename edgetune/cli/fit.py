@@ -1,0 +1,157 @@
+"""`edgetune fit`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgetune.cli.fields import collect, field_options
+from edgetune.cli.options import (
+    FILE,
+    LABELLED_DATA,
+    column_options,
+    columns_named,
+    engine_options,
+    figure_name,
+    json_option,
+    kind_named,
+    kind_option,
+    let_nobody_wait,
+    note,
+    print_json,
+)
+from edgetune.training.options import TrainingOptions
+from edgetune_runtime.errors import needs
+
+if TYPE_CHECKING:
+    from edgetune_runtime.fitting.fit import FitReport
+
+_READING = ("pooling", "template", "max_length", "long_texts", "stride")
+_FIELDS = (*_READING, "class_weight", "seed")
+
+
+@click.command()
+@click.argument("bundle", type=FILE)
+@click.option("--data", required=True, help=f"Labelled texts: {LABELLED_DATA}.")
+@click.option("--name", required=True, help="Name of the task; a task of that name is replaced.")
+@click.option("--out", type=FILE, help="Write the task file here too, such as NAME.safetensors.")
+@click.option(
+    "--from-task",
+    help="A task of the bundle, or a task file, whose prompt, template and lengths are used; both then share a pass.",
+)
+@field_options(TrainingOptions, _FIELDS)
+@kind_option
+@engine_options
+@column_options
+@json_option
+def fit(
+    bundle: Path,
+    data: str,
+    name: str,
+    out: Path | None,
+    from_task: str | None,
+    kind_name: str | None,
+    precision: str | None,
+    device: str,
+    threads: int | None,
+    text_column: str,
+    label_columns: tuple[str, ...],
+    text_pair_column: str | None,
+    encoding: str | None,
+    delimiter: str | None,
+    quotes: bool,
+    as_json: bool,
+    **values: Any,
+) -> None:
+    """Fit a task to a few labelled texts, on this machine, in seconds, without PyTorch, and put it into BUNDLE.
+
+    Only a head is fitted: a logistic regression on the features of the backbone, in the precision that will answer. How
+    strongly it is regularized, its temperature and its thresholds are chosen on rows that are held out in turn
+    (cross-validation), which also tells how good it is. With hundreds of texts and a machine with PyTorch,
+    'edgetune train' makes the same task better.
+
+    \b
+    Example:
+      edgetune fit bundle --data tickets.csv --name tickets
+    """
+    let_nobody_wait()
+    with needs("fit"):
+        import sklearn  # noqa: F401 - said before any work is done
+    from edgetune.data.labelled import read_labelled
+    from edgetune.data.text_files import Reading
+    from edgetune_runtime import Engine
+    from edgetune_runtime.errors import DataError
+
+    given = click.get_current_context().get_parameter_source
+    chosen = [
+        f"--{'long' if field == 'long_texts' else field.replace('_', '-')}"
+        for field in _READING
+        if given(field) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if from_task is not None and chosen:
+        raise click.UsageError(f"{' and '.join(chosen)} came with --from-task, which says how texts are read")
+    options = collect(TrainingOptions, values)
+    columns = columns_named(text_column, label_columns, text_pair_column)
+    read = read_labelled(data, columns, Reading(encoding, delimiter, quotes), note, kind_named(kind_name))
+    empty = next((row.place for row in read.rows if not row.text.strip()), None)
+    if empty is not None:
+        raise DataError(f"{empty}: the text is empty: add the text, or take the row out")
+    with Engine(bundle, precision, device, threads) as engine:
+        origin = None if from_task is None else engine.find_task(from_task)
+        with click.progressbar(length=len(read.rows), label="reading texts", file=sys.stderr) as bar:
+            report = engine.fit(
+                [row.given for row in read.rows],
+                [row.target for row in read.rows],
+                name,
+                kind=read.kind,
+                from_task=origin,
+                progress=bar.update,
+                **{field: getattr(options, field) for field in _FIELDS},
+            )
+    for remark in report.remarks:
+        note(remark)
+    if out is not None:
+        report.task.save(out)
+    record = _record(report, bundle, out)
+    if as_json:
+        print_json(record)
+    else:
+        _print(report, record)
+
+
+def _record(report: FitReport, bundle: Path, out: Path | None) -> dict[str, Any]:
+    task, measured = report.task, report.cross_validated
+    return {
+        "task": task.name,
+        "bundle": str(bundle),
+        "file": None if out is None else str(out),
+        "kind": task.kind_name,
+        "pairs": task.pairs,
+        "labels": list(task.labels),
+        "rows": report.rows,
+        "precision": report.precision,
+        "strength": report.strength,
+        **({} if measured is None else {f"cv_{figure}": value for figure, value in measured.values.items()}),
+        "temperature": task.temperature,
+        **({"thresholds": list(task.thresholds)} if task.thresholds else {}),
+        "bytes": len(task.to_bytes()),
+        "seconds": round(report.seconds, 2),
+    }
+
+
+def _print(report: FitReport, record: dict[str, Any]) -> None:
+    task, measured = report.task, report.cross_validated
+    shown = (
+        "each label has one row, so none was held out"
+        if measured is None
+        else "cross-validated "
+        + ", ".join(f"{figure_name(name)} {value:.3f}" for name, value in measured.values.items())
+    )
+    labels = f"{len(task.labels)} labels, " if measured is None or measured.by_label else ""
+    click.echo(
+        f"{record['bundle']}: task '{task.name}', {report.rows:,} rows, {labels}{shown}, temperature "
+        f"{task.temperature:.2f}, {record['bytes'] / 1000:,.0f} kB, {report.seconds:.1f} s"
+    )

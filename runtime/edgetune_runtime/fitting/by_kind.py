@@ -1,0 +1,205 @@
+"""How each kind of answer is fitted: its targets as numbers, how answers are judged, the head, what is calibrated.
+
+A new kind is a row in `FITTINGS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgetune_runtime.arrays import Array
+from edgetune_runtime.fitting import linear
+from edgetune_runtime.fitting.calibration import (
+    binary_calibration_error,
+    fit_binary_temperature,
+    fit_temperature,
+    fit_thresholds,
+    logits_calibration_error,
+)
+from edgetune_runtime.kinds import Figures, Kind, Target
+from edgetune_runtime.kinds.kind import sigmoid
+from edgetune_runtime.kinds.multi_label import MULTI_LABEL
+from edgetune_runtime.kinds.score import SCORE
+from edgetune_runtime.kinds.single_label import SINGLE_LABEL
+from edgetune_runtime.metrics import average_precision, pearson, quality_of
+from edgetune_runtime.task import Task
+
+
+@dataclass(frozen=True)
+class Measure:
+    """By what one of several is chosen, such as an epoch.
+
+    Attributes:
+        name: what people call it.
+        figure: what it is called in JSON.
+        of: its value for logits and targets, at most 1, more is better.
+        by_label: whether each label counts the same, in the loss too; else each row does.
+    """
+
+    name: str
+    figure: str
+    of: Callable[[Array, Array], float]
+    by_label: bool = False
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How tasks of one kind are fitted to labelled texts.
+
+    Attributes:
+        encode: a target as numbers, given the task's labels.
+        decode: the target that numbers stand for.
+        losses: the loss of each row. Shape: logits [rows, labels], targets [rows, numbers] → [rows].
+        measure: by what one of several is chosen, unless a label is rare.
+        measure_if_rare: by what it is chosen if one is; `None` if rare labels change nothing. The kind's figures have
+            it too.
+        calibrate: what logits of rows that were not learned from say of a task: fields of `Task`, and figures.
+        stored: figures of the kind that a task file keeps, after "dev_" or "cv_".
+        head: fits heads, one for each strength.
+        weighs_classes: whether class weights mean something; then the target's first number is a label's place.
+    """
+
+    encode: Callable[[Target, Sequence[str]], list[float]]
+    decode: Callable[[Array, Sequence[str]], Target]
+    losses: Callable[[Array, Array], Array]
+    measure: Measure
+    calibrate: Callable[[Array, Array], tuple[dict[str, Any], dict[str, float]]]
+    stored: tuple[str, ...]
+    head: linear.Solver
+    measure_if_rare: Measure | None = None
+    weighs_classes: bool = False
+
+
+def fitting_of(kind: Kind) -> Fitting:
+    """How tasks of that kind are fitted."""
+    return FITTINGS[kind.name]
+
+
+def figures(kind: Kind, logits: Array, targets: Sequence[Target], task: Task) -> Figures:
+    """How good the answers are that logits give.
+
+    Shape:
+        logits: [rows, labels]
+    """
+    return kind.figures(targets, [kind.answer(row[np.newaxis], task) for row in logits], task)
+
+
+def loss_of(kind: Kind, logits: Array, targets: Array, measure: Measure) -> float:
+    """The loss without class weights: the mean over rows or, by a measure that counts so, over labels.
+
+    Shape:
+        logits: [rows, labels]
+        targets: [rows, numbers]
+    """
+    rows = fitting_of(kind).losses(logits.astype(np.float64), targets)
+    if not measure.by_label:
+        return float(rows.mean())
+    right = places(targets)
+    return float(np.mean([rows[right == place].mean() for place in np.unique(right)]))
+
+
+def places(targets: Array) -> Array:
+    """The place of each row's label. Shape: [rows, 1] → [rows]."""
+    return targets[:, 0].astype(np.int64)
+
+
+def confusion(logits: Array, right: Array) -> Array:
+    """How often each label (row) was answered as each (column).
+
+    Shape:
+        logits: [rows, labels]
+        right: [rows]
+        output: [labels, labels]
+    """
+    found = np.zeros((logits.shape[1], logits.shape[1]), np.int64)
+    np.add.at(found, (right, logits.argmax(axis=1)), 1)
+    return found
+
+
+ACCURACY = Measure(
+    "accuracy", "accuracy", lambda logits, targets: quality_of(confusion(logits, places(targets))).accuracy
+)
+MACRO_F1 = Measure(
+    "macro-F1",
+    "macro_f1",
+    lambda logits, targets: quality_of(confusion(logits, places(targets))).macro_f1,
+    by_label=True,
+)
+
+
+def _cross_entropy(logits: Array, targets: Array) -> Array:
+    found: Array = np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(logits)), places(targets)]
+    return found
+
+
+def _binary_cross_entropy(logits: Array, targets: Array) -> Array:
+    found: Array = (np.logaddexp(0.0, logits) - logits * targets).sum(axis=1)
+    return found
+
+
+def _mean_average_precision(logits: Array, targets: Array) -> float:
+    right = targets.astype(bool)
+    occurs = np.flatnonzero(right.any(axis=0))
+    return float(np.mean([average_precision(right[:, place], logits[:, place]) for place in occurs] or [0.0]))
+
+
+def _calibrate_single_label(logits: Array, targets: Array) -> tuple[dict[str, Any], dict[str, float]]:
+    right = places(targets)
+    temperature = fit_temperature(logits, right)
+    return {"temperature": temperature}, {
+        "ece": logits_calibration_error(logits, right, temperature),
+        "ece_unscaled": logits_calibration_error(logits, right, 1.0),
+    }
+
+
+def _calibrate_multi_label(logits: Array, targets: Array) -> tuple[dict[str, Any], dict[str, float]]:
+    right = targets.astype(bool)
+    temperature = fit_binary_temperature(logits, right)
+    scores = sigmoid(logits.astype(np.float64) / temperature)
+    return {"temperature": temperature, "thresholds": fit_thresholds(scores, right)}, {
+        "ece": binary_calibration_error(scores, right)
+    }
+
+
+def _indicators(target: Target, labels: Sequence[str]) -> list[float]:
+    named = target if isinstance(target, tuple) else ()
+    return [float(label in named) for label in labels]
+
+
+FITTINGS: dict[str, Fitting] = {
+    SINGLE_LABEL.name: Fitting(
+        encode=lambda target, labels: [float(labels.index(str(target)))],
+        decode=lambda numbers, labels: labels[int(numbers[0])],
+        losses=_cross_entropy,
+        measure=ACCURACY,
+        calibrate=_calibrate_single_label,
+        stored=("accuracy",),
+        head=linear.logistic,
+        measure_if_rare=MACRO_F1,
+        weighs_classes=True,
+    ),
+    MULTI_LABEL.name: Fitting(
+        encode=_indicators,
+        decode=lambda numbers, labels: tuple(label for label, own in zip(labels, numbers, strict=False) if own),
+        losses=_binary_cross_entropy,
+        # It needs no thresholds, which are fitted last.
+        measure=Measure("mean average precision", "mean_average_precision", _mean_average_precision),
+        calibrate=_calibrate_multi_label,
+        stored=("macro_f1", "micro_f1", "mean_average_precision"),
+        head=linear.one_against_the_rest,
+    ),
+    SCORE.name: Fitting(
+        encode=lambda target, _: [float(np.asarray(target, np.float64))],
+        decode=lambda numbers, _: float(numbers[0]),
+        losses=lambda logits, targets: np.square(logits[:, 0] - targets[:, 0]),
+        measure=Measure("Pearson", "pearson", lambda logits, targets: pearson(targets[:, 0], logits[:, 0])),
+        calibrate=lambda logits, targets: ({}, {}),
+        stored=("pearson", "spearman", "mean_absolute_error"),
+        head=linear.ridge,
+    ),
+}
+"""Kind → how it is fitted."""

@@ -1,0 +1,92 @@
+"""A task but for what it will learn: how it reads texts, on a backbone that is known by its facts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgetune_runtime import contract
+from edgetune_runtime.errors import DataError
+from edgetune_runtime.facts import BackboneFacts
+from edgetune_runtime.kinds import Kind
+from edgetune_runtime.task import Task, check_template
+from edgetune_runtime.text import TextEncoder
+
+
+def new_draft(
+    facts: BackboneFacts,
+    encoder: TextEncoder,
+    *,
+    name: str,
+    labels: Sequence[str],
+    kind: Kind,
+    pairs: bool,
+    pooling: str | None = None,
+    template: str = contract.TEXT_SLOT,
+    max_length: int = contract.DEFAULT_MAX_LENGTH,
+    long_texts: str = contract.CUT,
+    stride: int = 0,
+    method: str = "none",
+) -> Task:
+    """A task without tensors.
+
+    Args:
+        facts: of the backbone.
+        encoder: its tokenizer.
+        name: name of the task.
+        labels: the labels, in the order of the head's rows.
+        kind: what an answer is.
+        pairs: whether a text is a pair of texts.
+        pooling: where features are read; if `None`, at the mask if the template has one, else the backbone's usual one.
+        template: what surrounds a text. Pairs that the tokenizer would join without anything between them are
+            separated by a line break.
+        max_length: most tokens of a text that are read; fewer if the backbone has fewer positions.
+        long_texts: what is done with longer texts, one of `contract.LONG_TEXTS`.
+        stride: tokens by which windows overlap.
+        method: how the task is made.
+
+    Raises:
+        DataError: the backbone has no such pooling, or the template has a slot for a second text that is never there.
+        TaskError: the template lacks a slot, or has one too many.
+    """
+    if pairs and template == contract.TEXT_SLOT and not encoder.separates_pairs:
+        template = f"{contract.TEXT_SLOT}\n{contract.TEXT_PAIR_SLOT}"
+    in_segments = pairs and contract.TEXT_PAIR_SLOT not in template and contract.TOKEN_TYPE_IDS in facts.inputs
+    return Task(
+        name=name,
+        labels=tuple(labels),
+        backbone_sha256=facts.sha256,
+        tensors={},
+        method=method,
+        base_model=facts.name,
+        pooling=pooling_of(facts, template, pooling, pairs),
+        template=template,
+        max_length=max_length,
+        kind_name=kind.name,
+        pairs=pairs,
+        long_texts=long_texts,
+        stride=stride if long_texts == contract.WINDOWS else 0,
+        graph_inputs=(contract.TOKEN_TYPE_IDS,) if in_segments else (),
+    )
+
+
+def pooling_of(facts: BackboneFacts, template: str, pooling: str | None, pairs: bool) -> str:
+    """Where a task with this template, for texts or for pairs of them, reads its features.
+
+    Raises what `new_draft` does.
+    """
+    if contract.TEXT_PAIR_SLOT in template and not pairs:
+        raise DataError(
+            f"the template {template!r} has {contract.TEXT_PAIR_SLOT}, and the texts are no pairs: expected data with "
+            f"second texts, or a template without it"
+        )
+    has_mask = contract.MASK_SLOT in template
+    chosen = pooling or ("mask" if has_mask else facts.poolings[0])
+    if chosen not in facts.poolings:
+        named = f"the template {template!r} has a {contract.MASK_SLOT}", f"the pooling is '{pooling}'"
+        reason = named[pooling is not None]
+        raise DataError(
+            f"{reason}, but {facts.name} can read features by {', '.join(facts.poolings)}"
+            + ("" if chosen != "mask" else ": only weights with a masked-language-model head fill a mask")
+        )
+    check_template(template, chosen, "the task", pairs)
+    return chosen

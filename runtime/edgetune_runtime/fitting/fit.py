@@ -1,0 +1,148 @@
+"""Fitting a task to labelled texts with the engine that will answer: a head on its features, in its precision."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgetune_runtime import contract, files
+from edgetune_runtime.arrays import Array
+from edgetune_runtime.errors import DataError
+from edgetune_runtime.fitting.balance import Spread
+from edgetune_runtime.fitting.by_kind import Fitting, figures, fitting_of
+from edgetune_runtime.fitting.class_weight import NONE, ClassWeight
+from edgetune_runtime.fitting.draft import new_draft
+from edgetune_runtime.fitting.head import FittedHead, fit_head
+from edgetune_runtime.fitting.label_set import label_set
+from edgetune_runtime.fitting.linear import Head
+from edgetune_runtime.fitting.rows import LabelledRows, labelled_rows
+from edgetune_runtime.kinds import Figures, Kind, Target
+from edgetune_runtime.parts import HEAD
+from edgetune_runtime.task import Task
+
+if TYPE_CHECKING:
+    from edgetune_runtime.engine import Engine
+
+METHOD = "fit"
+"""What the task file calls this way to make a task, unless its prompt came from another task."""
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What came of a fit.
+
+    Attributes:
+        task: the task.
+        cross_validated: how good answers are to rows that were held out in turn; `None` if none could be.
+        strength: the inverse of the penalty on the squared weight that was chosen.
+        precision: the precision that the features were made in.
+        rows: how many there were.
+        remarks: what people should know of these rows, a line each.
+        seconds: time that it took.
+    """
+
+    task: Task
+    cross_validated: Figures | None
+    strength: float
+    precision: str
+    rows: int
+    remarks: list[str]
+    seconds: float
+
+
+def fit(
+    engine: Engine,
+    texts: Iterable[Any],
+    labels: Iterable[Any],
+    name: str,
+    *,
+    kind: Kind | str | None = None,
+    class_weight: ClassWeight = NONE,
+    from_task: Task | None = None,
+    pooling: str | None = None,
+    template: str = contract.TEXT_SLOT,
+    max_length: int = contract.DEFAULT_MAX_LENGTH,
+    long_texts: str = contract.CUT,
+    stride: int = 32,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> FitReport:
+    """Fit a task; the engine itself stays as it is. Arguments, and what it raises, as `Engine.fit` has them."""
+    began = time.monotonic()
+    files.check_task_name(name)
+    rows = labelled_rows(texts, labels, kind)
+    named = label_set(rows.targets, [], rows.kind)
+    if len(named) > len(rows.targets):
+        raise DataError(
+            f"{len(rows.targets):,} rows came with {len(named):,} different labels: expected at least one row for each"
+        )
+    if from_task is None:
+        new = new_draft(
+            engine.bundle.facts, engine.encoder, name=name, labels=named, kind=rows.kind, pairs=rows.pairs,
+            pooling=pooling, template=template, max_length=max_length, long_texts=long_texts, stride=stride,
+            method=METHOD,
+        )  # fmt: skip
+        new = engine.encoder.fitted(new)
+    else:
+        new = _beside(from_task, name, named, rows)
+    fitting = fitting_of(rows.kind)
+    spread = Spread(named, rows.targets, [], rows.kind)
+    weights = spread.weights(class_weight)
+    targets = np.array([fitting.encode(target, named) for target in rows.targets])
+    features = engine.features(rows.texts, new, progress)
+    by_row = None if weights is None else weights[targets[:, 0].astype(np.int64)]
+    found = fit_head(fitting, features, targets, len(named), by_row, seed)
+    task, cross_validated = finished(new, fitting, found, targets)
+    return FitReport(
+        task=task,
+        cross_validated=cross_validated,
+        strength=found.strength,
+        precision=engine.precision,
+        rows=len(rows.texts),
+        remarks=spread.remarks(class_weight != NONE),
+        seconds=time.monotonic() - began,
+    )
+
+
+def finished(new: Task, fitting: Fitting, found: FittedHead, targets: Array) -> tuple[Task, Figures | None]:
+    """A task with its head, calibrated on the rows held out in turn, and how good answers to these are.
+
+    Shape:
+        targets: [rows, numbers]
+    """
+    tensors = {**new.tensors, **head_tensors(found.head)}
+    metrics: dict[str, float] = {"train_rows": len(targets)}
+    if not found.judged.any():
+        return dataclasses.replace(new, tensors=tensors, metrics=metrics), None
+    logits, right = found.held_out[found.judged].astype(np.float32), targets[found.judged]
+    fitted, measured = fitting.calibrate(logits, right)
+    task = dataclasses.replace(new, tensors=tensors, **fitted)
+    decoded: list[Target] = [fitting.decode(row, new.labels) for row in right]
+    values = figures(new.kind, logits, decoded, task)
+    kept = {figure: values.values[figure] for figure in fitting.stored} | measured
+    metrics |= {f"cv_{figure}": value for figure, value in kept.items()}
+    return dataclasses.replace(task, metrics=metrics), values
+
+
+def head_tensors(head: Head) -> dict[str, Array]:
+    """A head as the tensors of a task."""
+    return {name: values.astype(np.float32) for name, values in zip(HEAD.tensors, head, strict=True)}
+
+
+def _beside(origin: Task, name: str, labels: tuple[str, ...], rows: LabelledRows) -> Task:
+    """A draft that reads texts as another task does, behind the same prompt."""
+    if origin.pairs != rows.pairs:
+        raise DataError(
+            f"task '{origin.name}' reads {'pairs of texts' if origin.pairs else 'single texts'}, and these are "
+            f"{'pairs' if rows.pairs else 'single texts'}: expected what it reads"
+        )
+    parts = {name: tensor for name, tensor in origin.tensors.items() if name not in HEAD.tensors}
+    return dataclasses.replace(
+        origin, name=name, labels=labels, kind_name=rows.kind.name, tensors=parts, temperature=1.0, thresholds=(),
+        metrics={}, unknown={},
+    )  # fmt: skip

@@ -1,0 +1,96 @@
+"""A head for features whose targets are known: how strongly it is regularized is chosen on rows held out in turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgetune_runtime.arrays import Array
+from edgetune_runtime.fitting.by_kind import Fitting
+from edgetune_runtime.fitting.linear import Head
+
+STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)
+"""Inverse penalties to choose from."""
+
+USUAL_STRENGTH = 10.0
+"""What is taken if no row can be held out."""
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class FittedHead:
+    """A head, and what it was chosen by.
+
+    Attributes:
+        head: fitted to all rows.
+        strength: the inverse penalty, one of `STRENGTHS`.
+        held_out: logits of each row, by a head that was fitted without it. Shape: [rows, labels].
+        judged: whether a row's `held_out` says something: not if it is the only one of its label. Shape: [rows].
+    """
+
+    head: Head
+    strength: float
+    held_out: Array
+    judged: Array
+
+
+def fit_head(
+    fitting: Fitting, features: Array, targets: Array, labels: int, weights: Array | None = None, seed: int = 0
+) -> FittedHead:
+    """Fit a head; of several strengths take the one with the least loss on rows held out in turn (cross-validation).
+
+    Args:
+        fitting: how the kind of answer is fitted.
+        features: of the rows.
+        targets: their targets as numbers.
+        labels: how many there are.
+        weights: how much each row counts, in the choice too; all the same by default.
+        seed: the same seed holds out the same rows together.
+
+    Shape:
+        features: [rows, hidden]
+        targets: [rows, numbers]
+        weights: [rows]
+
+    Raises:
+        MissingPackageError: scikit-learn is not installed.
+    """
+    fold = folds(targets, seed)
+    held_out = np.zeros((len(STRENGTHS), len(features), labels))
+    for number in np.unique(fold):
+        left, out = fold != number, fold == number
+        own = None if weights is None else weights[left]
+        for place, head in enumerate(fitting.head(features[left], targets[left], labels, STRENGTHS, own)):
+            held_out[place, out] = head.logits(features[out])
+    judged = _judged(fitting, targets)
+    chosen = STRENGTHS.index(USUAL_STRENGTH)
+    if judged.any():
+        counts = None if weights is None else weights[judged]
+        losses = [np.average(fitting.losses(own[judged], targets[judged]), weights=counts) for own in held_out]
+        chosen = int(np.argmin(losses))
+    (head,) = fitting.head(features, targets, labels, STRENGTHS[chosen : chosen + 1], weights)
+    return FittedHead(head, STRENGTHS[chosen], held_out[chosen], judged)
+
+
+def folds(targets: Array, seed: int, number: int = FOLDS) -> Array:
+    """The fold in which each row is held out. Each fold has about the same share of every label, or of high and low.
+
+    Shape:
+        targets: [rows, numbers]
+        output: [rows]
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(targets))
+    order = np.lexsort((shuffled, *targets.T[::-1]))
+    found = np.empty(len(targets), np.int64)
+    found[order] = np.arange(len(targets)) % min(number, len(targets))
+    return found
+
+
+def _judged(fitting: Fitting, targets: Array) -> Array:
+    if not fitting.weighs_classes:
+        return np.full(len(targets), len(targets) > 1)
+    _, place, counts = np.unique(targets[:, 0], return_inverse=True, return_counts=True)
+    found: Array = counts[place] > 1
+    return found

@@ -1,0 +1,141 @@
+"""Linear models on features, by scikit-learn, one for each strength of regularization: logistic and ridge regression.
+
+A model is fitted on features that are centred and divided by one number, so that strengths mean the same on every
+backbone, and comes back as weight and bias for the features as they are.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from edgetune_runtime.arrays import Array
+from edgetune_runtime.errors import needs
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import ThreadpoolController
+
+_MOST_STEPS = 300
+_NEVER = -4.0
+
+
+class Head(NamedTuple):
+    """A linear head.
+
+    Shape:
+        weight: [labels, hidden]
+        bias: [labels]
+    """
+
+    weight: Array
+    bias: Array
+
+    def logits(self, features: Array) -> Array:
+        """Shape: [rows, hidden] → [rows, labels]."""
+        found: Array = features @ self.weight.T + self.bias
+        return found
+
+
+Solver = Callable[[Array, Array, int, Sequence[float], Array | None], Iterator[Head]]
+"""Fits a head for each strength, given features [rows, hidden], targets [rows, numbers], the number of labels, the
+strengths (the inverse of the penalty on the squared weight, rising), and how much each row counts [rows]."""
+
+
+def logistic(
+    features: Array, targets: Array, labels: int, strengths: Sequence[float], weights: Array | None
+) -> Iterator[Head]:
+    """Multinomial logistic regression. A label without rows is never answered."""
+    right = targets[:, 0].astype(np.int64)
+    if len(np.unique(right)) == 1:
+        bias = np.full(labels, _NEVER)
+        bias[right[0]] = 0.0
+        yield from (Head(np.zeros((labels, features.shape[1])), bias) for _ in strengths)
+        return
+    scaled, mean, scale = _scaled(features)
+    model = _regression()
+    for strength in strengths:
+        _fit(model, scaled, right, strength, weights)
+        weight, bias = _both_signs(model.coef_), _both_signs(model.intercept_)
+        if len(bias) < labels:
+            every = np.zeros((labels, weight.shape[1])), np.full(labels, bias.min() + _NEVER)
+            for whole, own in zip(every, (weight, bias), strict=True):
+                whole[model.classes_] = own
+            weight, bias = every
+        yield _unscaled(weight, bias, mean, scale)
+
+
+def one_against_the_rest(
+    features: Array, targets: Array, labels: int, strengths: Sequence[float], weights: Array | None
+) -> Iterator[Head]:
+    """A logistic regression for each label. A label that all rows have, or none, has their share as its bias."""
+    scaled, mean, scale = _scaled(features)
+    right = targets.astype(bool)
+    share = (right.sum(axis=0) + 1) / (len(right) + 2)
+    mixed = np.flatnonzero(right.any(axis=0) & ~right.all(axis=0))
+    models = {place: _regression() for place in mixed}
+    for strength in strengths:
+        weight, bias = np.zeros((labels, features.shape[1])), np.log(share / (1 - share))
+        for place, model in models.items():
+            _fit(model, scaled, right[:, place], strength, weights)
+            weight[place], bias[place] = model.coef_[0], model.intercept_[0]
+        yield _unscaled(weight, bias, mean, scale)
+
+
+def ridge(
+    features: Array, targets: Array, labels: int, strengths: Sequence[float], weights: Array | None
+) -> Iterator[Head]:
+    """Ridge regression."""
+    with needs("fit"):
+        from sklearn.linear_model import Ridge
+    scaled, mean, scale = _scaled(features)
+    spread = float(targets.std()) or 1.0
+    for strength in strengths:
+        model = Ridge(alpha=1 / strength).fit(scaled, targets / spread, weights)
+        yield _unscaled(model.coef_.reshape(labels, -1) * spread, model.intercept_ * spread, mean, scale)
+
+
+def _regression() -> LogisticRegression:
+    with needs("fit"):
+        from sklearn.linear_model import LogisticRegression
+    return LogisticRegression(max_iter=_MOST_STEPS, warm_start=True)  # each strength begins where the last one ended
+
+
+def _fit(model: LogisticRegression, features: Array, targets: Array, strength: float, weights: Array | None) -> None:
+    with needs("fit"):
+        from sklearn.exceptions import ConvergenceWarning
+    with warnings.catch_warnings(), _blas().limit(limits=1):
+        # What weak regularization still gains after so many steps, no held-out row would notice.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.set_params(C=strength).fit(features, targets, weights)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Of the libraries that multiply: on so few rows their threads would only wait for one another, and keep CPUs busy."""
+    with needs("fit"):
+        from threadpoolctl import ThreadpoolController  # a dependency of scikit-learn
+    return ThreadpoolController()
+
+
+def _both_signs(values: Array) -> Array:
+    """Of two labels scikit-learn gives one row, the second's."""
+    return np.concatenate([-values / 2, values / 2]) if len(values) == 1 else values
+
+
+def _scaled(features: Array) -> tuple[Array, Array, float]:
+    """Features with mean 0 and length 1 on average, the mean, and the scale."""
+    mean = features.mean(axis=0, dtype=np.float64)
+    centred = features - mean.astype(features.dtype)
+    scale = float(np.sqrt(np.einsum("rh,rh->", centred, centred, dtype=np.float64) / len(centred))) or 1.0
+    centred /= scale
+    return centred, mean, scale
+
+
+def _unscaled(weight: Array, bias: Array, mean: Array, scale: float) -> Head:
+    weight = weight / scale
+    return Head(weight, bias - weight @ mean)

@@ -1,0 +1,109 @@
+"""Texts and labels as Python has them: lists, columns of pandas or datasets, arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgetune_runtime.errors import DataError
+from edgetune_runtime.kinds import KINDS, Kind, Target, kind_seen
+from edgetune_runtime.kinds.multi_label import MULTI_LABEL
+from edgetune_runtime.text import Text, is_unicode
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Texts and what is right for them.
+
+    Attributes:
+        texts: texts, or pairs of texts; none is empty.
+        targets: for each what is right.
+        kind: what a target is.
+        pairs: whether each text is a pair of texts.
+    """
+
+    texts: list[Text]
+    targets: list[Target]
+    kind: Kind
+    pairs: bool
+
+
+def labelled_rows(texts: Iterable[Any], labels: Iterable[Any], kind: Kind | str | None = None) -> LabelledRows:
+    """Texts with their labels, checked.
+
+    Args:
+        texts: texts, or (text, text_pair) pairs.
+        labels: for each text a label, a list of labels, or a number.
+        kind: what a label is, or its name; what the labels look like by default.
+
+    Raises:
+        DataError: there are none, or not as many labels as texts, or one is no text or no label: the first is named.
+    """
+    given, values = texts_of(texts), [_plain(value) for value in _listed(labels, "labels")]
+    if len(given) != len(values):
+        raise DataError(f"{len(values):,} labels came for {len(given):,} texts: expected one for each")
+    if not given:
+        raise DataError("there are no texts: expected at least one labelled text")
+    for place, text in enumerate(given):
+        if not all(part.strip() for part in ((text,) if isinstance(text, str) else text)):
+            raise DataError(f"text {place} is empty: add the text, or take the row out")
+    found = kind_named(kind) or kind_seen(values)
+    targets = []
+    for place, value in enumerate(values):
+        if kind is None and found is MULTI_LABEL and not isinstance(value, list | tuple | str):
+            raise DataError(f"label {place} is {value!r:.60}, and others are lists: write all of them as lists")
+        try:
+            targets.append(found.target(value))
+        except ValueError as error:
+            raise DataError(f"label {place} is {value!r:.60}: {error}") from error
+    return LabelledRows(given, targets, found, isinstance(given[0], tuple))
+
+
+def kind_named(kind: Kind | str | None) -> Kind | None:
+    """A kind by its name.
+
+    Raises:
+        DataError: there is no such kind.
+    """
+    if not isinstance(kind, str):
+        return kind
+    if kind not in KINDS:
+        raise DataError(f"there is no kind '{kind}': expected one of {', '.join(KINDS)}")
+    return KINDS[kind]
+
+
+def texts_of(texts: Iterable[Any]) -> list[Text]:
+    """Texts, or pairs of texts, as a list.
+
+    Raises:
+        DataError: one is neither, or some are texts and others pairs.
+    """
+    found: list[Text] = []
+    for place, value in enumerate(_listed(texts, "texts")):
+        parts = tuple(value) if isinstance(value, list | tuple) else (value,)
+        if len(parts) > 2 or not all(isinstance(part, str) for part in parts) or not parts:
+            raise DataError(
+                f"text {place} is {type(value).__name__} {value!r:.60}: expected a string, or a pair of strings"
+            )
+        if not all(is_unicode(part) for part in parts):
+            raise DataError(f"text {place} has half of a surrogate pair: expected whole characters")
+        found.append(str(parts[0]) if len(parts) == 1 else (str(parts[0]), str(parts[1])))
+        if isinstance(found[place], tuple) != isinstance(found[0], tuple):
+            raise DataError(f"text {place} and text 0 differ: one is a pair, the other is not; expected all alike")
+    return found
+
+
+def _listed(values: Iterable[Any], what: str) -> list[Any]:
+    if isinstance(values, str):
+        raise DataError(f"one string came where a list of {what} was expected: write [{what[:-1]}]")
+    return list(values)
+
+
+def _plain(value: Any) -> Any:
+    """What numpy and pandas have as types of their own, as Python has it."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return value.item() if isinstance(value, np.generic) else value
