@@ -116,7 +116,7 @@ def _fit(model: LogisticRegression, features: Array, targets: Array, strength: f
 
 @cache
 def _blas() -> ThreadpoolController:
-    """Of the libraries that multiply: on so few rows their threads would only wait for one another, and keep CPUs busy."""
+    """Of the libraries that multiply: on so few rows their threads would only wait for one another."""
     with needs("fit"):
         from threadpoolctl import ThreadpoolController  # a dependency of scikit-learn
     return ThreadpoolController()
