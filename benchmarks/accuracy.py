@@ -102,7 +102,11 @@ def run(
     backbone = load_backbone(model)
     own = method in prompts.METHODS
     options = TrainingOptions(
-        method=method if own else "prefix", prompt_length=prompt_length if own else 0, epochs=epochs, seed=seed
+        recipe="epochs",
+        method=method if own else "prefix",
+        prompt_length=prompt_length if own else 0,
+        epochs=epochs,
+        seed=seed,
     )
     result: dict[str, Any] = {"data": data, "method": method, "seed": seed, "epochs": epochs}
     result |= {"kind": kind.name, "figure": kind.headline, "train_rows": len(rows["train"])}

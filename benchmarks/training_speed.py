@@ -161,6 +161,7 @@ def _ours(name: str, model: str, texts: Texts, prompt_length: int, batch_size: i
     backbone = load_backbone(model)
     tunes_prompt = name in prompts.METHODS
     options = TrainingOptions(
+        recipe="epochs",
         method=name if tunes_prompt else "prefix",
         prompt_length=prompt_length if tunes_prompt else 0,
         batch_size=batch_size,

@@ -85,7 +85,8 @@ def classify(
     """
     from edgetune.data.requests import read_requests, stream_requests
     from edgetune.data.text_files import TEXT_PAIR_COLUMN, Reading
-    from edgetune_runtime.engine import Engine, check_min_score
+    from edgetune_runtime.checks import check_min_score
+    from edgetune_runtime.engine import Engine
     from edgetune_runtime.errors import DataError
 
     reading = Reading(encoding, delimiter, quotes)
@@ -162,7 +163,7 @@ def _answers(
 
 def _useless(min_score: float, task: Task) -> str | None:
     """Why a lowest score cannot be used with the task that a row asks for; `None` if it can."""
-    from edgetune_runtime.engine import check_min_score
+    from edgetune_runtime.checks import check_min_score
     from edgetune_runtime.errors import DataError
 
     try:

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgetune.cli.fields import field_options
 from edgetune.cli.options import FILE, RenamedOption, json_option, print_json
-from edgetune.training.options import TrainingOptions, parse_label_words
+from edgetune.training.options import TrainingOptions, parse_words
+from edgetune_runtime import files
 from edgetune_runtime.errors import needs
+
+if TYPE_CHECKING:
+    from edgetune_runtime.task import Task
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", metavar="BUNDLE_OR_MODEL")
 @click.option("--name", "--task", "name", cls=RenamedOption, help="Name of the task.")
-@click.option("--out", required=True, type=FILE, help="Task file to write, such as NAME.safetensors.")
+@click.option(
+    "--out",
+    type=FILE,
+    help="Task file to write, such as NAME.safetensors. With a bundle it is optional: the task is put there.",
+)
+@click.option(
+    "--describe",
+    "descriptions",
+    multiple=True,
+    metavar="LABEL=TEXT[,TEXT...]",
+    help="What people would say that a label is about; once for each label. Not with --label-words.",
+)
 @field_options(TrainingOptions, ("template", "label_words", "max_length"))
 @click.option("--prompt", default="", help="Words before each text; a decoder reads them once, not with every text.")
 @click.option(
@@ -28,7 +44,8 @@ from edgetune_runtime.errors import needs
 def create(
     model: str,
     name: str | None,
-    out: Path,
+    out: Path | None,
+    descriptions: tuple[str, ...],
     template: str,
     label_words: tuple[str, ...],
     max_length: int,
@@ -36,50 +53,107 @@ def create(
     calibrate: Path | None,
     as_json: bool,
 ) -> None:
-    """Make a task without training: MODEL, a language model, answers with the label words.
+    """Make a task without labelled texts: from descriptions of its labels, or from words that a language model says.
 
-    A masked language model answers at the template's {mask}, a decoder with the word that it would say next, an
-    encoder-decoder with the first word that it would say.
+    With --describe a text gets the label whose descriptions are closest to it. It works on a bundle, without PyTorch,
+    and on a model; best on one that was trained for sentence embeddings.
+
+    With --label-words a language model answers: a masked one at the template's {mask}, a decoder with the word that it
+    would say next, an encoder-decoder with the first word that it would say. It takes the model.
 
     \b
     Example:
+      edgetune tasks create bundle --name tickets --describe 'billing=invoices, refunds, charges' \\
+        --describe 'delivery=parcels that are late or lost'
       edgetune tasks create ./BERT --name sentiment --out sentiment.safetensors --template "{text} It was {mask}." \\
         --label-words positive=great,good --label-words negative=terrible --calibrate texts.txt
     """
-    with needs("export"):
-        from edgetune.training.zero_shot import calibrated, create_task
-        from edgetune_export.loading import load_backbone
-    from edgetune.data.requests import read_requests
-    from edgetune_runtime.errors import DataError
-
     if name is None:
         raise click.UsageError("no --name: name the task")
-    words = parse_label_words(label_words)
-    if words is None:
-        raise click.UsageError("no --label-words: name the words of each label, as positive=great,good")
-    texts: list[str] = []
-    if calibrate is not None:
-        for row in chain.from_iterable(read_requests(calibrate)):
-            if row.text is None:
-                raise DataError(f"{calibrate}, row {row.line}: {row.problem}")
-            texts.append(row.text)
-    backbone = load_backbone(model)
-    task = create_task(backbone, name, words, template, prompt, max_length)
-    if calibrate is not None:
-        task = calibrated(backbone, task, texts)
-    task.save(out)
+    if bool(descriptions) == bool(label_words):
+        raise click.UsageError(
+            "expected descriptions of the labels, as --describe 'billing=invoices, refunds', or a language model's "
+            "words, as --label-words positive=great,good"
+        )
+    in_bundle = (Path(model) / files.MANIFEST).is_file()
+    if in_bundle and not descriptions:
+        raise click.UsageError(f"{model} is a bundle, which has no vocabulary to read --label-words of: name the model")
+    if out is None and not in_bundle:
+        raise click.UsageError("no --out: name the task file to write")
+    if descriptions and prompt:
+        raise click.UsageError("--prompt came with --describe: expected it with --label-words")
+    texts = _texts(calibrate)
+    if in_bundle:
+        task = _described_in_bundle(Path(model), name, descriptions, template, max_length, texts)
+    else:
+        task = _from_model(model, name, descriptions, label_words, template, max_length, prompt, texts)
+    if out is not None:
+        task.save(out)
     record = {
         "task": name,
-        "file": str(out),
+        "file": None if out is None else str(out),
+        "bundle": model if in_bundle else None,
+        "method": task.method,
         "labels": list(task.labels),
         "pooling": task.pooling,
         "prompt_length": task.prompt_length,
         "prefix_length": task.prefix_length,
         "calibrated_on": len(texts),
-        "bytes": out.stat().st_size,
+        "bytes": len(task.to_bytes()),
     }
     if as_json:
         print_json(record)
     else:
         calibration = f", calibrated on {len(texts):,} texts" if texts else ""
-        click.echo(f"{out}: task '{name}', labels {', '.join(task.labels)}{calibration}, {record['bytes']:,} bytes")
+        place = model if in_bundle else out
+        click.echo(f"{place}: task '{name}', labels {', '.join(task.labels)}{calibration}, {record['bytes']:,} bytes")
+
+
+def _texts(path: Path | None) -> list[str]:
+    """The texts of a file, each of which can be read."""
+    from edgetune.data.requests import read_requests
+    from edgetune_runtime.errors import DataError
+
+    if path is None:
+        return []
+    found = []
+    for row in chain.from_iterable(read_requests(path)):
+        if row.text is None:
+            raise DataError(f"{path}, row {row.line}: {row.problem}")
+        found.append(row.text)
+    if not found:
+        raise DataError(f"{path} has no texts to calibrate on: expected at least one")
+    return found
+
+
+def _described_in_bundle(
+    bundle: Path, name: str, descriptions: tuple[str, ...], template: str, max_length: int, texts: list[str]
+) -> Task:
+    from edgetune_runtime import Engine
+
+    parsed = parse_words(descriptions, "--describe")
+    with Engine(bundle) as engine:
+        return engine.describe(parsed, name, texts=texts, template=template, max_length=max_length)
+
+
+def _from_model(
+    model: str,
+    name: str,
+    descriptions: tuple[str, ...],
+    label_words: tuple[str, ...],
+    template: str,
+    max_length: int,
+    prompt: str,
+    texts: list[str],
+) -> Task:
+    with needs("export"):
+        from edgetune.training.zero_shot import calibrated, create_task, describe_task
+        from edgetune_export.loading import load_backbone
+
+    if descriptions:
+        parsed = parse_words(descriptions, "--describe")
+        return describe_task(load_backbone(model), name, parsed, template, max_length, texts)
+    words = parse_words(label_words, "--label-words")
+    backbone = load_backbone(model)
+    task = create_task(backbone, name, words, template, prompt, max_length)
+    return calibrated(backbone, task, texts) if texts else task

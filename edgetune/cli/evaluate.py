@@ -80,7 +80,8 @@ def evaluate(
 
     from edgetune.data.text_files import Reading
     from edgetune_runtime.attempts import attempt
-    from edgetune_runtime.engine import Engine, Result, check_min_score
+    from edgetune_runtime.checks import check_min_score
+    from edgetune_runtime.engine import Engine, Result
     from edgetune_runtime.errors import DataError, TextError
 
     columns = columns_named(text_column, label_columns, text_pair_column)

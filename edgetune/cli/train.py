@@ -22,10 +22,11 @@ from edgetune.cli.options import (
     note,
     print_json,
 )
-from edgetune.training.options import TrainingOptions
+from edgetune.training.options import CONTRASTIVE, EPOCHS, TrainingOptions
 from edgetune_runtime.errors import needs
 
 if TYPE_CHECKING:
+    from edgetune.data.labelled import LabelledText
     from edgetune.training import TrainingReport
 
 _GIVEN = click.core.ParameterSource.COMMANDLINE
@@ -100,7 +101,6 @@ def train(
         from edgetune.training import train as run_training
         from edgetune_export.loading import load_backbone
     from edgetune.data.labelled import read_labelled
-    from edgetune.data.splits import split_dev
     from edgetune.data.text_files import Reading
     from edgetune_runtime.errors import DataError
 
@@ -123,22 +123,22 @@ def train(
         if given("init") is _GIVEN and values["init"] != "text":
             raise click.UsageError(f"--init-text came with --init {values['init']}: expected one of them")
         values["init"] = "text"
-    options = collect(TrainingOptions, values)
+    in_epochs = [f"--{name}" for name in ("epochs", "patience") if given(name) is _GIVEN]
+    if in_epochs and values["recipe"] == CONTRASTIVE:
+        raise click.UsageError(f"{' and '.join(in_epochs)} came with --recipe {CONTRASTIVE}, which has no epochs")
+    options = collect(TrainingOptions, {**values, "recipe": EPOCHS} if in_epochs else values)
     reading = Reading(encoding, delimiter, quotes)
     columns = columns_named(text_column, label_columns, text_pair_column)
     tasks = []
     for place, (source, name, out) in enumerate(zip(sources, names, outs, strict=True)):
         read = read_labelled(source, columns, reading, note, kind_named(kind_name))
-        rows = read.rows
+        dev: list[LabelledText] = []
         if eval_sources:
             held_out = read_labelled(eval_sources[place], columns, reading, note, read.kind)
             if held_out.pairs != read.pairs:
                 raise DataError(f"{source} and {eval_sources[place]} differ: one has pairs of texts, the other has not")
             dev = held_out.rows
-        else:
-            rows, dev = split_dev(rows, options.seed, read.kind)
-            note(f"no --eval-data: {len(dev)} of {len(rows) + len(dev)} rows are held out to choose the best epoch")
-        tasks.append(TaskData(name, out, rows, dev, read.kind, read.pairs))
+        tasks.append(TaskData(name, out, read.rows, dev, read.kind, read.pairs))
     reports = run_training(load_backbone(model), tasks, options, resume=resume)
     records = [_record(one.out, report) for one, report in zip(tasks, reports, strict=True)]
     if as_json:
@@ -149,19 +149,25 @@ def train(
 
 
 def _record(out: Path, report: TrainingReport) -> dict[str, Any]:
-    task, dev = report.task, report.dev
+    task, by = report.task, report.judged_by
+    in_epochs = {
+        "best_epoch": int(task.metrics.get("best_epoch", 0)),
+        f"dev_{report.usual}_by_epoch": [epoch.usual for epoch in report.epochs],
+        "dev_score_by_epoch": [epoch.score for epoch in report.epochs],
+        "dev_loss_by_epoch": [epoch.loss for epoch in report.epochs],
+    }
     return {
         "task": task.name,
         "file": str(out),
         "kind": task.kind_name,
         "pairs": task.pairs,
         "labels": list(task.labels),
+        "recipe": report.recipe,
+        "kept": report.rung,
+        "losses": report.losses,
         "chosen_by": report.chosen_by,
-        "best_epoch": int(task.metrics["best_epoch"]),
-        **{f"dev_{figure}": value for figure, value in dev.values.items()},
-        f"dev_{report.usual}_by_epoch": [epoch.usual for epoch in report.epochs],
-        "dev_score_by_epoch": [epoch.score for epoch in report.epochs],
-        "dev_loss_by_epoch": [epoch.loss for epoch in report.epochs],
+        **({} if report.figures is None else {f"{by}_{name}": value for name, value in report.figures.values.items()}),
+        **(in_epochs if report.epochs else {}),
         "by_label": _by_label(report),
         "temperature": task.temperature,
         **({"thresholds": list(task.thresholds)} if task.thresholds else {}),
@@ -173,37 +179,49 @@ def _record(out: Path, report: TrainingReport) -> dict[str, Any]:
 
 
 def _print(record: dict[str, Any], report: TrainingReport, epochs: int) -> None:
+    task, figures = report.task, report.figures
     share = report.trained_parameters / report.backbone_parameters
-    shown = [f"{figure_name(figure)} {value:.3f}" for figure, value in report.dev.values.items()]
-    labels = f"{len(report.task.labels)} labels, " if report.dev.by_label else ""
+    by = "cross-validated" if report.judged_by == "cv" else "dev"
+    shown = (
+        "no row could be held out"
+        if figures is None
+        else ", ".join(f"{figure_name(figure)} {value:.3f}" for figure, value in figures.values.items())
+    )
+    when = f" after epoch {record['best_epoch']} of {epochs} (chosen by {report.chosen_by})" if report.epochs else ""
+    labels = f"{len(task.labels)} labels, " if figures is None or figures.by_label else ""
     click.echo(
-        f"{record['file']}: dev {', '.join(shown)} after epoch {record['best_epoch']} of {epochs} (chosen by "
-        f"{report.chosen_by}), temperature {report.task.temperature:.2f}, {labels}"
+        f"{record['file']}: {by} {shown}{when}, temperature {task.temperature:.2f}, {labels}"
         f"{report.trained_parameters:,} numbers trained ({share:.2%} of the backbone), {record['bytes'] / 1000:,.0f} "
         f"kB, {report.seconds:.0f} s"
     )
+    losses = ", ".join(f"{name} {loss:.3f}" for name, loss in report.losses.items())
+    if len(report.losses) > 1:
+        click.echo(f"kept: {report.rung} (recipe {report.recipe}; {by} loss: {losses})")
     if report.spread.rare:
-        _print_by_label(record["by_label"])
+        _print_by_label(record["by_label"], report.judged_by)
 
 
 def _by_label(report: TrainingReport) -> dict[str, dict[str, float]]:
-    """Label → its rows, and what the answers to the development rows are like; what is not known is left out."""
-    dev, spread = report.dev, report.spread
+    """Label → its rows, and what the answers to the judged rows are like; what is not known is left out."""
+    figures, spread, by = report.figures, report.spread, report.judged_by
+    if figures is None:
+        return {}
+    judged = spread.dev if by == "dev" else spread.train
     found: dict[str, dict[str, float]] = {}
-    for place, label in enumerate(dev.by_label):
-        found[label] = {"train_rows": spread.train[label], "dev_rows": spread.dev[label]}
-        if dev.confusion is not None:
-            found[label]["dev_right"] = int(dev.confusion[place, place])
-        if spread.dev[label]:
-            found[label] |= {f"dev_{figure}": value for figure, value in dev.by_label[label].items()}
+    for place, label in enumerate(figures.by_label):
+        found[label] = {"train_rows": spread.train[label], f"{by}_rows": judged[label]}
+        if figures.confusion is not None:
+            found[label][f"{by}_right"] = int(figures.confusion[place, place])
+        if judged[label]:
+            found[label] |= {f"{by}_{figure}": value for figure, value in figures.by_label[label].items()}
     return found
 
 
-def _print_by_label(figures: dict[str, dict[str, float]]) -> None:
+def _print_by_label(figures: dict[str, dict[str, float]], by: str) -> None:
     width = max(12, *(len(label) + 2 for label in figures))
-    click.echo(f"{'label':<{width}}{'train rows':>12}{'dev rows':>12}{'right':>12}{'recall':>12}{'F1':>12}")
+    click.echo(f"{'label':<{width}}{'train rows':>12}{f'{by} rows':>12}{'right':>12}{'recall':>12}{'F1':>12}")
     for label in sorted(figures, key=lambda label: figures[label]["train_rows"]):
         own = figures[label]
-        shares = [f"{own[name]:.3f}" if name in own else "-" for name in ("dev_recall", "dev_f1")]
-        counts = [f"{own[name]:,}" for name in ("train_rows", "dev_rows", "dev_right")]
+        shares = [f"{own[name]:.3f}" if name in own else "-" for name in (f"{by}_recall", f"{by}_f1")]
+        counts = [f"{own[name]:,}" for name in ("train_rows", f"{by}_rows", f"{by}_right")]
         click.echo(f"{label:<{width}}" + "".join(f"{cell:>12}" for cell in (*counts, *shares)))

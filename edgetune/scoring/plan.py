@@ -21,7 +21,8 @@ from edgetune.data.text_files import TEXT_COLUMN, TEXT_PAIR_COLUMN, Form
 from edgetune.scoring.shards import Shard
 from edgetune_runtime import files
 from edgetune_runtime.attempts import MOST_CHARACTERS
-from edgetune_runtime.engine import Engine, check_min_score
+from edgetune_runtime.checks import check_min_score
+from edgetune_runtime.engine import Engine
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.task import Task
 

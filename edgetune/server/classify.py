@@ -21,7 +21,8 @@ from edgetune.server.access import OWN_CLASSIFY, VLLM_CLASSIFY
 from edgetune.server.answers import fits_vllm, row
 from edgetune.server.errors import RequestError, unfit, unusable
 from edgetune.server.texts import Row, TextRow, as_text
-from edgetune_runtime.engine import Result, check_min_score
+from edgetune_runtime.checks import check_min_score
+from edgetune_runtime.engine import Result
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.task import Task
 from edgetune_runtime.text import Text

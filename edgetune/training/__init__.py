@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgetune.training.options import TrainingOptions
+    from edgetune.training.run import TrainingReport, train
     from edgetune.training.setup import TaskData
-    from edgetune.training.trainer import TrainingReport, train
 
 __all__ = ["TaskData", "TrainingOptions", "TrainingReport", "train"]
 
-_HOME = {"TrainingOptions": "options", "TaskData": "setup", "TrainingReport": "trainer", "train": "trainer"}
+_HOME = {"TrainingOptions": "options", "TaskData": "setup", "TrainingReport": "run", "train": "run"}
 
 
 def __getattr__(name: str) -> Any:

@@ -94,6 +94,18 @@ def features_of(tuner: PromptTuner, rows: Rows) -> Array:
     return found
 
 
+def text_features(tuner: PromptTuner, rows: Rows) -> Array:
+    """What the head reads of the texts of one task: of a text in windows, the mean. Shape: [texts, hidden]."""
+    found, text = features_of(tuner, rows), np.array([row["text"] for row in rows])
+    return texts_of(found, found, text)[0]
+
+
+def text_targets(rows: Rows) -> Array:
+    """Targets of the texts, in the order of `text_features`. Shape: [texts, numbers]."""
+    first = {row["text"]: row for row in reversed(rows)}
+    return targets_of([first[text] for text in sorted(first)])
+
+
 def texts_of(logits: Array, targets: Array, text: Array) -> tuple[Array, Array]:
     """Logits and targets of the texts of one task, given those of their windows: logits are averaged.
 

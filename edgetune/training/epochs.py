@@ -82,6 +82,23 @@ def best(judged_epochs: Sequence[Epoch]) -> Epoch:
     )
 
 
+class Patience(TrainerCallback):  # type: ignore[misc]
+    """Ends a training that gets no better.
+
+    Args:
+        epochs: how many without a better one it waits for.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Look at the history alone, as `KeepBest` does."""
+        judged = epochs(state.log_history)
+        if len(judged) - best(judged).number >= self._epochs:
+            control.should_training_stop = True
+
+
 class KeepBest(TrainerCallback):  # type: ignore[misc]
     """Tells `Trainer`, which compares one number, which checkpoint to keep.
 

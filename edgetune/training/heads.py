@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
+
 import torch
 from torch import nn
 
 from edgetune.training import verbalizer
 from edgetune.training.objectives import Scale
 from edgetune.training.options import LabelWords
+from edgetune.training.tuner import PromptTuner
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract
 from edgetune_runtime.arrays import Array
@@ -53,31 +55,30 @@ def begin_as_told(
 
 
 def begin_fitted(
-    head: nn.Linear, draft: Task, features: Array, targets: Array, weights: Array | None, scale: Scale
+    tuner: PromptTuner, place: int, draft: Task, features: Array, targets: Array, weights: Array | None
 ) -> None:
     """Begin as the linear model of features that `edgetune fit` would fit.
 
     A head that begins at random spends the epochs of a small data set on what this gives at once.
 
     Args:
-        head: the head, which is changed.
+        tuner: has the heads.
+        place: the task's.
         draft: the task but for what it will learn.
         features: of training rows, with the prompt as it begins.
         targets: their targets as numbers.
-        weights: how much a row of each label counts, or `None`: all the same.
-        scale: of the head's outputs.
+        weights: how much each row counts, or `None`: all the same.
 
     Shape:
         features: [rows, hidden]
         targets: [rows, numbers]
-        weights: [labels]
+        weights: [rows]
     """
-    by_row = None if weights is None else weights[targets[:, 0].astype(np.int64)]
-    (found,) = fitting_of(draft.kind).head(features, targets, len(draft.labels), (USUAL_STRENGTH,), by_row)
-    _set(head, found, scale)
+    (found,) = fitting_of(draft.kind).head(features, targets, len(draft.labels), (USUAL_STRENGTH,), weights)
+    _set(tuner.heads[place], found, tuner.scales[place])
 
 
-def _set(head: nn.Linear, values: Head, scale: Scale) -> None:
+def _set(head: Any, values: Head, scale: Scale) -> None:
     with torch.no_grad():
         head.weight.copy_(torch.as_tensor(values.weight) / scale.factor)
         head.bias.copy_((torch.as_tensor(values.bias) - scale.shift) / scale.factor)

@@ -16,6 +16,10 @@ from edgetune_runtime.fitting.class_weight import BALANCED, NONE, ClassWeight
 if TYPE_CHECKING:
     from edgetune_runtime.task import Task
 
+AUTO, CONTRASTIVE, EPOCHS = RECIPES = ("auto", "contrastive", "epochs")
+"""How a training learns: `recipes.recipe_of` chooses for "auto". contrastive: a prompt by pairs of texts, then a fitted
+head, for few rows. epochs: prompt and head by the loss of the kind of answer, in passes over the rows."""
+
 LabelWords = Mapping[str, Sequence[str]]
 """Label → the words that a language model would say for it."""
 
@@ -28,7 +32,16 @@ names of the labels again and again, or a text of the user's."""
 
 
 def parse_label_words(items: Sequence[str]) -> LabelWords | None:
-    """Label words as they are written on the command line: `label=word,word…`, once per label; `None` if none are.
+    """Label words as they are written on the command line; `None` if none are. Raises what `parse_words` does."""
+    return parse_words(items, "--label-words") if items else None
+
+
+def parse_words(items: Sequence[str], flag: str) -> LabelWords:
+    """Words of labels as they are written on the command line: `label=word,word…`, once per label.
+
+    Args:
+        items: the values of an option.
+        flag: the option.
 
     Raises:
         DataError: an item is not written like that, or a label or a word stands twice, or there is one label.
@@ -38,15 +51,15 @@ def parse_label_words(items: Sequence[str]) -> LabelWords | None:
         label, separator, listed = item.partition("=")
         found = [word.strip() for word in listed.split(",") if word.strip()]
         if not (separator and label and found) or label in words:
-            raise DataError(f"--label-words {item!r} is not LABEL=WORD[,WORD…], one a label: write positive=great,good")
+            raise DataError(f"{flag} {item!r} is not LABEL=WORD[,WORD…], one a label: write positive=great,good")
         words[label] = found
     if len(words) == 1:
-        raise DataError(f"--label-words for the label '{next(iter(words))}' alone: expected at least two labels")
+        raise DataError(f"{flag} for the label '{next(iter(words))}' alone: expected at least two labels")
     listed_words = [word for found in words.values() for word in found]
     twice = sorted({word for word in listed_words if listed_words.count(word) > 1})
     if twice:
-        raise DataError(f"--label-words has {', '.join(twice)} more than once: expected each word for one label")
-    return words or None
+        raise DataError(f"{flag} has {', '.join(twice)} more than once: expected each word for one label")
+    return words
 
 
 def parse_class_weight(items: Sequence[str]) -> ClassWeight:
@@ -102,8 +115,11 @@ class TrainingOptions:
         max_length: tokens of a text that are read, special tokens and template included.
         long_texts: "cut" to drop the end of a longer text, "windows" to read all of it in parts.
         stride: tokens by which windows overlap.
+        recipe: how it learns, one of `RECIPES`.
         epochs: passes over the training data; the one best on development data is kept.
+        patience: epochs without a better one after which training ends; `None` is never.
         batch_size: texts per step.
+        keep_prompt: whether what was trained is kept even if a head without a prompt is better on held-out rows.
         class_weight: how much a row of each label counts in the loss: "none" for all the same, "balanced" for all
             labels the same, or label → weight, 1 if it is not named. Development data is judged without weights.
         learning_rate: of the prompt; the method's own if `None`.
@@ -157,8 +173,20 @@ class TrainingOptions:
         choices=contract.LONG_TEXTS,
     )
     stride: int = option(32, "Tokens by which windows overlap.", least=0)
-    epochs: int = option(10, "Passes over the data.", least=1)
+    recipe: str = option(
+        AUTO,
+        "How to learn. contrastive is for few rows: pairs of texts train the prompt, then a head is fitted. epochs "
+        "passes over the rows. auto chooses by the number of rows per label.",
+        choices=RECIPES,
+    )
+    epochs: int = option(10, "Passes over the data; implies --recipe epochs.", least=1)
+    patience: int | None = option(
+        None, "Epochs without a better one after which training ends. [default: never]", least=1
+    )
     batch_size: int = option(32, "Texts per step.", least=1)
+    keep_prompt: bool = option(
+        False, "Keep the trained prompt even if a head alone, as 'edgetune fit' gives it, is better on held-out rows."
+    )
     class_weight: ClassWeight = option(
         NONE,
         "How much a row of each label counts in training: all the same, or all labels the same however many rows they "

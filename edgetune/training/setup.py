@@ -19,6 +19,7 @@ from edgetune.training.options import TrainingOptions
 from edgetune.training.tuner import PromptTuner
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract
+from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting import balance
 from edgetune_runtime.fitting.balance import Spread
@@ -62,12 +63,25 @@ class Setup:
         drafts: the tasks but for what they will learn.
         spreads: for each task, how its rows are spread over its labels.
         rows: the rows of all tasks, under "train" and "dev", as `Collator` takes them.
+        weights: for each task how much a row of each label counts, or `None`: all the same.
+        unfitted: places of the tasks whose heads are still zeros; see `fit_first_heads`.
     """
 
     tuner: PromptTuner
     drafts: list[Task]
     spreads: list[Spread]
     rows: dict[str, Rows]
+    weights: list[Array | None]
+    unfitted: list[int]
+
+    def row_weights(self, place: int, targets: Array) -> Array | None:
+        """How much rows of a task with these targets count, or `None`: all the same. Shape: [rows]."""
+        by_label = self.weights[place]
+        return None if by_label is None else by_label[targets[:, 0].astype(np.int64)]
+
+    def own(self, split: str, place: int) -> Rows:
+        """The rows of one task."""
+        return [row for row in self.rows[split] if row["task_index"] == place]
 
     @property
     def usual(self) -> list[Measure]:
@@ -102,14 +116,21 @@ def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptio
     weights = [spread.weights(options.class_weight) for spread in spreads]
     new = [heads.new(backbone, draft).requires_grad_(options.train_head) for draft in drafts]
     tuner = PromptTuner(backbone, prompt, new, drafts, weights, scales)
-    for place, (head, draft) in enumerate(zip(new, drafts, strict=True)):
-        if heads.begin_as_told(head, backbone, draft, options.label_words, options.init_from, scales[place]):
-            continue
-        own = [row for row in encoded["train"] if row["task_index"] == place]
+    unfitted = [
+        place
+        for place, (head, draft) in enumerate(zip(new, drafts, strict=True))
+        if not heads.begin_as_told(head, backbone, draft, options.label_words, options.init_from, scales[place])
+    ]
+    return Setup(tuner, drafts, spreads, encoded, weights, unfitted)
+
+
+def fit_first_heads(setup: Setup, options: TrainingOptions) -> None:
+    """Fit the heads that begin neither as label words nor as another task's to the prompt's first features."""
+    for place in setup.unfitted:
+        own = setup.own("train", place)
         some = random.Random(options.seed).sample(own, min(len(own), _MOST_ROWS_OF_A_FIRST_HEAD))
-        inputs = features_of(tuner, some)
-        heads.begin_fitted(head, draft, inputs, targets_of(some), weights[place], scales[place])
-    return Setup(tuner, drafts, spreads, encoded)
+        inputs, targets = features_of(setup.tuner, some), targets_of(some)
+        heads.begin_fitted(setup.tuner, place, setup.drafts[place], inputs, targets, setup.row_weights(place, targets))
 
 
 def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:

@@ -55,7 +55,7 @@ class PromptTuner(nn.Module):
                 if weights is not None:
                     self._class_weights[place, : len(weights)] = torch.from_numpy(weights)
         self._objectives = [objective_of(draft.kind) for draft in drafts]
-        self._scales = list(scales) or [Scale()] * len(drafts)
+        self.scales = list(scales) or [Scale()] * len(drafts)
         self._fixed = {
             contract.POOLING: torch.tensor([contract.POOLINGS.index(draft.pooling) for draft in drafts]),
             contract.POSITION_OFFSET: torch.tensor([draft.position_offset for draft in drafts]),
@@ -87,7 +87,7 @@ class PromptTuner(nn.Module):
     def task_tensors(self, place: int) -> dict[str, Tensor]:
         """The prompt, and one task's head with its scale multiplied in."""
         weight, bias = list(self.heads[place].parameters())
-        scale = self._scales[place]
+        scale = self.scales[place]
         head = {contract.HEAD_WEIGHT: weight * scale.factor, contract.HEAD_BIAS: bias * scale.factor + scale.shift}
         return {**self.prompt.tensors(), **head}
 
@@ -117,7 +117,7 @@ class PromptTuner(nn.Module):
         logits = self._answers(input_ids, attention_mask, task_index, spans, token_type_ids)[0]
         loss = logits.new_zeros(())
         scaled = logits
-        for place, (objective, scale, head) in enumerate(zip(self._objectives, self._scales, self.heads, strict=True)):
+        for place, (objective, scale, head) in enumerate(zip(self._objectives, self.scales, self.heads, strict=True)):
             own = task_index == place
             given = (labels[own, : head.out_features] - scale.shift) / scale.factor
             rows = objective.loss(logits[own, : head.out_features], given)

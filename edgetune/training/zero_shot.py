@@ -1,4 +1,4 @@
-"""Tasks without training: a template, a prompt in words, and label words."""
+"""Tasks without training: a template, a prompt in words, and label words; or descriptions of the labels."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from edgetune_export.backbone import Backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import DataError
+from edgetune_runtime.fitting.describe import Descriptions, described, new_described
 from edgetune_runtime.fitting.draft import pooling_of
 from edgetune_runtime.kinds import probabilities
 from edgetune_runtime.task import Task
@@ -69,6 +70,35 @@ def create_task(
     )
     task = encoder.fitted(task)
     return dataclasses.replace(task, tensors=prompts.stored(backbone, tensors, task.max_length))
+
+
+def describe_task(
+    backbone: Backbone,
+    name: str,
+    descriptions: Descriptions,
+    template: str = contract.TEXT_SLOT,
+    max_length: int = contract.DEFAULT_MAX_LENGTH,
+    texts: Sequence[str] = (),
+) -> Task:
+    """A task from descriptions of its labels; see `edgetune_runtime.fitting.describe`.
+
+    Args:
+        backbone: any backbone; best one that was trained for sentence embeddings.
+        name: name of the task.
+        descriptions: label → what people would say that it is about.
+        template: what surrounds a text, and a description.
+        max_length: tokens of a text that are read, the template's among them.
+        texts: texts of which no label is known: the labels are made equally likely on them.
+
+    Raises:
+        DataError: a label has no description, or there are fewer than two labels.
+        TaskError: the template lacks a slot, or leaves no room for text.
+    """
+    draft = new_described(backbone.facts, backbone.text_encoder, name, descriptions, template, max_length)
+    width = backbone.sizes.hidden
+    head = {contract.HEAD_WEIGHT: np.eye(width, dtype=np.float32), contract.HEAD_BIAS: np.zeros(width, np.float32)}
+    as_they_are = dataclasses.replace(draft, tensors=head, labels=tuple(map(str, range(width))))
+    return described(draft, descriptions, lambda given: torch_logits(backbone, as_they_are, given), texts)
 
 
 def calibrated(backbone: Backbone, task: Task, texts: Sequence[str]) -> Task:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from edgetune_runtime.engine import Engine, Result, check_min_score
+from edgetune_runtime.checks import check_min_score
+from edgetune_runtime.engine import Engine, Result
 from edgetune_runtime.errors import TextError
 from edgetune_runtime.task import Task
 from edgetune_runtime.text import Text, Tokens

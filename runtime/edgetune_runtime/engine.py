@@ -21,20 +21,23 @@ from edgetune_runtime import contract, files, forks
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.catalog import Catalog
+from edgetune_runtime.checks import check_min_score, check_text
 from edgetune_runtime.cpus import available_threads
 from edgetune_runtime.errors import BundleError, DataError
 from edgetune_runtime.fitting.class_weight import NONE, ClassWeight
 from edgetune_runtime.kinds import Kind, Result
 from edgetune_runtime.kinds.kind import mean_over_spans
-from edgetune_runtime.passes import Pass, Runner
+from edgetune_runtime.passes import Runner
 from edgetune_runtime.session import find_device
+from edgetune_runtime.sharing import head_logits, shared_passes
 from edgetune_runtime.task import Task
-from edgetune_runtime.text import Span, Text, TextEncoder, Tokens, is_unicode
+from edgetune_runtime.text import Text, TextEncoder, Tokens
 
 if TYPE_CHECKING:
+    from edgetune_runtime.fitting.describe import Descriptions
     from edgetune_runtime.fitting.fit import FitReport
 
-__all__ = ["CLOSE_CALL", "Engine", "Result", "check_min_score"]
+__all__ = ["CLOSE_CALL", "Engine", "Result"]
 
 _EXACT = "fp32"
 _TEXTS_AT_ONCE = 256
@@ -266,7 +269,7 @@ class Engine:
             raise DataError(f"{len(names)} tasks came for {len(texts)} texts: expected one for each")
         by_name = {name: self.task(name) for name in dict.fromkeys(names)}
         for place, (text, name) in enumerate(zip(texts, names, strict=True)):
-            _check_text(place, text, by_name[name])
+            check_text(place, text, by_name[name])
         return [(text, by_name[name]) for text, name in zip(texts, names, strict=True)]
 
     def encode(self, texts: Sequence[Text], tasks: Sequence[Task]) -> list[Tokens]:
@@ -297,11 +300,11 @@ class Engine:
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             some = texts[start : start + _TEXTS_AT_ONCE]
             for place, text in enumerate(some, start):
-                _check_text(place, text, read)
+                check_text(place, text, read)
             tokens = self.encode(some, [read] * len(some))
             windows = [(window, read) for row in tokens for window in row.windows]
-            shared, places = _shared(windows, self._runner)
-            made = self._runner.run(shared, self.precision)
+            passes, places = shared_passes(windows, self._runner)
+            made = self._runner.run(passes, self.precision)
             own = iter(made[place][list(spans)] for place, spans in places)
             for place, row in enumerate(tokens, start):
                 found[place] = np.concatenate([next(own) for _ in row.windows]).mean(axis=0)
@@ -361,11 +364,48 @@ class Engine:
             template=template, max_length=max_length, long_texts=long_texts, stride=stride, seed=seed,
             progress=progress,
         )  # fmt: skip
-        if store:
-            self.store_task(name, report.task.to_bytes(), f"the task '{name}'")
-        else:
-            self.add_task(report.task)
+        self._keep(report.task, store)
         return report
+
+    def describe(
+        self,
+        descriptions: Descriptions,
+        name: str,
+        *,
+        texts: Sequence[str] = (),
+        template: str = contract.TEXT_SLOT,
+        max_length: int = contract.DEFAULT_MAX_LENGTH,
+        store: bool = True,
+    ) -> Task:
+        """Make a task without labelled texts, and add it, or swap the one of the same name.
+
+        A text gets the label whose descriptions are closest to it. Features are made in the engine's own precision.
+
+        Args:
+            descriptions: label → what people would say that it is about, such as {"billing": ["invoices", "refunds"]}.
+            name: name of the task.
+            texts: texts of which no label is known: the labels are made equally likely on them.
+            template: what surrounds a text, and a description.
+            max_length: most tokens of a text that are read.
+            store: whether the task is put into the bundle on disk too.
+
+        Raises:
+            DataError: a label has no description, or there are fewer than two labels.
+            EdgetuneError: the bundle cannot be written.
+            TaskError: the name cannot be used, or the template lacks a slot or leaves no room for text.
+        """
+        from edgetune_runtime.fitting.describe import described, new_described
+
+        draft = new_described(self.bundle.facts, self._encoder, name, descriptions, template, max_length)
+        task = described(draft, descriptions, lambda given: self.features(given, draft), texts)
+        self._keep(task, store)
+        return task
+
+    def _keep(self, task: Task, store: bool) -> None:
+        if store:
+            self.store_task(task.name, task.to_bytes(), f"the task '{task.name}'")
+        else:
+            self.add_task(task)
 
     def answer(self, rows: Sequence[tuple[Tokens, Task]], threads: int | None = None) -> list[Result]:
         """Classify texts that `encode` tokenized, each by the task given with it.
@@ -419,77 +459,15 @@ class Engine:
     def _logits(self, rows: Sequence[tuple[Tokens, Task]], precision: str, threads: int | None = None) -> list[Array]:
         """Shape: for each row [spans, labels of its task]."""
         windows = [(window, task) for tokens, task in rows for window in tokens.windows]
-        shared, places = _shared(windows, self._runner)
-        features = self._runner.run(shared, precision, threads)
+        passes, places = shared_passes(windows, self._runner)
+        features = self._runner.run(passes, precision, threads)
         if len(rows) == len(windows) == 1:
-            return [_head(features[0], rows[0][1])]
+            return [head_logits(features[0], rows[0][1])]
         logits = iter(
-            _head(features[place][list(spans)], task) for (place, spans), (_, task) in zip(places, windows, strict=True)
+            head_logits(features[place][list(spans)], task)
+            for (place, spans), (_, task) in zip(places, windows, strict=True)
         )
         numbers = [len(tokens.windows) for tokens, _ in rows]
         return [
             next(logits) if number == 1 else np.concatenate([next(logits) for _ in range(number)]) for number in numbers
         ]
-
-
-def check_min_score(min_score: float, tasks: Sequence[Task] = ()) -> None:
-    """Raise `DataError` if a score below which nothing is answered is no probability, or means nothing to a task."""
-    if not 0 <= min_score <= 1:
-        raise DataError(f"min_score is {min_score}: expected a probability, from 0 to 1")
-    for task in tasks if min_score else ():
-        if not task.kind.min_score:
-            raise DataError(
-                f"min_score is {min_score}, and task '{task.name}' of the kind '{task.kind.name}' gives no "
-                f"probabilities: leave it out"
-            )
-
-
-def _check_text(place: int, text: object, task: Task) -> None:
-    parts: tuple[object, ...] = text if isinstance(text, tuple) else (text,)
-    wanted = "a pair of strings (text, text_pair)" if task.pairs else "a string"
-    if not all(isinstance(part, str) for part in parts):
-        odd = next(part for part in parts if not isinstance(part, str))
-        raise DataError(f"text {place} is a {type(odd).__name__}: expected {wanted} for task '{task.name}'")
-    if isinstance(text, tuple) != task.pairs or (task.pairs and len(parts) != 2):
-        came = f"a tuple of {len(parts)}" if isinstance(text, tuple) else "a string"
-        hint = "" if task.pairs else "; to mix tasks pass tasks=[NAME, …]"
-        raise DataError(f"text {place} is {came}: expected {wanted} for task '{task.name}'{hint}")
-    if not all(is_unicode(str(part)) for part in parts):
-        raise DataError(f"text {place} has half of a surrogate pair: expected whole characters")
-
-
-def _shared(
-    rows: Sequence[tuple[Tokens, Task]], runner: Runner
-) -> tuple[list[Pass], list[tuple[int, tuple[int, ...]]]]:
-    """The passes that rows need, and for each row its pass and the places of its spans there."""
-    if len(rows) == 1:
-        ((tokens, task),) = rows
-        return [Pass(tokens, task)], [(0, tuple(range(len(tokens.spans))))]
-    passes: dict[Any, int] = {}
-    found: list[tuple[Tokens, Task, dict[Span, int]]] = []
-    places = []
-    for tokens, task in rows:
-        key = (tuple(tokens.ids), tuple(tokens.type_ids), runner.parts(task))
-        place = passes.setdefault(key, len(found))
-        if place == len(found):
-            found.append((tokens, task, {}))
-        spans = found[place][2]
-        places.append((place, tuple(spans.setdefault(span, len(spans)) for span in tokens.spans)))
-    return [
-        Pass(Tokens(tokens.ids, tokens.truncated, tokens.type_ids, tuple(spans)), task) for tokens, task, spans in found
-    ], places
-
-
-def _head(features: Array, task: Task) -> Array:
-    """A task's logits.
-
-    Not by BLAS: it would start threads of its own, and its sums depend on how many rows come together. So a task's
-    logits are the same to the bit whatever shares its pass.
-
-    Shape:
-        features: [spans, hidden]
-        output: [spans, labels]
-    """
-    weight, bias = task.head
-    logits: Array = np.einsum("sh,lh->sl", features, weight) + bias
-    return logits

@@ -54,7 +54,7 @@ def test_every_field_is_an_option_and_every_option_a_field() -> None:
 def test_without_options_the_command_has_the_defaults_of_the_dataclass() -> None:
     result, found = commanded(TrainingOptions, [])
     assert result.exit_code == 0, result.output
-    assert found == TrainingOptions()
+    assert found == TrainingOptions(recipe="epochs", keep_prompt=True)
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -94,7 +94,7 @@ def test_the_help_shows_each_default(name: str) -> None:
 def test_options_are_collected(arguments: list[str], changes: dict[str, Any]) -> None:
     result, found = commanded(TrainingOptions, arguments)
     assert result.exit_code == 0, result.output
-    assert found == dataclasses.replace(TrainingOptions(), **changes)
+    assert found == dataclasses.replace(TrainingOptions(recipe="epochs", keep_prompt=True), **changes)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_what_a_parser_says_is_the_error(arguments: list[str], message: str) -> 
 def test_some_fields_alone() -> None:
     result, found = commanded(TrainingOptions, ["--template", "so {text}"], ("template", "max_length"))
     assert result.exit_code == 0, result.output
-    assert found == TrainingOptions(template="so {text}")
+    assert found == TrainingOptions(recipe="epochs", keep_prompt=True, template="so {text}")
     assert commanded(TrainingOptions, ["--epochs", "2"], ("template", "max_length"))[0].exit_code == 2
 
 
@@ -220,5 +220,5 @@ class TestAFieldMore:
 
 
 def test_parsers_are_those_that_python_callers_have() -> None:
-    assert parse_class_weight(()) == TrainingOptions().class_weight
-    assert parse_label_words(()) is TrainingOptions().label_words
+    assert parse_class_weight(()) == TrainingOptions(recipe="epochs", keep_prompt=True).class_weight
+    assert parse_label_words(()) is TrainingOptions(recipe="epochs", keep_prompt=True).label_words

@@ -661,7 +661,9 @@ class TestExport:
         backbone = load("bert")
         rows = [LabelledText(text, "long" if len(text) > 30 else "short") for text in TEXTS]
         data = [TaskData("mood", tmp_path / "mood.safetensors", rows, rows)]
-        options = TrainingOptions(method=method, prompt_length=3, epochs=2, pooling="pooler", max_length=40)
+        options = TrainingOptions(
+            recipe="epochs", method=method, prompt_length=3, epochs=2, pooling="pooler", max_length=40
+        )
         with pytest.raises(TaskError, match="expected position_offset 3; train it with --positions-behind-prompt"):
             export_adapter(backbone, train(backbone, data, options)[0].task, "base")
         options = dataclasses.replace(options, positions_behind_prompt=True)

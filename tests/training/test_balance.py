@@ -139,13 +139,20 @@ def test_the_loss_is_weighted_for_each_task_by_its_own_rows(
     tasks = [TaskData(f"t{place}", tmp_path / f"{place}", own, own) for place, own in enumerate(rows)]
     backbone = load_backbone(str(model_folder))
     weighted, plain = (
-        set_up(backbone, tasks, TrainingOptions(class_weight=weight, prompt_length=2)) for weight in (wanted, "none")
+        set_up(
+            backbone, tasks, TrainingOptions(recipe="epochs", keep_prompt=True, class_weight=weight, prompt_length=2)
+        )
+        for weight in (wanted, "none")
     )
     heaviest = max(float(own.weights(wanted).max()) for own in weighted.spreads)
     for setup, expected in ((weighted, heaviest), (plain, 1.0)):
-        arguments = training_arguments(tmp_path, TrainingOptions(), setup.tuner.heaviest_row)
+        arguments = training_arguments(
+            tmp_path, TrainingOptions(recipe="epochs", keep_prompt=True), setup.tuner.heaviest_row
+        )
         assert arguments.max_grad_norm == pytest.approx(expected)
-    plain.tuner.load_state_dict(weighted.tuner.state_dict())  # the heads begin weighted too
+    for head in weighted.tuner.heads:
+        torch.nn.init.normal_(head.weight)
+    plain.tuner.load_state_dict(weighted.tuner.state_dict())
     batch = Collator(backbone.facts, 1)(weighted.rows["train"])
     with torch.no_grad():
         found, unweighted = (setup.tuner(**batch) for setup in (weighted, plain))
@@ -164,6 +171,6 @@ def test_the_loss_is_weighted_for_each_task_by_its_own_rows(
 
 def test_a_weight_for_a_label_that_no_task_has_is_refused(model_folder: Path, tmp_path: Path) -> None:
     rows = [LabelledText("the lamp", "a"), LabelledText("the camera", "b")]
-    options = TrainingOptions(class_weight={"c": 2.0}, prompt_length=2)
+    options = TrainingOptions(recipe="epochs", keep_prompt=True, class_weight={"c": 2.0}, prompt_length=2)
     with pytest.raises(DataError, match="class weights for c, but the labels are a, b"):
         set_up(load_backbone(str(model_folder)), [TaskData("t", tmp_path / "t", rows, rows)], options)

@@ -26,7 +26,9 @@ ROWS = [
     for state, label in (("is broken", "bad"), ("sounds great", "good"), ("works well", "good"))
 ]
 UNEVEN = [*ROWS[1::3] * 10, ROWS[0]]
-OPTIONS = TrainingOptions(epochs=5, batch_size=4, prompt_length=4, learning_rate=1e-3)
+OPTIONS = TrainingOptions(
+    recipe="epochs", keep_prompt=True, epochs=5, batch_size=4, prompt_length=4, learning_rate=1e-3
+)
 
 
 def loss(logits: np.ndarray, right: np.ndarray, measure: Measure) -> float:

@@ -36,7 +36,9 @@ def backbone(model_folder: Path) -> Backbone:
 
 def fit(backbone: Backbone, kind: Kind, out: Path, epochs: int) -> TrainingReport:
     rows = rows_of(kind)
-    options = TrainingOptions(epochs=epochs, batch_size=6, prompt_length=2, learning_rate=0.05, head_learning_rate=0.05)
+    options = TrainingOptions(
+        recipe="epochs", epochs=epochs, batch_size=6, prompt_length=2, learning_rate=0.05, head_learning_rate=0.05
+    )
     (report,) = train(backbone, [TaskData("task", out, rows, rows, kind)], options)
     return report
 
@@ -59,8 +61,8 @@ def test_targets_come_back_from_numbers(kind: Kind) -> None:
 def test_it_learns_and_the_file_answers_as_the_report_says(backbone: Backbone, tmp_path: Path, kind: Kind) -> None:
     first = fit(backbone, kind, tmp_path / "first.safetensors", 1)
     report = fit(backbone, kind, tmp_path / "task.safetensors", 30)
-    assert report.dev.values[kind.headline] >= max(0.8, first.dev.values[kind.headline])
-    assert report.usual in report.dev.values
+    assert report.figures.values[kind.headline] >= max(0.8, first.figures.values[kind.headline])
+    assert report.usual in report.figures.values
     assert {f"dev_{name}" for name in fitting_of(kind).stored} <= report.task.metrics.keys()
 
     task, rows = Task.load(tmp_path / "task.safetensors"), rows_of(kind)
@@ -68,7 +70,7 @@ def test_it_learns_and_the_file_answers_as_the_report_says(backbone: Backbone, t
     logits = torch_logits(backbone, task, [row.text for row in rows])
     results = [kind.answer(row[np.newaxis], task) for row in logits]
     figures = kind.figures([row.target for row in rows], results, task)
-    assert figures.values == pytest.approx(report.dev.values, abs=1e-4)
+    assert figures.values == pytest.approx(report.figures.values, abs=1e-4)
     for result in results:
         assert list(kind.values(result)) == list(kind.columns)
         json.dumps(result.fields())

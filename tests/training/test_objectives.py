@@ -17,7 +17,7 @@ from edgetune.data.labelled import LabelledText
 from edgetune.training import TaskData, TrainingOptions, train
 from edgetune.training.batches import Collator, features_of, targets_of
 from edgetune.training.objectives import OBJECTIVES, objective_of
-from edgetune.training.trainer import set_up
+from edgetune.training.setup import fit_first_heads, set_up
 from edgetune_export import Backbone, load_backbone
 from edgetune_runtime import Task
 from edgetune_runtime.errors import DataError
@@ -27,7 +27,7 @@ from edgetune_runtime.fitting.head import USUAL_STRENGTH
 from edgetune_runtime.kinds import KINDS, Target
 
 LABELS = ("a", "b", "c", "d")
-OPTIONS = TrainingOptions(epochs=1, batch_size=4, prompt_length=2)
+OPTIONS = TrainingOptions(recipe="epochs", keep_prompt=True, epochs=1, batch_size=4, prompt_length=2)
 
 some_targets = {
     "single-label": st.sampled_from(LABELS),
@@ -172,6 +172,7 @@ def test_what_a_head_stores_is_what_it_answers_in_training(backbone: Backbone, t
 def test_heads_begin_as_the_linear_model_of_the_first_features(backbone: Backbone, tmp_path: Path, kind: str) -> None:
     """So the first answers are those of `edgetune fit`, on the data's own scale."""
     setup = set_up(backbone, [task_data(kind, False, tmp_path / "t")], OPTIONS)
+    fit_first_heads(setup, OPTIONS)
     rows, (draft_,) = setup.rows["train"], setup.drafts
     features, targets = features_of(setup.tuner, rows), targets_of(rows)
     (expected,) = FITTINGS[kind].head(features, targets, len(draft_.labels), (USUAL_STRENGTH,), None)
@@ -189,7 +190,9 @@ def test_class_weights_are_for_one_label(
     known = isinstance(wanted, str) or set(wanted) <= set(TAGS if kind == "multi-label" else ("score",))
     message = f"class weights came for a task of the kind '{kind}': expected none; they are for single-label tasks"
     with pytest.raises(DataError, match=message if known else "class weights for .*, but the labels are") as told:
-        train(backbone, [data], TrainingOptions(prompt_length=2, class_weight=wanted))
+        train(
+            backbone, [data], TrainingOptions(recipe="epochs", keep_prompt=True, prompt_length=2, class_weight=wanted)
+        )
     assert "\n" not in str(told.value)
     assert not list(tmp_path.iterdir())
 
@@ -197,7 +200,11 @@ def test_class_weights_are_for_one_label(
 def test_class_weights_of_a_task_beside_one_that_takes_none_are_refused(backbone: Backbone, tmp_path: Path) -> None:
     data: list[TaskData] = [task_data(kind, False, tmp_path / f"{kind}.safetensors") for kind in KINDS]
     with pytest.raises(DataError, match="class weights came for a task of the kind 'multi-label'"):
-        train(backbone, data, TrainingOptions(prompt_length=2, class_weight={"bad": 3.0}))
+        train(
+            backbone,
+            data,
+            TrainingOptions(recipe="epochs", keep_prompt=True, prompt_length=2, class_weight={"bad": 3.0}),
+        )
 
 
 @pytest.mark.parametrize(

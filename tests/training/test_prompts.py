@@ -31,7 +31,7 @@ OTHER = [LabelledText(row.text, "long" if len(row.text) > 18 else "short") for r
     LabelledText("the lamp", "tiny"),
     LabelledText("a lamp", "tiny"),
 ]
-OPTIONS = TrainingOptions(epochs=2, batch_size=4, prompt_length=4)
+OPTIONS = TrainingOptions(recipe="epochs", keep_prompt=True, epochs=2, batch_size=4, prompt_length=4)
 
 
 @pytest.fixture(scope="module")

@@ -28,8 +28,10 @@ from edgetune_runtime.errors import DataError, TaskError
 from edgetune_runtime.fitting.by_kind import figures
 from edgetune_runtime.kinds import KINDS
 
-OPTIONS = TrainingOptions(epochs=2, batch_size=4, prompt_length=4)
-LEARN = TrainingOptions(method="prompt", prompt_length=8, epochs=50, batch_size=6, head_learning_rate=0.1)
+OPTIONS = TrainingOptions(recipe="epochs", keep_prompt=True, epochs=2, batch_size=4, prompt_length=4)
+LEARN = TrainingOptions(
+    recipe="epochs", method="prompt", prompt_length=8, epochs=50, batch_size=6, head_learning_rate=0.1
+)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,7 @@ def test_the_file_is_of_the_kind(every: dict[tuple[str, bool], TrainingReport], 
     assert all(0 < threshold < 1 for threshold in task.thresholds)
     assert (task.temperature == 1) == (kind == "score")
     figure = {"single-label": "dev_accuracy", "multi-label": "dev_macro_f1", "score": "dev_pearson"}[kind]
-    assert task.metrics[figure] == every[kind, pairs].dev.values[figure.removeprefix("dev_")]
+    assert task.metrics[figure] == every[kind, pairs].figures.values[figure.removeprefix("dev_")]
 
 
 def test_the_exported_bundle_answers_as_pytorch(
@@ -114,7 +116,7 @@ def test_a_multi_label_task_learns_a_rule(backbone: Backbone, tmp_path: Path) ->
         task_data("multi-label", False, tmp_path / "tags.safetensors", rows[::2]), dev=rows[1::2]
     )
     report = fit(backbone, data, LEARN)
-    assert report.dev.values["macro_f1"] > 0.9
+    assert report.figures.values["macro_f1"] > 0.9
     assert report.chosen_by == "mean average precision"
 
 
@@ -122,8 +124,8 @@ def test_a_score_task_learns_a_rule(backbone: Backbone, tmp_path: Path) -> None:
     rows = measured()
     data = dataclasses.replace(task_data("score", False, tmp_path / "long.safetensors", rows[::2]), dev=rows[1::2])
     report = fit(backbone, data, LEARN)
-    assert report.dev.values["pearson"] > 0.9
-    assert report.dev.values["mean_absolute_error"] < 0.2
+    assert report.figures.values["pearson"] > 0.9
+    assert report.figures.values["mean_absolute_error"] < 0.2
     assert report.chosen_by == "Pearson"
 
 
@@ -151,9 +153,9 @@ def test_tasks_of_all_kinds_are_trained_together_with_one_prompt(backbone: Backb
         np.testing.assert_array_equal(task.tensors[contract.PREFIX_KEYS], reports[0].task.tensors[contract.PREFIX_KEYS])
         assert (task.kind, task.pairs) == (one.kind, one.pairs)
         expected = figures(task.kind, logits_of(backbone, task, rows), [row.target for row in rows], task)
-        assert report.dev.values == pytest.approx(expected.values, abs=1e-4)
-    usual = [report.dev.values["mean_average_precision"] for report in reports if report.usual.startswith("mean")]
-    usual += [report.dev.values[report.usual] for report in reports if not report.usual.startswith("mean")]
+        assert report.figures.values == pytest.approx(expected.values, abs=1e-4)
+    usual = [report.figures.values["mean_average_precision"] for report in reports if report.usual.startswith("mean")]
+    usual += [report.figures.values[report.usual] for report in reports if not report.usual.startswith("mean")]
     best = int(reports[0].task.metrics["best_epoch"])
     assert reports[0].epochs[best - 1].usual == pytest.approx(np.mean(usual), abs=1e-5)
 
@@ -287,7 +289,7 @@ class TestWindows:
         assert "long:windows" in task.requires
         assert task.metrics["dev_rows"] == 6
         expected = figures(task.kind, logits_of(backbone, task, rows[::2]), [row.target for row in rows[::2]], task)
-        assert report.dev.values == pytest.approx(expected.values, abs=1e-4)
+        assert report.figures.values == pytest.approx(expected.values, abs=1e-4)
         best = report.epochs[int(task.metrics["best_epoch"]) - 1]
         assert best.usual == pytest.approx(expected.values[report.usual], abs=1e-4)
 

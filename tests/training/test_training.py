@@ -26,7 +26,7 @@ ROWS = [
         ("works well", "good"),
     )
 ]
-OPTIONS = TrainingOptions(epochs=3, batch_size=8, prompt_length=4)
+OPTIONS = TrainingOptions(recipe="epochs", keep_prompt=True, epochs=3, batch_size=8, prompt_length=4)
 
 
 def train_one(

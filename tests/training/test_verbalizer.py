@@ -118,6 +118,7 @@ def test_label_words_are_trained_on_from_or_stay(
     backbone = load_backbone(str(language_model_folder("bert")))
     rows = [LabelledText(text, "good" if place % 2 else "bad") for place, text in enumerate(TEXTS)]
     options = TrainingOptions(
+        recipe="epochs",
         prompt_length=2,
         epochs=2,
         batch_size=2,

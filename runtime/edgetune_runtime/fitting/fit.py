@@ -11,25 +11,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgetune_runtime import contract, files
-from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting.balance import Spread
-from edgetune_runtime.fitting.by_kind import Fitting, figures, fitting_of
+from edgetune_runtime.fitting.by_kind import fitting_of
 from edgetune_runtime.fitting.class_weight import NONE, ClassWeight
 from edgetune_runtime.fitting.draft import new_draft
-from edgetune_runtime.fitting.head import FittedHead, fit_head
+from edgetune_runtime.fitting.finish import finished
+from edgetune_runtime.fitting.head import fit_head
 from edgetune_runtime.fitting.label_set import label_set
-from edgetune_runtime.fitting.linear import Head
+from edgetune_runtime.fitting.linear import FIT_METHOD, head_tensors
 from edgetune_runtime.fitting.rows import LabelledRows, labelled_rows
-from edgetune_runtime.kinds import Figures, Kind, Target
+from edgetune_runtime.kinds import Figures, Kind
 from edgetune_runtime.parts import HEAD
 from edgetune_runtime.task import Task
 
 if TYPE_CHECKING:
     from edgetune_runtime.engine import Engine
-
-METHOD = "fit"
-"""What the task file calls this way to make a task, unless its prompt came from another task."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ def fit(
         new = new_draft(
             engine.bundle.facts, engine.encoder, name=name, labels=named, kind=rows.kind, pairs=rows.pairs,
             pooling=pooling, template=template, max_length=max_length, long_texts=long_texts, stride=stride,
-            method=METHOD,
+            method=FIT_METHOD,
         )  # fmt: skip
         new = engine.encoder.fitted(new)
     else:
@@ -97,7 +94,11 @@ def fit(
     features = engine.features(rows.texts, new, progress)
     by_row = None if weights is None else weights[targets[:, 0].astype(np.int64)]
     found = fit_head(fitting, features, targets, len(named), by_row, seed)
-    task, cross_validated = finished(new, fitting, found, targets)
+    judged = found.judged
+    tensors = {**new.tensors, **head_tensors(found.head)}
+    task, cross_validated = dataclasses.replace(new, tensors=tensors), None
+    if judged.any():
+        task, cross_validated = finished(new, tensors, found.held_out[judged], targets[judged], "cv")
     return FitReport(
         task=task,
         cross_validated=cross_validated,
@@ -107,31 +108,6 @@ def fit(
         remarks=spread.remarks(class_weight != NONE),
         seconds=time.monotonic() - began,
     )
-
-
-def finished(new: Task, fitting: Fitting, found: FittedHead, targets: Array) -> tuple[Task, Figures | None]:
-    """A task with its head, calibrated on the rows held out in turn, and how good answers to these are.
-
-    Shape:
-        targets: [rows, numbers]
-    """
-    tensors = {**new.tensors, **head_tensors(found.head)}
-    metrics: dict[str, float] = {"train_rows": len(targets)}
-    if not found.judged.any():
-        return dataclasses.replace(new, tensors=tensors, metrics=metrics), None
-    logits, right = found.held_out[found.judged].astype(np.float32), targets[found.judged]
-    fitted, measured = fitting.calibrate(logits, right)
-    task = dataclasses.replace(new, tensors=tensors, **fitted)
-    decoded: list[Target] = [fitting.decode(row, new.labels) for row in right]
-    values = figures(new.kind, logits, decoded, task)
-    kept = {figure: values.values[figure] for figure in fitting.stored} | measured
-    metrics |= {f"cv_{figure}": value for figure, value in kept.items()}
-    return dataclasses.replace(task, metrics=metrics), values
-
-
-def head_tensors(head: Head) -> dict[str, Array]:
-    """A head as the tensors of a task."""
-    return {name: values.astype(np.float32) for name, values in zip(HEAD.tensors, head, strict=True)}
 
 
 def _beside(origin: Task, name: str, labels: tuple[str, ...], rows: LabelledRows) -> Task:

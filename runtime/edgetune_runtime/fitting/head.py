@@ -64,7 +64,7 @@ def fit_head(
         own = None if weights is None else weights[left]
         for place, head in enumerate(fitting.head(features[left], targets[left], labels, STRENGTHS, own)):
             held_out[place, out] = head.logits(features[out])
-    judged = _judged(fitting, targets)
+    judged = can_be_judged(fitting, targets)
     chosen = STRENGTHS.index(USUAL_STRENGTH)
     if judged.any():
         counts = None if weights is None else weights[judged]
@@ -88,7 +88,8 @@ def folds(targets: Array, seed: int, number: int = FOLDS) -> Array:
     return found
 
 
-def _judged(fitting: Fitting, targets: Array) -> Array:
+def can_be_judged(fitting: Fitting, targets: Array) -> Array:
+    """Whether each row can be held out: not if it is the only one of its label. Shape: [rows]."""
     if not fitting.weighs_classes:
         return np.full(len(targets), len(targets) > 1)
     _, place, counts = np.unique(targets[:, 0], return_inverse=True, return_counts=True)

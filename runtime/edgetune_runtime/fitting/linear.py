@@ -15,10 +15,14 @@ import numpy as np
 
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import needs
+from edgetune_runtime.parts import HEAD
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import ThreadpoolController
+
+FIT_METHOD = "fit"
+"""What task files call it to fit a head alone."""
 
 _MOST_STEPS = 300
 _NEVER = -4.0
@@ -39,6 +43,11 @@ class Head(NamedTuple):
         """Shape: [rows, hidden] → [rows, labels]."""
         found: Array = features @ self.weight.T + self.bias
         return found
+
+
+def head_tensors(head: Head) -> dict[str, Array]:
+    """A head as the tensors of a task."""
+    return {name: values.astype(np.float32) for name, values in zip(HEAD.tensors, head, strict=True)}
 
 
 Solver = Callable[[Array, Array, int, Sequence[float], Array | None], Iterator[Head]]

@@ -1,0 +1,103 @@
+"""Training on few rows: a prompt by pairs of texts, then a head in closed form.
+
+With a few dozen rows, gradients through a head learn less than a linear model that is fitted to the same features, and
+a development split of two or three rows chooses by chance. So nothing is held out for good here: rows are held out in
+turn (cross-validation), which chooses and calibrates, and then all rows train.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import TrainerCallback
+
+from edgetune.training import prompts
+from edgetune.training.batches import text_features, text_targets
+from edgetune.training.contrastive import train_prompt
+from edgetune.training.options import TrainingOptions
+from edgetune.training.rungs import Rung
+from edgetune.training.setup import Setup
+from edgetune_runtime.arrays import Array
+from edgetune_runtime.fitting.by_kind import fitting_of
+from edgetune_runtime.fitting.head import USUAL_STRENGTH, folds
+from edgetune_runtime.fitting.linear import Head, head_tensors
+
+FOLDS = 4
+
+
+def train_few(
+    setup: Setup, options: TrainingOptions, folder: Path, callbacks: Sequence[TrainerCallback] = ()
+) -> list[Rung]:
+    """Train a prompt and heads on the rows of one task with one label per text.
+
+    There are three heads for the trained prompt: fitted to the features before it was trained, after, and the mean of
+    the two.
+
+    Args:
+        setup: what the training begins with.
+        options: how.
+        folder: where `Trainer` may write.
+        callbacks: of `Trainer`; they see each of the trainings.
+
+    Returns:
+        The prompt with each head. If the task has development rows, with logits for these, else for the training rows,
+        each by a prompt and a head that learned without it.
+    """
+    few, dev = _Few(setup, options, folder, callbacks), setup.rows["dev"]
+    held_out = {} if dev else few.held_out()
+    heads, _ = few.learn(np.arange(len(few.targets)))  # last, so that this prompt stays
+    if dev:
+        features = text_features(setup.tuner, dev)
+        held_out = {name: head.logits(features) for name, head in heads.items()}
+    (draft,) = setup.drafts
+    return [Rung(f"prompt, {name}", draft, few.tensors(head), held_out[name]) for name, head in heads.items()]
+
+
+class _Few:
+    """One task's rows, and how a prompt and its heads learn from some of them."""
+
+    def __init__(
+        self, setup: Setup, options: TrainingOptions, folder: Path, callbacks: Sequence[TrainerCallback]
+    ) -> None:
+        self._setup, self._options, self._folder, self._callbacks = setup, options, folder, callbacks
+        self._rows, self._tuner = setup.rows["train"], setup.tuner
+        self.targets = text_targets(self._rows)
+        self._start = copy.deepcopy(self._tuner.prompt.state_dict())
+        self._first_features = text_features(self._tuner, self._rows)
+
+    def learn(self, texts: Array) -> tuple[dict[str, Head], Array]:
+        """Train the prompt on some texts, from its beginning: its heads, and the features of all texts."""
+        chosen = set(texts.tolist())
+        self._tuner.prompt.load_state_dict(self._start)
+        rows = [row for row in self._rows if row["text"] in chosen]
+        train_prompt(self._tuner, rows, self._options, self._folder, self._callbacks)
+        features = text_features(self._tuner, self._rows)
+        first, new = (self._head(own[texts], self.targets[texts]) for own in (self._first_features, features))
+        mean = Head((first.weight + new.weight) / 2, (first.bias + new.bias) / 2)
+        return {"first head": first, "new head": new, "mean of both heads": mean}, features
+
+    def held_out(self) -> dict[str, Array]:
+        """Logits of each text by heads that learned without it."""
+        fold = folds(self.targets, self._options.seed, FOLDS)
+        found: dict[str, Array] = {}
+        for number in np.unique(fold):
+            heads, features = self.learn(np.flatnonzero(fold != number))
+            out = fold == number
+            for name, head in heads.items():
+                found.setdefault(name, np.zeros((len(fold), len(head.bias))))[out] = head.logits(features[out])
+        return found
+
+    def tensors(self, head: Head) -> dict[str, Array]:
+        """What the task stores."""
+        (draft,), tuner = self._setup.drafts, self._tuner
+        given = {name: torch.from_numpy(values) for name, values in head_tensors(head).items()}
+        return prompts.stored(tuner.backbone, {**tuner.task_tensors(0), **given}, draft.max_length)
+
+    def _head(self, features: Array, targets: Array) -> Head:
+        (draft,), weights = self._setup.drafts, self._setup.row_weights(0, targets)
+        (found,) = fitting_of(draft.kind).head(features, targets, len(draft.labels), (USUAL_STRENGTH,), weights)
+        return found

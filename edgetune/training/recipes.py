@@ -1,0 +1,46 @@
+"""How a training learns: by pairs of texts if rows are few, else in epochs. Data decides, or the user."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgetune.training.options import AUTO, CONTRASTIVE, EPOCHS, TrainingOptions
+from edgetune.training.setup import TaskData
+from edgetune_runtime.errors import DataError
+from edgetune_runtime.fitting.by_kind import fitting_of
+
+FEW_ROWS_PER_LABEL = 64
+"""Up to so many rows per label, on average, pairs of texts teach more than epochs."""
+
+
+def recipe_of(tasks: Sequence[TaskData], options: TrainingOptions) -> str:
+    """The recipe, `CONTRASTIVE` or `EPOCHS`.
+
+    Raises:
+        DataError: the contrastive recipe was asked for, and cannot train this.
+    """
+    obstacle = _obstacle(tasks, options)
+    if options.recipe == CONTRASTIVE and obstacle is not None:
+        raise DataError(
+            f"the recipe '{CONTRASTIVE}' came {obstacle}: expected one task with one label per text, a prompt, and a "
+            f"head to train; use the recipe '{EPOCHS}'"
+        )
+    if options.recipe != AUTO:
+        return options.recipe
+    (one,) = tasks[:1]
+    labels = len(one.kind.labels_of([row.target for row in one.train]))
+    few = len(one.train) <= FEW_ROWS_PER_LABEL * labels
+    return CONTRASTIVE if few and obstacle is None else EPOCHS
+
+
+def _obstacle(tasks: Sequence[TaskData], options: TrainingOptions) -> str | None:
+    """Why pairs of texts cannot train this, if so."""
+    if len(tasks) > 1:
+        return f"with {len(tasks)} tasks"
+    if not fitting_of(tasks[0].kind).weighs_classes:
+        return f"with a task of the kind '{tasks[0].kind.name}'"
+    if not options.prompt_length:
+        return "with a prompt of length 0"
+    if options.label_words is not None:
+        return "with label words"
+    return None

@@ -1,0 +1,71 @@
+"""What a training can end with, compared on rows that none of it learned from: a trained prompt, or a head alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgetune_runtime.arrays import Array
+from edgetune_runtime.fitting.by_kind import Fitting
+from edgetune_runtime.task import Task
+
+HEAD_ALONE = "head alone"
+"""What `edgetune fit` gives: a linear model of the frozen features."""
+
+DOUBT = 2.0
+"""A trained prompt is dropped if its loss is higher than the head's alone by more than so many standard errors.
+
+On a few dozen rows a smaller difference is chance, and trained prompts are better more often than not."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One thing that a training can end with.
+
+    Attributes:
+        name: `HEAD_ALONE`, or what people call it.
+        draft: the task but for what it learned.
+        tensors: what it learned.
+        logits: for the rows that it is judged by. Shape: [rows, labels].
+    """
+
+    name: str
+    draft: Task
+    tensors: Mapping[str, Array]
+    logits: Array
+
+
+def choose(
+    rungs: Sequence[Rung], fitting: Fitting, targets: Array, weights: Array | None
+) -> tuple[Rung, dict[str, float]]:
+    """What is kept, and the loss of each: of the trained ones that with the least loss, unless `DOUBT` drops it.
+
+    Args:
+        rungs: at least one; at most one is `HEAD_ALONE`.
+        fitting: how the kind of answer is fitted.
+        targets: of the rows that they are judged by; there may be none.
+        weights: how much each row counts; all the same if `None`.
+
+    Shape:
+        targets: [rows, numbers]
+        weights: [rows]
+    """
+    trained = [one for one in rungs if one.name != HEAD_ALONE]
+    if not len(targets):
+        return (trained or rungs)[0], {}
+    losses = {one.name: _losses(fitting, one.logits, targets) for one in rungs}
+    means = {name: float(np.average(own, weights=weights)) for name, own in losses.items()}
+    best = min(trained or rungs, key=lambda one: means[one.name])
+    lone = next((one for one in rungs if one.name == HEAD_ALONE), best)
+    worse = losses[best.name] - losses[lone.name]
+    mean = means[best.name] - means[lone.name]
+    variance = float(np.average((worse - mean) ** 2, weights=weights)) / max(1, len(worse) - 1)
+    return (lone if mean > DOUBT * np.sqrt(variance) else best), means
+
+
+def _losses(fitting: Fitting, logits: Array, targets: Array) -> Array:
+    """The loss of each row at the temperature that fits all of them. Shape: [rows]."""
+    fitted, _ = fitting.calibrate(logits, targets)
+    return fitting.losses(logits / fitted.get("temperature", 1.0), targets)

@@ -1,0 +1,50 @@
+"""Rows that share a pass: equal tokens, read behind equal parts, go through the backbone once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edgetune_runtime.arrays import Array
+from edgetune_runtime.passes import Pass, Runner
+from edgetune_runtime.task import Task
+from edgetune_runtime.text import Span, Tokens
+
+
+def shared_passes(
+    rows: Sequence[tuple[Tokens, Task]], runner: Runner
+) -> tuple[list[Pass], list[tuple[int, tuple[int, ...]]]]:
+    """The passes that rows need, and for each row its pass and the places of its spans there."""
+    if len(rows) == 1:
+        ((tokens, task),) = rows
+        return [Pass(tokens, task)], [(0, tuple(range(len(tokens.spans))))]
+    passes: dict[Any, int] = {}
+    found: list[tuple[Tokens, Task, dict[Span, int]]] = []
+    places = []
+    for tokens, task in rows:
+        key = (tuple(tokens.ids), tuple(tokens.type_ids), runner.parts(task))
+        place = passes.setdefault(key, len(found))
+        if place == len(found):
+            found.append((tokens, task, {}))
+        spans = found[place][2]
+        places.append((place, tuple(spans.setdefault(span, len(spans)) for span in tokens.spans)))
+    return [
+        Pass(Tokens(tokens.ids, tokens.truncated, tokens.type_ids, tuple(spans)), task) for tokens, task, spans in found
+    ], places
+
+
+def head_logits(features: Array, task: Task) -> Array:
+    """A task's logits.
+
+    Not by BLAS: it would start threads of its own, and its sums depend on how many rows come together. So a task's
+    logits are the same to the bit whatever shares its pass.
+
+    Shape:
+        features: [spans, hidden]
+        output: [spans, labels]
+    """
+    weight, bias = task.head
+    logits: Array = np.einsum("sh,lh->sl", features, weight) + bias
+    return logits
