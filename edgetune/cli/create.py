@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from edgetune.cli.fields import field_options
-from edgetune.cli.options import FILE, RenamedOption, json_option, needs, print_json
+from edgetune.cli.flags import Command, RenamedOption
+from edgetune.cli.options import FILE, json_option, needs, print_json
 from edgetune.training.options import TrainingOptions, parse_label_words
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model")
 @click.option("--name", "--task", "name", cls=RenamedOption, help="Name of the task.")
 @click.option("--out", required=True, type=FILE, help="Task file to write, such as NAME.safetensors.")

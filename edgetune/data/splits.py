@@ -34,7 +34,7 @@ def split_dev(rows: Sequence[LabelledText], seed: int, kind: Kind) -> tuple[list
     if not held_out:
         raise DataError(
             f"{len(rows)} rows{' with a label each' * (target is str)} are too few to hold out development data: add "
-            f"rows, or name some with --eval-data"
+            f"rows, or name some with `dev`"
         )
     train = [row for place, row in enumerate(rows) if place not in held_out]
     return train, [rows[place] for place in sorted(held_out)]
@@ -136,7 +136,7 @@ def _check(labels: Sequence[str], kind: Kind) -> None:
     if len(labels) > MOST_LABELS:
         raise DataError(
             f"the training data has {len(labels):,} different labels: expected at most {MOST_LABELS:,}; name the "
-            f"column that has them with --label-column"
+            f"column that has them with `labels`"
         )
     for label in labels:
         try:

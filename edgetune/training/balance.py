@@ -112,7 +112,7 @@ class Spread:
         rare, rows, dev_rows = self.rare, self.rows, self.dev_rows
         found = []
         if rare:
-            hint = "" if weighted else "; try --class-weight balanced"
+            hint = "" if weighted else "; try `class_weight` balanced"
             found.append(
                 f"the classes are uneven: {self._counted(rare, self.train)} of {rows:,} training rows, where an even "
                 f"share is {rows / len(self.labels):,.0f}: the epoch is chosen by {self.measure.name}{hint}"
@@ -129,7 +129,7 @@ class Spread:
                 f"{FEW_TRAINING_ROWS} teaches little; add rows"
             )
         scarce = self._ascending(label for label in rare if self.dev[label] < FEW_DEV_ROWS_OF_A_RARE_LABEL)
-        coarse = "choose the epoch coarsely; name more with --eval-data"
+        coarse = "choose the epoch coarsely; name more with `dev`"
         if epochs > 1 and scarce:
             found.append(f"{self._counted(scarce, self.dev)} of {dev_rows:,} development rows, which {coarse}")
         elif epochs > 1 and dev_rows < FEW_DEV_ROWS:

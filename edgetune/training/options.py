@@ -42,14 +42,14 @@ def parse_label_words(items: Sequence[str]) -> LabelWords | None:
         label, separator, listed = item.partition("=")
         found = [word.strip() for word in listed.split(",") if word.strip()]
         if not (separator and label and found) or label in words:
-            raise DataError(f"--label-words {item!r} is not LABEL=WORD[,WORD…], one a label: write positive=great,good")
+            raise DataError(f"`label_words` {item!r} is not LABEL=WORD[,WORD…], one a label: write positive=great,good")
         words[label] = found
     if len(words) == 1:
-        raise DataError(f"--label-words for the label '{next(iter(words))}' alone: expected at least two labels")
+        raise DataError(f"`label_words` for the label '{next(iter(words))}' alone: expected at least two labels")
     listed_words = [word for found in words.values() for word in found]
     twice = sorted({word for word in listed_words if listed_words.count(word) > 1})
     if twice:
-        raise DataError(f"--label-words has {', '.join(twice)} more than once: expected each word for one label")
+        raise DataError(f"`label_words` has {', '.join(twice)} more than once: expected each word for one label")
     return words or None
 
 
@@ -72,7 +72,7 @@ def parse_class_weight(items: Sequence[str]) -> ClassWeight:
             weight = math.nan
         if not (label and math.isfinite(weight) and weight > 0) or label in weights:
             raise DataError(
-                f"--class-weight {item!r}: expected {NONE} or {BALANCED} alone, or LABEL=NUMBER with a number above "
+                f"`class_weight` {item!r}: expected {NONE} or {BALANCED} alone, or LABEL=NUMBER with a number above "
                 f"0, once for each label"
             )
         weights[label] = weight

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from transformers import set_seed
 
-from edgetune.data.labelled import LabelledText
+from edgetune.data.labelled import LabelledText, say
+from edgetune.data.sources import Note
 from edgetune.data.splits import label_set
 from edgetune.training import balance, heads, prompts, verbalizer
 from edgetune.training.balance import Spread
@@ -74,15 +75,15 @@ class Setup:
         return [spread.measure for spread in self.spreads]
 
 
-def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptions) -> Setup:
-    """Make ready what a training begins with. Raises what `train` does."""
+def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptions, note: Note = say) -> Setup:
+    """Make ready what a training begins with. Arguments and errors are those of `train`."""
     drafts = [_draft(backbone, one, options) for one in tasks]
     set_seed(options.seed)
     encoded = {
         split: [
             row
             for index, (one, draft) in enumerate(zip(tasks, drafts, strict=True))
-            for row in encode_rows(backbone, getattr(one, split), draft, index)
+            for row in encode_rows(backbone, getattr(one, split), draft, index, note)
         ]
         for split in ("train", "dev")
     }
@@ -136,8 +137,8 @@ def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
     draft = backbone.text_encoder.fitted(draft)
     if draft.stride >= draft.max_length:
         raise DataError(
-            f"--stride {draft.stride} came for windows of {draft.max_length} tokens, which would not move on: expected "
-            f"a lower --stride, or a higher --max-length"
+            f"`stride` {draft.stride} came for windows of {draft.max_length} tokens, which would not move on: expected "
+            f"a lower `stride`, or a higher `max_length`"
         )
     return draft
 

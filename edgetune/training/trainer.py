@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from edgetune.data.labelled import say
+from edgetune.data.sources import Note
 from edgetune.training import checkpoints, prompts
 from edgetune.training.balance import Spread
 from edgetune.training.batches import Collator, texts_of
@@ -72,7 +73,11 @@ class TrainingReport:
 
 
 def train(
-    backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptions, resume: bool = False
+    backbone: Backbone,
+    tasks: Sequence[TaskData],
+    options: TrainingOptions,
+    resume: bool = False,
+    note: Note = say,
 ) -> list[TrainingReport]:
     """Train tasks and write their files: one prompt that all of them share, and a head each.
 
@@ -81,13 +86,14 @@ def train(
     The same arguments give the same files, also when broken off and resumed. The epoch that is kept is the best on
     development data by the measure of the kind of answer (`objectives.OBJECTIVES`), such as accuracy, or by macro-F1
     for a task that has a rare label (`Spread.rare`), the mean of all tasks; among equals the one with the least loss
-    there. What the rows are too few or too uneven for is said on stderr.
+    there. What the rows are too few or too uneven for is noted.
 
     Args:
         backbone: the frozen backbone; none of its weights change.
         tasks: one or more. `OUT.checkpoints` beside the first one's file holds an unfinished training.
         options: how to train.
         resume: go on with the unfinished training, if there is one.
+        note: receives messages for the user.
 
     Raises:
         BackboneError: label words were given, and the backbone's weights have no vocabulary.
@@ -108,10 +114,10 @@ def train(
     if not (options.prompt_length or options.train_head):
         raise DataError("there is nothing to train: a prompt of length 0, and label words that stay as they are")
     began, device = time.monotonic(), next(backbone.parameters()).device
-    setup = set_up(backbone, tasks, options)
+    setup = set_up(backbone, tasks, options, note)
     for one, spread in zip(tasks, setup.spreads, strict=True):
         for remark in spread.remarks(one.name, options.class_weight != NONE, options.epochs):
-            print(remark, file=sys.stderr)
+            note(remark)
     # The windows behind a first one are rows of their own.
     rows = {
         split: [{**row, "tokens": vars(dataclasses.replace(row["tokens"], more=()))} for row in own]
@@ -123,14 +129,14 @@ def train(
         "data_sha256": files.sha256(json.dumps([[one.name for one in tasks], rows]).encode()),
     }
     folder = tasks[0].out.with_name(f"{tasks[0].out.name}.checkpoints")
-    last = checkpoints.prepare(folder, stamp, resume)
+    last = checkpoints.prepare(folder, stamp, resume, note)
     progress = Progress(options.epochs, _names(setup.measures), _names(setup.usual))
     arguments = training_arguments(folder, options, setup.tuner.heaviest_row)
     trainer = new_trainer(setup, arguments, optimizer(setup.tuner, options), progress)
     try:
         trainer.train(resume_from_checkpoint=last)
     except KeyboardInterrupt:
-        print(f"\nstopped: --resume goes on from the last epoch in {folder}", file=sys.stderr)
+        note(f"\nstopped: `resume` goes on from the last epoch in {folder}")
         raise
     history = epochs(trainer.state.log_history)
     predicted = trainer.predict(setup.rows["dev"])  # by the best epoch; in an order of its own
@@ -140,8 +146,8 @@ def train(
     if not np.isfinite(logits).all():
         shutil.rmtree(folder, ignore_errors=True)  # there is nothing in it to go on from
         raise EdgetuneError(
-            "the training diverged: it ended in numbers that are not finite; train with a lower --lr, or without "
-            "--mixed-precision"
+            "the training diverged: it ended in numbers that are not finite; train with a lower "
+            "`learning_rate`, or without `mixed_precision`"
         )
     reports = []
     for place, (draft, measure, spread) in enumerate(zip(setup.drafts, setup.measures, setup.spreads, strict=True)):

@@ -224,7 +224,7 @@ def test_what_is_said_of_rows_of_other_kinds(kind: str, train_targets: list[Targ
     rows = [LabelledText("good", target) for target in train_targets]
     spread = Spread(KINDS[kind].labels_of(train_targets), rows, rows[:3], KINDS[kind])
     # Neither rare labels nor points of accuracy: these are of one label per text.
-    said = [*said, "t: 3 development rows choose the epoch coarsely; name more with --eval-data"]
+    said = [*said, "t: 3 development rows choose the epoch coarsely; name more with `dev`"]
     found = spread.remarks("t", False, 5)
     assert len(found) == len(said)
     assert all(re.fullmatch(pattern, line) for pattern, line in zip(said, found, strict=True))
