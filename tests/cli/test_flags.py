@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from edgetune.cli.options import note
 from edgetune.data.labelled import read_labelled
 from edgetune.data.requests import read_requests
 from edgetune.training.options import parse_label_words
-from edgetune_runtime import Engine
+from edgetune_runtime import Bundle, Engine, Task
 from edgetune_runtime.contract import POOLINGS
 from edgetune_runtime.errors import BundleError, DataError, EdgetuneError, MissingPackageError, TaskError
 
@@ -196,14 +197,33 @@ def test_a_parser_of_the_command_line() -> None:
         parse_label_words(["good"])
 
 
-def test_a_flag_that_another_command_has(bundle_folder: Path, make_task: MakeTask, tmp_path: Path) -> None:
-    engine = Engine(bundle_folder)
-    pooling = next(one for one in POOLINGS if one not in ("mask", *engine.bundle.facts.poolings))
-    dataclasses.replace(make_task("apart"), pooling=pooling).save(tmp_path / "apart.safetensors")
-    python = raised(lambda: engine.find_task(str(tmp_path / "apart.safetensors")))
+@pytest.fixture
+def unfit(bundle: Bundle, make_task: MakeTask) -> Task:
+    """A task that reads its features where the bundle's backbone has none."""
+    pooling = next(one for one in POOLINGS if one not in ("mask", *bundle.facts.poolings))
+    return dataclasses.replace(make_task("unfit"), pooling=pooling)
+
+
+def test_a_flag_that_another_command_has(bundle_folder: Path, unfit: Task, tmp_path: Path) -> None:
+    file = tmp_path / "unfit.safetensors"
+    unfit.save(file)
+    python = raised(lambda: Engine(bundle_folder).find_task(str(file)))
     assert "train it again with `pooling` " in python
-    done = edgetune("classify", bundle_folder, "--task", tmp_path / "apart.safetensors", text="good\n")
+    done = edgetune("classify", bundle_folder, "--task", file, text="good\n")
     assert done.stderr == f"edgetune: {python.replace('`pooling`', '--pooling')}\n"
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+@pytest.mark.parametrize("command", [("verify",), ("tasks", "list"), ("tasks", "sync")], ids=" ".join)
+def test_what_is_wrong_with_one_of_several_tasks(
+    bundle_folder: Path, unfit: Task, tmp_path: Path, command: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    folder = shutil.copytree(bundle_folder, tmp_path / "bundle")
+    unfit.save(folder / "tasks" / "unfit.safetensors")
+    to = [shutil.copytree(bundle_folder, tmp_path / "other")] if command[-1] == "sync" else []
+    done = edgetune(*command, folder, *to, *options)
+    assert "train it again with --pooling " in done.stdout + done.stderr
+    assert "`pooling`" not in done.stdout + done.stderr
 
 
 def test_what_the_engine_cannot_do(bundle_folder: Path) -> None:
