@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgetune.cli.flags import Command
 from edgetune.cli.options import FILE, json_option, print_json
 from edgetune_runtime.devices import DEVICES
 from edgetune_runtime.errors import needs
@@ -37,7 +38,7 @@ class _Numbers(click.ParamType[list[int]]):
         return numbers
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("bundle", type=FILE)
 @click.option(
     "--prompt-lengths",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgetune.cli.flags import Command, in_flags
 from edgetune.cli.options import (
     FILE,
     engine_options,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from edgetune_runtime.text import Text
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("bundle", type=FILE)
 @click.argument("source", default="-", metavar="[FILE|-]")
 @click.option("--task", help="A task of the bundle, or a task file. Rows may name their own (`task`).")
@@ -156,7 +157,7 @@ def _answers(
         if isinstance(result, Result):
             answer = {"task": result.task, **_shown(rows[place][1].kind, result), "status": result.status}
         else:
-            answer = {"line": request.line, "status": "error", "error": problems.get(place) or str(result)}
+            answer = {"line": request.line, "status": "error", "error": in_flags(problems.get(place) or str(result))}
         answers.append({"id": request.id, **answer})
     return answers
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from edgetune.cli.fields import field_options
-from edgetune.cli.options import FILE, RenamedOption, json_option, print_json
+from edgetune.cli.flags import Command, RenamedOption
+from edgetune.cli.options import FILE, json_option, print_json
 from edgetune.training.options import TrainingOptions, parse_words
 from edgetune_runtime import files
 from edgetune_runtime.errors import needs
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from edgetune_runtime.task import Task
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model", metavar="BUNDLE_OR_MODEL")
 @click.option("--name", "--task", "name", cls=RenamedOption, help="Name of the task.")
 @click.option(
@@ -131,7 +132,7 @@ def _described_in_bundle(
 ) -> Task:
     from edgetune_runtime import Engine
 
-    parsed = parse_words(descriptions, "--describe")
+    parsed = parse_words(descriptions, "descriptions")
     with Engine(bundle) as engine:
         return engine.describe(parsed, name, texts=texts, template=template, max_length=max_length)
 
@@ -151,9 +152,9 @@ def _from_model(
         from edgetune_export.loading import load_backbone
 
     if descriptions:
-        parsed = parse_words(descriptions, "--describe")
+        parsed = parse_words(descriptions, "descriptions")
         return describe_task(load_backbone(model), name, parsed, template, max_length, texts)
-    words = parse_words(label_words, "--label-words")
+    words = parse_words(label_words, "label_words")
     backbone = load_backbone(model)
     task = create_task(backbone, name, words, template, prompt, max_length)
     return calibrated(backbone, task, texts) if texts else task

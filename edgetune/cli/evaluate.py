@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgetune.cli.check_data import read_for
+from edgetune.cli.flags import Command
 from edgetune.cli.options import (
     FILE,
     LABELLED_DATA,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _CHUNK_ROWS = 256
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("bundle", type=FILE)
 @click.option("--task", required=True, help="A task of the bundle, or a task file.")
 @click.option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgetune.cli.check_data import Checked, read_fitting, read_for
+from edgetune.cli.flags import Command
 from edgetune.cli.options import (
     FILE,
     column_options,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from edgetune_runtime.task import Task
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model")
 @click.argument("bundle", type=FILE)
 @click.option(

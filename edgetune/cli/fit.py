@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgetune.cli.fields import collect, field_options
+from edgetune.cli.flags import Command
 from edgetune.cli.options import (
     FILE,
     LABELLED_DATA,
@@ -33,7 +34,7 @@ _READING = ("pooling", "template", "max_length", "long_texts", "stride")
 _FIELDS = (*_READING, "class_weight", "seed")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("bundle", type=FILE)
 @click.option("--data", required=True, help=f"Labelled texts: {LABELLED_DATA}.")
 @click.option("--name", required=True, help="Name of the task; a task of that name is replaced.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import pkgutil
 import sys
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgetune.cli.flags import in_flags
 from edgetune_runtime.devices import CPU, DEVICES
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ FILE = click.Path(path_type=Path)
 
 
 def note(message: str) -> None:
-    """Tell people something, on stderr: stdout is for results."""
-    click.echo(message, err=True)
+    """Tell people something, on stderr: stdout is for results. Parameters that the library names become flags."""
+    click.echo(in_flags(message), err=True)
 
 
 def let_nobody_wait() -> None:
@@ -115,35 +115,6 @@ def min_score_option(command: Command) -> Command:
         type=click.FloatRange(0, 1),
         help="Abstain where the best label's score is below this, 0 to 1. [default: answer every row]",
     )(command)
-
-
-class RenamedOption(click.Option):
-    """An option that also has an old spelling: it goes on working, with a note, and the help does not show it.
-
-    The last spelling that is declared is the old one.
-    """
-
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Its line of the help, without the old spelling."""
-        opts, self.opts = self.opts, self.opts[:-1]
-        try:
-            return super().get_help_record(ctx)
-        finally:
-            self.opts = opts
-
-    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
-        """Let the parser note the old spelling where it reads it."""
-        super().add_to_parser(parser, ctx)
-        new, old = self.opts[0], self.opts[-1]
-        own = parser._long_opt[old]
-        noting = copy.copy(own)
-
-        def process(value: Any, state: Any) -> None:
-            note(f"{old} is now {new}; the old spelling will go in a later version")
-            own.process(value, state)
-
-        noting.process = process
-        parser._long_opt[old] = noting
 
 
 def reading_options(command: Command) -> Command:

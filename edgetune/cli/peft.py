@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from edgetune.cli.fields import field_options
+from edgetune.cli.flags import Command
 from edgetune.cli.options import FILE, KINDS, json_option, kind_named, print_json
 from edgetune.training.options import TrainingOptions, parse_label_words
 from edgetune_runtime.errors import needs
 
 
-@click.command("import-peft")
+@click.command("import-peft", cls=Command)
 @click.argument("adapter_dir", type=FILE)
 @click.option("--model", required=True, help="The model that the adapter was trained on: a folder or a hub id.")
 @click.option("--out", required=True, type=FILE, help="Task file to write, such as NAME.safetensors.")
@@ -98,7 +99,7 @@ def import_peft(
         )
 
 
-@click.command("export-peft")
+@click.command("export-peft", cls=Command)
 @click.argument("task_file", type=FILE)
 @click.option("--model", required=True, help="The model that the task was trained on: a folder or a hub id.")
 @click.option("--out", required=True, type=FILE, help="The adapter folder to write.")

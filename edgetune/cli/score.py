@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from edgetune.cli.flags import Command, in_flags
 from edgetune.cli.options import (
     FILE,
     device_options,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from edgetune.scoring.run import Summary
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("bundle", type=FILE)
 @click.argument("inputs", type=FILE, nargs=-1, required=True, metavar="INPUT...")
 @click.option(
@@ -144,6 +145,7 @@ def score(
         note,
     )
     seconds = time.monotonic() - began
+    summary = replace(summary, first_error=in_flags(summary.first_error))
     if as_json:
         print_json({"out": str(out), **asdict(summary), "seconds": round(seconds, 2)})
     else:

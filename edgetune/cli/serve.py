@@ -7,11 +7,12 @@ from urllib.parse import urlsplit
 
 import click
 
+from edgetune.cli.flags import Command
 from edgetune.cli.options import FILE, engine_options, note
 from edgetune_runtime.errors import needs
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("bundle", type=FILE)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any that is free.")

@@ -7,13 +7,14 @@ from dataclasses import asdict
 
 import click
 
+from edgetune.cli.flags import Command, in_flags
 from edgetune.cli.options import json_option, note, note_unread_tasks, print_json
 from edgetune_runtime.errors import needs
 
 _EVERY_S = 5.0
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("source", metavar="SRC")
 @click.argument("destination", metavar="DST")
 @click.option("--task", "tasks", multiple=True, metavar="NAME", help="Only this task; may be given again.")
@@ -63,6 +64,7 @@ def sync(
         dry_run=dry_run,
         progress=_Progress(),
     )
+    report.failed = {name: in_flags(why) for name, why in report.failed.items()}
     if isinstance(here, Folder):
         note_unread_tasks(Bundle(here.path))
     if as_json:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgetune.cli.create import create
+from edgetune.cli.flags import Command, in_flags
 from edgetune.cli.options import FILE, json_option, note, note_unread_tasks, print_json
 from edgetune.cli.peft import export_peft, import_peft
 from edgetune.cli.sync import sync
@@ -24,7 +25,7 @@ def tasks() -> None:
 tasks.add_command(create)
 
 
-@tasks.command("list")
+@tasks.command("list", cls=Command)
 @click.argument("bundle", type=FILE)
 @json_option
 def list_tasks(bundle: Path, as_json: bool) -> None:
@@ -43,7 +44,7 @@ def list_tasks(bundle: Path, as_json: bool) -> None:
         try:
             found.append(_summary(opened.load_task(name)))
         except TaskError as error:
-            unusable.append({"task": name, "error": str(error)})
+            unusable.append({"task": name, "error": in_flags(str(error))})
     note_unread_tasks(opened)
     if as_json:
         print_json({"bundle": str(bundle), "tasks": found, "unusable": unusable, "unread": opened.unread_tasks()})
@@ -63,7 +64,7 @@ def list_tasks(bundle: Path, as_json: bool) -> None:
         )
 
 
-@tasks.command()
+@tasks.command(cls=Command)
 @click.argument("bundle", type=FILE)
 @click.argument("name")
 @json_option
@@ -84,7 +85,7 @@ def show(bundle: Path, name: str, as_json: bool) -> None:
         click.echo(f"{key:<18}{', '.join(map(str, value)) if isinstance(value, list) else value}")
 
 
-@tasks.command()
+@tasks.command(cls=Command)
 @click.argument("bundle", type=FILE)
 @click.argument("file", type=FILE)
 @click.option("--name", help="What to call it. [default: its own name]")
@@ -109,7 +110,7 @@ def add(bundle: Path, file: Path, name: str | None, as_json: bool) -> None:
         click.echo(f"{path}: task '{task.name}'")
 
 
-@tasks.command()
+@tasks.command(cls=Command)
 @click.argument("bundle", type=FILE)
 @click.argument("name")
 @json_option
@@ -129,7 +130,7 @@ def remove(bundle: Path, name: str, as_json: bool) -> None:
         click.echo(f"removed task '{name}' from {bundle}")
 
 
-@tasks.command("export-adapter")
+@tasks.command("export-adapter", cls=Command)
 @click.argument("bundle", type=FILE)
 @click.argument("name")
 @click.option("--out", required=True, type=FILE, help="The .onnx_adapter file to write.")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgetune.cli.fields import collect, field_options
+from edgetune.cli.flags import Command, RenamedOption
 from edgetune.cli.options import (
     FILE,
     LABELLED_DATA,
-    RenamedOption,
     column_options,
     columns_named,
     figure_name,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _GIVEN = click.core.ParameterSource.COMMANDLINE
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model")
 @click.option(
     "--data",
@@ -139,7 +139,7 @@ def train(
                 raise DataError(f"{source} and {eval_sources[place]} differ: one has pairs of texts, the other has not")
             dev = held_out.rows
         tasks.append(TaskData(name, out, read.rows, dev, read.kind, read.pairs))
-    reports = run_training(load_backbone(model), tasks, options, resume=resume)
+    reports = run_training(load_backbone(model), tasks, options, resume, note)
     records = [_record(one.out, report) for one, report in zip(tasks, reports, strict=True)]
     if as_json:
         print_json(records[0] if len(records) == 1 else {"tasks": records})

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
+from edgetune.cli.flags import Command, in_flags
 from edgetune.cli.options import FILE, json_option, note, print_json
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("bundle", type=FILE)
 @json_option
 def verify(bundle: Path, as_json: bool) -> None:
@@ -29,6 +30,7 @@ def verify(bundle: Path, as_json: bool) -> None:
 
     found = []
     for finding in findings(bundle):
+        finding = replace(finding, message=in_flags(finding.message))
         found.append(finding)
         line = f"{finding.status:<6} {finding.subject}{': ' if finding.message else ''}{finding.message}"
         note(line) if as_json else click.echo(line)

@@ -88,7 +88,7 @@ class CsvRecords:
             raise DataError(f"{lines.path} is empty: expected a header and one row a line")
         number, names, problem = found
         if problem is not None or not is_unicode("".join(names)):
-            reason = problem or "not UTF-8 text: name the file's encoding with --encoding, such as cp1252"
+            reason = problem or "not UTF-8 text: name the file's encoding with `encoding`, such as cp1252"
             raise DataError(f"{lines.path}, line {number}: {reason}; expected a header, and one row a line")
         self.columns = unique_names(names)
         self.repeated = repeated(names)

@@ -75,11 +75,11 @@ class Columns:
 
     @property
     def needed(self) -> dict[str, str]:
-        """Columns that the data must have → the option that names them."""
-        options = [(self.text, "--text-column"), *((label, "--label-column") for label in self.labels)]
+        """Columns that the data must have → the parameter that names them."""
+        named = [(self.text, "text"), *((label, "labels") for label in self.labels)]
         if self.text_pair is not None:
-            options.append((self.text_pair, "--text-pair-column"))
-        return dict(options)
+            named.append((self.text_pair, "text_pair"))
+        return dict(named)
 
     @property
     def optional(self) -> tuple[str, ...]:
@@ -166,7 +166,7 @@ def read_labelled(
     seen = kind is None and not flags
     found = kind or (MULTI_LABEL if flags else kind_seen([row.value for row in rows]))
     if seen and found is not SINGLE_LABEL and stopped is None:
-        note(f"{name}: the labels are {_looks(found, rows)}: kind {found.name} (--kind overrides)")
+        note(f"{name}: the labels are {_looks(found, rows)}: kind {found.name} (`kind` overrides)")
     labelled = _labelled(rows, columns, found, seen)
     if stopped is not None:
         raise stopped
@@ -216,9 +216,9 @@ class _Opened:
 
 
 def _row(place: str, record: Record, columns: Columns) -> _Row:
-    for column, option in columns.needed.items():
+    for column, parameter in columns.needed.items():
         if column not in record.values:
-            raise DataError(f"{place}: {missing_column(column, record.values, option)}")
+            raise DataError(f"{place}: {missing_column(column, record.values, parameter)}")
     one, *more = columns.labels
     paired = columns.pair in record.values and (columns.text_pair is not None or columns.optional)
     try:
@@ -286,7 +286,7 @@ def _check_alike(first: object, value: object, column: str) -> None:
     if isinstance(first, list) != isinstance(value, list):
         raise ValueError(
             f"'{column}' is {_shown(value)} (kind {kind_seen([value]).name}), and an earlier row has {_shown(first)} "
-            f"(kind {kind_seen([first]).name}): write all of them as lists, or say --kind {MULTI_LABEL.name}"
+            f"(kind {kind_seen([first]).name}): write all of them as lists, or say `kind` {MULTI_LABEL.name}"
         )
 
 

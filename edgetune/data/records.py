@@ -112,5 +112,5 @@ def unicode_problem(value: str, column: str) -> str | None:
         return None
     shown = ascii(value)[:60].replace("\\udc", "\\x")  # as the bytes that they stand for
     if any("\udc80" <= character <= "\udcff" for character in value):
-        return f"'{column}' is not UTF-8 text ({shown}): name the file's encoding, such as cp1252, with --encoding"
+        return f"'{column}' is not UTF-8 text ({shown}): name the file's encoding, such as cp1252, with `encoding`"
     return f"'{column}' has half of a surrogate pair ({shown}): expected whole characters"

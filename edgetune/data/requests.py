@@ -89,7 +89,7 @@ def read_requests(
         (source,) = sources.find([path], note) if named or split else [Source(path, "lines")]
     else:
         source = Source(path, kind)
-    with open_table(source, reading, {text_column: "--text-column"}, ("id", "task", text_pair_column), note) as table:
+    with open_table(source, reading, {text_column: "text_column"}, ("id", "task", text_pair_column), note) as table:
         column = TEXT_COLUMN if table.texts else text_column
         own = "id" in table.columns if table.columns else not table.texts and _has_ids(source, reading)
         for chunk in chunks(table.records):
@@ -126,7 +126,7 @@ def stream_requests(
     if kind == "auto":
         kind = ("json" if begun.startswith("[") else "jsonl") if is_json(begun) else "text"
         if text_column in re.split(r"[,;|\t]", begun.partition("\n")[0].strip())[:1_000] and "\n" in begun:
-            note(f"the input begins with '{text_column}', as a CSV file does: use --input csv if it is one")
+            note(f"the input begins with '{text_column}', as a CSV file does: use `kind` csv if it is one")
     if kind in ("json", "csv") or packing_of(head):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "stdin")

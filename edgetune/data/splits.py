@@ -32,7 +32,7 @@ def split_dev(rows: Sequence[LabelledText], seed: int, kind: Kind) -> tuple[list
     if not held_out:
         raise DataError(
             f"{len(rows)} rows{' with a label each' * (target is str)} are too few to hold out development data: add "
-            f"rows, or name some with --eval-data"
+            f"rows, or name some with `dev`"
         )
     train = [row for place, row in enumerate(rows) if place not in held_out]
     return train, [rows[place] for place in sorted(held_out)]

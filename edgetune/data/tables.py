@@ -46,7 +46,7 @@ def open_table(
     Args:
         source: the file.
         reading: what the user says of it.
-        needed: columns that it must have → the option that names them.
+        needed: columns that it must have → the parameter that names them.
         optional: columns that are read if they are there. Others are not looked at.
         note: receives messages for the user.
 
@@ -93,13 +93,13 @@ def check_columns(
     """Raise `DataError` unless a file has the columns that it must have, and those that are read once each."""
     for name in optional:
         check_once(source, name, repeated)
-    for name, option in needed.items():
+    for name, parameter in needed.items():
         check_once(source, name, repeated)
         if name not in columns:
             # Without a header the first row stands in its place.
             lost = source.format == "csv" and not set(needed) & set(columns)
             hint = f"; if its first line is a row, put a header above it, such as {','.join(needed)}" if lost else ""
-            raise DataError(f"{source.path} has {missing_column(name, columns, option)}{hint}")
+            raise DataError(f"{source.path} has {missing_column(name, columns, parameter)}{hint}")
 
 
 def check_once(source: Source, name: str, repeated: Collection[str]) -> None:
@@ -108,12 +108,12 @@ def check_once(source: Source, name: str, repeated: Collection[str]) -> None:
         raise DataError(f"{source.path} has the column '{name}' more than once: rename one of them")
 
 
-def missing_column(name: str, columns: Iterable[str], option: str) -> str:
+def missing_column(name: str, columns: Iterable[str], parameter: str) -> str:
     """What is wrong and what to do if a column is not there."""
     known = [str(column) for column in columns]
     close = difflib.get_close_matches(name, known, n=1)
     guess = f"did you mean '{close[0]}'? " if close else ""
-    return f"no column '{name}' among {', '.join(known)[:300] or 'none'}: {guess}name it with {option}"
+    return f"no column '{name}' among {', '.join(known)[:300] or 'none'}: {guess}name it with `{parameter}`"
 
 
 def _with(added: Mapping[str, str | None], records: Iterator[Record]) -> Iterator[Record]:

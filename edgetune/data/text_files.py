@@ -173,7 +173,7 @@ class TextFile(AbstractContextManager["TextFile"]):
         if rows:
             note(
                 f"{self.lines.path}, line {first}: the quotes of {rows:,} rows, this one the first, enclose lines that "
-                f"could be rows; if quotes belong to the texts, read the file with --no-quotes"
+                f"could be rows; if quotes belong to the texts, say so with `quotes`"
             )
 
 

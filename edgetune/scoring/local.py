@@ -65,7 +65,7 @@ def make_parts(job: Job, assignments: Sequence[Assignment], workers: int) -> Gen
                 if isinstance(message, Outcome):
                     _hand_out(one, waiting)
     except OSError as error:
-        raise EdgetuneError(f"a worker cannot be started ({error.strerror}): try fewer --workers") from error
+        raise EdgetuneError(f"a worker cannot be started ({error.strerror}): try fewer `workers`") from error
     finally:
         for one in hired:
             one.process.kill()  # what it has not finished is not there, and what it has is whole
@@ -95,7 +95,7 @@ def _hand_out(one: _Hired, waiting: deque[Assignment]) -> None:
 def _hopeless(assignment: Assignment, exit_code: int | None) -> EdgetuneError:
     return EdgetuneError(
         f"{MOST_DEATHS} workers died at {assignment.shard} (the last with {exit_code}; -9 is often too little memory): "
-        f"try fewer --workers or --shard-rows; what is done stays done"
+        f"try fewer `workers` or `shard_rows`; what is done stays done"
     )
 
 

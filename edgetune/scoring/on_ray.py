@@ -125,7 +125,7 @@ class _Actor:
 
     def _make(self, assignment: Assignment) -> Outcome:
         if ray.get(self._board.begin.remote(assignment.index)) > MOST_DEATHS:
-            raise EdgetuneError(f"{MOST_DEATHS} workers died at {assignment.shard}: try fewer --shard-rows")
+            raise EdgetuneError(f"{MOST_DEATHS} workers died at {assignment.shard}: try fewer `shard_rows`")
         return self._worker.make(assignment, lambda rows: self._board.report.remote(assignment.index, rows))
 
     @contextmanager
@@ -236,7 +236,7 @@ def _affordable(workers: int, needs: Mapping[str, int]) -> int:
     needed = " and ".join(f"{wanted * number} {kind}s" for kind, number in needs.items())
     found = " and ".join(f"{have.get(kind, 0):g} {kind}s, {free.get(kind, 0):g} of them free" for kind in needs)
     raise EdgetuneError(
-        f"{wanted} workers need {needed}, and the Ray cluster has {found}: try fewer --workers, or wait"
+        f"{wanted} workers need {needed}, and the Ray cluster has {found}: try fewer `workers`, or wait"
     )
 
 

@@ -177,10 +177,12 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / _LOCK).open("a")
     except OSError as error:
-        raise DataError(f"{folder} cannot be written to ({error.strerror}): name another folder with --out") from error
+        raise DataError(
+            f"{folder} cannot be written to ({error.strerror}): name another folder with `folder`"
+        ) from error
     with file:
         if not files.try_lock(file.fileno()):
-            raise DataError(f"another run is writing to {folder}: wait for it, or name another folder with --out")
+            raise DataError(f"another run is writing to {folder}: wait for it, or name another folder with `folder`")
         yield
 
 

@@ -75,28 +75,28 @@ class Settings:
         tasks = [engine.find_task(name) for name in self.tasks]
         names = [task.name for task in tasks]
         if not names or len(set(names)) < len(names):
-            raise DataError(f"--task names {', '.join(names) or 'no task'}: expected one or several, each once")
+            raise DataError(f"`tasks` names {', '.join(names) or 'no task'}: expected one or several, each once")
         check_min_score(self.min_score, tasks)
         if self.text_pair_column is not None and not any(task.pairs for task in tasks):
             raise DataError(
-                f"--text-pair-column names '{self.text_pair_column}', and none of {', '.join(names)} takes pairs of "
+                f"`text_pair_column` names '{self.text_pair_column}', and none of {', '.join(names)} takes pairs of "
                 f"texts: leave it out"
             )
         engine.open(1)
         return engine, tasks
 
     def text_columns(self, tasks: Sequence[Task]) -> dict[str, str]:
-        """Columns that are read → the options that name them: that with the texts and, for pairs, that with the second.
+        """Columns that are read → the parameters that name them: the texts' and, for pairs, the second texts'.
 
         Raises:
             DataError: they are one column.
         """
         if not any(task.pairs for task in tasks):
-            return {self.text_column: "--text-column"}
+            return {self.text_column: "text_column"}
         second = TEXT_PAIR_COLUMN if self.text_pair_column is None else self.text_pair_column
         if second == self.text_column:
             raise DataError(f"the column '{second}' is named for both texts of a pair: expected one column for each")
-        return {self.text_column: "--text-column", second: "--text-pair-column"}
+        return {self.text_column: "text_column", second: "text_pair_column"}
 
 
 class Plan:
@@ -151,7 +151,7 @@ def check_columns(text_columns: Mapping[str, str], columns: pa.Schema, shards: S
     """Look at the input before anything is made of it.
 
     Args:
-        text_columns: columns that must have texts → the options that name them.
+        text_columns: columns that must have texts → the parameters that name them.
         columns: the input's schema.
         shards: the input.
 
@@ -160,13 +160,13 @@ def check_columns(text_columns: Mapping[str, str], columns: pa.Schema, shards: S
     """
     if not shards:
         raise DataError("the inputs have no rows: expected at least one")
-    for name, option in text_columns.items():
+    for name, parameter in text_columns.items():
         if name not in columns.names:
-            raise DataError(f"the inputs have {missing_column(name, columns.names, option)}")
+            raise DataError(f"the inputs have {missing_column(name, columns.names, parameter)}")
         kind = columns.field(name).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         if not any(is_kind(kind) for is_kind in _TEXT):
-            raise DataError(f"the column '{name}' holds {kind}: expected texts; name their column with {option}")
+            raise DataError(f"the column '{name}' holds {kind}: expected texts; name their column with `{parameter}`")
 
 
 _TEXT = (

@@ -109,7 +109,7 @@ def _make_plan(
         columns = pa.schema([field for field in columns if field.name not in replaced])
     check_columns(text_columns, columns, shards)
     if "task" in columns.names:
-        note("the column 'task' chooses no task here: every row is scored by every --task")
+        note("the column 'task' chooses no task here: every row is scored by every task of `tasks`")
     output_schema(columns, tasks, settings.all_scores)
     return Plan(identity(settings, engine, tasks, columns), shards), columns
 
@@ -148,7 +148,7 @@ def _check_apart(folder: Path, inputs: Sequence[Path]) -> None:
         other = path.resolve()
         if own.is_relative_to(other) or other.is_relative_to(own):
             raise DataError(
-                f"the input {path} and the output {folder} lie in one another: name another folder with --out"
+                f"the input {path} and the output {folder} lie in one another: name another folder with `folder`"
             )
 
 
@@ -170,11 +170,11 @@ def _tidy(folder: Path, names: Sequence[str], overwrite: bool) -> None:
     parts.clear_partial(folder)
     others, foreign = parts.strangers(folder, names)
     if foreign:
-        raise DataError(f"{folder} holds {foreign[0]}, which is not edgetune's: name another folder with --out")
+        raise DataError(f"{folder} holds {foreign[0]}, which is not edgetune's: name another folder with `folder`")
     if others and not overwrite:
         raise DataError(
             f"{folder} holds {len(others):,} parts of another run (of other inputs, tasks, settings or versions): name "
-            f"another folder with --out, or remove them with --overwrite"
+            f"another folder with `folder`, or remove them with `overwrite`"
         )
     if others:
         parts.clear_manifest(folder)  # first: it tells of them

@@ -55,7 +55,7 @@ class Assignment:
 
 def bad_row(error: str) -> DataError:
     """The error for a bad row, where that ends the run."""
-    return DataError(f"{error}; without --strict the run would go on")
+    return DataError(f"{error}; without `strict` the run would go on")
 
 
 class Worker:

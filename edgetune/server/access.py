@@ -98,7 +98,7 @@ class Access:
             return self._service.not_ready()
         if path.startswith(TASK_CHANGES):
             if settings.task_key is None:
-                return RequestError(403, "forbidden", "tasks cannot be changed: start with --allow-task-changes")
+                return RequestError(403, "forbidden", "tasks cannot be changed: this server does not allow it")
             keys: Iterable[str] = (settings.task_key,)
         else:
             keys = settings.api_keys

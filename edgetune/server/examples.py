@@ -47,20 +47,26 @@ def _infer_request(pairs: bool) -> InferRequest:
     return InferRequest([InputTensor(name, [1], "BYTES", [text]) for name, text in named])
 
 
-def classify_requests() -> Examples:
-    """Bodies of the classify routes."""
+def classify_requests(vllm_only: bool) -> Examples:
+    """Bodies of the classify routes.
+
+    Args:
+        vllm_only: only those that vLLM's route takes.
+    """
     first, second = _TEXTS
     body: dict[str, Any] = {"model": "TASK"}
+    several = {"summary": "several tasks", "value": {"model": ["TASK", "ANOTHER"], "input": [first, second]}}
     return {
         "text": {"summary": "a text", "value": body | {"input": first}},
         "texts": {"summary": "texts", "value": body | {"input": [first, second]}},
         "pair": {"summary": "a pair", "value": body | {"input": {texts.TEXT: first, texts.TEXT_PAIR: second}}},
         "pairs": {"summary": "pairs", "value": body | {"input": [[first, second], [second, first]]}},
+        **({} if vllm_only else {"tasks": several}),
     }
 
 
 def classify_answers(vllm_only: bool) -> Examples:
-    """Answers of the classify routes, one per kind.
+    """Answers of the classify routes: one per kind, and one of tasks of all kinds.
 
     Args:
         vllm_only: only those that vLLM's shape has room for.
@@ -72,6 +78,11 @@ def classify_answers(vllm_only: bool) -> Examples:
             request = ClassifyRequest(request_id="1")
             answer = classify_response(request, [task], [_result(task)], _TOKENS)
             found[kind.name] = {"summary": kind.title, "value": msgspec.to_builtins(answer)}
+    if not vllm_only:
+        tasks = [_task(kind) for kind in KINDS.values()]
+        request = ClassifyRequest(model=[task.name for task in tasks], request_id="1")
+        answer = classify_response(request, tasks, list(map(_result, tasks)), _TOKENS)
+        found["tasks"] = {"summary": "several tasks", "value": msgspec.to_builtins(answer)}
     return found
 
 

@@ -35,7 +35,7 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except (OSError, OverflowError, UnicodeError) as error:
         raise EdgetuneError(
-            f"{host}:{port} cannot be listened on ({error}): choose another --host or --port"
+            f"{host}:{port} cannot be listened on ({error}): choose another `host` or `port`"
         ) from error
 
 

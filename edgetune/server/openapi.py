@@ -93,7 +93,7 @@ def document(settings: Settings) -> dict[str, Any]:
                 f"Classify texts{what}",
                 answer,
                 of[classify.ClassifyRequest],
-                examples=(examples.classify_answers(vllm_only), examples.classify_requests()),
+                examples=(examples.classify_answers(vllm_only), examples.classify_requests(vllm_only)),
             )
         }
         for path, what, answer, vllm_only in (

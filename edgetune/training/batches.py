@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgetune.data.labelled import LabelledText
+from edgetune.data.labelled import LabelledText, say
+from edgetune.data.sources import Note
 from edgetune_export.backbone import Backbone, batch
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.facts import BackboneFacts
@@ -26,7 +26,9 @@ BATCH_SIZE = 64
 """Rows per batch if nothing is learned from them."""
 
 
-def encode_rows(backbone: Backbone, rows: Sequence[LabelledText], draft: Task, index: int = 0) -> Rows:
+def encode_rows(
+    backbone: Backbone, rows: Sequence[LabelledText], draft: Task, index: int = 0, note: Note = say
+) -> Rows:
     """Rows as `Trainer` takes them: tokens, as the trained task will read them, place of the task, target.
 
     A text that is read in windows gives a row for each, with the same number under "text".
@@ -35,10 +37,7 @@ def encode_rows(backbone: Backbone, rows: Sequence[LabelledText], draft: Task, i
     tokens = encoder.encode([row.given for row in rows], [draft] * len(rows))
     cut = sum(row.truncated for row in tokens)
     if cut:
-        print(
-            f"{cut} of {len(rows)} texts are longer than {encoder.max_length(draft)} tokens: their ends are not read",
-            file=sys.stderr,
-        )
+        note(f"{cut} of {len(rows)} texts are longer than {encoder.max_length(draft)} tokens: their ends are not read")
     encode = fitting_of(draft.kind).encode
     return [
         {

@@ -33,15 +33,15 @@ names of the labels again and again, or a text of the user's."""
 
 def parse_label_words(items: Sequence[str]) -> LabelWords | None:
     """Label words as they are written on the command line; `None` if none are. Raises what `parse_words` does."""
-    return parse_words(items, "--label-words") if items else None
+    return parse_words(items, "label_words") if items else None
 
 
-def parse_words(items: Sequence[str], flag: str) -> LabelWords:
+def parse_words(items: Sequence[str], parameter: str) -> LabelWords:
     """Words of labels as they are written on the command line: `label=word,word…`, once per label.
 
     Args:
         items: the values of an option.
-        flag: the option.
+        parameter: what it is called.
 
     Raises:
         DataError: an item is not written like that, or a label or a word stands twice, or there is one label.
@@ -51,14 +51,14 @@ def parse_words(items: Sequence[str], flag: str) -> LabelWords:
         label, separator, listed = item.partition("=")
         found = [word.strip() for word in listed.split(",") if word.strip()]
         if not (separator and label and found) or label in words:
-            raise DataError(f"{flag} {item!r} is not LABEL=WORD[,WORD…], one a label: write positive=great,good")
+            raise DataError(f"`{parameter}` {item!r} is not LABEL=WORD[,WORD…], one a label: write positive=great,good")
         words[label] = found
     if len(words) == 1:
-        raise DataError(f"{flag} for the label '{next(iter(words))}' alone: expected at least two labels")
+        raise DataError(f"`{parameter}` for the label '{next(iter(words))}' alone: expected at least two labels")
     listed_words = [word for found in words.values() for word in found]
     twice = sorted({word for word in listed_words if listed_words.count(word) > 1})
     if twice:
-        raise DataError(f"{flag} has {', '.join(twice)} more than once: expected each word for one label")
+        raise DataError(f"`{parameter}` has {', '.join(twice)} more than once: expected each word for one label")
     return words
 
 
@@ -81,7 +81,7 @@ def parse_class_weight(items: Sequence[str]) -> ClassWeight:
             weight = math.nan
         if not (label and math.isfinite(weight) and weight > 0) or label in weights:
             raise DataError(
-                f"--class-weight {item!r}: expected {NONE} or {BALANCED} alone, or LABEL=NUMBER with a number above "
+                f"`class_weight` {item!r}: expected {NONE} or {BALANCED} alone, or LABEL=NUMBER with a number above "
                 f"0, once for each label"
             )
         weights[label] = weight

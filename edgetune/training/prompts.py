@@ -238,7 +238,7 @@ def begin_from(method: str, task: Task) -> Prompt:
     if not METHODS[method].starts_anywhere:
         raise TaskError(
             f"'{method}' cannot begin from task '{task.name}': its prompt comes out of an encoder, which is not "
-            f"stored; use --method prompt or prompt-residual"
+            f"stored; use `method` prompt or prompt-residual"
         )
     given = {name: torch.from_numpy(tensor) for name, tensor in task.tensors.items()}
     if contract.PROMPT_SOURCE in given:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 from transformers import TrainerCallback
 
+from edgetune.data.labelled import say
+from edgetune.data.sources import Note
 from edgetune.data.splits import split_dev
 from edgetune.training import checkpoints, prompts
 from edgetune.training.batches import text_features, text_targets
@@ -81,6 +82,7 @@ def train(
     tasks: Sequence[TaskData],
     options: TrainingOptions,
     resume: bool = False,
+    note: Note = say,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> list[TrainingReport]:
     """Train tasks and write their files: one prompt that all of them share, and a head each.
@@ -93,13 +95,14 @@ def train(
     accuracy, or by macro-F1 for a task that has a rare label (`Spread.rare`), the mean of all tasks; among equals the
     one with the least loss there. In the end each task is compared with what `edgetune fit` gives, a head without a
     prompt, and that is kept if it is better (`rungs.choose`). What the rows are too few or too uneven for, and what was
-    kept, is said on stderr.
+    kept, is noted.
 
     Args:
         backbone: the frozen backbone; none of its weights change.
         tasks: one or more. `OUT.checkpoints` beside the first one's file holds an unfinished training.
         options: how to train.
         resume: go on with the unfinished training, if there is one.
+        note: receives messages for the user.
         callbacks: more of `transformers.Trainer`'s callbacks.
 
     Raises:
@@ -124,27 +127,27 @@ def train(
     recipe, began = recipe_of(tasks, options), time.monotonic()
     folder = tasks[0].out.with_name(f"{tasks[0].out.name}.checkpoints")
     if recipe == CONTRASTIVE:
-        options = _with_weights(tasks[0], options)
-        setup, history = set_up(backbone, tasks, options), []
-        _say_remarks(setup, options, 0)
+        options = _with_weights(tasks[0], options, note)
+        setup, history = set_up(backbone, tasks, options, note), []
+        _note_remarks(setup, options, 0, note)
         rungs = [train_few(setup, options, folder, callbacks)]
     else:
-        tasks = [_with_dev(one, options) for one in tasks]
-        setup = set_up(backbone, tasks, options)
-        _say_remarks(setup, options, options.epochs)
-        last = checkpoints.prepare(folder, _stamp(setup, tasks, options), resume)
+        tasks = [_with_dev(one, options, note) for one in tasks]
+        setup = set_up(backbone, tasks, options, note)
+        _note_remarks(setup, options, options.epochs, note)
+        last = checkpoints.prepare(folder, _stamp(setup, tasks, options), resume, note)
         if last is None:
             fit_first_heads(setup, options)
-        history = train_by_epochs(setup, options, folder, last, callbacks)
+        history = train_by_epochs(setup, options, folder, last, note, callbacks)
         rungs = [[_trained(setup, place)] for place in range(len(tasks))]
     if any(not np.isfinite(one.logits).all() for own in rungs for one in own):
         shutil.rmtree(folder, ignore_errors=True)  # there is nothing in it to go on from
         raise EdgetuneError(
-            "the training diverged: it ended in numbers that are not finite; train with a lower --lr, or without "
-            "--mixed-precision"
+            "the training diverged: it ended in numbers that are not finite; train with a lower "
+            "`learning_rate`, or without `mixed_precision`"
         )
     if options.train_head and not options.keep_prompt:
-        alone = set_up(backbone, tasks, _without_prompt(options))
+        alone = set_up(backbone, tasks, _without_prompt(options), lambda _: None)
         for place, own in enumerate(rungs):
             own.append(_head_alone(alone, place, options))
     reports = [_report(setup, place, own, recipe, history, began) for place, own in enumerate(rungs)]
@@ -154,29 +157,29 @@ def train(
     return reports
 
 
-def _with_weights(one: TaskData, options: TrainingOptions) -> TrainingOptions:
+def _with_weights(one: TaskData, options: TrainingOptions, note: Note) -> TrainingOptions:
     """The options, with balanced class weights if a label is rare and none were asked for."""
     targets = [row.target for row in one.train]
     rare = Spread(one.kind.labels_of(targets), targets, [], one.kind).rare
     if not rare or options.class_weight != NONE:
         return options
-    print(f"{one.name}: all labels count the same, since {', '.join(rare[:4])} have few rows", file=sys.stderr)
+    note(f"{one.name}: all labels count the same in training, since there are few rows of {', '.join(rare[:4])}")
     return dataclasses.replace(options, class_weight=BALANCED)
 
 
-def _with_dev(one: TaskData, options: TrainingOptions) -> TaskData:
+def _with_dev(one: TaskData, options: TrainingOptions, note: Note) -> TaskData:
     """The task with development rows, held out of its rows if it has none."""
     if one.dev:
         return one
     train, dev = split_dev(one.train, options.seed, one.kind)
-    print(f"no --eval-data: {len(dev)} of {len(one.train)} rows are held out to choose the best epoch", file=sys.stderr)
+    note(f"no `dev`: {len(dev)} of {len(one.train)} rows are held out to choose the best epoch")
     return dataclasses.replace(one, train=train, dev=dev)
 
 
-def _say_remarks(setup: Setup, options: TrainingOptions, epochs: int) -> None:
+def _note_remarks(setup: Setup, options: TrainingOptions, epochs: int, note: Note) -> None:
     for draft, spread in zip(setup.drafts, setup.spreads, strict=True):
         for remark in spread.remarks(options.class_weight != NONE, epochs):
-            print(f"{draft.name}: {remark}", file=sys.stderr)
+            note(f"{draft.name}: {remark}")
 
 
 def _stamp(setup: Setup, tasks: Sequence[TaskData], options: TrainingOptions) -> dict[str, Any]:

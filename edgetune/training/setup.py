@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from transformers import set_seed
 
-from edgetune.data.labelled import LabelledText
+from edgetune.data.labelled import LabelledText, say
+from edgetune.data.sources import Note
 from edgetune.training import heads, prompts, verbalizer
 from edgetune.training.batches import Rows, encode_rows, features_of, targets_of
 from edgetune.training.objectives import objective_of
@@ -94,15 +95,15 @@ class Setup:
         return [spread.measure for spread in self.spreads]
 
 
-def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptions) -> Setup:
-    """Make ready what a training begins with. Raises what `train` does."""
+def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptions, note: Note = say) -> Setup:
+    """Make ready what a training begins with. Arguments and errors are those of `train`."""
     drafts = [_draft(backbone, one, options) for one in tasks]
     set_seed(options.seed)
     encoded = {
         split: [
             row
             for index, (one, draft) in enumerate(zip(tasks, drafts, strict=True))
-            for row in encode_rows(backbone, getattr(one, split), draft, index)
+            for row in encode_rows(backbone, getattr(one, split), draft, index, note)
         ]
         for split in ("train", "dev")
     }
@@ -167,8 +168,8 @@ def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
     new = backbone.text_encoder.fitted(new)
     if new.stride >= new.max_length:
         raise DataError(
-            f"--stride {new.stride} came for windows of {new.max_length} tokens, which would not move on: expected "
-            f"a lower --stride, or a higher --max-length"
+            f"`stride` {new.stride} came for windows of {new.max_length} tokens, which would not move on: expected "
+            f"a lower `stride`, or a higher `max_length`"
         )
     return new
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,8 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from edgetune.data.labelled import say
+from edgetune.data.sources import Note
 from edgetune.training import prompts
 from edgetune.training.batches import BATCH_SIZE, Collator
 from edgetune.training.epochs import BEST_STEP, Epoch, Judge, KeepBest, Patience, epochs
@@ -27,7 +28,12 @@ HEAD_LEARNING_RATE, HEAD_ALONE_LEARNING_RATE = 1e-3, 1e-2
 
 
 def train_by_epochs(
-    setup: Setup, options: TrainingOptions, folder: Path, last: str | None, callbacks: Sequence[TrainerCallback] = ()
+    setup: Setup,
+    options: TrainingOptions,
+    folder: Path,
+    last: str | None,
+    note: Note = say,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> list[Epoch]:
     """Train the prompt and the heads; those of the best epoch stay.
 
@@ -36,6 +42,7 @@ def train_by_epochs(
         options: how.
         folder: where its state is kept while it is unfinished.
         last: the checkpoint to go on from, if any.
+        note: receives messages for the user.
         callbacks: more of `Trainer`'s.
 
     Returns:
@@ -49,7 +56,7 @@ def train_by_epochs(
     try:
         trainer.train(resume_from_checkpoint=last)
     except KeyboardInterrupt:
-        print(f"\nstopped: --resume goes on from the last epoch in {folder}", file=sys.stderr)
+        note(f"\nstopped: `resume` goes on from the last epoch in {folder}")
         raise
     finally:
         setup.tuner.to(device)

@@ -36,13 +36,13 @@ def head(backbone: Backbone, words: LabelWords, labels: Sequence[str]) -> tuple[
     """
     if backbone.vocabulary is None:
         raise BackboneError(
-            f"{backbone.name} has no language-model head, so it says no words: leave out --label-words, or use the "
+            f"{backbone.name} has no language-model head, so it says no words: leave out `label_words`, or use the "
             f"weights of a language model"
         )
     if set(words) != set(labels):
         raise DataError(
             f"there are label words for {', '.join(sorted(words))}, but the labels are {', '.join(sorted(labels))}: "
-            f"write --label-words once for each"
+            f"write `label_words` once for each"
         )
     # A word that follows another begins with a space, which many tokenizers put into its first token.
     ids = {word: backbone.text_encoder.ids(f" {word}") for listed in words.values() for word in listed}
@@ -62,7 +62,7 @@ def check_mask(backbone: Backbone, template: str, pooling: str | None) -> None:
     if "mask" in backbone.poolings and chosen != "mask":
         raise DataError(
             f"the template {template!r} has no {MASK_SLOT}, which is where {backbone.name} says its label words: "
-            f"write a --template such as '{{text}} It was {MASK_SLOT}.'"
+            f"write a `template` such as '{{text}} It was {MASK_SLOT}.'"
         )
 
 

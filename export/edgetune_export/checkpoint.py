@@ -235,7 +235,7 @@ def _check_quantization(checkpoint: Checkpoint, config: Mapping[str, Any]) -> No
         method = quantization.get("quant_method") if isinstance(quantization, dict) else None
         raise BackboneError(
             f"the weights of {checkpoint.model} are quantized ({method or 'quantization_config'} in {CONFIG}): "
-            f"expected the weights that they were made from; edgetune quantizes while it exports (--precision)"
+            f"expected the weights that they were made from; edgetune quantizes while it exports (`precisions`)"
         )
 
 

@@ -162,8 +162,8 @@ def _check_drops(manifest: Manifest, max_drop: float) -> None:
             if parity.drop is not None and parity.drop > max_drop:
                 raise AccuracyDropError(
                     f"{precision} loses {parity.drop:.1%} {parity.figure} on task '{name}' ({parity.value_torch:.1%} "
-                    f"to {parity.value:.1%} on {parity.rows} texts), more than --max-drop {max_drop:g} allows: "
-                    f"leave out --precision {precision}, or raise --max-drop"
+                    f"to {parity.value:.1%} on {parity.rows} texts), more than `max_drop` {max_drop:g} allows: "
+                    f"leave {precision} out of `precisions`, or raise `max_drop`"
                 )
 
 
@@ -181,7 +181,7 @@ def _check_destination(destination: Path, overwrite: bool) -> None:
     if not destination.exists():
         return
     if not overwrite:
-        raise BundleError(f"{destination} already exists: name another folder, or pass --overwrite")
+        raise BundleError(f"{destination} already exists: name another folder, or pass `overwrite`")
     if not (destination / files.MANIFEST).is_file():
         raise BundleError(
             f"{destination} is not a bundle (it has no {files.MANIFEST}), so it is not overwritten: name another folder"

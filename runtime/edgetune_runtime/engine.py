@@ -103,7 +103,7 @@ class Engine:
         if self.batch_size > 1 and not graph.batch_invariant:
             raise BundleError(
                 f"precision {self.precision} cannot run {self.batch_size} texts at once on '{device}': their "
-                f"answers would depend on each other; use batch size 1 on the CPU, or --precision fp32"
+                f"answers would depend on each other; use batch size 1 on the CPU, or `precision` fp32"
             )
         facts = self.bundle.facts
         self._encoder = TextEncoder(

@@ -45,7 +45,7 @@ class BackboneFacts:
         if task.pooling not in self.poolings:
             raise TaskError(
                 f"task '{task.name}' reads its features by pooling '{task.pooling}', which {self.name} does not have: "
-                f"expected one of {', '.join(self.poolings)}; train it again with --pooling {self.poolings[0]}"
+                f"expected one of {', '.join(self.poolings)}; train it again with `pooling` {self.poolings[0]}"
             )
         needed = {*task.graph_inputs, *(task.tensors.keys() & contract.BANK_INPUTS.keys())}
         missing = sorted(needed.difference(self.inputs))

@@ -101,7 +101,7 @@ def open_any(
         # onnxruntime falls back to the CPU with a warning where a driver or library is missing.
         raise DeviceError(
             f"device '{device.name}' could not be used: {device.provider} did not start; check {device.needs}, or use "
-            f"--device cpu{_FORKED if forks.is_forked() else ''}"
+            f"`device` cpu{_FORKED if forks.is_forked() else ''}"
         )
     return session
 

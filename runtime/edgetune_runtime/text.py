@@ -109,7 +109,7 @@ class TextEncoder:
         if template >= length:
             raise TaskError(
                 f"the template {task.template!r} of task '{task.name}' takes {template} tokens, special tokens "
-                f"included, of {length} that are read: expected room for text; shorten it, or raise --max-length"
+                f"included, of {length} that are read: expected room for text; shorten it, or raise `max_length`"
             )
         return dataclasses.replace(task, max_length=length)
 

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgetune.cli.fields import collect, field_options
+from edgetune.cli.flags import Command
 from edgetune.cli.train import train
 from edgetune.training.options import TrainingOptions, option, parse_class_weight, parse_label_words
 from edgetune_runtime.errors import DataError
@@ -36,7 +37,7 @@ def commanded(options: type[Any], arguments: Sequence[str], names: tuple[str, ..
     """What a command with a dataclass's options makes of arguments."""
     found: list[Any] = []
 
-    @click.command()
+    @click.command(cls=Command)
     @field_options(options, names)
     def command(**values: Any) -> None:
         found.append(collect(options, values))

@@ -255,7 +255,7 @@ def test_a_stream_that_looks_like_csv_is_said() -> None:
         notes: list[str] = []
         stream = cast(IO[bytes], Chunks([data]))
         assert len([row for some in stream_requests(stream, note=notes.append) for row in some]) >= 1
-        assert notes == ["the input begins with 'text', as a CSV file does: use --input csv if it is one"] * said
+        assert notes == ["the input begins with 'text', as a CSV file does: use `kind` csv if it is one"] * said
 
 
 @pytest.mark.parametrize("data", [b"PK\x03\x04abc\n", b"PAR1\x15\x04"])

@@ -123,9 +123,9 @@ def test_numbers_in_lists_are_labels(tmp_path: Path, values: pa.Array) -> None:
     ("values", "note"),
     [
         (["a", "b"], None),
-        ([["a"], []], "the labels are lists: kind multi-label (--kind overrides)"),
-        (["a|b", "b"], "the labels are joined with '|': kind multi-label (--kind overrides)"),
-        ([0.5, 1], "the labels are numbers, not all of them whole: kind score (--kind overrides)"),
+        ([["a"], []], "the labels are lists: kind multi-label (`kind` overrides)"),
+        (["a|b", "b"], "the labels are joined with '|': kind multi-label (`kind` overrides)"),
+        ([0.5, 1], "the labels are numbers, not all of them whole: kind score (`kind` overrides)"),
     ],
 )
 def test_a_kind_that_was_seen_is_said(tmp_path: Path, values: list[object], note: str | None) -> None:
@@ -186,7 +186,7 @@ def test_the_label_column_is_the_first_usual_one_that_is_there(
 @of_each_format
 def test_the_usual_label_column_is_missed(tmp_path: Path, write: Write) -> None:
     path = write([{"text": "t", "intent": "x"}], tmp_path)
-    with pytest.raises(DataError, match=r"no column 'label' among text, intent: name it with --label-column"):
+    with pytest.raises(DataError, match=r"no column 'label' among text, intent: name it with `labels`"):
         read(path)
 
 
@@ -240,7 +240,7 @@ def test_flags_are_several_labels(tmp_path: Path) -> None:
     for kind in (SINGLE_LABEL, SCORE):
         with pytest.raises(DataError, match=f"2 label columns came for the kind '{kind.name}': expected one"):
             read(path, "a", "b", kind=kind)
-    with pytest.raises(DataError, match=r"no column 'c' among text, a, b: .*--label-column"):
+    with pytest.raises(DataError, match=r"no column 'c' among text, a, b: .*`labels`"):
         read(path, "a", "c")
 
 
@@ -374,7 +374,7 @@ def test_a_second_text_makes_a_pair(tmp_path: Path, write: Write) -> None:
     path = write(PAIRS, tmp_path)
     assert read(path) == Labelled([LabelledText("a", "x", "b"), LabelledText("d", "y", "e")], SINGLE_LABEL, True)
     assert [row.text_pair for row in read(path, pair="other").rows] == ["c", "f"]
-    with pytest.raises(DataError, match=r"no column 'second' among .*: .*name it with --text-pair-column"):
+    with pytest.raises(DataError, match=r"no column 'second' among .*: .*name it with `text_pair`"):
         read(path, pair="second")
     alone = read(write([{"text": "a", "label": "x"}], tmp_path))
     assert (alone.pairs, alone.rows[0].text_pair) == (False, None)
@@ -393,7 +393,7 @@ def test_all_rows_are_pairs_or_none_is(tmp_path: Path, lacking: int) -> None:
     with pytest.raises(DataError) as caught:
         read(path)
     assert str(caught.value).startswith(f"{path}, line {lacking + 1} has no text_pair, other rows have one: ")
-    with pytest.raises(DataError, match=f"line {lacking + 1}: no column 'text_pair' among .* --text-pair-column"):
+    with pytest.raises(DataError, match=f"line {lacking + 1}: no column 'text_pair' among .* `text_pair`"):
         read(path, pair="text_pair")
 
 
@@ -467,9 +467,9 @@ def test_names_of_labels_in_a_data_set(tmp_path: Path) -> None:
     several = read(folder, "some")
     assert (several.kind, several.pairs, targets(several)) == (MULTI_LABEL, True, [("grief", "joy"), ()])
     assert targets(read(folder, "flag", "one")) == [("flag", "one"), ()]
-    with pytest.raises(DataError, match=r"row 1: no column 'label' among text, .* --label-column"):
+    with pytest.raises(DataError, match=r"row 1: no column 'label' among text, .* `labels`"):
         read(folder)
-    with pytest.raises(DataError, match=r"row 1: no column 'second' among text, .* --text-pair-column"):
+    with pytest.raises(DataError, match=r"row 1: no column 'second' among text, .* `text_pair`"):
         read(folder, "one", pair="second")
 
 

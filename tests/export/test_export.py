@@ -142,7 +142,7 @@ def test_check_labels_that_the_task_has_not_are_named(backbone: Backbone, make_t
 def test_what_is_there_is_replaced_only_when_asked(backbone: Backbone, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     export_bundle(backbone, folder, precisions=["fp32"])
-    with pytest.raises(BundleError, match="already exists: name another folder, or pass --overwrite"):
+    with pytest.raises(BundleError, match="already exists: name another folder, or pass `overwrite`"):
         export_bundle(backbone, folder, precisions=["fp32"])
     export_bundle(backbone, folder, precisions=["fp32"], overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle"]

@@ -367,7 +367,9 @@ class TestRefused:
 
     def test_another_base_model(self, load: Load, saved: Path) -> None:
         adapter = self.configured(saved, base_model_name_or_path="org/gpt2-large")
-        with pytest.raises(TaskError, match=r"was trained on org/gpt2-large, but this is tiny-gpt2.*--same-base"):
+        with pytest.raises(
+            TaskError, match=r"was trained on org/gpt2-large, but this is tiny-gpt2.*as `backbone`, .* `same_base`"
+        ):
             import_task(load("gpt2"), adapter, "t")
         assert import_task(load("gpt2"), adapter, "t", same_base=True).labels == ("0", "1", "2")
         assert import_task(load("gpt2"), self.configured(saved, base_model_name_or_path=None), "t").prefix_length
@@ -420,10 +422,10 @@ class TestRefused:
     def test_label_words_and_multitask_prompts(self, folder: Folder, load: Load, tmp_path: Path) -> None:
         trained(folder("gpt2"), tmp_path, "MULTITASK_PROMPT_TUNING", "CAUSAL_LM")
         adapter = Adapter.load(tmp_path)
-        with pytest.raises(DataError, match="a language model without labels: say with --label-words"):
+        with pytest.raises(DataError, match="a language model without labels: say with `words`"):
             import_task(load("gpt2"), adapter, "t", peft_task=0)
         for chosen in (None, 3):
-            with pytest.raises(DataError, match=f"3 tasks and --peft-task-id is {chosen}: expected 0 to 2"):
+            with pytest.raises(DataError, match=f"3 tasks and `peft_task` is {chosen}: expected 0 to 2"):
                 import_task(load("gpt2"), adapter, "t", words=WORDS, peft_task=chosen)
 
     def test_virtual_tokens_in_the_decoder(self, folder: Folder, load: Load, tmp_path: Path) -> None:
@@ -435,7 +437,7 @@ class TestRefused:
     def test_a_prefix_out_of_the_window(self, folder: Folder, load: Load, tmp_path: Path) -> None:
         trained(folder("gemma3_text"), tmp_path, "PREFIX_TUNING", "SEQ_CLS")
         adapter = Adapter.load(tmp_path)
-        with pytest.raises(TaskError, match=r"see only 64.*--max-length of at most 59"):
+        with pytest.raises(TaskError, match=r"see only 64.*`max_length` of at most 59"):
             import_task(load("gemma3_text"), adapter, "t", max_length=60)
         import_task(load("gemma3_text"), adapter, "t", max_length=59)
 
@@ -615,7 +617,7 @@ class TestKinds:
 
     def test_a_language_model_says_one_word(self, folder: Folder, load: Load, tmp_path: Path) -> None:
         trained(folder("gpt2"), tmp_path, "PROMPT_TUNING", "CAUSAL_LM")
-        with pytest.raises(DataError, match=r"--kind multi-label for .*, a language model, which says one word"):
+        with pytest.raises(DataError, match=r"`kind` multi-label for .*, a language model, which says one word"):
             import_task(load("gpt2"), Adapter.load(tmp_path), "t", words=WORDS, kind=KINDS["multi-label"])
 
 

@@ -197,7 +197,7 @@ def test_bad_rows_are_marked_and_counted(bundle_folder: Path, tmp_path: Path) ->
     assert rows[0]["colour_score"] == rows[6]["colour_score"]
     assert rows[4]["edgetune_error"] == "rows.jsonl, line 5: a text of 201 characters: expected at most 200"
     chosen = settings(bundle_folder, most_characters=200, strict=True)  # where it is wished only the second time
-    with pytest.raises(DataError, match=r"line 2: .*without --strict"):
+    with pytest.raises(DataError, match=r"line 2: .*without `strict`"):
         score(chosen, [path], tmp_path / "out", make_parts, 1, shard_rows=3)
 
 
@@ -361,7 +361,7 @@ def test_two_runs_do_not_share_a_folder(bundle_folder: Path, rows_file: Path, tm
         ({"text_column": "id"}, DataError, "'id' holds int64: expected texts"),
         ({"tasks": ("nothing",)}, TaskError, "no task 'nothing'"),
         ({"tasks": ("size", "size")}, DataError, "expected one or several, each once"),
-        ({"tasks": ()}, DataError, "--task names no task"),
+        ({"tasks": ()}, DataError, "`tasks` names no task"),
         ({"precision": "q4"}, EdgetuneError, "no precision 'q4'"),
         ({"min_score": float("nan")}, DataError, "expected a probability"),
     ],
@@ -483,7 +483,7 @@ def test_a_column_that_chooses_no_task_is_said_and_a_run_of_bad_rows_fails(bundl
     path.write_text('{"text": "good", "task": "size"}\n')
     done = run(bundle_folder, path, "--task", "colour", "--out", tmp_path / "out", "--workers", 1)
     assert done.exit_code == 0
-    assert "the column 'task' chooses no task here: every row is scored by every --task" in done.stderr
+    assert "the column 'task' chooses no task here: every row is scored by every task of --task" in done.stderr
     path.write_text('{"text": null}\n{\n')
     done = run(bundle_folder, path, "--task", "colour", "--out", tmp_path / "bad", "--workers", 1)
     assert "no row was scored; the first: rows.jsonl, line 1: 'text' is null" in str(done.exception)

@@ -213,7 +213,7 @@ def test_the_column_of_second_texts(kinds: Path, tmp_path: Path) -> None:
     single = run(kinds, usual, ["mood"], tmp_path / "single")
     assert "text_pair_column" not in json.loads((tmp_path / "single" / parts.MANIFEST).read_text()), single
     for tasks, more, told in (
-        (["same"], {}, "no column 'text_pair' among text, reply.*--text-pair-column"),
+        (["same"], {}, "no column 'text_pair' among text, reply.*`text_pair_column`"),
         (["mood"], {"text_pair_column": "reply"}, "names 'reply', and none of mood takes pairs of texts: leave it out"),
         (["same"], {"text_pair_column": "text"}, "'text' is named for both texts of a pair"),
     ):
@@ -223,7 +223,9 @@ def test_the_column_of_second_texts(kinds: Path, tmp_path: Path) -> None:
 
 def test_numbers_are_no_second_texts(kinds: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", [{"text": "good", "text_pair": 5}])
-    with pytest.raises(DataError, match="'text_pair' holds int64: expected texts; name their column with --text-pair"):
+    with pytest.raises(
+        DataError, match="'text_pair' holds int64: expected texts; name their column with `text_pair_column`"
+    ):
         run(kinds, path, ["same"], tmp_path / "out")
     run(kinds, path, ["mood"], tmp_path / "out")
 

@@ -347,12 +347,19 @@ def test_openapi_describes_every_kind(client: httpx.Client) -> None:
         body, answer = operation["requestBody"]["content"], operation["responses"]["200"]["content"]
         return body["application/json"]["examples"], answer["application/json"]["examples"]
 
-    for path, kinds in (("/v1/classify", set(KINDS)), ("/classify", {"single-label"})):
+    for path, cases in (("/v1/classify", {*KINDS, "tasks"}), ("/classify", {"single-label"})):
         asked, answered = examples(path)
-        assert set(answered) == kinds
+        assert set(answered) == cases
+        assert ("tasks" in asked) == ("tasks" in cases)
         for case, example in asked.items():
-            body = example["value"] | {"model": "single-label-pairs" if "pair" in case else "single-label"}
+            model = "single-label-pairs" if "pair" in case else "single-label"
+            body = example["value"] | {"model": list(KINDS) if case == "tasks" else model}
             assert client.post(path, json=body).status_code == 200
+    asked, answered = (of["tasks"]["value"] for of in examples("/v1/classify"))
+    assert isinstance(asked["model"], list)
+    got = client.post("/v1/classify", json={"model": list(KINDS), "input": asked["input"][0]}).json()
+    assert [list(row) for row in answered["data"]] == [list(row) for row in got["data"]]
+    assert [row["model"] for row in answered["data"]] == answered["model"]
     asked, answered = examples("/v2/models/{task}/infer")
     assert set(answered) == set(KINDS)
     for case, task in (("text", "score"), ("pair", "score-pairs")):

@@ -112,7 +112,7 @@ class TestTaskChanges:
         with serve(bundle_folder) as server:
             answer = httpx.post(f"{server.url}/v2/repository/models/colour/unload")
         assert answer.status_code == 403
-        assert "--allow-task-changes" in answer.json()["error"]
+        assert answer.json()["error"] == "tasks cannot be changed: this server does not allow it"
 
 
 def test_a_task_that_cannot_be_used_is_left_out_and_said(own_bundle: Path, serve: Serve) -> None:

@@ -76,6 +76,30 @@ def test_answers_of_every_kind(browser: Page, kinds_server: Server, kinds: Path,
     assert page.console() == []
 
 
+def test_tasks_of_every_kind_at_once(browser: Page, kinds_server: Server, kinds: Path) -> None:
+    page, names = browser.open(kinds_server), sorted(NAMES)
+    page.pick(*names)
+    page.write(TEXTS[0])
+    page.one("#text-pair").send_keys(TEXTS[4])
+    page.asked_for()
+    page.classify()
+    with Engine(kinds, threads=2) as engine:
+        results = engine.classify([(TEXTS[0], TEXTS[4]) if name in PAIRED else TEXTS[0] for name in names], tasks=names)
+    right = []
+    for result in results:
+        if isinstance(result, ScoreResult):
+            right.append(f"{result.score:.3f}")
+        elif isinstance(result, LabelsResult):
+            right.append(", ".join(result.labels) or "no label applies")
+        else:
+            assert isinstance(result, LabelResult)
+            right.append(result.best)
+    assert page.texts("#answers h2") == names
+    assert page.texts("#answers .label") == right
+    assert page.asked_for().count(f"{kinds_server.url}/v1/classify") == 2
+    assert page.console() == []
+
+
 def test_thresholds_are_drawn_where_they_are(browser: Page, kinds_server: Server) -> None:
     page = browser.open(kinds_server)
     page.pick("multi-label")
@@ -100,8 +124,10 @@ def test_the_second_text_is_asked_for_with_pairs_alone(browser: Page, kinds_serv
     page.one("#ask button").click()
     assert page.driver.execute_script("return document.activeElement.id") == "text-pair"
     second.send_keys("bad")
+    page.asked_for()
     page.classify()
     assert page.text("#said").startswith("2 of 2 answered in ")
+    assert page.asked_for().count(f"{kinds_server.url}/v1/classify") == 2, "one for texts, one for pairs"
     page.pick("score")
     assert not second.is_displayed()
     page.classify()
@@ -128,3 +154,39 @@ def test_a_task_of_another_kind_takes_the_place(
             assert page.all("#answers .problem") == []
             assert bool(page.all("#answers .bar")) == (name != "score")
             assert bool(page.all("#answers .threshold")) == (name == "multi-label")
+
+
+LOOK_NO_MORE = """const real = window.fetch;
+    window.fetch = (path, ...more) => {
+        if (path !== "metrics") return real(path, ...more);
+        window.held = true;
+        return new Promise(() => {});
+    }"""
+"""A page that asks for no figures does not see that tasks change."""
+
+
+def test_a_task_that_was_replaced_since_it_was_listed(
+    browser: Page, bundle_folder: Path, kinds: Path, tmp_path: Path, serve: Serve
+) -> None:
+    folder = shutil.copytree(bundle_folder, tmp_path / "bundle")
+    headers = {"authorization": "Bearer key"}
+    with (
+        serve(folder, "--allow-task-changes", env={"EDGETUNE_TASK_KEY": "key"}) as server,
+        server.client(headers=headers) as client,
+    ):
+        page = browser.open(server)
+        page.driver.execute_script(LOOK_NO_MORE)
+        page.wait(lambda: page.driver.execute_script("return window.held"))
+        page.write("good")
+        told = []
+        for name in ("score-pairs", "single-label"):
+            task = Bundle(kinds).load_task(name)
+            assert client.post("/v2/repository/models/size/load", content=task.to_bytes()).status_code == 200
+            page.classify()
+            assert page.text("#said").startswith("1 of 2 answered in "), "the other task answers"
+            assert len(page.texts("#answers .label")) == 1
+            told += page.texts("#answers .problem")
+        assert told[0].startswith("task 'size' takes pairs of texts, and one text came")
+        assert told[1:] == ["The task was replaced just now: classify again."]
+        page.classify()
+        assert page.text("#said").startswith("2 of 2 answered in ")

@@ -50,7 +50,7 @@ def test_what_is_rare(counts: dict[str, int], rare: list[str]) -> None:
             {"normal": 40, "fraud": 10},
             False,
             10,
-            ["fraud has 4 of 400 training rows, where an even share is 200: .* macro-F1; try --class-weight balanced$"],
+            ["fraud has 4 of 400 training rows, where an even share is 200: .* macro-F1; try `class_weight` balanced$"],
         ),
         ({"normal": 396, "fraud": 4}, {"normal": 40, "fraud": 10}, True, 10, ["fraud has 4 of 400 .* by macro-F1$"]),
         (
@@ -58,7 +58,7 @@ def test_what_is_rare(counts: dict[str, int], rare: list[str]) -> None:
             {"normal": 40, "fraud": 1},
             True,
             10,
-            ["fraud has 4 of 400", "fraud has 1 of 41 development rows, .*--eval-data$"],
+            ["fraud has 4 of 400", "fraud has 1 of 41 development rows, .*`dev`$"],
         ),
         ({"a": 60, "b": 60}, {"a": 6, "b": 6}, True, 10, [r"12 development rows \(8.3 points of accuracy each\)"]),
         ({"a": 60, "b": 60}, {"a": 6, "b": 6}, True, 1, []),  # nothing to choose
@@ -126,7 +126,7 @@ def test_weights_are_read(items: list[str], parsed: object) -> None:
     ],
 )
 def test_odd_weights_are_refused(items: list[str]) -> None:
-    with pytest.raises(DataError, match=r"--class-weight .*: expected none or balanced alone, or LABEL=NUMBER"):
+    with pytest.raises(DataError, match=r"`class_weight` .*: expected none or balanced alone, or LABEL=NUMBER"):
         parse_class_weight(items)
 
 

@@ -323,7 +323,7 @@ class TestWindows:
         self, backbone: Backbone, tmp_path: Path, stride: int
     ) -> None:
         data = task_data("score", False, tmp_path / "t.safetensors")
-        with pytest.raises(DataError, match=f"--stride {stride} .*--max-length"):
+        with pytest.raises(DataError, match=f"`stride` {stride} .*`max_length`"):
             fit(backbone, data, dataclasses.replace(self.OPTIONS, stride=stride))
         assert not list(tmp_path.iterdir())
 

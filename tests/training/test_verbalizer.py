@@ -189,5 +189,5 @@ def test_label_words_on_the_command_line() -> None:
     "items", [["good"], ["good="], ["=great"], ["good= , "], ["good=a", "good=b"], ["good=a"], ["good=a", "bad=b,a"]]
 )
 def test_label_words_that_are_not_written_right(items: list[str]) -> None:
-    with pytest.raises(DataError, match="--label-words"):
+    with pytest.raises(DataError, match="`label_words`"):
         parse_label_words(items)

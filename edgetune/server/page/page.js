@@ -4,7 +4,9 @@ const SCORES_SHOWN = 8;
 const TASKS_WITHOUT_FILTER = 12;
 const TASKS_PICKED_AT_FIRST = 4;
 const OWN_ROUTES = ["page", "metrics", "live", "ready", "health"]; // this page and probes ask for them all the time
-const AROUND = ["index", "status", "error", "probs", "num_classes"]; // in a row of an answer, what is not of its kind
+// In a row of an answer, what is not of its kind
+const AROUND = ["index", "model", "status", "error", "probs", "num_classes"];
+const REPLACED = "The task was replaced just now: classify again.";
 const KEY = "edgetune-key"; // in sessionStorage: it is gone with the tab
 
 const $ = (id) => document.getElementById(id);
@@ -113,50 +115,61 @@ async function classifyAll() {
   $("said").textContent = names.length ? "…" : "Pick a task.";
 
   const began = performance.now();
-  const texts = { text: $("text").value, text_pair: $("text-pair").value };
-  const said = await Promise.all(names.map((name) => showAnswer(tasks.get(name), texts, signal)));
+  const asked = names.map((name) => tasks.get(name));
+  const [text, text_pair] = [$("text").value, $("text-pair").value];
+  // All tasks that take the same input are asked at once.
+  const requests = [
+    { input: text, of: asked.filter(({ pairs }) => !pairs) },
+    { input: { text, text_pair }, of: asked.filter(({ pairs }) => pairs) },
+  ].filter(({ of }) => of.length);
+  const answered = await Promise.all(requests.map(({ input, of }) => showAnswers(of, input, signal)));
   const spent = milliseconds(performance.now() - began);
   if (signal.aborted || !names.length) return;
-  const heard = names.map((name, place) => `${name}: ${said[place] ?? "no answer"}`).join(", ");
-  const answered = `${said.filter((one) => one !== null).length} of ${names.length} answered in ${spent}`;
-  $("said").replaceChildren(answered, make("span", { className: "heard" }, `. ${heard}`));
+  const said = new Map(answered.flatMap((one) => one.said));
+  const heard = names.map((name) => `${name}: ${said.get(name) ?? "no answer"}`).join(", ");
+  const number = names.filter((name) => said.get(name) !== null).length;
+  const times = answered.flatMap(({ time }) => time || []).join(" and ");
+  const told = `${number} of ${names.length} answered in ${spent}${times && `; server: ${times}`}`;
+  $("said").replaceChildren(told, make("span", { className: "heard" }, `. ${heard}`));
 }
 
-async function showAnswer(task, texts, signal) {
-  let said = null, shown;
-  try {
-    const answer = await classify(task, texts, signal);
-    said = answer.said;
-    shown = [make("p", { className: "label" }, said), ...details(task, answer)];
-  } catch (error) {
-    shown = [make("p", { className: "problem" }, error.message)];
-  }
-  if (!signal.aborted) {
-    cards.get(task.task).replaceChildren(make("h2", {}, task.task), ...shown);
-    cards.get(task.task).classList.remove("old");
-  }
-  return said;
+// Asks tasks about one input. Gives what each says, null if it does not answer, and how long the server took.
+async function showAnswers(asked, input, signal) {
+  const noAnswer = ({ message }) => ({ rows: [], problem: message });
+  const { rows, time, problem } = await classify(asked, input, signal).catch(noAnswer);
+  const answers = asked.map((task) => answerOf(task, rows.find(({ model }) => model === task.task), problem));
+  if (answers.some((answer) => answer.problem === REPLACED)) await listTasks().catch(() => {}); // said by `watch`
+  if (!signal.aborted) asked.forEach((task, place) => show(task, answers[place]));
+  return { said: asked.map((task, place) => [task.task, answers[place].said]), time };
 }
 
-async function classify(task, { text, text_pair }, signal) {
-  const began = performance.now();
+async function classify(asked, input, signal) {
   const response = await ask("v1/classify", {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ model: task.task, input: task.pairs ? { text, text_pair } : text }),
+    body: JSON.stringify({ model: asked.map(({ task }) => task), input }),
     signal,
   });
-  const [row] = (await response.json()).data;
-  const here = milliseconds(performance.now() - began);
-  const answer = readAnswer(task, row);
-  // What is listed may be the task before it was replaced.
-  if (answer === null) {
-    await listTasks();
-    throw new Error("The task was replaced just now: classify again.");
-  }
   const timing = (response.headers.get("server-timing") ?? "").matchAll(/(\w+);dur=([\d.]+)/g);
-  const server = [...timing].map(([, part, spent]) => `${part} ${milliseconds(Number(spent))}`);
-  return { ...answer, status: row.status, time: `browser ${here}; server: ${server.join(", ")}` };
+  const time = [...timing].map(([, part, spent]) => `${part} ${milliseconds(Number(spent))}`).join(", ");
+  return { rows: (await response.json()).data, time };
+}
+
+function answerOf(task, row, problem) {
+  if (!row || row.status === "error") return { said: null, problem: row?.error ?? problem };
+  // What is listed may be the task before it was replaced.
+  const answer = readAnswer(task, row);
+  return answer === null ? { said: null, problem: REPLACED } : { ...answer, status: row.status };
+}
+
+function show(task, answer) {
+  const shown =
+    answer.said === null
+      ? [make("p", { className: "problem" }, answer.problem)]
+      : [make("p", { className: "label" }, answer.said), ...details(task, answer)];
+  const card = cards.get(task.task);
+  card.replaceChildren(make("h2", {}, task.task), ...shown);
+  card.classList.remove("old");
 }
 
 // What to say, and the score of each label, if there are labels. How an answer is shown depends on the types of its
@@ -185,7 +198,7 @@ function readAnswer(task, row) {
   return { said: text ?? number?.toFixed(3) ?? "no answer", scores };
 }
 
-function* details(task, { status, scores, time }) {
+function* details(task, { status, scores }) {
   const note = (text) => make("p", { className: "note" }, text);
   if (status === "truncated") yield note(`truncated: the task reads at most ${task.max_length} tokens`);
   if (status === "abstained") yield note("abstained: no score is high enough");
@@ -195,7 +208,6 @@ function* details(task, { status, scores, time }) {
   if (rest.length) {
     yield make("details", {}, make("summary", {}, `… and ${rest.length} more`), make("ol", {}, ...rest.map(bar)));
   }
-  yield make("p", { className: "time" }, time);
 }
 
 function bar({ label, score, threshold, applies }) {

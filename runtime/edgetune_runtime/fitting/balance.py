@@ -111,7 +111,7 @@ class Spread:
         found = []
         if rare:
             chosen = f": the epoch is chosen by {self.measure.name}" if epochs else ""
-            hint = "" if weighted else "; try --class-weight balanced"
+            hint = "" if weighted else "; try `class_weight` balanced"
             found.append(
                 f"the classes are uneven: {self._counted(rare, self.train)} of {rows:,} training rows, where an even "
                 f"share is {rows / len(self.labels):,.0f}{chosen}{hint}"
@@ -128,7 +128,7 @@ class Spread:
                 f"{FEW_TRAINING_ROWS} teaches little; add rows"
             )
         scarce = self._ascending(label for label in rare if self.dev[label] < FEW_DEV_ROWS_OF_A_RARE_LABEL)
-        coarse = "choose the epoch coarsely; name more with --eval-data"
+        coarse = "choose the epoch coarsely; name more with `dev`"
         if epochs > 1 and scarce:
             found.append(f"{self._counted(scarce, self.dev)} of {dev_rows:,} development rows, which {coarse}")
         elif epochs > 1 and dev_rows < FEW_DEV_ROWS:

@@ -42,7 +42,7 @@ def _check(labels: Sequence[str], kind: Kind) -> None:
     if len(labels) > MOST_LABELS:
         raise DataError(
             f"the training data has {len(labels):,} different labels: expected at most {MOST_LABELS:,}; name the "
-            f"column that has them with --label-column"
+            f"column that has them with `labels`"
         )
     for label in labels:
         try:
