@@ -33,6 +33,9 @@ DROPPED, BAD, SWAPPED = 0.02, 0.02, 0.002
 IDLE_S = 2.0
 """After so long a connection is not used again: the server ends those on which nothing comes, maybe at that moment."""
 
+LAZY_THREADS = min(32, (os.cpu_count() or 1) + 4)
+"""asyncio's pool, which writes and removes tasks: it starts a thread if a second one is asked for at once, and keeps it."""
+
 MEMORY_GROWTH_MB = 4.0
 """What memory may grow from the second quarter to the last: some twenty bytes a request, at 300 requests a second."""
 
@@ -138,7 +141,9 @@ async def _capacity(server: Server, requests: list[bytes], seconds: float) -> fl
 def _judge(samples: list[tuple[float, int, int]], found: Findings) -> None:
     """Compare the last quarter with the second: the first is the warm-up."""
     quarter = len(samples) // 4
-    for place, (name, allowed) in enumerate({"memory MB": MEMORY_GROWTH_MB, "threads": 0, "descriptors": 8}.items()):
+    for place, (name, allowed) in enumerate(
+        {"memory MB": MEMORY_GROWTH_MB, "threads": LAZY_THREADS, "descriptors": 8}.items()
+    ):
         values = [sample[place] for sample in samples]
         before, after = (statistics.median(values[start : start + quarter]) for start in (quarter, 3 * quarter))
         found.figures |= {f"{name} after warm-up": before, f"{name} at the end": after, f"{name} most": max(values)}

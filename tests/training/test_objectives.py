@@ -218,7 +218,7 @@ def test_class_weights_of_a_task_beside_one_that_takes_none_are_refused(backbone
 def test_what_is_said_of_rows_of_other_kinds(kind: str, train_targets: list[Target], said: list[str]) -> None:
     spread = Spread(KINDS[kind].labels_of(train_targets), train_targets, train_targets[:3], KINDS[kind])
     # Neither rare labels nor points of accuracy: these are of one label per text.
-    said = [*said, "3 development rows choose the epoch coarsely; name more with --eval-data"]
+    said = [*said, "3 development rows choose the epoch coarsely; name more with `dev`"]
     found = spread.remarks(False, 5)
     assert len(found) == len(said)
     assert all(re.fullmatch(pattern, line) for pattern, line in zip(said, found, strict=True))
