@@ -10,6 +10,7 @@ are read once a second: after the first quarter they do not grow. Needs Linux.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import statistics
 import sys
@@ -34,7 +35,7 @@ IDLE_S = 2.0
 """After so long a connection is not used again: the server ends those on which nothing comes, maybe at that moment."""
 
 LAZY_THREADS = min(32, (os.cpu_count() or 1) + 4)
-"""asyncio's pool, which writes and removes tasks: it starts a thread if a second one is asked for at once, and keeps it."""
+"""asyncio's pool, which writes and removes tasks: if two are asked for at once it starts a thread, and keeps it."""
 
 MEMORY_GROWTH_MB = 4.0
 """What memory may grow from the second quarter to the last: some twenty bytes a request, at 300 requests a second."""
