@@ -1,0 +1,267 @@
+"""`Engine.fit`: heads on a bundle's own features, for every kind of answer, without PyTorch."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import TEXTS
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, Ridge
+from sklearn.model_selection import StratifiedKFold
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from edgetune_runtime import Engine, Task
+from edgetune_runtime.errors import DataError, EdgetuneError, TaskError
+from edgetune_runtime.fitting.by_kind import FITTINGS
+from edgetune_runtime.fitting.head import STRENGTHS, fit_head, folds
+from edgetune_runtime.kinds import KINDS
+
+THINGS = ("lamp", "camera", "screen", "parcel", "mail", "speaker")
+SAID = {"works very well": "good", "is broken": "bad", "sees nothing at night": "odd"}
+ROWS = [(f"the {thing} {said}", label) for thing in THINGS for said, label in SAID.items()]
+TEXTS_GIVEN, LABELS = [text for text, _ in ROWS], [label for _, label in ROWS]
+
+LABELS_OF_KIND: dict[str, list[Any]] = {
+    "single-label": LABELS,
+    "multi-label": [[label, "device"] if place % 2 else [label] for place, label in enumerate(LABELS)],
+    "score": [{"good": 5.0, "bad": 1.5, "odd": 2.0}[label] for label in LABELS],
+}
+
+
+@pytest.fixture
+def folder(bundle_folder: Path, tmp_path: Path) -> Path:
+    """A bundle that may be changed."""
+    return shutil.copytree(bundle_folder, tmp_path / "bundle")
+
+
+@pytest.fixture(params=["fp32", "int8"])
+def engine(folder: Path, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    with Engine(folder, request.param, threads=1) as opened:
+        yield opened
+
+
+def some_features(rows: int = 120, hidden: int = 10, labels: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(3)
+    right = random.integers(0, labels, rows)
+    features = random.normal(size=(labels, hidden))[right] + random.normal(0, 1.5, (rows, hidden)) + 7
+    return features.astype(np.float32), right[:, np.newaxis].astype(np.float64)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pairs", [False, True], ids=["texts", "pairs"])
+def test_every_kind_is_fitted_and_answers(engine: Engine, kind: str, pairs: bool) -> None:
+    texts = [(text, "it was there") for text in TEXTS_GIVEN] if pairs else TEXTS_GIVEN
+    report = engine.fit(texts, LABELS_OF_KIND[kind], "fitted")
+    task = report.task
+    assert (task.kind_name, task.pairs, task.method) == (kind, pairs, "fit")
+    assert report.cross_validated is not None
+    headline = report.cross_validated.values[task.kind.headline]
+    assert 0 < headline <= 1
+    stored = task.metrics[f"cv_{FITTINGS[kind].stored[0]}"]
+    assert stored == report.cross_validated.values[FITTINGS[kind].stored[0]]
+    results = engine.classify(texts, "fitted")
+    right = [task.kind.target(label) for label in LABELS_OF_KIND[kind]]
+    assert task.kind.figures(right, results, task).values[task.kind.headline] > 0.8
+    assert Task.load(engine.bundle.path / "tasks" / "fitted.safetensors").sha256 == task.sha256
+    with Engine(engine.bundle.path, engine.precision) as again:
+        assert again.classify(texts, "fitted") == results
+
+
+def test_features_are_what_the_head_reads(engine: Engine) -> None:
+    task = engine.fit(TEXTS_GIVEN, LABELS, "fitted", store=False).task
+    weight, bias = task.head
+    logits = engine.features(TEXTS_GIVEN, task) @ weight.T + bias
+    tokens = engine.encode(TEXTS_GIVEN, [task] * len(TEXTS_GIVEN))
+    np.testing.assert_allclose(logits, engine.run([(row, task) for row in tokens]), atol=1e-4)
+    assert not (engine.bundle.path / "tasks" / "fitted.safetensors").exists()
+    assert "fitted" in engine.task_names
+
+
+def test_a_head_equals_scikit_learns() -> None:
+    features, targets = some_features()
+    middle = features.mean(axis=0)
+    scale = np.sqrt(np.square(features - middle).sum(axis=1).mean())
+    scaled = (features - middle) / scale
+    for strength in STRENGTHS:
+        (head,) = FITTINGS["single-label"].head(features, targets, 4, (strength,), None)
+        theirs = LogisticRegression(C=strength, max_iter=300).fit(scaled, targets[:, 0])
+        ours = head.logits(features)
+        np.testing.assert_allclose(
+            ours - ours.mean(axis=1, keepdims=True),
+            (found := theirs.decision_function(scaled)) - found.mean(axis=1, keepdims=True),
+            atol=0.02 * np.abs(found).max(),
+        )
+
+
+def test_heads_of_several_labels_and_of_scores_equal_scikit_learns() -> None:
+    features, targets = some_features()
+    middle = features.mean(axis=0)
+    scaled = (features - middle) / np.sqrt(np.square(features - middle).sum(axis=1).mean())
+    several = np.eye(4)[targets[:, 0].astype(int)]
+    several[:, 3] = features[:, 0] > middle[0]
+    (head,) = FITTINGS["multi-label"].head(features, several, 4, (10.0,), None)
+    theirs = OneVsRestClassifier(LogisticRegression(C=10.0, max_iter=300)).fit(scaled, several)
+    np.testing.assert_allclose(head.logits(features), theirs.decision_function(scaled), atol=0.05)
+    scores = targets * 3 + 1
+    (head,) = FITTINGS["score"].head(features, scores, 1, (10.0,), None)
+    ridge = Ridge(alpha=0.1).fit(scaled, scores[:, 0])
+    np.testing.assert_allclose(head.logits(features)[:, 0], ridge.predict(scaled), atol=1e-3)
+
+
+@pytest.mark.parametrize("labels", [2, 4])
+def test_it_is_as_accurate_as_scikit_learns_own_pipeline(labels: int) -> None:
+    features, targets = some_features(1000, labels=labels)
+    train, test = slice(0, 500), slice(500, None)
+    found = fit_head(FITTINGS["single-label"], features[train], targets[train], labels)
+    pipeline = make_pipeline(
+        StandardScaler(),
+        LogisticRegressionCV(
+            Cs=STRENGTHS, cv=StratifiedKFold(5), scoring="neg_log_loss", use_legacy_attributes=False, l1_ratios=(0.0,)
+        ),
+    ).fit(features[train], targets[train, 0])
+    ours = (found.head.logits(features[test]).argmax(axis=1) == targets[test, 0]).mean()
+    assert abs(ours - pipeline.score(features[test], targets[test, 0])) <= 0.01
+    held_out = (found.held_out.argmax(axis=1) == targets[train, 0]).mean()
+    assert abs(held_out - ours) < 0.06, "what cross-validation says is what test rows say"
+
+
+def test_class_weights_are_scikit_learns() -> None:
+    features, targets = some_features()
+    weights = np.where(targets[:, 0] == 1, 5.0, 0.5)
+    (ours,) = FITTINGS["single-label"].head(features, targets, 4, (1.0,), weights)
+    (plain,) = FITTINGS["single-label"].head(features, targets, 4, (1.0,), None)
+    wins = [(head.logits(features).argmax(axis=1) == 1).mean() for head in (plain, ours)]
+    assert wins[1] > wins[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_fold_has_its_share(kind: str) -> None:
+    rows = {
+        "single-label": np.repeat([0, 1, 2], [50, 10, 5])[:, np.newaxis],
+        "multi-label": np.random.default_rng(0).integers(0, 2, (65, 3)),
+        "score": np.linspace(1, 5, 65)[:, np.newaxis],
+    }[kind].astype(np.float64)
+    fold = folds(rows, seed=0)
+    assert np.array_equal(fold, folds(rows, seed=0))
+    assert not np.array_equal(fold, folds(rows, seed=1))
+    assert np.bincount(fold).tolist() == [13] * 5
+    for number in range(5):
+        away = rows[fold == number].mean(axis=0) - rows.mean(axis=0)
+        assert np.abs(away).max() < 0.2 * rows.std(axis=0).max() + 0.02
+    if kind == "single-label":
+        assert all(np.bincount(fold[rows[:, 0] == 2]) == 1)
+
+
+def test_another_tasks_prompt_is_read_and_its_pass_shared(engine: Engine) -> None:
+    origin = engine.task("colour")
+    task = engine.fit(TEXTS_GIVEN, LABELS, "beside", from_task="colour").task
+    assert task.parts_sha256 == origin.parts_sha256
+    assert engine.share_a_pass(task, origin)
+    assert (task.prompt_length, task.prefix_length) == (origin.prompt_length, origin.prefix_length)
+    assert {result.label for result in engine.classify(TEXTS_GIVEN, "beside")} <= set(SAID.values())
+    assert (task.method, task.temperature != origin.temperature) == (origin.method, True)
+
+
+def test_columns_of_pandas_and_numpy_are_taken(engine: Engine) -> None:
+    frame = pd.DataFrame({"text": TEXTS_GIVEN, "label": pd.Categorical(LABELS), "stars": np.arange(len(LABELS)) % 3})
+    expected = engine.fit(TEXTS_GIVEN, LABELS, "a", store=False).task
+    found = engine.fit(frame["text"], frame["label"], "a", store=False).task
+    assert found.to_bytes() == expected.to_bytes()
+    stars = engine.fit(np.array(TEXTS_GIVEN), frame["stars"], "stars", store=False).task
+    assert stars.labels == ("0", "1", "2")
+
+
+def test_one_row_of_each_label_is_fitted_but_not_judged(engine: Engine) -> None:
+    report = engine.fit(TEXTS_GIVEN[:3], LABELS[:3], "few", store=False)
+    assert report.cross_validated is None
+    assert report.task.temperature == 1.0
+    assert [result.label for result in engine.classify(TEXTS_GIVEN[:3], "few")] == LABELS[:3]
+    assert any("teaches little" in remark for remark in report.remarks)
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "options", "message"),
+    [
+        (TEXTS[:4], ["a"] * 4, {}, "has only the label 'a': expected at least two different labels"),
+        (TEXTS[:1], ["a"], {}, "has only the label 'a'"),
+        ([], [], {}, "there are no texts"),
+        (["", "b"], ["a", "b"], {}, "text 0 is empty: add the text, or take the row out"),
+        (["a", "  "], ["a", "b"], {}, "text 1 is empty"),
+        (TEXTS[:2], ["a", math.nan], {}, "label 1 is nan: expected a string, an integer or a boolean"),
+        (TEXTS[:2], [1.5, math.nan], {}, "label 1 is nan"),
+        (TEXTS[:2], ["a", None], {}, "label 1 is None"),
+        (TEXTS[:2], ["a"], {}, "1 labels came for 2 texts: expected one for each"),
+        (TEXTS[:2], [["a", "b", "c"], ["d"]], {}, "2 rows came with 4 different labels: expected at least one row"),
+        (TEXTS[:2], [["a"], 3], {}, "label 1 is 3, and others are lists: write all of them as lists"),
+        (
+            TEXTS[:2],
+            ["a", "b"],
+            {"kind": "entities"},
+            "there is no kind 'entities': expected one of",
+        ),
+        ("text", ["a"], {}, r"one string came where a list of texts was expected: write \[text\]"),
+        ([1, "b"], ["a", "b"], {}, "text 0 is int 1: expected a string, or a pair of strings"),
+        (["a", ("b", "c")], ["a", "b"], {}, "text 1 and text 0 differ: one is a pair"),
+        ([("a", "b"), ("b", "c")], ["a", "b"], {"from_task": "colour"}, "task 'colour' reads single texts, and these"),
+        (TEXTS[:2], [1.0, 2.5], {"class_weight": "balanced"}, "class weights came for a task of the kind 'score'"),
+        (TEXTS[:2], ["a", "b"], {"pooling": "decoder"}, "the pooling is 'decoder', but .* can read features by mean"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused_in_one_line(
+    engine: Engine, texts: Any, labels: Any, options: dict[str, Any], message: str
+) -> None:
+    before = engine.task_names
+    with pytest.raises(DataError, match=message) as told:
+        engine.fit(texts, labels, "t", **options)
+    assert "\n" not in str(told.value)
+    assert engine.task_names == before
+
+
+def test_a_name_that_no_file_can_have_is_refused_first(engine: Engine) -> None:
+    with pytest.raises(TaskError, match="task name .* cannot be used"):
+        engine.fit(TEXTS_GIVEN, LABELS, "../x")
+
+
+def test_it_needs_no_pytorch(folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in ROWS))
+    program = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'transformers', 'onnx', 'optimum')))\n"
+        "from edgetune.cli import main; main()"
+    )
+    command = [sys.executable, "-c", program, "fit", folder, "--data", data, "--name", "fitted", "--json"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+    report = json.loads(done.stdout)
+    assert (report["rows"], report["labels"], report["bundle"]) == (18, ["bad", "good", "odd"], str(folder))
+    assert report["cv_accuracy"] == Task.load(folder / "tasks" / "fitted.safetensors").metrics["cv_accuracy"]
+
+
+def test_without_scikit_learn_it_says_what_to_install(folder: Path) -> None:
+    program = (
+        "import sys; sys.modules['sklearn.linear_model'] = None\n"
+        "from edgetune_runtime import Engine\n"
+        f"Engine({str(folder)!r}).fit(['a', 'b'], ['x', 'y'], 'n')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "'sklearn' is needed for this and is not installed: pip install 'edgetune[fit]'" in done.stderr
+
+
+def test_a_bundle_that_cannot_be_written_keeps_the_engine_as_it_is(folder: Path) -> None:
+    with Engine(folder) as engine:
+        tasks = folder / "tasks"
+        shutil.rmtree(tasks)
+        tasks.write_text("a file where a folder was")
+        with pytest.raises(EdgetuneError):
+            engine.fit(TEXTS_GIVEN, LABELS, "fitted")
+        assert "fitted" not in engine.task_names
