@@ -41,6 +41,18 @@ if TYPE_CHECKING:
 @min_score_option
 @engine_options
 @column_options
+@click.option(
+    "--report",
+    type=FILE,
+    metavar="FOLDER",
+    help="Write FOLDER/report.html, a page with pictures, the rows answered wrongly, and labels that may be wrong.",
+)
+@click.option(
+    "--errors",
+    type=FILE,
+    metavar="FILE",
+    help="Write the rows answered wrongly to this JSONL file, the most confident answers first.",
+)
 @json_option
 def evaluate(
     bundle: Path,
@@ -57,6 +69,8 @@ def evaluate(
     encoding: str | None,
     delimiter: str | None,
     quotes: bool,
+    report: Path | None,
+    errors: Path | None,
     as_json: bool,
 ) -> None:
     """Measure a task on labelled texts, by figures that go with what it answers, and count rows per second.
@@ -73,12 +87,15 @@ def evaluate(
     \b
     Example:
       edgetune evaluate bundle --task sentiment --data test.jsonl --min-score 0.8
+      edgetune evaluate bundle --task sentiment --data test.jsonl --report report --errors wrong.jsonl
     """
     from edgetune.data.text_files import Reading
     from edgetune.evaluation import measure
     from edgetune_runtime.engine import Engine, check_min_score
 
     columns = columns_named(text_column, label_columns, text_pair_column)
+    for folder in filter(None, (report, errors and errors.parent)):
+        _make(folder)
     with Engine(bundle, precision, device, threads) as engine:
         loaded = engine.find_task(task)
         check_min_score(min_score or 0.0, [loaded])
@@ -96,10 +113,38 @@ def evaluate(
         )
     if found.truncated:
         note(f"{found.truncated} of {number} texts are longer than the task reads: their ends were not read")
+    written = _write(found, report, errors)
     if as_json:
-        print_json(_record(found))
+        print_json({**_record(found), **written})
         return
     _print(found)
+
+
+def _make(folder: Path) -> None:
+    """Make the folder of results before any work is done for them."""
+    from edgetune_runtime.errors import EdgetuneError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EdgetuneError(f"{folder} cannot be written to: {error.strerror}; name another folder") from error
+
+
+def _write(found: Evaluation, report: Path | None, errors: Path | None) -> dict[str, str]:
+    """Write what was asked for, and say where; gives the paths."""
+    written = {}
+    if report is not None:
+        from edgetune.report import write_report
+
+        written["report"] = str(write_report(report, found))
+        note(f"report: {written['report']}")
+    if errors is not None:
+        from edgetune.report.wrong import write_wrong_rows
+
+        number = write_wrong_rows(errors, found)
+        written["errors_file"] = str(errors)
+        note(f"errors: {errors} ({number:,} rows)")
+    return written
 
 
 def _record(found: Evaluation) -> dict[str, Any]:
