@@ -17,7 +17,7 @@ from edgetune.report.learning import learning
 from edgetune.report.markup import Markup, element, escape, join, label
 from edgetune.report.numbers import numbers
 from edgetune.report.section import EpochLike, Material, Part, Section, counted
-from edgetune.report.wrong import far_off, wrong
+from edgetune.report.wrong import wrong
 from edgetune_runtime import files
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL
 from edgetune_runtime.kinds.score import SCORE
@@ -29,7 +29,7 @@ NAME = "report.html"
 _ONE, _ANY, _NUMBER = (frozenset([kind.name]) for kind in (SINGLE_LABEL, MULTI_LABEL, SCORE))
 
 SECTIONS = (
-    Section("learning", "How it learned", _ONE | _ANY | _NUMBER, learning),
+    Section("learning", "How it learned", None, learning),
     Section("numbers", "Answers and right numbers", _NUMBER, numbers),
     Section("confusion", "What is mistaken for what", _ONE, confusion),
     Section("labels", "Label by label", _ONE, labels.one_label),
@@ -39,8 +39,7 @@ SECTIONS = (
     Section("calibration", "What scores are worth", _ANY, calibration.any_labels),
     Section("coverage", "Answering only when sure", _ONE, coverage),
     Section("label-errors", "Labels that may be wrong in the data", _ONE, suspects),
-    Section("wrong", "Rows answered wrongly", _ONE | _ANY, wrong),
-    Section("far-off", "Answers that are furthest off", _NUMBER, far_off),
+    Section("wrong", "The worst answers", None, wrong),
 )
 """The parts of a report, in their order; each is there if it goes with the kind of answer."""
 
@@ -91,7 +90,7 @@ def page(evaluation: Evaluation, history: Sequence[EpochLike] = ()) -> str:
     """The page, as HTML."""
     material = Material(evaluation, history)
     kind = evaluation.task.kind_name
-    made = [(section, section.of(material)) for section in SECTIONS if kind in section.kinds]
+    made = [(one, one.of(material)) for one in SECTIONS if one.kinds is None or kind in one.kinds]
     parts = [(section, part) for section, part in made if part is not None]
     body = join(
         [

@@ -106,13 +106,13 @@ class Section:
     Attributes:
         anchor: what links call it.
         title: its heading.
-        kinds: names of the kinds of answer for which it means something.
+        kinds: names of the kinds of answer for which it means something; `None` for every kind.
         of: makes it; `None` if there is nothing to show.
     """
 
     anchor: str
     title: str
-    kinds: frozenset[str]
+    kinds: frozenset[str] | None
     of: Callable[[Material], Part | None]
 
 

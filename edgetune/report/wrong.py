@@ -1,4 +1,4 @@
-"""The rows that were answered wrongly, the most confident answers first."""
+"""The rows that were answered wrongly, those first that are worth looking at first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from edgetune.report.markup import Markup, element, join, label, listed
 from edgetune.report.rows import answer_line, row_item
 from edgetune.report.section import Material, Part, counted
 from edgetune_runtime import files
-from edgetune_runtime.kinds.kind import Kind
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL
 from edgetune_runtime.kinds.score import SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
@@ -25,36 +24,22 @@ class Wrong(NamedTuple):
 
     Attributes:
         row: the row.
-        measure: by how much the answer is wrong; see `WrongAnswers`.
+        by: how wrong the answer is, as its kind says (`Kind.wrong_by`).
     """
 
     row: Row
-    measure: float
-
-
-class WrongAnswers(NamedTuple):
-    """What a wrong answer of a kind is.
-
-    Attributes:
-        of: gives the measure by which wrong rows are sorted, largest first; 0 or less if the answer is right.
-        column: what the measure is called in JSON; empty if the answer says it already.
-        line: what right and answered is, as HTML.
-    """
-
-    of: Callable[[Row], float]
-    column: str
-    line: Callable[[Row], Markup]
+    by: float
 
 
 def wrong_rows(evaluation: Evaluation) -> list[Wrong]:
-    """The rows that were answered wrongly.
+    """The rows that were answered wrongly, the most wrong ones first.
 
-    Those with one label come by the score of the answer; those with any number of labels by the surest of the wrong
-    decisions; numbers by their distance from the right one.
+    With one label these are the most confident answers; with any number of labels those with the surest wrong decision;
+    with numbers those that are furthest off.
     """
-    measure = WRONG[evaluation.task.kind_name].of
-    found = [Wrong(row, measure(row)) for row in evaluation.rows]
-    return sorted((one for one in found if one.measure > 0), key=lambda one: -one.measure)
+    kind = evaluation.task.kind
+    found = [Wrong(row, kind.wrong_by(row.result, row.target)) for row in evaluation.rows]
+    return sorted((one for one in found if one.by > 0), key=lambda one: -one.by)
 
 
 def write_wrong_rows(path: Path, evaluation: Evaluation) -> int:
@@ -67,17 +52,13 @@ def write_wrong_rows(path: Path, evaluation: Evaluation) -> int:
         EdgetuneError: the file cannot be written.
     """
     found = wrong_rows(evaluation)
-    column = WRONG[evaluation.task.kind_name].column
     # A place may hold the name of a file that is no Unicode: JSON has an escape for each of its bytes.
-    lines = (
-        (json.dumps(_record(one, column), ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
-        for one in found
-    )
+    lines = ((json.dumps(_record(one), ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace") for one in found)
     files.write_chunks(path, lines)
     return len(found)
 
 
-def _record(one: Wrong, column: str) -> dict[str, Any]:
+def _record(one: Wrong) -> dict[str, Any]:
     row = one.row
     text, *second = [row.text] if isinstance(row.text, str) else row.text
     return {
@@ -86,56 +67,32 @@ def _record(one: Wrong, column: str) -> dict[str, Any]:
         **({"text_pair": second[0]} if second else {}),
         "right": list(row.target) if isinstance(row.target, tuple) else row.target,
         **row.result.fields(),
-        **({column: one.measure} if column else {}),
+        "wrong_by": one.by,
         "status": row.result.status,
     }
 
 
 def wrong(material: Material) -> Part:
-    """The rows, the most confident answers first."""
-    found, number = wrong_rows(material.evaluation), len(material.rows)
-    kind = WRONG[material.evaluation.task.kind_name]
+    """The rows, the most wrong ones first."""
+    kind = material.evaluation.task.kind_name
+    found, shown = wrong_rows(material.evaluation), SHOWN.get(kind, _PLAIN)
     if not found:
         return Part("Every row is answered rightly.", element("p", "There are none."))
-    items = [row_item(one.row, kind.line(one.row)) for one in found]
+    items = [row_item(one.row, shown.line(one.row)) for one in found[:_MOST_ROWS]]
     most = "" if len(found) <= _MOST_ROWS else f" The first {_MOST_ROWS} are here; evaluate --errors FILE writes all."
-    told = element("p", f"The most confident answers come first.{most}", class_="caption")
-    finding = f"{len(found):,} of {counted(number, 'row')} ({len(found) / number:.1%}) are answered wrongly."
-    return Part(finding, element("div", told, listed(items, _MOST_ROWS)))
+    told = element("p", f"{shown.order}{most}", class_="caption")
+    return Part(shown.finding(found, len(material.rows)), element("div", told, listed(items, _MOST_ROWS)))
 
 
-def far_off(material: Material) -> Part:
-    """The rows whose numbers are furthest from the right ones."""
-    found = wrong_rows(material.evaluation)
-    if not found:
-        return Part("Every number is exact.", element("p", "There are none."))
-    line = WRONG[SCORE.name].line
-    told = element("p", f"The furthest answers come first. The first {_MOST_ROWS} at most are here.", class_="caption")
-    furthest = found[0]
-    finding = f"The furthest answer is off by {furthest.measure:.3f}."
-    items = [row_item(one.row, line(one.row)) for one in found[:_MOST_ROWS]]
-    return Part(finding, element("div", told, listed(items, _MOST_ROWS)))
+def _number_wrong(found: Sequence[Wrong], rows: int) -> str:
+    return f"{len(found):,} of {counted(rows, 'row')} ({len(found) / rows:.1%}) are answered wrongly."
 
 
-def _one_label(row: Row) -> float:
-    return float(row.result.score) if row.result.best != row.target else 0.0
+def _furthest(found: Sequence[Wrong], rows: int) -> str:
+    return f"The furthest answer is off by {found[0].by:.3f}."
 
 
-def _any_labels(row: Row) -> float:
-    """The surest wrong decision: the score of a label that is not right, or what a missed one lacks to 1."""
-    scores, right, given = row.result.scores, set(_labels(row)), set(row.result.labels)
-    return max([0.0, *(scores[one] for one in given - right), *(1 - scores[one] for one in right - given)])
-
-
-def _number(row: Row) -> float:
-    return abs(float(row.result.score) - float(row.target))  # type: ignore[arg-type]
-
-
-def _labels(row: Row) -> Sequence[str]:
-    return row.target if isinstance(row.target, tuple) else ()
-
-
-def _one_label_line(row: Row) -> Markup:
+def _one_label(row: Row) -> Markup:
     result, right = row.result, str(row.target)
     note = ", abstained" if result.abstained else ""
     return answer_line(
@@ -146,8 +103,8 @@ def _one_label_line(row: Row) -> Markup:
     )
 
 
-def _any_labels_line(row: Row) -> Markup:
-    scores, right, given = row.result.scores, _labels(row), row.result.labels
+def _any_labels(row: Row) -> Markup:
+    scores, right, given = row.result.scores, MULTI_LABEL.named(row.target), row.result.labels
 
     def named(labels: Sequence[str], others: Sequence[str], class_: str) -> Sequence[object]:
         if not labels:
@@ -161,19 +118,34 @@ def _any_labels_line(row: Row) -> Markup:
     return answer_line("right", named(right, given, "right"), "answered", named(given, right, "wrong"))
 
 
-def _number_line(row: Row) -> Markup:
-    return answer_line(
-        "right", [f"{row.target:g}"], "answered", [f"{row.result.score:.3f} (off by {_number(row):.3f})"]
-    )
+def _number(row: Row) -> Markup:
+    off = SCORE.wrong_by(row.result, row.target)
+    return answer_line("right", [f"{row.target:g}"], "answered", [f"{row.result.score:.3f} (off by {off:.3f})"])
 
 
-def _by_kind(*rows: tuple[Kind, WrongAnswers]) -> Mapping[str, WrongAnswers]:
-    return {kind.name: one for kind, one in rows}
+def _any_answer(row: Row) -> Markup:
+    return answer_line("right", [str(row.target)], "answered", [next(iter(row.result.fields().values()))])
 
 
-WRONG = _by_kind(
-    (SINGLE_LABEL, WrongAnswers(_one_label, "", _one_label_line)),
-    (MULTI_LABEL, WrongAnswers(_any_labels, "confidence", _any_labels_line)),
-    (SCORE, WrongAnswers(_number, "difference", _number_line)),
-)
-"""Name of a kind → what a wrong answer of it is."""
+class Shown(NamedTuple):
+    """How the wrong answers of a kind are shown.
+
+    Attributes:
+        finding: says of the wrong rows, and of the number of all, what is most important.
+        order: says which rows come first.
+        line: what is right and what was answered, as HTML.
+    """
+
+    finding: Callable[[Sequence[Wrong], int], str]
+    order: str
+    line: Callable[[Row], Markup]
+
+
+_PLAIN = Shown(_number_wrong, "The most wrong answers come first.", _any_answer)
+
+SHOWN: Mapping[str, Shown] = {
+    SINGLE_LABEL.name: Shown(_number_wrong, "The most confident answers come first.", _one_label),
+    MULTI_LABEL.name: Shown(_number_wrong, "The rows with the surest wrong decision come first.", _any_labels),
+    SCORE.name: Shown(_furthest, "The furthest answers come first.", _number),
+}
+"""Name of a kind → how its wrong answers are shown; others are shown plainly."""
