@@ -58,7 +58,7 @@ def confusion(material: Material) -> Part | None:
             for pair in pairs[:_MOST_PAIRS]
         ]
         block = [
-            element("p", "The labels that are mistaken most often, and how many rows of the label.", class_="caption"),
+            element("p", "The most common mistakes, and their share of the right label’s rows.", class_="caption"),
             table("Labels that are mistaken for others", header, shown[:_FIRST_PAIRS]),
         ]
         if len(shown) > _FIRST_PAIRS:

@@ -19,6 +19,7 @@ from edgetune.report.numbers import numbers
 from edgetune.report.section import EpochLike, Material, Part, Section, counted
 from edgetune.report.wrong import wrong
 from edgetune_runtime import files
+from edgetune_runtime.errors import DataError
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL
 from edgetune_runtime.kinds.score import SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
@@ -78,6 +79,7 @@ def write_report(folder: Path | str, evaluation: Evaluation, history: Sequence[E
         The page's path.
 
     Raises:
+        DataError: no row was answered.
         EdgetuneError: it cannot be written.
     """
     path = Path(folder) / NAME
@@ -87,7 +89,9 @@ def write_report(folder: Path | str, evaluation: Evaluation, history: Sequence[E
 
 
 def page(evaluation: Evaluation, history: Sequence[EpochLike] = ()) -> str:
-    """The page, as HTML."""
+    """The page, as HTML; see `write_report`."""
+    if not evaluation.rows:
+        raise DataError(f"{len(evaluation.texts):,} rows came, none of them answered: expected at least one answer")
     material = Material(evaluation, history)
     kind = evaluation.task.kind_name
     made = [(one, one.of(material)) for one in SECTIONS if one.kinds is None or kind in one.kinds]

@@ -111,6 +111,17 @@ def test_rechecked_and_truncated_answers_are_counted(engine: Engine) -> None:
     assert (found.rechecked, found.truncated, found.rows_per_second) == (1 / len(TEXTS), 1, 0)
 
 
+def test_the_example_of_the_docs(kinds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
+    example = docs.partition("```python\n")[2].partition("```")[0].replace('task="topic"', 'task="mood"')
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bundle").symlink_to(kinds)
+    names = {"table": pd.DataFrame({"text": TEXTS, "label": targets("mood")})}
+    exec(example, names)
+    assert (tmp_path / "report" / "report.html").read_text().startswith("<!doctype html>")
+    assert isinstance(names["found"], Evaluation)
+
+
 def test_what_a_notebook_shows(engine: Engine) -> None:
     task = dataclasses.replace(engine.task("mood"), labels=("<b>good</b>", "bad", "so so"))
     found = measure(engine, task, ["good", "x" * 20], ["bad", "bad"], min_score=0.2, most_characters=10)

@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 from browser import needs_browser, run_browser
-from evaluated import HISTORY, of_probabilities, random_evaluation, task_of
+from evaluated import HISTORY, evaluated, of_probabilities, random_evaluation, task_of
+from hypothesis import given
+from hypothesis import strategies as st
 from selenium import webdriver
 
 from edgetune.evaluation import Evaluation
 from edgetune.report import write_report
 from edgetune.report.page import SECTIONS, page
-from edgetune_runtime.errors import EdgetuneError, TextError
-from edgetune_runtime.kinds import KINDS
+from edgetune_runtime.errors import DataError, EdgetuneError, TextError
+from edgetune_runtime.kinds import KINDS, Target
 from edgetune_runtime.kinds.single_label import SingleLabel
 from edgetune_runtime.text import Text
 
@@ -94,6 +96,27 @@ def test_what_was_not_answered_is_said() -> None:
     assert "1 more row could not be read" in html
     assert "gr\ufffd.csv, line 2" in html
     assert "1 of 2 rows (50.0%) are answered wrongly." in html
+
+
+@given(st.sampled_from(sorted(KINDS)), st.integers(1, 4), st.data())
+def test_of_few_rows_and_odd_scores_too(kind: str, labels: int, data: st.DataObject) -> None:
+    names = [f"label{place}" for place in range(1 if kind == "score" else max(labels, KINDS[kind].labels[0]))]
+    logits = st.one_of(st.floats(-10, 10), st.sampled_from([0.0, 1e-30, 3e38, -3e38]))
+    rows = data.draw(st.lists(st.lists(logits, min_size=len(names), max_size=len(names)), min_size=1, max_size=5))
+    target: st.SearchStrategy[Target] = {
+        "single-label": st.sampled_from(names),
+        "multi-label": st.lists(st.sampled_from(names), unique=True).map(tuple),
+        "score": st.floats(-1e300, 1e300),
+    }[kind]
+    targets = data.draw(st.lists(target, min_size=len(rows), max_size=len(rows)))
+    html = page(evaluated(task_of(kind, names), rows, targets), HISTORY[: data.draw(st.integers(0, 4))])
+    for attribute in re.findall(r' (?:x|y|x1|x2|y1|y2|cx|cy|r|width|height|points)="([^"]*)"', html):
+        assert re.fullmatch(r"[-\d., ]+", attribute)
+
+
+def test_without_answers_there_is_no_report() -> None:
+    with pytest.raises(DataError, match="1 rows came, none of them answered"):
+        page(Evaluation(task_of(), ["x"], ["a"], [TextError("too long")], "int8"))
 
 
 def test_findings_come_with_a_link() -> None:
