@@ -44,6 +44,7 @@ def read_for(task: Task, name: str, columns: Columns, reading: Reading, note: No
             does not have.
     """
     from edgetune.data.labelled import read_labelled
+    from edgetune.evaluation import check_labels
     from edgetune_runtime.errors import DataError
 
     # A task of single texts reads no second ones, unless the user names their column.
@@ -54,12 +55,7 @@ def read_for(task: Task, name: str, columns: Columns, reading: Reading, note: No
             f"{name} has no column '{columns.pair}', and the task '{task.name}' takes pairs of texts: name the column "
             f"of the second texts with --text-pair-column"
         )
-    unknown = sorted(_labels(read, task) - set(task.labels))
-    if unknown:
-        raise DataError(
-            f"{name} has labels that the task '{task.name}' does not: {', '.join(unknown)}; it has "
-            f"{', '.join(task.labels)}"
-        )
+    check_labels(task, [row.target for row in read.rows], name)
     return _checked(read, task)
 
 

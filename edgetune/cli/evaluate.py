@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,9 +26,8 @@ from edgetune.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from edgetune.evaluation import Evaluation
     from edgetune_runtime.kinds import Figures
-
-_CHUNK_ROWS = 256
 
 
 @click.command(cls=Command)
@@ -44,6 +42,18 @@ _CHUNK_ROWS = 256
 @min_score_option
 @engine_options
 @column_options
+@click.option(
+    "--report",
+    type=FILE,
+    metavar="FOLDER",
+    help="Write FOLDER/report.html, a page with pictures, the rows answered wrongly, and labels that may be wrong.",
+)
+@click.option(
+    "--errors",
+    type=FILE,
+    metavar="FILE",
+    help="Write the rows answered wrongly to this JSONL file, the most confident answers first.",
+)
 @json_option
 def evaluate(
     bundle: Path,
@@ -60,6 +70,8 @@ def evaluate(
     encoding: str | None,
     delimiter: str | None,
     quotes: bool,
+    report: Path | None,
+    errors: Path | None,
     as_json: bool,
 ) -> None:
     """Measure a task on labelled texts, by figures that go with what it answers, and count rows per second.
@@ -76,88 +88,102 @@ def evaluate(
     \b
     Example:
       edgetune evaluate bundle --task sentiment --data test.jsonl --min-score 0.8
+      edgetune evaluate bundle --task sentiment --data test.jsonl --report report --errors wrong.jsonl
     """
-    import numpy as np
-
     from edgetune.data.text_files import Reading
-    from edgetune_runtime.attempts import attempt
+    from edgetune.evaluation import measure
     from edgetune_runtime.checks import check_min_score
-    from edgetune_runtime.engine import Engine, Result
-    from edgetune_runtime.errors import DataError, TextError
+    from edgetune_runtime.engine import Engine
 
     columns = columns_named(text_column, label_columns, text_pair_column)
+    for folder in filter(None, (report, errors and errors.parent)):
+        _make(folder)
     with Engine(bundle, precision, device, threads) as engine:
         loaded = engine.find_task(task)
         check_min_score(min_score or 0.0, [loaded])
         rows = read_for(loaded, data, columns, Reading(encoding, delimiter, quotes), note)
-        attempts: list[Result | TextError] = []
-        attempt(engine, [(rows.texts[0], loaded)] * 2)  # opens the session that many texts use
-        began = time.monotonic()
-        starts = range(0, len(rows.texts), _CHUNK_ROWS)
-        with click.progressbar(starts, label="classifying", file=sys.stderr) as bar:
-            for start in bar:
-                asked = [(text, loaded) for text in rows.texts[start : start + _CHUNK_ROWS]]
-                attempts += attempt(engine, asked, min_score or 0.0, max_characters)
-        seconds = time.monotonic() - began
-        used = engine.precision
-    failed = [f"{at}: {one}" for at, one in zip(rows.places, attempts, strict=True) if isinstance(one, TextError)]
-    if len(failed) == len(attempts):
-        raise DataError(f"no row was classified; the first: {failed[0]}")
-    if failed:
+        with click.progressbar(length=len(rows.texts), label="classifying", file=sys.stderr) as bar:
+            found = measure(
+                engine, loaded, rows.texts, rows.targets, rows.places, min_score, max_characters, bar.update
+            )
+    number = len(found.rows)
+    if found.errors:
+        place, error = found.errors[0]
         note(
-            f"{len(failed):,} of {len(attempts):,} rows are errors, which the figures leave out; the first: {failed[0]}"
+            f"{len(found.errors):,} of {len(found.texts):,} rows are errors, which the figures leave out; the first: "
+            f"{place}: {error}"
         )
-    targets = [target for target, one in zip(rows.targets, attempts, strict=True) if isinstance(one, Result)]
-    results = [one for one in attempts if isinstance(one, Result)]
-    figures = loaded.kind.figures(targets, results, loaded)
-    rechecked = float(np.mean([result.precision != used for result in results]))
-    truncated = sum(result.truncated for result in results)
-    if truncated:
-        note(f"{truncated} of {len(results)} texts are longer than the task reads: their ends were not read")
-    # Where each row has one answer, which the table counts, a row that scores too low has none.
-    answered = None
-    if min_score is not None and figures.confusion is not None:
-        places = [place for place, result in enumerate(results) if not result.abstained]
-        of_these = loaded.kind.figures([targets[at] for at in places], [results[at] for at in places], loaded)
-        answered = len(places), of_these.values[figures.headline] if places else None
+    if found.truncated:
+        note(f"{found.truncated} of {number} texts are longer than the task reads: their ends were not read")
+    written = _write(found, report, errors)
     if as_json:
-        print_json(
-            {
-                "task": loaded.name,
-                "precision": used,
-                "rechecked": rechecked,
-                "rows": len(results),
-                "errors": len(failed),
-                **figures.values,
-                **({"labels": list(loaded.labels)} if figures.by_label else {}),
-                **_tables(figures),
-                "rows_per_second": len(results) / seconds,
-                "truncated": truncated,
-                **({} if min_score is None else {"min_score": min_score}),
-                **(
-                    {"coverage": answered[0] / len(results), f"{figures.headline}_answered": answered[1]}
-                    if answered
-                    else {}
-                ),
-            }
-        )
+        print_json({**_record(found), **written})
         return
-    again = f" with {rechecked:.1%} rechecked in fp32" if rechecked else ""
+    _print(found)
+
+
+def _make(folder: Path) -> None:
+    """Make the folder of results before any work is done for them."""
+    from edgetune_runtime.errors import EdgetuneError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EdgetuneError(f"{folder} cannot be written to: {error.strerror}; name another folder") from error
+
+
+def _write(found: Evaluation, report: Path | None, errors: Path | None) -> dict[str, str]:
+    """Write what was asked for, and say where; gives the paths."""
+    written = {}
+    if report is not None:
+        from edgetune.report import write_report
+
+        written["report"] = str(write_report(report, found))
+        note(f"report: {written['report']}")
+    if errors is not None:
+        from edgetune.report.wrong import write_wrong_rows
+
+        number = write_wrong_rows(errors, found)
+        written["errors_file"] = str(errors)
+        note(f"errors: {errors} ({number:,} rows)")
+    return written
+
+
+def _record(found: Evaluation) -> dict[str, Any]:
+    figures, answered = found.figures, found.answered
+    return {
+        "task": found.task.name,
+        "precision": found.precision,
+        "rechecked": found.rechecked,
+        "rows": len(found.rows),
+        "errors": len(found.errors),
+        **figures.values,
+        **({"labels": list(found.task.labels)} if figures.by_label else {}),
+        **_tables(figures),
+        "rows_per_second": found.rows_per_second,
+        "truncated": found.truncated,
+        **({} if found.min_score is None else {"min_score": found.min_score}),
+        **({"coverage": found.coverage, f"{figures.headline}_answered": answered.figure} if answered else {}),
+    }
+
+
+def _print(found: Evaluation) -> None:
+    figures, answered, labels = found.figures, found.answered, found.task.labels
+    again = f" with {found.rechecked:.1%} rechecked in fp32" if found.rechecked else ""
     measured = ", ".join(f"{figure_name(figure)} {value:.3f}" for figure, value in figures.values.items())
     click.echo(
-        f"task {loaded.name}, {used}{again}: {measured} on {len(results):,} rows, {len(results) / seconds:,.0f} rows/s"
+        f"task {found.task.name}, {found.precision}{again}: {measured} on {len(found.rows):,} rows, "
+        f"{found.rows_per_second:,.0f} rows/s"
     )
     if answered:
-        on_them = "" if answered[1] is None else f", {figure_name(figures.headline)} on them {answered[1]:.3f}"
+        on_them = "" if answered.figure is None else f", {figure_name(figures.headline)} on them {answered.figure:.3f}"
         click.echo(
-            f"with --min-score {min_score:g}: {answered[0]:,} of {len(results):,} rows answered (coverage "
-            f"{answered[0] / len(results):.3f}){on_them}"
+            f"with --min-score {found.min_score:g}: {answered.rows:,} of {len(found.rows):,} rows answered (coverage "
+            f"{found.coverage:.3f}){on_them}"
         )
     if figures.confusion is not None:
         click.echo("\nright label (row), answer (column):")
-        _show(
-            ["", *loaded.labels], [[label, *row] for label, row in zip(loaded.labels, figures.confusion, strict=True)]
-        )
+        _show(["", *labels], [[label, *row] for label, row in zip(labels, figures.confusion, strict=True)])
     elif figures.by_label:
         click.echo()
         names = list(next(iter(figures.by_label.values())))

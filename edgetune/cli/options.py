@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgetune.cli.flags import in_flags
+from edgetune.figures import figure_name as figure_name
 from edgetune_runtime.devices import CPU, DEVICES
 
 if TYPE_CHECKING:
@@ -63,12 +64,6 @@ def note_unread_tasks(bundle: Bundle) -> None:
     """Tell people of files among a bundle's tasks that are not read."""
     for file, why in bundle.unread_tasks().items():
         note(f"not read: {bundle.path / 'tasks' / file}: {why}")
-
-
-def figure_name(figure: str) -> str:
-    """A figure as people call it: "macro_f1" is macro-F1, "mean_average_precision" mean average precision."""
-    words = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "f1": "F1", "ece": "ECE", "pearson": "Pearson"}
-    return {**words, "spearman": "Spearman"}.get(figure, figure.replace("_", " "))
 
 
 def print_json(value: Any) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 
 from edgetune_runtime.arrays import Array
 
-_CALIBRATION_BINS = 15
+CALIBRATION_BINS = 15
+"""Number of bins of `calibration_bins`."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,18 @@ def calibration_error(scores: Array, right: Array) -> float:
     Shape:
         scores, right: [rows]
     """
-    bins = np.clip(np.ceil(scores * _CALIBRATION_BINS).astype(np.int64) - 1, 0, _CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins, weights=scores - right)
+    gaps = np.bincount(calibration_bins(scores), weights=scores - right)
     return float(np.abs(gaps).sum() / max(1, len(scores)))
+
+
+def calibration_bins(scores: Array) -> Array:
+    """The bin of each score, of bins of equal width from 0 to 1; a score on an edge is in the lower one.
+
+    Shape:
+        scores, output: [rows]
+    """
+    bins: Array = np.clip(np.ceil(scores * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
+    return bins
 
 
 def average_precision(right: Array, scores: Array) -> float:

@@ -184,6 +184,10 @@ class Kind(ABC):
     def figures(self, expected: Sequence[Target], results: Sequence[Any], task: Task) -> Figures:
         """How good results are, given what is right."""
 
+    @abstractmethod
+    def wrong_by(self, result: Any, target: Target) -> float:
+        """How wrong an answer is: 0 if it is right. Wrong answers that are worth looking at first have most."""
+
     def values(self, result: Any) -> dict[str, Any]:
         """A result's values for `columns`."""
         fields = result.fields()

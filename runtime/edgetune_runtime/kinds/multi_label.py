@@ -144,6 +144,12 @@ class MultiLabel(Kind):
         }
         return Figures(values, by_label)
 
+    def wrong_by(self, result: LabelsResult, target: Target) -> float:
+        """The surest wrong decision: the score of an extra label, or what the score of a missed one lacks to 1."""
+        right, given = set(self.named(target)), set(result.labels)
+        extra, missed = given - right, right - given
+        return max([0.0, *(result.scores[one] for one in extra), *(1 - result.scores[one] for one in missed)])
+
     def _decided(self, logits: Array, task: Task) -> Array:
         decided: Array = _scores(logits, task) >= thresholds(task)
         return decided

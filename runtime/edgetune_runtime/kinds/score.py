@@ -90,6 +90,10 @@ class Score(Kind):
             }
         )
 
+    def wrong_by(self, result: ScoreResult, target: Target) -> float:
+        """The distance from the right number."""
+        return abs(result.score - target) if isinstance(target, float) else math.inf
+
 
 def _number(value: object) -> float | None:
     """The number that a value is, perhaps not a finite one; `None` if it is none."""

@@ -98,6 +98,10 @@ class SingleLabel(Kind):
         values = {"accuracy": measured.accuracy, "macro_f1": measured.macro_f1, "ece": ece}
         return Figures(values, by_label, measured.confusion)
 
+    def wrong_by(self, result: LabelResult, target: Target) -> float:
+        """The score of the wrong label."""
+        return 0.0 if result.best == target else result.score
+
 
 def probabilities(logits: Array, temperature: float) -> Array:
     """Softmax of logits at a temperature, in float64.

@@ -1,0 +1,40 @@
+"""What people call figures, and what they mean."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Figure(NamedTuple):
+    """A figure for people.
+
+    Attributes:
+        name: what it is called within a sentence.
+        meaning: what it says, in one sentence.
+    """
+
+    name: str
+    meaning: str
+
+
+FIGURES: dict[str, Figure] = {
+    "accuracy": Figure("accuracy", "Share of rows that were answered with the right label."),
+    "macro_f1": Figure("macro-F1", "Mean of the labels' F1: a rare label counts as much as a common one."),
+    "micro_f1": Figure("micro-F1", "F1 over all decisions: a common label counts more than a rare one."),
+    "f1": Figure("F1", "Harmonic mean of precision and recall."),
+    "ece": Figure("ECE", "How far scores are from the share of right answers; 0 is best."),
+    "mean_average_precision": Figure(
+        "mean average precision", "How well scores rank the rows that have a label above those that do not."
+    ),
+    "exact_match": Figure("exact match", "Share of rows with all right labels and no other."),
+    "pearson": Figure("Pearson", "Correlation of answers and right numbers; 1 is best."),
+    "spearman": Figure("Spearman", "Correlation of their ranks; 1 is best."),
+    "mean_absolute_error": Figure("mean absolute error", "How far answers are from the right numbers, on average."),
+}
+"""Figure, as code and JSON call it → what people are told."""
+
+
+def figure_name(figure: str) -> str:
+    """A figure as people call it: "macro_f1" is macro-F1, "mean_average_precision" mean average precision."""
+    known = FIGURES.get(figure)
+    return known.name if known else figure.replace("_", " ")
