@@ -32,13 +32,13 @@ from edgetune.data.splits import split_dev
 from edgetune.training import TaskData, TrainingOptions, prompts, train
 from edgetune.training.batches import encode_rows
 from edgetune.training.epochs import epochs
-from edgetune.training.objectives import figures, objective_of
-from edgetune.training.setup import set_up
+from edgetune.training.setup import fit_first_heads, set_up
 from edgetune.training.trainer import HEAD_LEARNING_RATE, new_trainer, training_arguments
 from edgetune.training.tuner import PromptTuner
 from edgetune_export import Backbone, CheckTexts, export_bundle, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime.engine import Engine
+from edgetune_runtime.fitting.by_kind import figures, fitting_of
 from edgetune_runtime.session import cpu_name, has_int8_dot_product
 from edgetune_runtime.task import Task
 
@@ -166,19 +166,20 @@ def fine_tuning(
 ) -> dict[str, Any]:
     """Train weights of the backbone with the same trainer, epochs, batches and choice of epoch."""
     setup = set_up(backbone, [one], options)
+    fit_first_heads(setup, options)
     tuner = fine_tuner(backbone, setup.tuner, method)
     arguments = training_arguments(checkpoints, options)
     trainer = new_trainer(setup, arguments, fine_tuning_optimizer(tuner, method))
     trainer.train()
     history = [one.score for one in epochs(trainer.state.log_history)]
-    (draft,), objective = setup.drafts, objective_of(one.kind)
+    (draft,), fitting = setup.drafts, fitting_of(one.kind)
     found = {}
     for split, some in (("dev", setup.rows["dev"]), ("test", encode_rows(backbone, test_rows, draft))):
         predicted = trainer.predict(some)
         found[split] = np.asarray(predicted.predictions), np.asarray(predicted.label_ids[1])
-    fitted, _ = objective.fit(*found["dev"])
+    fitted, _ = fitting.calibrate(*found["dev"])
     logits, targets = found["test"]
-    decoded = [objective.decode(row, draft.labels) for row in targets]
+    decoded = [fitting.decode(row, draft.labels) for row in targets]
     values = figures(one.kind, logits, decoded, replace(draft, **fitted)).values
     trained = sum(parameter.numel() for parameter in tuner.parameters() if parameter.requires_grad)
     return {"test": values[one.kind.headline], "figures": values, "dev": history, "trained": trained}

@@ -11,10 +11,10 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 from edgetune.data.labelled import LabelledText
-from edgetune.training.objectives import figures, objective_of
 from edgetune_export import Backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime.arrays import Array
+from edgetune_runtime.fitting.by_kind import figures, fitting_of
 from edgetune_runtime.kinds import Kind
 from edgetune_runtime.task import Task
 
@@ -24,19 +24,19 @@ STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 
 def measured(backbone: Backbone, rows: Mapping[str, Sequence[LabelledText]], kind: Kind) -> dict[str, Any]:
     """Fit on "train", choose regularization, temperature and thresholds on "dev", measure on "test"."""
-    objective = objective_of(kind)
+    fitting = fitting_of(kind)
     labels = kind.labels_of([row.target for row in rows["train"]])
-    targets = {split: np.array([objective.encode(row.target, labels) for row in some]) for split, some in rows.items()}
+    targets = {split: np.array([fitting.encode(row.target, labels) for row in some]) for split, some in rows.items()}
     inputs = {split: features(backbone, some) for split, some in rows.items()}
     scaler = StandardScaler().fit(inputs["train"])
     inputs = {split: scaler.transform(own) for split, own in inputs.items()}
     fitted = {}
     for strength in STRENGTHS:
         logits = _FITTERS[kind.name](inputs["train"], targets["train"], strength)
-        fitted[objective.measure.of(logits(inputs["dev"]), targets["dev"])] = logits
+        fitted[fitting.measure.of(logits(inputs["dev"]), targets["dev"])] = logits
     best = fitted[max(fitted)]
     draft = _task(backbone, tuple(labels), kind)
-    settings, _ = objective.fit(best(inputs["dev"]), targets["dev"])
+    settings, _ = fitting.calibrate(best(inputs["dev"]), targets["dev"])
     values = figures(
         kind, best(inputs["test"]), [row.target for row in rows["test"]], replace(draft, **settings)
     ).values

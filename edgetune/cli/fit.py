@@ -28,6 +28,9 @@ from edgetune.training.options import TrainingOptions
 from edgetune_runtime.errors import needs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgetune.data.labelled import LabelledText
     from edgetune_runtime.fitting.fit import FitReport
 
 _READING = ("pooling", "template", "max_length", "long_texts", "stride")
@@ -43,6 +46,12 @@ _FIELDS = (*_READING, "class_weight", "seed")
     "--from-task",
     help="A task of the bundle, or a task file, whose prompt, template and lengths are used; both then share a pass.",
 )
+@click.option(
+    "--report",
+    "report_folder",
+    type=FILE,
+    help="Folder for a page about the rows held out in turn: confusions, wrong rows, likely label errors.",
+)
 @field_options(TrainingOptions, _FIELDS)
 @kind_option
 @engine_options
@@ -54,6 +63,7 @@ def fit(
     name: str,
     out: Path | None,
     from_task: str | None,
+    report_folder: Path | None,
     kind_name: str | None,
     precision: str | None,
     device: str,
@@ -117,10 +127,35 @@ def fit(
     if out is not None:
         report.task.save(out)
     record = _record(report, bundle, out)
+    if report_folder is not None:
+        record["report"] = _write_page(report_folder, report, read.rows)
     if as_json:
         print_json(record)
     else:
         _print(report, record)
+
+
+def _write_page(folder: Path, report: FitReport, rows: Sequence[LabelledText]) -> str | None:
+    """The page about a fit; `None` if no row could be held out."""
+    from edgetune.evaluation import Evaluation
+    from edgetune.report import write_report
+
+    held_out = [row for row, judged in zip(rows, report.judged, strict=True) if judged]
+    if not held_out:
+        note("no report, since each label has one row and none could be held out")
+        return None
+    task = report.task
+    evaluation = Evaluation(
+        task=task,
+        texts=[row.given for row in held_out],
+        targets=[row.target for row in held_out],
+        outcomes=[task.kind.answer(logits[None], task) for logits in report.held_out],
+        precision="fp32",
+        places=[row.place for row in held_out],
+    )
+    path = write_report(folder, evaluation)
+    note(f"report: {path}")
+    return str(path)
 
 
 def _record(report: FitReport, bundle: Path, out: Path | None) -> dict[str, Any]:

@@ -59,6 +59,12 @@ _GIVEN = click.core.ParameterSource.COMMANDLINE
 )
 @field_options(TrainingOptions)
 @kind_option
+@click.option(
+    "--report",
+    "report_folder",
+    type=FILE,
+    help="Folder for a page about the rows that the task was judged by: learning curve, confusions, wrong rows.",
+)
 @click.option("--resume", is_flag=True, help="Go on with a training that was broken off.")
 @column_options
 @json_option
@@ -69,6 +75,7 @@ def train(
     names: tuple[str, ...],
     outs: tuple[Path, ...],
     kind_name: str | None,
+    report_folder: Path | None,
     resume: bool,
     text_column: str,
     label_columns: tuple[str, ...],
@@ -141,11 +148,28 @@ def train(
         tasks.append(TaskData(name, out, read.rows, dev, read.kind, read.pairs))
     reports = run_training(load_backbone(model), tasks, options, resume, note)
     records = [_record(one.out, report) for one, report in zip(tasks, reports, strict=True)]
+    if report_folder is not None:
+        for record, report in zip(records, reports, strict=True):
+            record["report"] = _write_page(
+                report_folder if len(reports) == 1 else report_folder / report.task.name, report
+            )
     if as_json:
         print_json(records[0] if len(records) == 1 else {"tasks": records})
         return
     for record, report in zip(records, reports, strict=True):
         _print(record, report, options.epochs)
+
+
+def _write_page(folder: Path, report: TrainingReport) -> str | None:
+    """The page about a training; `None` if no row could be held out."""
+    from edgetune.report import write_report
+
+    if report.evaluation is None:
+        note(f"{report.task.name}: no report, since each label has one row and none could be held out")
+        return None
+    path = write_report(folder, report.evaluation, report.epochs)
+    note(f"report: {path}")
+    return str(path)
 
 
 def _record(out: Path, report: TrainingReport) -> dict[str, Any]:

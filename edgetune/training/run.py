@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 from edgetune.data.labelled import say
 from edgetune.data.sources import Note
 from edgetune.data.splits import split_dev
+from edgetune.evaluation import Evaluation
 from edgetune.training import checkpoints, prompts
 from edgetune.training.batches import text_features, text_targets
 from edgetune.training.epochs import Epoch, best
@@ -52,8 +53,9 @@ class TrainingReport:
         backbone_parameters: numbers of the backbone, none of which changed.
         epochs: what development data says of each epoch; none if it was not trained so.
         chosen_by: name of the measure of this task by which the epoch was chosen, such as "accuracy".
-        judged_by: what `figures` were taken on: "dev" for development rows, "cv" for training rows held out in turn.
-        figures: how good the task's answers to these are; `None` if each label had one row, so that none was held out.
+        judged_by: what it was judged by: "dev" for development rows, "cv" for training rows held out in turn.
+        evaluation: its answers to these, and how good they are; `None` if each label had one row, so that none was held
+            out.
         spread: how its rows are spread over its labels.
         seconds: time that training took.
     """
@@ -67,9 +69,14 @@ class TrainingReport:
     epochs: list[Epoch]
     chosen_by: str
     judged_by: str
-    figures: Figures | None
+    evaluation: Evaluation | None
     spread: Spread
     seconds: float
+
+    @property
+    def figures(self) -> Figures | None:
+        """How good the task's answers to the rows are that it was judged by."""
+        return None if self.evaluation is None else self.evaluation.figures
 
     @property
     def usual(self) -> str:
@@ -150,7 +157,10 @@ def train(
         alone = set_up(backbone, tasks, _without_prompt(options), lambda _: None)
         for place, own in enumerate(rungs):
             own.append(_head_alone(alone, place, options))
-    reports = [_report(setup, place, own, recipe, history, began) for place, own in enumerate(rungs)]
+    reports = [
+        _report(setup, place, own, rungs_of, recipe, history, began)
+        for place, (own, rungs_of) in enumerate(zip(tasks, rungs, strict=True))
+    ]
     for one, report in zip(tasks, reports, strict=True):
         report.task.save(one.out)
     shutil.rmtree(folder, ignore_errors=True)
@@ -225,22 +235,37 @@ def _head_alone(alone: Setup, place: int, options: TrainingOptions) -> Rung:
 
 
 def _report(
-    setup: Setup, place: int, rungs: Sequence[Rung], recipe: str, history: list[Epoch], began: float
+    setup: Setup,
+    place: int,
+    one: TaskData,
+    rungs: Sequence[Rung],
+    recipe: str,
+    history: list[Epoch],
+    began: float,
 ) -> TrainingReport:
     """What is kept of the rungs of one task."""
     spread, dev = setup.spreads[place], setup.own("dev", place)
     fitting, targets = fitting_of(spread.kind), text_targets(dev or setup.own("train", place))
     judged = np.full(len(targets), True) if dev else can_be_judged(fitting, targets)
-    own = [dataclasses.replace(one, logits=one.logits[judged]) for one in rungs]
+    own = [dataclasses.replace(rung, logits=rung.logits[judged]) for rung in rungs]
     chosen, losses = choose(own, fitting, targets[judged], setup.row_weights(place, targets[judged]))
     judged_by = "dev" if dev else "cv"
-    task, figures = dataclasses.replace(chosen.draft, tensors=chosen.tensors), None
+    task, evaluation = dataclasses.replace(chosen.draft, tensors=chosen.tensors), None
     if judged.any():
         task, figures = finished(chosen.draft, chosen.tensors, chosen.logits, targets[judged], judged_by)
-    if history and figures is not None:
-        by = f"dev_{spread.measure.figure}"
-        chosen_by = {by: figures.values[spread.measure.figure], "best_epoch": best(history).number}
-        task = dataclasses.replace(task, metrics={**task.metrics, **chosen_by})
+        if history:
+            by = f"dev_{spread.measure.figure}"
+            chosen_by = {by: figures.values[spread.measure.figure], "best_epoch": best(history).number}
+            task = dataclasses.replace(task, metrics={**task.metrics, **chosen_by})
+        rows = [row for row, yes in zip(one.dev or one.train, judged, strict=True) if yes]
+        evaluation = Evaluation(
+            task=task,
+            texts=[row.given for row in rows],
+            targets=[row.target for row in rows],
+            outcomes=[task.kind.answer(logits[np.newaxis], task) for logits in chosen.logits],
+            precision="fp32",
+            places=[row.place for row in rows] if all(row.place for row in rows) else (),
+        )
     return TrainingReport(
         task=task,
         recipe=recipe,
@@ -251,7 +276,7 @@ def _report(
         epochs=history,
         chosen_by=spread.measure.name,
         judged_by=judged_by,
-        figures=figures,
+        evaluation=evaluation,
         spread=spread,
         seconds=time.monotonic() - began,
     )

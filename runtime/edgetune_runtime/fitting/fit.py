@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgetune_runtime import contract, files
+from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting.balance import Spread
 from edgetune_runtime.fitting.by_kind import fitting_of
@@ -36,6 +37,8 @@ class FitReport:
     Attributes:
         task: the task.
         cross_validated: how good answers are to rows that were held out in turn; `None` if none could be.
+        judged: whether each row could be held out. Shape: [rows].
+        held_out: logits of these rows, by heads that were fitted without them. Shape: [judged rows, labels].
         strength: the inverse of the penalty on the squared weight that was chosen.
         precision: the precision that the features were made in.
         rows: how many there were.
@@ -45,6 +48,8 @@ class FitReport:
 
     task: Task
     cross_validated: Figures | None
+    judged: Array
+    held_out: Array
     strength: float
     precision: str
     rows: int
@@ -102,6 +107,8 @@ def fit(
     return FitReport(
         task=task,
         cross_validated=cross_validated,
+        judged=judged,
+        held_out=found.held_out[judged],
         strength=found.strength,
         precision=engine.precision,
         rows=len(rows.texts),

@@ -1,0 +1,274 @@
+"""How good answers are by the number of labelled texts: from none to a hundred per label, on six data sets.
+
+    python benchmarks/ladder.py run MODEL DATA_FOLDER --data sst2 --rows 8 --sample 0 --method train --out ladder.jsonl
+    python benchmarks/ladder.py table benchmarks/results/ladder.jsonl > benchmarks/results/ladder.md
+
+DATA_FOLDER/NAME holds train.jsonl and test.jsonl. A sample is drawn from the training rows by its number, the same for
+all methods; each method sees it and nothing else, and chooses what it chooses on it. Test rows (at most 1,000, the same
+ones) are looked at once, at the end. A run appends one line to the results; every run counts.
+
+The methods: `describe`, `fit` and `train` are edgetune's, with their defaults, answered by the exported bundle (int8,
+close calls in fp32). `linear` is scikit-learn's LogisticRegressionCV on frozen fp32 features. `setfit` is the package
+setfit with its defaults, `full` is fine-tuning of all weights, its epoch chosen on a fifth of the rows.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.metrics import f1_score
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from edgetune.data.labelled import LabelledText, read_labelled
+from edgetune_export.loading import load_backbone
+from edgetune_runtime import Engine
+from edgetune_runtime.kinds.single_label import SINGLE_LABEL
+from edgetune_runtime.session import cpu_name, has_int8_dot_product
+
+MOST_TEST_ROWS = 1000
+SUBSETS = {"clinc150": 20}
+"""Data → labels that are drawn of it, once."""
+
+UNEVEN = {"sms_uneven": ("sms_spam", {"ham": 196, "spam": 4})}
+"""Name → data, and how many rows of each label a sample has instead of `--rows`."""
+
+CHOSE_THE_RECIPE = ("sst2", "trec6")
+"""Data whose training rows chose how few rows are trained; the others judge it."""
+
+DESCRIPTIONS: dict[str, dict[str, list[str]]] = {
+    "sst2": {
+        "negative": ["a terrible, boring and bad film"],
+        "positive": ["a great, wonderful and enjoyable film"],
+    },
+    "trec6": {
+        "ABBR": ["an abbreviation", "what an acronym stands for"],
+        "DESC": ["a description or a definition", "how, why or what something is"],
+        "ENTY": ["a thing", "an animal, a product, a colour or a food"],
+        "HUM": ["a person", "who someone is"],
+        "LOC": ["a place", "where a city or a country is"],
+        "NUM": ["a number", "how many, how much, when, a date"],
+    },
+    "ag_news": {
+        "World": ["world news", "international politics and conflicts"],
+        "Sports": ["sports", "a game, a match or a team"],
+        "Business": ["business", "companies, markets and the economy"],
+        "Sci/Tech": ["science and technology", "computers, software and the internet"],
+    },
+    "tweeteval_emotion": {
+        "anger": ["anger", "being furious and annoyed"],
+        "joy": ["joy", "being happy and delighted"],
+        "optimism": ["optimism", "hope and encouragement"],
+        "sadness": ["sadness", "being sad and depressed"],
+    },
+    "sms_spam": {
+        "ham": ["a personal message to a friend", "daily life and meeting someone"],
+        "spam": ["spam", "advertising, prizes, offers and winning money"],
+    },
+}
+"""What describes the labels: written once, from the labels' names and what the data is. Others have their names."""
+
+Rows = Sequence[LabelledText]
+Answers = list[str]
+
+
+@click.group()
+def cli() -> None:
+    """Measure answers by the number of labelled texts."""
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--bundle", type=click.Path(path_type=Path), required=True, help="MODEL, exported.")
+@click.option("--data", required=True, help="Folder inside FOLDER, or one of the uneven samples.")
+@click.option("--rows", default=8, show_default=True, help="Labelled texts per label.")
+@click.option("--sample", default=0, show_default=True)
+@click.option("--method", "methods", multiple=True, required=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Results, one JSON object a line.")
+def run(
+    model: str, folder: Path, bundle: Path, data: str, rows: int, sample: int, methods: tuple[str, ...], out: Path
+) -> None:
+    """Measure methods on one sample of one data set."""
+    train, test = drawn(folder, data, rows, sample)
+    right = [str(row.target) for row in test]
+    for method in methods:
+        with tempfile.TemporaryDirectory() as scratch:
+            began = time.monotonic()
+            answers, more = METHODS[method](model, bundle, data, train, test, sample, Path(scratch))
+        result: dict[str, Any] = {"data": data, "rows": rows, "sample": sample, "method": method, "train": len(train)}
+        result |= {"accuracy": float(np.mean([one == other for one, other in zip(answers, right, strict=True)]))}
+        result |= {"macro_f1": float(f1_score(right, answers, average="macro")), "test": len(test)}
+        result |= {"seconds": round(time.monotonic() - began, 1), **more}
+        result |= {"cpu": cpu_name(), "int8_dot_product": has_int8_dot_product(), "date": time.strftime("%Y-%m-%d")}
+        result["versions"] = {name: version(name) for name in ("torch", "transformers", "onnxruntime", "scikit-learn")}
+        with out.open("a") as file:
+            file.write(json.dumps(result) + "\n")
+        click.echo(json.dumps(result))
+
+
+def drawn(folder: Path, data: str, rows: int, sample: int) -> tuple[Rows, Rows]:
+    """A sample of the training rows, and the test rows."""
+    name, counts = UNEVEN.get(data, (data, {}))
+    files = {split: str(folder / name / f"{split}.jsonl") for split in ("train", "test")}
+    read = {split: read_labelled(file, kind=SINGLE_LABEL).rows for split, file in files.items()}
+    labels = sorted({str(row.target) for row in read["train"]})
+    if name in SUBSETS:
+        labels = sorted(random.Random(7).sample(labels, SUBSETS[name]))
+    chance = random.Random(1000 * sample + rows)
+    train = []
+    for label in labels:
+        own = [row for row in read["train"] if row.target == label]
+        train += chance.sample(own, min(counts.get(label, rows), len(own)))
+    chance.shuffle(train)
+    test = [row for row in read["test"] if row.target in labels]
+    return train, random.Random(0).sample(test, min(MOST_TEST_ROWS, len(test)))
+
+
+def _describe(
+    model: str, bundle: Path, data: str, train: Rows, test: Rows, sample: int, scratch: Path
+) -> tuple[Answers, dict[str, Any]]:
+    labels = sorted({str(row.target) for row in train})
+    descriptions = DESCRIPTIONS.get(data) or {label: [label.replace("_", " ")] for label in labels}
+    with Engine(bundle) as engine:
+        engine.describe(descriptions, "ladder", store=False)
+        return _answered(engine, test), {}
+
+
+def _fit(
+    model: str, bundle: Path, data: str, train: Rows, test: Rows, sample: int, scratch: Path
+) -> tuple[Answers, dict[str, Any]]:
+    with Engine(bundle) as engine:
+        report = engine.fit(
+            [row.text for row in train], [row.target for row in train], "ladder", seed=sample, store=False
+        )
+        return _answered(engine, test), {"strength": report.strength}
+
+
+def _train(
+    model: str, bundle: Path, data: str, train: Rows, test: Rows, sample: int, scratch: Path, **options: Any
+) -> tuple[Answers, dict[str, Any]]:
+    from edgetune.training import TaskData, TrainingOptions
+    from edgetune.training import train as run_training
+
+    one = TaskData("ladder", scratch / "ladder.safetensors", train, [])
+    (report,) = run_training(load_backbone(model), [one], TrainingOptions(seed=sample, **options))
+    with Engine(bundle) as engine:
+        engine.add_task(report.task)
+        return _answered(engine, test), {"recipe": report.recipe, "kept": report.rung, "losses": report.losses}
+
+
+def _epochs(*given: Any) -> tuple[Answers, dict[str, Any]]:
+    return _train(*given, recipe="epochs")
+
+
+def _contrastive(*given: Any) -> tuple[Answers, dict[str, Any]]:
+    return _train(*given, recipe="contrastive")
+
+
+def _linear(
+    model: str, bundle: Path, data: str, train: Rows, test: Rows, sample: int, scratch: Path
+) -> tuple[Answers, dict[str, Any]]:
+    labels = sorted({str(row.target) for row in train})
+    with Engine(bundle, "fp32") as engine:
+        draft = engine.describe({label: [label] for label in labels}, "ladder", store=False)
+        inputs, tested = (engine.features([row.text for row in rows], draft) for rows in (train, test))
+    targets = [str(row.target) for row in train]
+    fewest = min(targets.count(label) for label in labels)
+    pipeline = make_pipeline(
+        StandardScaler(),
+        LogisticRegressionCV(
+            Cs=np.logspace(-4, 2, 7), cv=StratifiedKFold(min(5, fewest), shuffle=True, random_state=sample),
+            max_iter=1000, l1_ratios=(0.0,), use_legacy_attributes=False, scoring="neg_log_loss",
+        ),
+    )  # fmt: skip
+    return list(pipeline.fit(inputs, targets).predict(tested)), {}
+
+
+def _setfit(
+    model: str, bundle: Path, data: str, train: Rows, test: Rows, sample: int, scratch: Path
+) -> tuple[Answers, dict[str, Any]]:
+    from datasets import Dataset
+    from setfit import SetFitModel, Trainer, TrainingArguments
+
+    made = SetFitModel.from_pretrained(model)
+    arguments = TrainingArguments(output_dir=str(scratch), seed=sample, report_to="none", save_strategy="no")
+    rows = Dataset.from_dict({"text": [row.text for row in train], "label": [str(row.target) for row in train]})
+    trainer = Trainer(model=made, args=arguments, train_dataset=rows)
+    trainer.train()
+    return [str(one) for one in made.predict([row.text for row in test])], {"setfit": version("setfit")}
+
+
+def _full(
+    model: str, bundle: Path, data: str, train: Rows, test: Rows, sample: int, scratch: Path
+) -> tuple[Answers, dict[str, Any]]:
+    from accuracy import fine_tuned
+
+    return fine_tuned(model, train, test, sample, scratch)
+
+
+def _answered(engine: Engine, test: Rows) -> Answers:
+    return [str(result.best) for result in engine.classify([row.text for row in test], "ladder")]
+
+
+Method = Callable[[str, Path, str, Rows, Rows, int, Path], tuple[Answers, dict[str, Any]]]
+
+METHODS: dict[str, Method] = {
+    "describe": _describe,
+    "linear": _linear,
+    "fit": _fit,
+    "train": _train,
+    "train, epochs": _epochs,
+    "train, contrastive": _contrastive,
+    "setfit": _setfit,
+    "full": _full,
+}
+
+
+@cli.command()
+@click.argument("results", type=click.Path(path_type=Path))
+def table(results: Path) -> None:
+    """Print the results as Markdown: by rows per label a table of data by method, mean ± spread of the samples."""
+    runs = [json.loads(line) for line in results.read_text().splitlines()]
+    data = list(dict.fromkeys(run["data"] for run in runs))
+    for rows in sorted({run["rows"] for run in runs}):
+        own = [run for run in runs if run["rows"] == rows]
+        methods = [method for method in METHODS if any(run["method"] == method for run in own)]
+        click.echo(f"\n## {rows} per label\n\n| data | {' | '.join(methods)} |\n|---{'|---' * len(methods)}|")
+        means: dict[str, list[float]] = defaultdict(list)
+        for name in data:
+            cells = []
+            for method in methods:
+                values = [run["accuracy"] for run in own if (run["data"], run["method"]) == (name, method)]
+                cells.append(_cell(values))
+                means[method] += [statistics.mean(values)] if values else []
+            mark = " (chose)" if name in CHOSE_THE_RECIPE else ""
+            click.echo(f"| {name}{mark} | {' | '.join(cells)} |")
+        whole = [f"{statistics.mean(means[name]):.3f}" if len(means[name]) == len(data) else "" for name in methods]
+        click.echo(f"| mean | {' | '.join(whole)} |")
+        seconds = [statistics.median(run["seconds"] for run in own if run["method"] == name) for name in methods]
+        click.echo(f"| seconds, median | {' | '.join(f'{one:.0f}' for one in seconds)} |")
+
+
+def _cell(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{spread} ({len(values)})"
+
+
+if __name__ == "__main__":
+    cli()
