@@ -168,7 +168,7 @@ def _train(
     (report,) = run_training(load_backbone(model), [one], TrainingOptions(seed=sample, **options))
     with Engine(bundle) as engine:
         engine.add_task(report.task)
-        return _answered(engine, test), {"recipe": report.recipe, "kept": report.rung, "losses": report.losses}
+        return _answered(engine, test), {"recipe": report.recipe, "kept": report.rung, "errors": report.errors}
 
 
 def _epochs(*given: Any) -> tuple[Answers, dict[str, Any]]:

@@ -188,7 +188,7 @@ def _record(out: Path, report: TrainingReport) -> dict[str, Any]:
         "labels": list(task.labels),
         "recipe": report.recipe,
         "kept": report.rung,
-        "losses": report.losses,
+        "held_out_errors": report.errors,
         "chosen_by": report.chosen_by,
         **({} if report.figures is None else {f"{by}_{name}": value for name, value in report.figures.values.items()}),
         **(in_epochs if report.epochs else {}),
@@ -218,9 +218,9 @@ def _print(record: dict[str, Any], report: TrainingReport, epochs: int) -> None:
         f"{report.trained_parameters:,} numbers trained ({share:.2%} of the backbone), {record['bytes'] / 1000:,.0f} "
         f"kB, {report.seconds:.0f} s"
     )
-    losses = ", ".join(f"{name} {loss:.3f}" for name, loss in report.losses.items())
-    if len(report.losses) > 1:
-        click.echo(f"kept: {report.rung} (recipe {report.recipe}; {by} loss: {losses})")
+    errors = "; ".join(f"{name} {error:.3f}" for name, error in report.errors.items())
+    if len(report.errors) > 1:
+        click.echo(f"kept: {report.rung} (recipe {report.recipe}; held-out errors: {errors})")
     if report.spread.rare:
         _print_by_label(record["by_label"], report.judged_by)
 

@@ -28,14 +28,17 @@ from edgetune_runtime.fitting.linear import Head, head_tensors
 
 FOLDS = 4
 
+NEW_HEAD, SHARED_HEAD = "prompt", "prompt, head of first features too"
+"""What people call the two heads."""
+
 
 def train_few(
     setup: Setup, options: TrainingOptions, folder: Path, callbacks: Sequence[TrainerCallback] = ()
 ) -> list[Rung]:
     """Train a prompt and heads on the rows of one task with one label per text.
 
-    There are three heads for the trained prompt: fitted to the features before it was trained, after, and the mean of
-    the two.
+    There are two heads for the trained prompt: one fitted to the features that it makes, the other also to those that
+    it made before it was trained, which does not follow it in what it learned by heart.
 
     Args:
         setup: what the training begins with.
@@ -54,7 +57,7 @@ def train_few(
         features = text_features(setup.tuner, dev)
         held_out = {name: head.logits(features) for name, head in heads.items()}
     (draft,) = setup.drafts
-    return [Rung(f"prompt, {name}", draft, few.tensors(head), held_out[name]) for name, head in heads.items()]
+    return [Rung(name, draft, few.tensors(head), held_out[name]) for name, head in heads.items()]
 
 
 class _Few:
@@ -76,9 +79,9 @@ class _Few:
         rows = [row for row in self._rows if row["text"] in chosen]
         train_prompt(self._tuner, rows, self._options, self._folder, self._callbacks)
         features = text_features(self._tuner, self._rows)
-        first, new = (self._head(own[texts], self.targets[texts]) for own in (self._first_features, features))
-        mean = Head((first.weight + new.weight) / 2, (first.bias + new.bias) / 2)
-        return {"first head": first, "new head": new, "mean of both heads": mean}, features
+        new, targets = features[texts], self.targets[texts]
+        both = np.concatenate([self._first_features[texts], new]), np.concatenate([targets, targets])
+        return {NEW_HEAD: self._head(new, targets), SHARED_HEAD: self._head(*both)}, features
 
     def held_out(self) -> dict[str, Array]:
         """Logits of each text by heads that learned without it."""

@@ -28,6 +28,7 @@ from edgetune.training.setup import Setup, TaskData, fit_first_heads, set_up
 from edgetune.training.trainer import train_by_epochs
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import files
+from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError, EdgetuneError
 from edgetune_runtime.fitting.balance import Spread
 from edgetune_runtime.fitting.by_kind import fitting_of
@@ -48,7 +49,8 @@ class TrainingReport:
         task: the task that was kept.
         recipe: how it was trained, "contrastive" or "epochs".
         rung: what was kept: `HEAD_ALONE`, or which head of the trained prompt.
-        losses: what could have been kept → its loss on the rows that it was judged by.
+        errors: what could have been kept → its mean error on the rows that it was judged by: the share of wrong answers
+            or, if an answer is not one label, the loss.
         trained_parameters: numbers that were trained, of all tasks of the training together.
         backbone_parameters: numbers of the backbone, none of which changed.
         epochs: what development data says of each epoch; none if it was not trained so.
@@ -63,7 +65,7 @@ class TrainingReport:
     task: Task
     recipe: str
     rung: str
-    losses: dict[str, float]
+    errors: dict[str, float]
     trained_parameters: int
     backbone_parameters: int
     epochs: list[Epoch]
@@ -153,12 +155,14 @@ def train(
             "the training diverged: it ended in numbers that are not finite; train with a lower "
             "`learning_rate`, or without `mixed_precision`"
         )
+    judged: list[Array | None] = [None] * len(tasks)
     if options.train_head and not options.keep_prompt:
         alone = set_up(backbone, tasks, _without_prompt(options), lambda _: None)
         for place, own in enumerate(rungs):
-            own.append(_head_alone(alone, place, options))
+            lone, judged[place] = _head_alone(alone, place, options)
+            own.append(lone)
     reports = [
-        _report(setup, place, own, rungs_of, recipe, history, began)
+        _report(setup, place, own, rungs_of, judged[place], recipe, history, began)
         for place, (own, rungs_of) in enumerate(zip(tasks, rungs, strict=True))
     ]
     for one, report in zip(tasks, reports, strict=True):
@@ -223,15 +227,19 @@ def _without_prompt(options: TrainingOptions) -> TrainingOptions:
     )
 
 
-def _head_alone(alone: Setup, place: int, options: TrainingOptions) -> Rung:
-    """A task without a prompt, as `edgetune fit` gives it."""
+def _head_alone(alone: Setup, place: int, options: TrainingOptions) -> tuple[Rung, Array | None]:
+    """A task without a prompt, as `edgetune fit` gives it, and which training rows can be judged by it.
+
+    Shape:
+        judged: [training rows], or `None` if there are development rows.
+    """
     draft, rows = dataclasses.replace(alone.drafts[place], tensors={}, method=FIT_METHOD), alone.own("train", place)
     targets, dev = text_targets(rows), alone.own("dev", place)
     weights = alone.row_weights(place, targets)
     features = text_features(alone.tuner, rows)
     found = fit_head(fitting_of(draft.kind), features, targets, len(draft.labels), weights, options.seed)
     logits = found.head.logits(text_features(alone.tuner, dev)) if dev else found.held_out
-    return Rung(HEAD_ALONE, draft, head_tensors(found.head), logits)
+    return Rung(HEAD_ALONE, draft, head_tensors(found.head), logits), None if dev else found.judged
 
 
 def _report(
@@ -239,6 +247,7 @@ def _report(
     place: int,
     one: TaskData,
     rungs: Sequence[Rung],
+    judged: Array | None,
     recipe: str,
     history: list[Epoch],
     began: float,
@@ -246,9 +255,10 @@ def _report(
     """What is kept of the rungs of one task."""
     spread, dev = setup.spreads[place], setup.own("dev", place)
     fitting, targets = fitting_of(spread.kind), text_targets(dev or setup.own("train", place))
-    judged = np.full(len(targets), True) if dev else can_be_judged(fitting, targets)
+    if judged is None:
+        judged = np.full(len(targets), True) if dev else can_be_judged(fitting, targets)
     own = [dataclasses.replace(rung, logits=rung.logits[judged]) for rung in rungs]
-    chosen, losses = choose(own, fitting, targets[judged], setup.row_weights(place, targets[judged]))
+    chosen, errors = choose(own, fitting, targets[judged], setup.row_weights(place, targets[judged]))
     judged_by = "dev" if dev else "cv"
     task, evaluation = dataclasses.replace(chosen.draft, tensors=chosen.tensors), None
     if judged.any():
@@ -270,7 +280,7 @@ def _report(
         task=task,
         recipe=recipe,
         rung=chosen.name,
-        losses=losses,
+        errors=errors,
         trained_parameters=sum(one.numel() for one in setup.tuner.parameters() if one.requires_grad),
         backbone_parameters=sum(one.numel() for one in setup.tuner.backbone.parameters()),
         epochs=history,

@@ -15,9 +15,9 @@ HEAD_ALONE = "head alone"
 """What `edgetune fit` gives: a linear model of the frozen features."""
 
 DOUBT = 2.0
-"""A trained prompt is dropped if its loss is higher than the head's alone by more than so many standard errors.
+"""What was trained is dropped if it has more errors than the head alone by more than so many standard errors.
 
-On a few dozen rows a smaller difference is chance, and trained prompts are better more often than not."""
+On a few dozen rows a smaller difference is chance, and what was trained is better more often than not."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,13 @@ class Rung:
 def choose(
     rungs: Sequence[Rung], fitting: Fitting, targets: Array, weights: Array | None
 ) -> tuple[Rung, dict[str, float]]:
-    """What is kept, and the loss of each: of the trained ones that with the least loss, unless `DOUBT` drops it.
+    """What is kept, and the mean error of each.
+
+    Of what was trained it is that with the fewest errors, among equals with the least loss, unless `DOUBT` drops it.
 
     Args:
         rungs: at least one; at most one is `HEAD_ALONE`.
-        fitting: how the kind of answer is fitted.
+        fitting: how the kind of answer is fitted; it says what an error is.
         targets: of the rows that they are judged by; there may be none.
         weights: how much each row counts; all the same if `None`.
 
@@ -55,12 +57,15 @@ def choose(
     trained = [one for one in rungs if one.name != HEAD_ALONE]
     if not len(targets):
         return (trained or rungs)[0], {}
-    losses = {one.name: _losses(fitting, one.logits, targets) for one in rungs}
-    means = {name: float(np.average(own, weights=weights)) for name, own in losses.items()}
-    best = min(trained or rungs, key=lambda one: means[one.name])
+    errors = {one.name: fitting.errors(one.logits, targets) for one in rungs}
+    means = {name: float(np.average(own, weights=weights)) for name, own in errors.items()}
+
+    def badness(one: Rung) -> tuple[float, float]:
+        return round(means[one.name], 9), float(np.average(_losses(fitting, one.logits, targets), weights=weights))
+
+    best = min(trained or rungs, key=badness)
     lone = next((one for one in rungs if one.name == HEAD_ALONE), best)
-    worse = losses[best.name] - losses[lone.name]
-    mean = means[best.name] - means[lone.name]
+    worse, mean = errors[best.name] - errors[lone.name], means[best.name] - means[lone.name]
     variance = float(np.average((worse - mean) ** 2, weights=weights)) / max(1, len(worse) - 1)
     return (lone if mean > DOUBT * np.sqrt(variance) else best), means
 

@@ -270,3 +270,21 @@ def test_a_bundle_that_cannot_be_written_keeps_the_engine_as_it_is(folder: Path)
         with pytest.raises(EdgetuneError):
             engine.fit(TEXTS_GIVEN, LABELS, "fitted")
         assert "fitted" not in engine.task_names
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_many_rows_some_are_held_out(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They choose as they would alone, and are answered by a head that learned from all the others."""
+    monkeypatch.setattr("edgetune_runtime.fitting.head.MOST_HELD_OUT", 50)
+    features, targets = some_features(210)
+    if kind == "multi-label":
+        targets = np.eye(4)[targets[:, 0].astype(int)]
+    labels = 1 if kind == "score" else 4
+    found = fit_head(FITTINGS[kind], features, targets, labels)
+    some = folds(targets, 0, 5) == 0
+    assert np.array_equal(found.judged, some)
+    assert some.sum() == 42
+    (head,) = FITTINGS[kind].head(features[~some], targets[~some], labels, (found.strength,), None)
+    np.testing.assert_allclose(found.held_out[some], head.logits(features[some]), rtol=1e-4, atol=1e-4)
+    assert not found.held_out[~some].any()
+    assert found.strength == fit_head(FITTINGS[kind], features[some], targets[some], labels).strength

@@ -54,6 +54,7 @@ class Fitting:
         encode: a target as numbers, given the task's labels.
         decode: the target that numbers stand for.
         losses: the loss of each row. Shape: logits [rows, labels], targets [rows, numbers] → [rows].
+        errors: how wrong the answer to each row is: 0 or 1 if it is right or wrong. Shapes as `losses` has them.
         measure: by what one of several is chosen, unless a label is rare.
         measure_if_rare: by what it is chosen if one is; `None` if rare labels change nothing. The kind's figures have
             it too.
@@ -66,6 +67,7 @@ class Fitting:
     encode: Callable[[Target, Sequence[str]], list[float]]
     decode: Callable[[Array, Sequence[str]], Target]
     losses: Callable[[Array, Array], Array]
+    errors: Callable[[Array, Array], Array]
     measure: Measure
     calibrate: Callable[[Array, Array], tuple[dict[str, Any], dict[str, float]]]
     stored: tuple[str, ...]
@@ -141,6 +143,11 @@ def _binary_cross_entropy(logits: Array, targets: Array) -> Array:
     return found
 
 
+def _squared_error(logits: Array, targets: Array) -> Array:
+    found: Array = np.square(logits[:, 0] - targets[:, 0])
+    return found
+
+
 def _mean_average_precision(logits: Array, targets: Array) -> float:
     right = targets.astype(bool)
     occurs = np.flatnonzero(right.any(axis=0))
@@ -175,6 +182,7 @@ FITTINGS: dict[str, Fitting] = {
         encode=lambda target, labels: [float(labels.index(str(target)))],
         decode=lambda numbers, labels: labels[int(numbers[0])],
         losses=_cross_entropy,
+        errors=lambda logits, targets: (logits.argmax(axis=1) != places(targets)).astype(np.float64),
         measure=ACCURACY,
         calibrate=_calibrate_single_label,
         stored=("accuracy",),
@@ -186,6 +194,7 @@ FITTINGS: dict[str, Fitting] = {
         encode=_indicators,
         decode=lambda numbers, labels: tuple(label for label, own in zip(labels, numbers, strict=False) if own),
         losses=_binary_cross_entropy,
+        errors=_binary_cross_entropy,  # what is decided hangs on thresholds, which are fitted last
         # It needs no thresholds, which are fitted last.
         measure=Measure("mean average precision", "mean_average_precision", _mean_average_precision),
         calibrate=_calibrate_multi_label,
@@ -195,7 +204,8 @@ FITTINGS: dict[str, Fitting] = {
     SCORE.name: Fitting(
         encode=lambda target, _: [float(np.asarray(target, np.float64))],
         decode=lambda numbers, _: float(numbers[0]),
-        losses=lambda logits, targets: np.square(logits[:, 0] - targets[:, 0]),
+        losses=_squared_error,
+        errors=_squared_error,
         measure=Measure("Pearson", "pearson", lambda logits, targets: pearson(targets[:, 0], logits[:, 0])),
         calibrate=lambda logits, targets: ({}, {}),
         stored=("pearson", "spearman", "mean_absolute_error"),

@@ -18,6 +18,9 @@ USUAL_STRENGTH = 10.0
 
 FOLDS = 5
 
+MOST_HELD_OUT = 5000
+"""Of more rows at most so many choose the strength, held out in turn; then they are held out once, from all others."""
+
 
 @dataclass(frozen=True)
 class FittedHead:
@@ -27,7 +30,8 @@ class FittedHead:
         head: fitted to all rows.
         strength: the inverse penalty, one of `STRENGTHS`.
         held_out: logits of each row, by a head that was fitted without it. Shape: [rows, labels].
-        judged: whether a row's `held_out` says something: not if it is the only one of its label. Shape: [rows].
+        judged: whether a row's `held_out` says something: not if it is the only one of its label, or was not held out.
+            Shape: [rows].
     """
 
     head: Head
@@ -57,21 +61,55 @@ def fit_head(
     Raises:
         MissingPackageError: scikit-learn is not installed.
     """
+    judged = can_be_judged(fitting, targets)
+    if len(features) > MOST_HELD_OUT:
+        some = folds(targets, seed, -(-len(features) // MOST_HELD_OUT)) == 0
+        own = None if weights is None else weights[some]
+        strength = fit_head(fitting, features[some], targets[some], labels, own, seed).strength
+        held_out = np.zeros((len(features), labels), np.float32)
+        held_out[some] = _fit(fitting, features, targets, labels, weights, strength, ~some).logits(features[some])
+        judged &= some
+    else:
+        strength, held_out = _cross_validated(fitting, features, targets, labels, weights, seed, judged)
+    every = np.full(len(features), True)
+    return FittedHead(_fit(fitting, features, targets, labels, weights, strength, every), strength, held_out, judged)
+
+
+def _fit(
+    fitting: Fitting, features: Array, targets: Array, labels: int, weights: Array | None, strength: float, rows: Array
+) -> Head:
+    """A head for some of the rows."""
+    own = None if weights is None else weights[rows]
+    (head,) = fitting.head(features[rows], targets[rows], labels, (strength,), own)
+    return head
+
+
+def _cross_validated(
+    fitting: Fitting,
+    features: Array,
+    targets: Array,
+    labels: int,
+    weights: Array | None,
+    seed: int,
+    judged: Array,
+) -> tuple[float, Array]:
+    """The best strength, and each row's logits at it by a head that was fitted without the row."""
     fold = folds(targets, seed)
-    held_out = np.zeros((len(STRENGTHS), len(features), labels))
+    held_out = np.zeros((len(STRENGTHS), len(features), labels), np.float32)
     for number in np.unique(fold):
         left, out = fold != number, fold == number
         own = None if weights is None else weights[left]
         for place, head in enumerate(fitting.head(features[left], targets[left], labels, STRENGTHS, own)):
             held_out[place, out] = head.logits(features[out])
-    judged = can_be_judged(fitting, targets)
     chosen = STRENGTHS.index(USUAL_STRENGTH)
     if judged.any():
         counts = None if weights is None else weights[judged]
-        losses = [np.average(fitting.losses(own[judged], targets[judged]), weights=counts) for own in held_out]
+        losses = [
+            np.average(fitting.losses(own[judged].astype(np.float64), targets[judged]), weights=counts)
+            for own in held_out
+        ]
         chosen = int(np.argmin(losses))
-    (head,) = fitting.head(features, targets, labels, STRENGTHS[chosen : chosen + 1], weights)
-    return FittedHead(head, STRENGTHS[chosen], held_out[chosen], judged)
+    return STRENGTHS[chosen], held_out[chosen]
 
 
 def folds(targets: Array, seed: int, number: int = FOLDS) -> Array:
