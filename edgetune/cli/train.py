@@ -174,8 +174,8 @@ def _write_page(folder: Path, report: TrainingReport) -> str | None:
 
 def _record(out: Path, report: TrainingReport) -> dict[str, Any]:
     task, by = report.task, report.judged_by
-    in_epochs = {
-        "best_epoch": int(task.metrics.get("best_epoch", 0)),
+    best_epoch = {"best_epoch": int(task.metrics.get("best_epoch", 0))}
+    by_epoch = {
         f"dev_{report.usual}_by_epoch": [epoch.usual for epoch in report.epochs],
         "dev_score_by_epoch": [epoch.score for epoch in report.epochs],
         "dev_loss_by_epoch": [epoch.loss for epoch in report.epochs],
@@ -190,8 +190,9 @@ def _record(out: Path, report: TrainingReport) -> dict[str, Any]:
         "kept": report.rung,
         "held_out_errors": report.errors,
         "chosen_by": report.chosen_by,
+        **(best_epoch if report.epochs else {}),
         **({} if report.figures is None else {f"{by}_{name}": value for name, value in report.figures.values.items()}),
-        **(in_epochs if report.epochs else {}),
+        **(by_epoch if report.epochs else {}),
         "by_label": _by_label(report),
         "temperature": task.temperature,
         **({"thresholds": list(task.thresholds)} if task.thresholds else {}),
@@ -220,7 +221,7 @@ def _print(record: dict[str, Any], report: TrainingReport, epochs: int) -> None:
     )
     errors = "; ".join(f"{name} {error:.3f}" for name, error in report.errors.items())
     if len(report.errors) > 1:
-        click.echo(f"kept: {report.rung} (recipe {report.recipe}; held-out errors: {errors})")
+        note(f"{task.name}: kept {report.rung} (recipe {report.recipe}; held-out errors: {errors})")
     if report.spread.rare:
         _print_by_label(record["by_label"], report.judged_by)
 

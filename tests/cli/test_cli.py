@@ -346,7 +346,7 @@ class TestCreate:
     def test_what_is_missing_is_said(self, model_folder: Path, tmp_path: Path) -> None:
         out = tmp_path / "mood.safetensors"
         base = ("tasks", "create", model_folder, "--task", "mood", "--out", out)
-        assert "no --label-words" in run(*base).stderr
+        assert "expected descriptions of the labels, as --describe" in run(*base).stderr
         assert "no language-model head, so it says no words" in refused(run(*base, *self.words))
         assert "none.txt cannot be read" in refused(run(*base, *self.words, "--calibrate", tmp_path / "none.txt"))
         assert not out.exists()

@@ -106,7 +106,8 @@ def test_the_json_record_of_a_kind(train: Trainer, kind: str) -> None:
     figures = [f"dev_{figure}" for figure in FIGURES[kind]]
     thresholds = ["thresholds"] if kind == "multi-label" else []
     assert list(record) == [
-        "task", "file", "kind", "pairs", "labels", "chosen_by", "best_epoch", *figures, f"dev_{USUAL[kind]}_by_epoch",
+        "task", "file", "kind", "pairs", "labels", "recipe", "kept", "held_out_errors", "chosen_by", "best_epoch",
+        *figures, f"dev_{USUAL[kind]}_by_epoch",
         "dev_score_by_epoch", "dev_loss_by_epoch", "by_label", "temperature", *thresholds, "trained_parameters",
         "backbone_parameters", "bytes", "seconds",
     ]  # fmt: skip

@@ -20,7 +20,7 @@ from edgetune_runtime.errors import DataError
 FIELDS = {one.name: one for one in dataclasses.fields(TrainingOptions)}
 PARAMETERS = {one.name: one for one in train.params if isinstance(one, click.Option)}
 OWN = {
-    "sources", "eval_sources", "names", "outs", "kind_name", "resume", "text_column", "label_columns",
+    "sources", "eval_sources", "names", "outs", "kind_name", "report_folder", "resume", "text_column", "label_columns",
     "text_pair_column", "encoding", "delimiter", "quotes", "as_json",
 }  # fmt: skip
 """Parameters of `train` that say what to train on and where to put it."""
@@ -55,7 +55,7 @@ def test_every_field_is_an_option_and_every_option_a_field() -> None:
 def test_without_options_the_command_has_the_defaults_of_the_dataclass() -> None:
     result, found = commanded(TrainingOptions, [])
     assert result.exit_code == 0, result.output
-    assert found == TrainingOptions(recipe="epochs", keep_prompt=True)
+    assert found == TrainingOptions()
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -64,8 +64,8 @@ def test_the_help_shows_each_default(name: str) -> None:
     assert record is not None
     one, own = FIELDS[name], record[1]
     # Others say in words what is done if they are not given, or need none: flags, and what is nothing by default.
-    in_words = {"class_weight", "learning_rate", "head_learning_rate", "pooling"}
-    silent = {"init_text", "init_from", "label_words", "train_head", "positions_behind_prompt"}
+    in_words = {"class_weight", "learning_rate", "head_learning_rate", "pooling", "patience"}
+    silent = {"init_text", "init_from", "label_words", "train_head", "positions_behind_prompt", "keep_prompt"}
     if name in in_words:
         assert "[default: " in own
     elif name in silent:
@@ -95,7 +95,7 @@ def test_the_help_shows_each_default(name: str) -> None:
 def test_options_are_collected(arguments: list[str], changes: dict[str, Any]) -> None:
     result, found = commanded(TrainingOptions, arguments)
     assert result.exit_code == 0, result.output
-    assert found == dataclasses.replace(TrainingOptions(recipe="epochs", keep_prompt=True), **changes)
+    assert found == dataclasses.replace(TrainingOptions(), **changes)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_what_a_parser_says_is_the_error(arguments: list[str], message: str) -> 
 def test_some_fields_alone() -> None:
     result, found = commanded(TrainingOptions, ["--template", "so {text}"], ("template", "max_length"))
     assert result.exit_code == 0, result.output
-    assert found == TrainingOptions(recipe="epochs", keep_prompt=True, template="so {text}")
+    assert found == TrainingOptions(template="so {text}")
     assert commanded(TrainingOptions, ["--epochs", "2"], ("template", "max_length"))[0].exit_code == 2
 
 
@@ -221,5 +221,5 @@ class TestAFieldMore:
 
 
 def test_parsers_are_those_that_python_callers_have() -> None:
-    assert parse_class_weight(()) == TrainingOptions(recipe="epochs", keep_prompt=True).class_weight
-    assert parse_label_words(()) is TrainingOptions(recipe="epochs", keep_prompt=True).label_words
+    assert parse_class_weight(()) == TrainingOptions().class_weight
+    assert parse_label_words(()) is TrainingOptions().label_words

@@ -26,8 +26,11 @@ import psutil
 from conftest import TEXTS
 from torture.common import Findings, Parts, command
 
-ROWS, SHARD_ROWS = 6_000, 100
+ROWS, SHARD_ROWS = 12_000, 100
 LIMIT_S = 300.0
+BEGUN_S = 3.0
+"""A worker is older than this when it has read its graph and is past its first shard."""
+
 _MANIFEST = "_manifest.json"
 _WORKER, _ACTOR = "spawn_main", "MapWorker"
 """In the command lines of those to be killed."""
@@ -114,7 +117,6 @@ def _whole_run(bundle: Path, rows: Path, out: Path) -> dict[str, bytes]:
 def _kill_while_it_runs(process: subprocess.Popen[bytes], out: Path, chance: random.Random, victim: str | None) -> bool:
     """Wait until some more parts are there, and a random time more, and kill; tells whether it was not over before."""
     present = len(list(out.glob("*.parquet")))
-    # One that is hired anew gets time to begin: three deaths at one shard end a run, as they should.
     aim = present + chance.randrange(12) + (12 if present and victim is not None else 0)
     while len(list(out.glob("*.parquet"))) < aim or not out.exists():
         if process.poll() is not None:
@@ -131,7 +133,10 @@ def _kill_while_it_runs(process: subprocess.Popen[bytes], out: Path, chance: ran
             raise SystemExit(f"half a minute after a run was killed these still work: {orphans}")
         return alive
     while process.poll() is None:
-        if workers := _workers(process, victim):
+        workers = _workers(process, victim)
+        if present:  # later deaths are of those that have begun: three at one shard end a run, as they should
+            workers = [worker for worker in workers if _age_s(worker) > BEGUN_S]
+        if workers:
             os.kill(chance.choice(workers).pid, signal.SIGKILL)
             return True
         time.sleep(0.01)
@@ -147,6 +152,13 @@ def _workers(process: subprocess.Popen[bytes], title: str) -> list[psutil.Proces
                 if title in " ".join(child.cmdline()):
                     found.append(child)
     return found
+
+
+def _age_s(process: psutil.Process) -> float:
+    try:
+        return time.time() - float(process.create_time())
+    except psutil.Error:
+        return 0.0
 
 
 def _wrong(out: Path, unbroken: dict[str, bytes]) -> list[str]:

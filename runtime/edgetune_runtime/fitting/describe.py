@@ -69,8 +69,8 @@ def described(
     Raises:
         DataError: a label has no description, or an empty one.
     """
-    bad = [label for label in draft.labels if not all(one.strip() for one in descriptions.get(label, ("",)))]
-    if bad or set(descriptions) != set(draft.labels):
+    empty = [label for label in draft.labels if not all(one.strip() for one in descriptions.get(label) or ("",))]
+    if empty or set(descriptions) != set(draft.labels):
         raise DataError(
             f"there are descriptions for {', '.join(sorted(descriptions))}, and the labels are "
             f"{', '.join(draft.labels)}: expected at least one word for each"
