@@ -102,10 +102,10 @@ def test_a_bundle_and_the_model_give_the_same_task(folder: Path, model_folder: P
 @pytest.mark.parametrize(
     ("descriptions", "message"),
     [
-        ({"a": ["x"]}, "has only the label 'a': expected at least two"),
+        ({"a": ["x"]}, "descriptions of 1 labels came: expected those of at least two"),
         ({"a": ["x"], "b": []}, "there are descriptions for a, b, .* expected at least one word for each"),
         ({"a": ["x"], "b": [" "]}, "expected at least one word for each"),
-        ({}, "expected at least"),
+        ({}, "descriptions of 0 labels came"),
     ],
 )
 def test_labels_without_a_description_are_refused(

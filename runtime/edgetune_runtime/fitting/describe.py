@@ -45,6 +45,8 @@ def new_described(
     max_length: int = contract.DEFAULT_MAX_LENGTH,
 ) -> Task:
     """The draft of a described task, with one label per text. Raises what `Engine.describe` does."""
+    if len(descriptions) < 2:
+        raise DataError(f"descriptions of {len(descriptions)} labels came: expected those of at least two")
     labels = label_set([*descriptions], [], SINGLE_LABEL)
     draft = new_draft(
         facts, encoder, name=files.check_task_name(name), labels=labels, kind=SINGLE_LABEL, pairs=False,
