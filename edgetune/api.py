@@ -129,7 +129,7 @@ def export(
         raise DataError("one task came where a list of tasks was expected: write tasks=[task]")
     if isinstance(precisions, str):
         raise DataError(f"one string came where a list of precisions was expected: write precisions=[{precisions!r}]")
-    loaded = [task if isinstance(task, Task) else Task.load(Path(task)) for task in tasks]
+    loaded = [task if isinstance(task, Task) else Task.load(task) for task in tasks]
     with needs("export"):
         from edgetune_export.export import export_bundle
         from edgetune_export.quantize import PRECISIONS

@@ -124,7 +124,7 @@ def _are_words(listed: Any) -> bool:
 
 def _init_from(value: Any) -> Task | None:
     if isinstance(value, str | Path):
-        return Task.load(Path(value))
+        return Task.load(value)
     if value is not None and not isinstance(value, Task):
         raise _odd("init_from", value, "a task, or a task file")
     return value

@@ -140,7 +140,7 @@ class Task:
         """The task as the bytes of a `.safetensors` file; equal tasks give equal bytes."""
         return task_file.write(self)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the task file, whole or not at all.
 
         Raises:
@@ -148,7 +148,7 @@ class Task:
         """
         data = self.to_bytes()
         Task.from_bytes(data, f"the task '{self.name}'")
-        files.write_atomic(path, data)
+        files.write_atomic(Path(path), data)
 
     @classmethod
     def from_bytes(cls, data: bytes, origin: str) -> Task:
@@ -167,7 +167,7 @@ class Task:
         return task
 
     @classmethod
-    def load(cls, path: Path) -> Task:
+    def load(cls, path: Path | str) -> Task:
         """Read a task file.
 
         Raises:

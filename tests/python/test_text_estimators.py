@@ -76,8 +76,9 @@ def test_the_task_goes_to_an_engine_a_bundle_and_a_file(
     task = classifier.fit(X, Y).to_task("mood")
     engine.add_task(task)
     assert [one.label for one in engine.classify(X, "mood")] == classifier.predict(X).tolist()
-    task.save(tmp_path / "mood.safetensors")
-    assert Task.load(tmp_path / "mood.safetensors").name == "mood"
+    for path in (tmp_path / "mood.safetensors", str(tmp_path / "again.safetensors")):
+        task.save(path)
+        assert Task.load(path).name == "mood"
     Bundle(engine.bundle.path).add_task(task)
     with pytest.raises(TaskError, match="name"):
         classifier.to_task("no/name")
