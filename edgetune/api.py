@@ -12,6 +12,7 @@ from edgetune.data.sources import Note
 from edgetune.evaluation import rows_for
 from edgetune.given import training_options
 from edgetune.training.options import TrainingOptions
+from edgetune_runtime import files
 from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.errors import BackboneError, DataError, needs
 from edgetune_runtime.fitting.rows import LabelledRows, labelled_rows
@@ -76,6 +77,7 @@ def train(
     chosen = training_options(options, fields)
     if resume and out is None:
         raise DataError("`resume` came without `out`: expected the task file that the broken-off training would write")
+    files.check_task_name(name)
     rows = labelled_rows(texts, labels, kind)
     dev = _development(eval_texts, eval_labels, rows)
     with needs("train"):

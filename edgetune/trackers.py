@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from transformers import TrainerCallback
-from transformers.integrations import INTEGRATION_TO_CALLBACK, get_reporting_integration_callbacks
+from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
 from edgetune_runtime.errors import DataError
 
@@ -23,10 +23,10 @@ def reporters(report_to: str | Sequence[str]) -> list[TrainerCallback]:
         DataError: a tracker is not known, or its package is not installed.
     """
     names = [report_to] if isinstance(report_to, str) else list(report_to)
-    if names in ([NONE], [ALL]):
-        return [make() for make in get_reporting_integration_callbacks(names[0])]
+    if names == [ALL]:
+        names = get_available_reporting_integrations()
     found = []
-    for name in names:
+    for name in [] if names == [NONE] else names:
         if name not in INTEGRATION_TO_CALLBACK:
             raise DataError(
                 f"report_to has {name!r}: expected '{NONE}', '{ALL}', or some of {', '.join(INTEGRATION_TO_CALLBACK)}"

@@ -18,7 +18,6 @@ from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting.class_weight import NONE, ClassWeight
 from edgetune_runtime.fitting.rows import kind_named
-from edgetune_runtime.kinds import Kind
 from edgetune_runtime.kinds.kind import whole
 from edgetune_runtime.kinds.score import SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
@@ -58,7 +57,7 @@ class TextClassifier(ClassifierMixin, TaskEstimator):  # type: ignore[misc]
         precision: str | None = None,
         device: str = "cpu",
         threads: int | None = None,
-        kind: Kind | str | None = None,
+        kind: str | None = None,
         class_weight: Mapping[Any, float] | str | None = None,
         from_task: Task | str | None = None,
         template: str = contract.TEXT_SLOT,

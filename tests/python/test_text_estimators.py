@@ -122,7 +122,16 @@ def test_a_column_of_labels_is_taken_with_a_warning(classifier: TextClassifier) 
     assert classifier.predict(X[:2]).shape == (2,)
 
 
-@pytest.mark.parametrize("of", [np.array, np.asarray, pd.Series, tuple, lambda x: pd.DataFrame({"text": x})])
+@pytest.mark.parametrize(
+    "of",
+    [
+        np.array,
+        pd.Series,
+        tuple,
+        lambda x: pd.DataFrame({"text": x}),
+        lambda x: pytest.importorskip("datasets").Dataset.from_dict({"text": x})["text"],
+    ],
+)
 def test_texts_come_in_any_form(classifier: TextClassifier, of: Any) -> None:
     expected = clone(classifier).fit(X, Y).predict_proba(X)
     assert (classifier.fit(of(X), Y).predict_proba(of(X)) == expected).all()
@@ -149,7 +158,7 @@ def test_lists_of_labels(classifier: TextClassifier, engine: Engine) -> None:
     assert ((classifier.decision_function(X) >= 0) == [[c in own for c in classifier.classes_] for own in found]).all()
     right = np.mean([set(one) == set(tags) for one, tags in zip(found, TAGS, strict=True)])
     assert classifier.score(X, TAGS) == classifier.score(X, [set(one) for one in TAGS]) == right
-    joined = clone(classifier).set_params(kind="multi-label").fit(X, ["|".join(one) for one in TAGS])
+    joined = clone(clone(classifier).set_params(kind="multi-label")).fit(X, ["|".join(one) for one in TAGS])
     assert joined.predict(X) == found
     numbers = clone(classifier).fit(X, [[10, 9] if "good" in one else [9] for one in TAGS])
     assert numbers.classes_.tolist() == [9, 10]
