@@ -14,7 +14,7 @@ from edgetune_runtime.attempts import MOST_CHARACTERS, attempt
 from edgetune_runtime.checks import check_min_score
 from edgetune_runtime.engine import Engine
 from edgetune_runtime.errors import DataError, TextError
-from edgetune_runtime.fitting.rows import labelled_rows
+from edgetune_runtime.fitting.rows import LabelledRows, labelled_rows
 from edgetune_runtime.kinds import Figures, Result, Target
 from edgetune_runtime.task import Task
 from edgetune_runtime.text import Text
@@ -183,13 +183,26 @@ def evaluate(
         DataError: the rows cannot be used, or the task does not have their labels, or no row can be answered.
         TaskError: there is no such task.
     """
+    if not isinstance(engine, Engine):
+        raise DataError(f"the engine is a {type(engine).__name__}: expected an edgetune.Engine, as Engine('bundle')")
     asked = task if isinstance(task, Task) else engine.find_task(task)
-    rows = labelled_rows(texts, labels, asked.kind)
-    if rows.pairs != asked.pairs:
-        came, wanted = ("pairs of texts", "single texts") if rows.pairs else ("single texts", "pairs of texts")
-        raise DataError(f"{came} came, and the task '{asked.name}' takes {wanted}: pass {wanted}")
-    check_labels(asked, rows.targets, "the data")
+    rows = rows_for(asked, texts, labels)
     return measure(engine, asked, rows.texts, rows.targets, min_score=min_score or None)
+
+
+def rows_for(task: Task, texts: Iterable[Any], labels: Iterable[Any]) -> LabelledRows:
+    """Labelled texts of Python for a task, checked.
+
+    Raises:
+        DataError: the rows cannot be used, or are pairs and the task takes none or the other way round, or have labels
+            that the task does not have.
+    """
+    rows = labelled_rows(texts, labels, task.kind)
+    if rows.pairs != task.pairs:
+        came, wanted = ("pairs of texts", "single texts") if rows.pairs else ("single texts", "pairs of texts")
+        raise DataError(f"{came} came, and the task '{task.name}' takes {wanted}: pass {wanted}")
+    check_labels(task, rows.targets, "the data")
+    return rows
 
 
 def check_labels(task: Task, targets: Sequence[Target], origin: str) -> None:

@@ -276,7 +276,9 @@ class Engine:
         """What the backbone reads of texts, each as its own task reads it."""
         return self._encoder.encode(texts, tasks)
 
-    def features(self, texts: Sequence[Text], task: Task | str, progress: Callable[[int], None] | None = None) -> Array:
+    def features(
+        self, texts: Sequence[Text], task: Task | str, progress: Callable[[int], object] | None = None
+    ) -> Array:
         """Features of texts, as a task's head reads them: what the backbone makes of a text behind the task's prompt.
 
         Args:
@@ -328,7 +330,7 @@ class Engine:
         stride: int = 32,
         seed: int = 0,
         store: bool = True,
-        progress: Callable[[int], None] | None = None,
+        progress: Callable[[int], object] | None = None,
     ) -> FitReport:
         """Fit a task to labelled texts, without PyTorch, and add it, or swap the one of the same name.
 
@@ -351,7 +353,7 @@ class Engine:
 
         Raises:
             DataError: a text or a label cannot be used, or there are fewer than two different labels, or more than
-                rows.
+                rows, or class weights for labels that no row has.
             EdgetuneError: the bundle cannot be written.
             MissingPackageError: scikit-learn is not installed.
             TaskError: the name cannot be used, or the template lacks a slot or leaves no room for text.

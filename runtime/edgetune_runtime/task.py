@@ -28,8 +28,10 @@ _LONGEST_TEMPLATE = 100_000
 # Trained tasks stay below 11. Sums, squares and cubes of a million stay far below float32's 3e38 in every layer.
 _LARGEST_NUMBER = 1e6
 
+_LABELS_SHOWN = 5
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Task:
     """A classification task on one backbone.
 
@@ -77,6 +79,10 @@ class Task:
     graph_inputs: tuple[str, ...] = ()
     unknown: Mapping[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        shown = ", ".join(self.labels[:_LABELS_SHOWN]) + (", …" if len(self.labels) > _LABELS_SHOWN else "")
+        return f"<Task {self.name}: {self.kind_name} ({shown}), {self.method}, for {self.base_model}>"
+
     @property
     def kind(self) -> Kind:
         """What an answer is."""
@@ -109,7 +115,8 @@ class Task:
     @lazy
     def head(self) -> tuple[Array, Array]:
         """Weight and bias of the head, as float32. Shape: [labels, hidden], [labels]."""
-        weight, bias = (self.tensors[name].astype(np.float32, copy=False) for name in HEAD.tensors)
+        # In one order, as from a file: sums over rows and over columns differ in their last bits.
+        weight, bias = (np.ascontiguousarray(self.tensors[name], np.float32) for name in HEAD.tensors)
         return weight, bias
 
     @lazy
@@ -133,7 +140,7 @@ class Task:
         """The task as the bytes of a `.safetensors` file; equal tasks give equal bytes."""
         return task_file.write(self)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the task file, whole or not at all.
 
         Raises:
@@ -141,7 +148,7 @@ class Task:
         """
         data = self.to_bytes()
         Task.from_bytes(data, f"the task '{self.name}'")
-        files.write_atomic(path, data)
+        files.write_atomic(Path(path), data)
 
     @classmethod
     def from_bytes(cls, data: bytes, origin: str) -> Task:
@@ -160,7 +167,7 @@ class Task:
         return task
 
     @classmethod
-    def load(cls, path: Path) -> Task:
+    def load(cls, path: Path | str) -> Task:
         """Read a task file.
 
         Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -216,6 +217,8 @@ def test_one_row_of_each_label_is_fitted_but_not_judged(engine: Engine) -> None:
         (["a", ("b", "c")], ["a", "b"], {}, "text 1 and text 0 differ: one is a pair"),
         ([("a", "b"), ("b", "c")], ["a", "b"], {"from_task": "colour"}, "task 'colour' reads single texts, and these"),
         (TEXTS[:2], [1.0, 2.5], {"class_weight": "balanced"}, "class weights came for a task of the kind 'score'"),
+        (TEXTS[:2], ["a", "b"], {"class_weight": {"c": 2.0}}, "there are class weights for c, but the labels are a, b"),
+        (TEXTS[:2], ["a", "b"], {"long_texts": "fold"}, "long_texts is 'fold': expected one of cut, windows"),
         (TEXTS[:2], ["a", "b"], {"pooling": "decoder"}, "the pooling is 'decoder', but .* can read features by mean"),
     ],
 )
@@ -227,6 +230,28 @@ def test_what_cannot_be_fitted_is_refused_in_one_line(
         engine.fit(texts, labels, "t", **options)
     assert "\n" not in str(told.value)
     assert engine.task_names == before
+
+
+def test_a_task_in_memory_answers_like_its_file(engine: Engine) -> None:
+    task = engine.fit(TEXTS_GIVEN, LABELS, "fitted", store=False).task
+    in_memory = engine.classify(TEXTS, "fitted")
+    engine.add_task(Task.from_bytes(task.to_bytes(), "its bytes"))
+    assert engine.classify(TEXTS, "fitted") == in_memory
+    tensors = {name: np.asfortranarray(tensor) for name, tensor in task.tensors.items()}
+    engine.add_task(dataclasses.replace(task, tensors=tensors))
+    assert engine.classify(TEXTS, "fitted") == in_memory
+
+
+def test_columns_of_an_array_are_pairs(engine: Engine) -> None:
+    pairs = [(text, "it was there") for text in TEXTS_GIVEN]
+    expected = engine.fit(pairs, LABELS, "pairs").task.sha256
+    assert engine.fit(np.array(pairs), LABELS, "pairs").task.sha256 == expected
+
+
+def test_it_is_shown_in_a_line(engine: Engine) -> None:
+    report = engine.fit(TEXTS_GIVEN, LABELS, "fitted")
+    assert repr(report).startswith(f"<FitReport: task fitted, {engine.precision}, 18 rows, cross-validated accuracy ")
+    assert repr(report.task) == f"<Task fitted: single-label (bad, good, odd), fit, for {report.task.base_model}>"
 
 
 def test_a_name_that_no_file_can_have_is_refused_first(engine: Engine) -> None:

@@ -45,9 +45,12 @@ def new_draft(
         method: how the task is made.
 
     Raises:
-        DataError: the backbone has no such pooling, or the template has a slot for a second text that is never there.
+        DataError: the backbone has no such pooling, or `long_texts` is not known, or the template has a slot for a
+            second text that is never there.
         TaskError: the template lacks a slot, or has one too many.
     """
+    if long_texts not in contract.LONG_TEXTS:
+        raise DataError(f"long_texts is {long_texts!r:.40}: expected one of {', '.join(contract.LONG_TEXTS)}")
     if pairs and template == contract.TEXT_SLOT and not encoder.separates_pairs:
         template = f"{contract.TEXT_SLOT}\n{contract.TEXT_PAIR_SLOT}"
     in_segments = pairs and contract.TEXT_PAIR_SLOT not in template and contract.TOKEN_TYPE_IDS in facts.inputs

@@ -13,7 +13,7 @@ import numpy as np
 from edgetune_runtime import contract, files
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError
-from edgetune_runtime.fitting.balance import Spread
+from edgetune_runtime.fitting.balance import Spread, check_class_weight
 from edgetune_runtime.fitting.by_kind import fitting_of
 from edgetune_runtime.fitting.class_weight import NONE, ClassWeight
 from edgetune_runtime.fitting.draft import new_draft
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from edgetune_runtime.engine import Engine
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FitReport:
     """What came of a fit.
 
@@ -56,6 +56,11 @@ class FitReport:
     remarks: list[str]
     seconds: float
 
+    def __repr__(self) -> str:
+        measured = {} if self.cross_validated is None else self.cross_validated.values
+        shown = ", ".join(f"{figure} {value:.3f}" for figure, value in measured.items()) or "nothing"
+        return f"<FitReport: task {self.task.name}, {self.precision}, {self.rows:,} rows, cross-validated {shown}>"
+
 
 def fit(
     engine: Engine,
@@ -72,7 +77,7 @@ def fit(
     long_texts: str = contract.CUT,
     stride: int = 32,
     seed: int = 0,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> FitReport:
     """Fit a task; the engine itself stays as it is. Arguments, and what it raises, as `Engine.fit` has them."""
     began = time.monotonic()
@@ -94,6 +99,7 @@ def fit(
         new = _beside(from_task, name, named, rows)
     fitting = fitting_of(rows.kind)
     spread = Spread(named, rows.targets, [], rows.kind)
+    check_class_weight(class_weight, [spread])
     weights = spread.weights(class_weight)
     targets = np.array([fitting.encode(target, named) for target in rows.targets])
     features = engine.features(rows.texts, new, progress)

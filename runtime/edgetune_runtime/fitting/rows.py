@@ -82,7 +82,7 @@ def texts_of(texts: Iterable[Any]) -> list[Text]:
         DataError: one is neither, or some are texts and others pairs.
     """
     found: list[Text] = []
-    for place, value in enumerate(_listed(texts, "texts")):
+    for place, value in enumerate(map(_plain, _listed(texts, "texts"))):
         parts = tuple(value) if isinstance(value, list | tuple) else (value,)
         if len(parts) > 2 or not all(isinstance(part, str) for part in parts) or not parts:
             raise DataError(

@@ -1,0 +1,38 @@
+"""Trackers of experiments, such as TensorBoard or MLflow, as callbacks of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import TrainerCallback
+from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
+
+from edgetune_runtime.errors import DataError
+
+NONE, ALL = "none", "all"
+
+
+def reporters(report_to: str | Sequence[str]) -> list[TrainerCallback]:
+    """Callbacks that tell trackers of a training.
+
+    Args:
+        report_to: names of trackers as `transformers.TrainingArguments` has them; "none", or "all" for those that are
+            installed.
+
+    Raises:
+        DataError: a tracker is not known, or its package is not installed.
+    """
+    names = [report_to] if isinstance(report_to, str) else list(report_to)
+    if names == [ALL]:
+        names = get_available_reporting_integrations()
+    found = []
+    for name in [] if names == [NONE] else names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise DataError(
+                f"report_to has {name!r}: expected '{NONE}', '{ALL}', or some of {', '.join(INTEGRATION_TO_CALLBACK)}"
+            )
+        try:
+            found.append(INTEGRATION_TO_CALLBACK[name]())
+        except (ImportError, RuntimeError) as error:  # as its callback says that it is not installed
+            raise DataError(f"report_to has {name!r}, which does not start: {error}") from error
+    return found
