@@ -19,6 +19,10 @@ NAME = re.compile(r"`(\w+)`")
 
 RUNS_COMMANDS = {
     "edgetune/demo/program.py": "the demo runs the command line",
+    "edgetune/report/confusion.py": "a style's name",
+    "edgetune/report/coverage.py": "the page shows what to ask the command line for",
+    "edgetune/report/markup.py": "a style's name",
+    "edgetune/report/wrong.py": "the page shows a command",
     "export/edgetune_export/card.py": "a bundle's card shows a command",
     "runtime/edgetune_runtime/devices.py": "pip's command",
 }
