@@ -13,6 +13,7 @@ from edgetune.data.labelled import LabelledText, say
 from edgetune.data.sources import Note
 from edgetune_export.backbone import Backbone, batch
 from edgetune_runtime.arrays import Array
+from edgetune_runtime.errors import EdgetuneError
 from edgetune_runtime.facts import BackboneFacts
 from edgetune_runtime.fitting.by_kind import fitting_of
 from edgetune_runtime.task import Task
@@ -24,6 +25,16 @@ Rows = list[dict[str, Any]]
 
 BATCH_SIZE = 64
 """Rows per batch if nothing is learned from them."""
+
+
+class DivergedError(EdgetuneError):
+    """A training that ended in numbers that are not finite."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the training diverged: it ended in numbers that are not finite; train with a lower `learning_rate`, or "
+            "without `mixed_precision`"
+        )
 
 
 def encode_rows(
@@ -96,6 +107,8 @@ def features_of(tuner: PromptTuner, rows: Rows) -> Array:
 def text_features(tuner: PromptTuner, rows: Rows) -> Array:
     """What the head reads of the texts of one task: of a text in windows, the mean. Shape: [texts, hidden]."""
     found, text = features_of(tuner, rows), np.array([row["text"] for row in rows])
+    if not np.isfinite(found).all():
+        raise DivergedError
     return texts_of(found, found, text)[0]
 
 

@@ -17,8 +17,9 @@ from transformers import TrainerCallback
 
 from edgetune.training import prompts
 from edgetune.training.batches import text_features, text_targets
-from edgetune.training.contrastive import train_prompt
+from edgetune.training.contrastive import STEPS, train_prompt
 from edgetune.training.options import TrainingOptions
+from edgetune.training.progress import Steps
 from edgetune.training.rungs import Rung
 from edgetune.training.setup import Setup
 from edgetune_runtime.arrays import Array
@@ -50,9 +51,14 @@ def train_few(
         The prompt with each head. If the task has development rows, with logits for these, else for the training rows,
         each by a prompt and a head that learned without it.
     """
-    few, dev = _Few(setup, options, folder, callbacks), setup.rows["dev"]
-    held_out = {} if dev else few.held_out()
-    heads, _ = few.learn(np.arange(len(few.targets)))  # last, so that this prompt stays
+    dev = setup.rows["dev"]
+    bar = Steps(STEPS * (1 if dev else FOLDS + 1), "pairs of texts")
+    few = _Few(setup, options, folder, [bar, *callbacks])
+    try:
+        held_out = {} if dev else few.held_out()
+        heads, _ = few.learn(np.arange(len(few.targets)))  # last, so that this prompt stays
+    finally:
+        bar.close()
     if dev:
         features = text_features(setup.tuner, dev)
         held_out = {name: head.logits(features) for name, head in heads.items()}

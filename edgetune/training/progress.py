@@ -68,3 +68,23 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         """Close the bar."""
         if self._bar is not None:
             self._bar.close()
+
+
+class Steps(TrainerCallback):  # type: ignore[misc]
+    """One bar for several trainings, on stderr.
+
+    Args:
+        total: steps of all of them.
+        label: what stands before the bar.
+    """
+
+    def __init__(self, total: int, label: str) -> None:
+        self._bar: tqdm[Any] = tqdm(total=total, desc=label, file=sys.stderr, unit="step", leave=False, disable=None)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Move the bar."""
+        self._bar.update()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()

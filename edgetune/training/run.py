@@ -6,8 +6,10 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +20,10 @@ from edgetune.data.sources import Note
 from edgetune.data.splits import split_dev
 from edgetune.evaluation import Evaluation
 from edgetune.training import checkpoints, prompts
-from edgetune.training.batches import text_features, text_targets
+from edgetune.training.batches import DivergedError, text_features, text_targets
 from edgetune.training.epochs import Epoch, best
 from edgetune.training.few import train_few
-from edgetune.training.options import CONTRASTIVE, METHODS, TrainingOptions
+from edgetune.training.options import AUTO, CONTRASTIVE, METHODS, TrainingOptions
 from edgetune.training.recipes import recipe_of
 from edgetune.training.rungs import HEAD_ALONE, Rung, choose
 from edgetune.training.setup import Setup, TaskData, fit_first_heads, set_up
@@ -135,11 +137,17 @@ def train(
         raise DataError("there is nothing to train: a prompt of length 0, and label words that stay as they are")
     recipe, began = recipe_of(tasks, options), time.monotonic()
     folder = tasks[0].out.with_name(f"{tasks[0].out.name}.checkpoints")
+    if options.recipe == AUTO:
+        rows = sum(len(one.train) for one in tasks)
+        note(f"{rows:,} training rows: recipe {recipe} (`recipe` overrides)")
     if recipe == CONTRASTIVE:
+        if resume:
+            note(f"the recipe {CONTRASTIVE} keeps nothing to resume: beginning from the start")
         options = _with_weights(tasks[0], options, note)
         setup, history = set_up(backbone, tasks, options, note), []
         _note_remarks(setup, options, 0, note)
-        rungs = [train_few(setup, options, folder, callbacks)]
+        with _left_clean(folder):
+            rungs = [train_few(setup, options, folder, callbacks)]
     else:
         tasks = [_with_dev(one, options, note) for one in tasks]
         setup = set_up(backbone, tasks, options, note)
@@ -148,13 +156,8 @@ def train(
         if last is None:
             fit_first_heads(setup, options)
         history = train_by_epochs(setup, options, folder, last, note, callbacks)
-        rungs = [[_trained(setup, place)] for place in range(len(tasks))]
-    if any(not np.isfinite(one.logits).all() for own in rungs for one in own):
-        shutil.rmtree(folder, ignore_errors=True)  # there is nothing in it to go on from
-        raise EdgetuneError(
-            "the training diverged: it ended in numbers that are not finite; train with a lower "
-            "`learning_rate`, or without `mixed_precision`"
-        )
+        with _left_clean(folder):
+            rungs = [[_trained(setup, place)] for place in range(len(tasks))]
     judged: list[Array | None] = [None] * len(tasks)
     if options.train_head and not options.keep_prompt:
         alone = set_up(backbone, tasks, _without_prompt(options), lambda _: None)
@@ -169,6 +172,16 @@ def train(
         report.task.save(one.out)
     shutil.rmtree(folder, ignore_errors=True)
     return reports
+
+
+@contextmanager
+def _left_clean(folder: Path) -> Iterator[None]:
+    """Around what sees whether a training diverged: then there is nothing in its folder to go on from."""
+    try:
+        yield
+    except DivergedError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _with_weights(one: TaskData, options: TrainingOptions, note: Note) -> TrainingOptions:

@@ -23,7 +23,7 @@ from edgetune.training.rungs import HEAD_ALONE, Rung, choose
 from edgetune_export import Backbone, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import Task
-from edgetune_runtime.errors import DataError
+from edgetune_runtime.errors import DataError, EdgetuneError
 from edgetune_runtime.fitting.by_kind import FITTINGS
 from edgetune_runtime.kinds import KINDS
 
@@ -191,3 +191,17 @@ def test_rare_labels_count_as_much_as_others(backbone: Backbone, tmp_path: Path)
     assert any("all labels count the same in training, since there are few rows of bad" in line for line in said)
     assert report.figures is not None
     assert report.figures.by_label["bad"]["recall"] == 1
+
+
+@pytest.mark.parametrize("dev", [[], ROWS[:4]], ids=["cv", "dev"])
+def test_a_training_that_diverges_says_so(backbone: Backbone, tmp_path: Path, dev: list[LabelledText]) -> None:
+    with pytest.raises(EdgetuneError, match=r"the training diverged.*lower `learning_rate`"):
+        train(backbone, [one(ROWS, tmp_path, dev)], dataclasses.replace(OPTIONS, learning_rate=1e30))
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_says_which_recipe_it_takes(backbone: Backbone, tmp_path: Path) -> None:
+    said: list[str] = []
+    train(backbone, [one(ROWS, tmp_path)], OPTIONS, resume=True, note=said.append)
+    assert said[0] == "12 training rows: recipe contrastive (`recipe` overrides)"
+    assert said[1] == "the recipe contrastive keeps nothing to resume: beginning from the start"

@@ -18,7 +18,7 @@ USUAL_STRENGTH = 10.0
 
 FOLDS = 5
 
-MOST_HELD_OUT = 5000
+MOST_HELD_OUT = 2000
 """Of more rows at most so many choose the strength, held out in turn; then they are held out once, from all others."""
 
 
