@@ -12,10 +12,10 @@ from typing import Any
 
 from edgetune.training.options import CONTRASTIVE, EPOCHS, LabelWords, TrainingOptions
 from edgetune_runtime.errors import DataError
-from edgetune_runtime.fitting.class_weight import BALANCED, NONE, ClassWeight
+from edgetune_runtime.fitting.class_weight import class_weight_of
 from edgetune_runtime.task import Task
 
-_IN_EPOCHS = ("epochs", "patience")
+_IN_EPOCHS = ("epochs", "patience", "head_learning_rate")
 _BEGINNING = ("init", "init_text", "prompt_length")
 
 
@@ -38,7 +38,11 @@ def training_options(options: TrainingOptions | None, fields: Mapping[str, Any])
             close = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean '{close[0]}'?" if close else f"expected some of {', '.join(known)}"
             raise TypeError(f"training has no option '{name}': {hint}")
-    chosen = dataclasses.replace(options or TrainingOptions(), **_implied(fields))
+    base = options or TrainingOptions()
+    changed = {
+        one.name: getattr(base, one.name) for one in dataclasses.fields(base) if getattr(base, one.name) != one.default
+    }
+    chosen = TrainingOptions(**_implied({**changed, **fields}))
     return dataclasses.replace(
         chosen, **{one.name: _value(one, getattr(chosen, one.name)) for one in dataclasses.fields(chosen)}
     )
@@ -98,14 +102,6 @@ def _number(name: str, value: Any, least: float | None, above: float | None) -> 
     return int(value) if whole else float(value)
 
 
-def _class_weight(value: Any) -> ClassWeight:
-    if value in (NONE, BALANCED):
-        return str(value)
-    if not isinstance(value, Mapping) or not all(isinstance(label, str) for label in value):
-        raise _odd("class_weight", value, f"'{NONE}', '{BALANCED}', or label → number, with labels as strings")
-    return {label: _number("class_weight", weight, None, 0.0) for label, weight in value.items()}
-
-
 def _label_words(value: Any) -> LabelWords | None:
     if value is None:
         return None
@@ -130,7 +126,7 @@ def _init_from(value: Any) -> Task | None:
     return value
 
 
-_OWN = {"class_weight": _class_weight, "init_from": _init_from, "label_words": _label_words}
+_OWN = {"class_weight": class_weight_of, "init_from": _init_from, "label_words": _label_words}
 """Field → what makes its value, if the metadata does not say all."""
 
 

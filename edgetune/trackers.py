@@ -12,7 +12,7 @@ from edgetune_runtime.errors import DataError
 NONE, ALL = "none", "all"
 
 
-def reporters(report_to: str | Sequence[str]) -> list[TrainerCallback]:
+def reporters(report_to: str | Sequence[str] | None) -> list[TrainerCallback]:
     """Callbacks that tell trackers of a training.
 
     Args:
@@ -22,7 +22,7 @@ def reporters(report_to: str | Sequence[str]) -> list[TrainerCallback]:
     Raises:
         DataError: a tracker is not known, or its package is not installed.
     """
-    names = [report_to] if isinstance(report_to, str) else list(report_to)
+    names = [report_to] if isinstance(report_to, str) else list(report_to or [NONE])
     if names == [ALL]:
         names = get_available_reporting_integrations()
     found = []

@@ -149,8 +149,8 @@ def _write_page(folder: Path, report: FitReport, rows: Sequence[LabelledText]) -
         task=task,
         texts=[row.given for row in held_out],
         targets=[row.target for row in held_out],
-        outcomes=[task.kind.answer(logits[None], task) for logits in report.held_out],
-        precision="fp32",
+        outcomes=[task.kind.answer(logits[None], task, precision=report.precision) for logits in report.held_out],
+        precision=report.precision,
         places=[row.place for row in held_out],
     )
     path = write_report(folder, evaluation)

@@ -46,7 +46,7 @@ _GIVEN = click.core.ParameterSource.COMMANDLINE
     "--eval-data",
     "eval_sources",
     multiple=True,
-    help="Development data, to choose the best epoch; one per --data. [default: a tenth of --data]",
+    help="Development data, to choose the best epoch; one per --data. [default: rows held out of --data]",
 )
 @click.option("--name", "--task", "names", cls=RenamedOption, multiple=True, help="Name of the task; one per --data.")
 @click.option(
@@ -89,10 +89,14 @@ def train(
     """Train a task on the frozen backbone MODEL: a local folder, a .gguf file, or a hub id.
 
     Only the prompt and the head are trained. An answer is one label, any number of labels, or a number, as the labels
-    look. The epoch that is best on development data is kept: by accuracy, or by macro-F1 if a label is rare; of any
-    number of labels by mean average precision, of a number by Pearson's correlation; ties by loss. A temperature is
-    fitted to them, so that scores are calibrated, and of any number of labels each one's threshold. A training that is
-    broken off leaves its state in OUT.checkpoints, and goes on from there with --resume.
+    look. If there are few rows per label, pairs of texts train the prompt and a head is fitted (recipe contrastive).
+    Else prompt and head learn in epochs, and the one that is best on development data is kept: by accuracy, or by
+    macro-F1 if a label is rare; of any number of labels by mean average precision, of a number by Pearson's
+    correlation; ties by loss. A training in epochs that is broken off leaves its state in OUT.checkpoints, and goes on
+    from there with --resume.
+
+    On rows that were not learned from, a temperature is fitted, so that scores are calibrated, and of any number of
+    labels each one's threshold. If a head alone, as 'edgetune fit' gives it, is better on them, it is kept instead.
 
     \b
     Example:
@@ -130,7 +134,8 @@ def train(
         if given("init") is _GIVEN and values["init"] != "text":
             raise click.UsageError(f"--init-text came with --init {values['init']}: expected one of them")
         values["init"] = "text"
-    in_epochs = [f"--{name}" for name in ("epochs", "patience") if given(name) is _GIVEN]
+    names_of = {"epochs": "--epochs", "patience": "--patience", "head_learning_rate": "--head-lr"}
+    in_epochs = [flag for name, flag in names_of.items() if given(name) is _GIVEN]
     if in_epochs and values["recipe"] == CONTRASTIVE:
         raise click.UsageError(f"{' and '.join(in_epochs)} came with --recipe {CONTRASTIVE}, which has no epochs")
     options = collect(TrainingOptions, {**values, "recipe": EPOCHS} if in_epochs else values)
@@ -232,6 +237,8 @@ def _by_label(report: TrainingReport) -> dict[str, dict[str, float]]:
     if figures is None:
         return {}
     judged = spread.dev if by == "dev" else spread.train
+    if figures.confusion is not None:  # a label with one row is not held out
+        judged = dict(zip(figures.by_label, figures.confusion.sum(axis=1).tolist(), strict=True))
     found: dict[str, dict[str, float]] = {}
     for place, label in enumerate(figures.by_label):
         found[label] = {"train_rows": spread.train[label], f"{by}_rows": judged[label]}

@@ -17,20 +17,20 @@ def learning(material: Material) -> Part | None:
         return None
     scores = [(float(epoch.number), epoch.score) for epoch in history]
     losses = [(float(epoch.number), epoch.loss) for epoch in history if math.isfinite(epoch.loss)]
-    best = max(history, key=lambda epoch: epoch.score)
+    best = max(history, key=lambda epoch: (epoch.score, -epoch.loss if math.isfinite(epoch.loss) else -math.inf))
     numbers = table(
         "Score and loss per epoch",
         ["epoch", "score", "loss"],
         [[str(epoch.number), epoch.score, epoch.loss] for epoch in history],
     )
     finding = (
-        f"Of {counted(len(history), 'epoch')}, epoch {best.number} was the first with the best score on development "
-        f"data: {best.score:.3f}."
+        f"Of {counted(len(history), 'epoch')}, epoch {best.number} had the best score on development data, "
+        f"{best.score:.3f}, and among equals the least loss."
     )
     body = side_by_side(
         picture(
             _curve(scores, "score on development data", "one", best=(best.number, best.score)),
-            "The score by which the epoch is chosen: higher is better. The dot is the first epoch with the best one. A "
+            "The score by which the epoch is chosen: higher is better. The dot is the epoch that was kept. A "
             "curve that still rises at its end asks for more epochs.",
             numbers,
         ),

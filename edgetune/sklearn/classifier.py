@@ -16,9 +16,8 @@ from edgetune_runtime import contract
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.errors import DataError
-from edgetune_runtime.fitting.class_weight import NONE, ClassWeight
+from edgetune_runtime.fitting.class_weight import class_weight_of
 from edgetune_runtime.fitting.rows import kind_named
-from edgetune_runtime.kinds.kind import whole
 from edgetune_runtime.kinds.score import SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.task import Task
@@ -94,7 +93,8 @@ class TextClassifier(ClassifierMixin, TaskEstimator):  # type: ignore[misc]
             form = form_of(y, kind)
             if form.kind is SINGLE_LABEL and len(form.classes) < 2:
                 raise DataError(f"y has 1 class, {', '.join(form.names)!r}: expected at least two")
-            self._fit(X, form.targets, kind=form.kind, class_weight=self._weights())
+            self._fit(X, form.targets, kind=form.kind, class_weight=class_weight_of(self.class_weight))
+        form.targets = []  # the fit is over, and a pickle would carry every label
         self._form: Form = form
         self.classes_ = form.classes
         return self
@@ -139,21 +139,6 @@ class TextClassifier(ClassifierMixin, TaskEstimator):  # type: ignore[misc]
             return float(super().score(X, y, sample_weight))
         right = [given == found for given, found in zip(label_sets(y), label_sets(self.predict(X)), strict=True)]
         return float(np.average(right, weights=sample_weight))
-
-    def _weights(self) -> ClassWeight:
-        """The class weights as `Engine.fit` takes them."""
-        given = self.class_weight
-        if given is None:
-            return NONE
-        if isinstance(given, Mapping):
-            return {str(whole(_plain(label))): float(weight) for label, weight in given.items()}
-        if not isinstance(given, str):
-            raise DataError(f"class_weight is a {type(given).__name__}: expected None, 'balanced', or label → weight")
-        return given
-
-
-def _plain(label: Any) -> Any:
-    return label.item() if isinstance(label, np.generic) else label
 
 
 def _logit(scores: Array) -> Array:

@@ -63,6 +63,7 @@ def train_prompt(
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # pairs are of one batch, which several GPUs would split
     optimizer = torch.optim.AdamW(tuner.prompt.parameters(), lr=rate, weight_decay=0.0)
     trainer = _PairTrainer(
         model=tuner,
@@ -85,7 +86,9 @@ class _PairTrainer(Trainer):  # type: ignore[misc]
 
     def compute_loss(self, model: PromptTuner, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
         moved = {name: tensor.to(self.args.device) for name, tensor in inputs.items()}
-        return pair_loss(model.features(**moved), moved["labels"][:, 0])
+        with self.accelerator.autocast():  # which wraps `forward` alone
+            features = model.features(**moved)
+        return pair_loss(features.float(), moved["labels"][:, 0])
 
 
 def pair_loss(features: Tensor, labels: Tensor) -> Tensor:

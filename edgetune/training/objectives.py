@@ -11,14 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, nn
 
-from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting.by_kind import FITTINGS, Fitting
 from edgetune_runtime.kinds import Kind, Target
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL
 from edgetune_runtime.kinds.score import SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
-
-_LARGEST_SCORE = 1e6  # a task file holds no larger numbers, and the head's bias begins as the mean of the scores
 
 
 @dataclass(frozen=True)
@@ -50,18 +47,8 @@ def objective_of(kind: Kind) -> Objective:
 
 
 def _mean_and_spread(targets: Sequence[Target]) -> Scale:
-    """What brings a head's outputs, which are about 1, to the scale of the targets.
-
-    Raises:
-        DataError: they are so large that no task file could hold the head.
-    """
+    """What brings a head's outputs, which are about 1, to the scale of the targets."""
     values = np.array(targets, np.float64)
-    largest = float(values[np.abs(values).argmax()])
-    if abs(largest) > _LARGEST_SCORE:
-        raise DataError(
-            f"the training data has the score {largest:g}: expected scores from {-_LARGEST_SCORE:,.0f} to "
-            f"{_LARGEST_SCORE:,.0f}; divide them all by the same number"
-        )
     return Scale(float(values.std()) or 1.0, float(values.mean()))
 
 

@@ -198,7 +198,10 @@ class TrainingOptions:
         None, "Learning rate of the prompt. [default: by method]", flag="--lr", above=0.0
     )
     head_learning_rate: float | None = option(
-        None, "Learning rate of the head. [default: 0.001; 0.01 without a prompt]", flag="--head-lr", above=0.0
+        None,
+        "Learning rate of the head, in epochs. [default: 0.001; 0.01 without a prompt]",
+        flag="--head-lr",
+        above=0.0,
     )
     pooling: str | None = option(
         None,

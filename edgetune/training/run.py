@@ -53,7 +53,7 @@ class TrainingReport:
         rung: what was kept: `HEAD_ALONE`, or which head of the trained prompt.
         errors: what could have been kept → its mean error on the rows that it was judged by: the share of wrong answers
             or, if an answer is not one label, the loss.
-        trained_parameters: numbers that were trained, of all tasks of the training together.
+        trained_parameters: numbers that were trained, of all tasks of the training together; of a head alone, its own.
         backbone_parameters: numbers of the backbone, none of which changed.
         epochs: what development data says of each epoch; none if it was not trained so.
         chosen_by: name of the measure of this task by which the epoch was chosen, such as "accuracy".
@@ -135,21 +135,45 @@ def train(
         options = dataclasses.replace(options, prompt_length=_length(options.init_from))
     if not (options.prompt_length or options.train_head):
         raise DataError("there is nothing to train: a prompt of length 0, and label words that stay as they are")
-    recipe, began = recipe_of(tasks, options), time.monotonic()
+    recipe = recipe_of(tasks, options)
+    device = next(backbone.parameters()).device
+    try:
+        return _train(backbone, tasks, options, recipe, resume, note, callbacks)
+    finally:
+        backbone.to(device)  # `Trainer` takes it to the GPU
+
+
+def _train(
+    backbone: Backbone,
+    tasks: Sequence[TaskData],
+    options: TrainingOptions,
+    recipe: str,
+    resume: bool,
+    note: Note,
+    callbacks: Sequence[TrainerCallback],
+) -> list[TrainingReport]:
+    began = time.monotonic()
     folder = tasks[0].out.with_name(f"{tasks[0].out.name}.checkpoints")
     if options.recipe == AUTO:
         rows = sum(len(one.train) for one in tasks)
         note(f"{rows:,} training rows: recipe {recipe} (`recipe` overrides)")
     if recipe == CONTRASTIVE:
         if resume:
+            if folder.exists():
+                raise EdgetuneError(
+                    f"the unfinished training in {folder} had other options: repeat them, or leave out `resume` to "
+                    f"begin again with the recipe {CONTRASTIVE}"
+                )
             note(f"the recipe {CONTRASTIVE} keeps nothing to resume: beginning from the start")
         options = _with_weights(tasks[0], options, note)
+        alone = _without_prompt(backbone, tasks, options)
         setup, history = set_up(backbone, tasks, options, note), []
         _note_remarks(setup, options, 0, note)
         with _left_clean(folder):
             rungs = [train_few(setup, options, folder, callbacks)]
     else:
         tasks = [_with_dev(one, options, note) for one in tasks]
+        alone = _without_prompt(backbone, tasks, options)
         setup = set_up(backbone, tasks, options, note)
         _note_remarks(setup, options, options.epochs, note)
         last = checkpoints.prepare(folder, _stamp(setup, tasks, options), resume, note)
@@ -159,8 +183,8 @@ def train(
         with _left_clean(folder):
             rungs = [[_trained(setup, place)] for place in range(len(tasks))]
     judged: list[Array | None] = [None] * len(tasks)
-    if options.train_head and not options.keep_prompt:
-        alone = set_up(backbone, tasks, _without_prompt(options), lambda _: None)
+    if alone is not None:
+        alone.tuner.to(next(backbone.parameters()).device)
         for place, own in enumerate(rungs):
             lone, judged[place] = _head_alone(alone, place, options)
             own.append(lone)
@@ -228,16 +252,20 @@ def _trained(setup: Setup, place: int) -> Rung:
     """One task of a training in epochs, with logits for its development rows."""
     draft, tuner = setup.drafts[place], setup.tuner
     tensors = tuner.task_tensors(place)
-    head = Head(*(tensors[name].detach().numpy() for name in HEAD.tensors))
+    head = Head(*(tensors[name].detach().cpu().numpy() for name in HEAD.tensors))
     logits = head.logits(text_features(tuner, setup.own("dev", place)))
     name = "prompt" if any(one.numel() for one in tuner.prompt.parameters()) else "trained head"
     return Rung(name, draft, prompts.stored(tuner.backbone, tensors, draft.max_length), logits)
 
 
-def _without_prompt(options: TrainingOptions) -> TrainingOptions:
-    return dataclasses.replace(
+def _without_prompt(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptions) -> Setup | None:
+    """The tasks without a prompt, to compare with; `None` if what is trained is kept in any case."""
+    if options.keep_prompt or not options.train_head:
+        return None
+    plain = dataclasses.replace(
         options, method=METHODS[0], prompt_length=0, init="data", init_from=None, label_words=None
     )
+    return set_up(backbone, tasks, plain, lambda _: None)
 
 
 def _head_alone(alone: Setup, place: int, options: TrainingOptions) -> tuple[Rung, Array | None]:
@@ -276,7 +304,7 @@ def _report(
     task, evaluation = dataclasses.replace(chosen.draft, tensors=chosen.tensors), None
     if judged.any():
         task, figures = finished(chosen.draft, chosen.tensors, chosen.logits, targets[judged], judged_by)
-        if history:
+        if history and chosen.name != HEAD_ALONE:
             by = f"dev_{spread.measure.figure}"
             chosen_by = {by: figures.values[spread.measure.figure], "best_epoch": best(history).number}
             task = dataclasses.replace(task, metrics={**task.metrics, **chosen_by})
@@ -294,7 +322,9 @@ def _report(
         recipe=recipe,
         rung=chosen.name,
         errors=errors,
-        trained_parameters=sum(one.numel() for one in setup.tuner.parameters() if one.requires_grad),
+        trained_parameters=task.num_parameters
+        if chosen.name == HEAD_ALONE
+        else sum(one.numel() for one in setup.tuner.parameters() if one.requires_grad),
         backbone_parameters=sum(one.numel() for one in setup.tuner.backbone.parameters()),
         epochs=history,
         chosen_by=spread.measure.name,

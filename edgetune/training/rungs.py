@@ -57,11 +57,14 @@ def choose(
     trained = [one for one in rungs if one.name != HEAD_ALONE]
     if not len(targets):
         return (trained or rungs)[0], {}
-    errors = {one.name: fitting.errors(one.logits, targets) for one in rungs}
+    # At the temperature that fits them, as the task will answer: training ends surer than it is right.
+    calibrated = {one.name: _calibrated(fitting, one.logits, targets) for one in rungs}
+    errors = {name: fitting.errors(logits, targets) for name, logits in calibrated.items()}
     means = {name: float(np.average(own, weights=weights)) for name, own in errors.items()}
 
     def badness(one: Rung) -> tuple[float, float]:
-        return round(means[one.name], 9), float(np.average(_losses(fitting, one.logits, targets), weights=weights))
+        losses = fitting.losses(calibrated[one.name], targets)
+        return round(means[one.name], 9), float(np.average(losses, weights=weights))
 
     best = min(trained or rungs, key=badness)
     lone = next((one for one in rungs if one.name == HEAD_ALONE), best)
@@ -70,7 +73,8 @@ def choose(
     return (lone if mean > DOUBT * np.sqrt(variance) else best), means
 
 
-def _losses(fitting: Fitting, logits: Array, targets: Array) -> Array:
-    """The loss of each row at the temperature that fits all of them. Shape: [rows]."""
+def _calibrated(fitting: Fitting, logits: Array, targets: Array) -> Array:
+    """Logits at the temperature that fits the rows. Shape: [rows, labels], both ways."""
     fitted, _ = fitting.calibrate(logits, targets)
-    return fitting.losses(logits / fitted.get("temperature", 1.0), targets)
+    found: Array = logits / fitted.get("temperature", 1.0)
+    return found

@@ -25,7 +25,7 @@ from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting import balance
 from edgetune_runtime.fitting.balance import Spread
 from edgetune_runtime.fitting.by_kind import Measure, fitting_of
-from edgetune_runtime.fitting.draft import new_draft
+from edgetune_runtime.fitting.draft import fitted_draft, new_draft
 from edgetune_runtime.fitting.label_set import label_set
 from edgetune_runtime.kinds import Kind
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
@@ -165,13 +165,7 @@ def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
         tensors={contract.PROMPT_EMBEDDINGS: embeddings} if feeds_prompt else {},
         position_offset=_position_offset(backbone, options),
     )
-    new = backbone.text_encoder.fitted(new)
-    if new.stride >= new.max_length:
-        raise DataError(
-            f"`stride` {new.stride} came for windows of {new.max_length} tokens, which would not move on: expected "
-            f"a lower `stride`, or a higher `max_length`"
-        )
-    return new
+    return fitted_draft(backbone.text_encoder, new)
 
 
 def _position_offset(backbone: Backbone, options: TrainingOptions) -> int:

@@ -52,14 +52,11 @@ def train_by_epochs(
     progress = Progress(options.epochs, _names(setup.measures), _names(setup.usual))
     patience = [] if options.patience is None else [Patience(options.patience)]
     trainer = new_trainer(setup, arguments, optimizer(setup.tuner, options), progress, *patience, *callbacks)
-    device = next(setup.tuner.backbone.parameters()).device
     try:
         trainer.train(resume_from_checkpoint=last)
     except KeyboardInterrupt:
         note(f"\nstopped: `resume` goes on from the last epoch in {folder}")
         raise
-    finally:
-        setup.tuner.to(device)
     return epochs(trainer.state.log_history)
 
 

@@ -298,6 +298,9 @@ class Engine:
             DataError: a text is not what the task takes.
         """
         read = self.task(task) if isinstance(task, str) else task
+        self.bundle.facts.check(read)
+        if isinstance(texts, str):
+            raise DataError("one string came where a list of texts was expected: write [text]")
         found = np.empty((len(texts), self.bundle.facts.sizes.hidden), np.float32)
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             some = texts[start : start + _TEXTS_AT_ONCE]

@@ -384,7 +384,7 @@ def test_a_parquet_file_without_the_column(tmp_path: Path) -> None:
 def test_the_package_that_reads_parquet_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
-    with pytest.raises(MissingPackageError, match=r"'pyarrow' is not installed .*edgetune\[score\]"):
+    with pytest.raises(MissingPackageError, match=r"'pyarrow' is needed for this .*edgetune\[score\]"):
         rows_of(tmp_path / "a.parquet")
 
 

@@ -666,7 +666,7 @@ class TestExport:
         options = TrainingOptions(
             recipe="epochs", method=method, prompt_length=3, epochs=2, pooling="pooler", max_length=40
         )
-        with pytest.raises(TaskError, match="expected position_offset 3; train it with --positions-behind-prompt"):
+        with pytest.raises(TaskError, match="expected position_offset 3; train it with `positions_behind_prompt`"):
             export_adapter(backbone, train(backbone, data, options)[0].task, "base")
         options = dataclasses.replace(options, positions_behind_prompt=True)
         task = train(backbone, data, options)[0].task

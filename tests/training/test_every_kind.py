@@ -61,7 +61,7 @@ def test_targets_come_back_from_numbers(kind: Kind) -> None:
 def test_it_learns_and_the_file_answers_as_the_report_says(backbone: Backbone, tmp_path: Path, kind: Kind) -> None:
     first = fit(backbone, kind, tmp_path / "first.safetensors", 1)
     report = fit(backbone, kind, tmp_path / "task.safetensors", 30)
-    assert report.figures.values[kind.headline] >= max(0.8, first.figures.values[kind.headline])
+    assert report.figures.values[kind.headline] >= max(0.8, first.figures.values[kind.headline] - 0.01)
     assert report.usual in report.figures.values
     assert {f"dev_{name}" for name in fitting_of(kind).stored} <= report.task.metrics.keys()
 

@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from numbers import Real
+
+from edgetune_runtime.errors import DataError
 
 BALANCED, NONE = "balanced", "none"
 
 ClassWeight = str | Mapping[str, float]
 """`NONE` for all rows the same, `BALANCED` for all labels the same, or label → how much a row of it counts, 1 if it is
 not named."""
+
+
+def class_weight_of(given: object) -> ClassWeight:
+    """Class weights as Python has them: `None`, a word, or label → number, where labels may be integers or booleans.
+
+    Raises:
+        DataError: they are none of these.
+    """
+    from edgetune_runtime.kinds.kind import whole  # which needs numpy, and `--help` imports this module
+
+    if given is None:
+        return NONE
+    if isinstance(given, str) and given in (NONE, BALANCED):
+        return given
+    weights: dict[str, float] = {}
+    for label, weight in given.items() if isinstance(given, Mapping) else ():
+        plain = label.item() if hasattr(label, "item") else label
+        name = whole(plain)
+        number = float(weight) if isinstance(weight, Real) and not isinstance(weight, bool) else math.nan
+        if name is None or not (math.isfinite(number) and number > 0):
+            raise DataError(f"the class weight of {label!r:.60} is {weight!r:.60}: expected a finite number above 0")
+        weights[name] = number
+    if not isinstance(given, Mapping):
+        raise DataError(
+            f"the class weights are {given!r:.60}: expected '{BALANCED}', '{NONE}', or label → number above 0"
+        )
+    return weights

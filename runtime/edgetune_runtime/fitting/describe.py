@@ -16,7 +16,7 @@ from edgetune_runtime import contract, files
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.facts import BackboneFacts
-from edgetune_runtime.fitting.draft import new_draft
+from edgetune_runtime.fitting.draft import fitted_draft, new_draft
 from edgetune_runtime.fitting.label_set import label_set
 from edgetune_runtime.fitting.linear import Head, head_tensors
 from edgetune_runtime.kinds import probabilities
@@ -45,6 +45,14 @@ def new_described(
     max_length: int = contract.DEFAULT_MAX_LENGTH,
 ) -> Task:
     """The draft of a described task, with one label per text. Raises what `Engine.describe` does."""
+    if not isinstance(descriptions, Mapping):
+        raise DataError(
+            f"the descriptions are a {type(descriptions).__name__}: expected label → list of texts, such as "
+            f"{{'billing': ['invoices', 'refunds']}}"
+        )
+    one = next((label for label, listed in descriptions.items() if isinstance(listed, str)), None)
+    if one is not None:
+        raise DataError(f"the description of '{one}' is one string: expected a list of texts, write [text]")
     if len(descriptions) < 2:
         raise DataError(f"descriptions of {len(descriptions)} labels came: expected those of at least two")
     labels = label_set([*descriptions], [], SINGLE_LABEL)
@@ -52,7 +60,7 @@ def new_described(
         facts, encoder, name=files.check_task_name(name), labels=labels, kind=SINGLE_LABEL, pairs=False,
         template=template, max_length=max_length, method=METHOD,
     )  # fmt: skip
-    return encoder.fitted(draft)
+    return fitted_draft(encoder, draft)
 
 
 def described(
@@ -78,7 +86,8 @@ def described(
             f"{', '.join(draft.labels)}: expected at least one word for each"
         )
     lines = [template.format(one) for label in draft.labels for one in descriptions[label] for template in TEMPLATES]
-    found = iter(features(lines).astype(np.float64))
+    made = features(lines).astype(np.float64)
+    found = iter(made)
     read = features(texts).astype(np.float64) if len(texts) else np.zeros((0, 0))
     middle = read.mean(axis=0) if len(read) else 0.0
     prototypes = []
@@ -86,7 +95,7 @@ def described(
         own = np.stack([next(found) for _ in range(len(descriptions[label]) * len(TEMPLATES))]) - middle
         prototypes.append(_normed(_normed(own).mean(axis=0)))
     weight = np.stack(prototypes)
-    length = float(np.linalg.norm(read - middle, axis=1).mean()) if len(read) else _mean_length(features(lines))
+    length = float(np.linalg.norm(read - middle if len(read) else made, axis=1).mean())
     weight = (weight - weight.mean(axis=0)) * _SHARPNESS / max(length, 1e-9)
     head = Head(weight, -weight @ (middle + np.zeros(weight.shape[1])))
     if len(read):
@@ -98,7 +107,3 @@ def described(
 def _normed(values: Array) -> Array:
     found: Array = values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-12)
     return found
-
-
-def _mean_length(values: Array) -> float:
-    return float(np.linalg.norm(values, axis=1).mean())

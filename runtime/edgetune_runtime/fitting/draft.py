@@ -72,6 +72,22 @@ def new_draft(
     )
 
 
+def fitted_draft(encoder: TextEncoder, draft: Task) -> Task:
+    """The draft with the length that it can have on the backbone.
+
+    Raises:
+        DataError: its windows would not move on.
+        TaskError: its template leaves no room for text.
+    """
+    new = encoder.fitted(draft)
+    if new.stride >= new.max_length:
+        raise DataError(
+            f"`stride` {new.stride} came for windows of {new.max_length} tokens, which would not move on: expected "
+            f"a lower `stride`, or a higher `max_length`"
+        )
+    return new
+
+
 def pooling_of(facts: BackboneFacts, template: str, pooling: str | None, pairs: bool) -> str:
     """Where a task with this template, for texts or for pairs of them, reads its features.
 

@@ -15,8 +15,8 @@ from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting.balance import Spread, check_class_weight
 from edgetune_runtime.fitting.by_kind import fitting_of
-from edgetune_runtime.fitting.class_weight import NONE, ClassWeight
-from edgetune_runtime.fitting.draft import new_draft
+from edgetune_runtime.fitting.class_weight import NONE, ClassWeight, class_weight_of
+from edgetune_runtime.fitting.draft import fitted_draft, new_draft
 from edgetune_runtime.fitting.finish import finished
 from edgetune_runtime.fitting.head import fit_head
 from edgetune_runtime.fitting.label_set import label_set
@@ -82,7 +82,11 @@ def fit(
     """Fit a task; the engine itself stays as it is. Arguments, and what it raises, as `Engine.fit` has them."""
     began = time.monotonic()
     files.check_task_name(name)
+    class_weight = class_weight_of(class_weight)
     rows = labelled_rows(texts, labels, kind)
+    for place, text in enumerate(rows.texts):
+        if not all(part.strip() for part in ((text,) if isinstance(text, str) else text)):
+            raise DataError(f"text {place} is empty: add the text, or take the row out")
     named = label_set(rows.targets, [], rows.kind)
     if len(named) > len(rows.targets):
         raise DataError(
@@ -94,7 +98,7 @@ def fit(
             pooling=pooling, template=template, max_length=max_length, long_texts=long_texts, stride=stride,
             method=FIT_METHOD,
         )  # fmt: skip
-        new = engine.encoder.fitted(new)
+        new = fitted_draft(engine.encoder, new)
     else:
         new = _beside(from_task, name, named, rows)
     fitting = fitting_of(rows.kind)

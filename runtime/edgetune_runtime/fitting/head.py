@@ -65,23 +65,16 @@ def fit_head(
     if len(features) > MOST_HELD_OUT:
         some = folds(targets, seed, -(-len(features) // MOST_HELD_OUT)) == 0
         own = None if weights is None else weights[some]
-        strength = fit_head(fitting, features[some], targets[some], labels, own, seed).strength
+        strength, _ = _cross_validated(fitting, features[some], targets[some], labels, own, seed, judged[some])
         held_out = np.zeros((len(features), labels), np.float32)
-        held_out[some] = _fit(fitting, features, targets, labels, weights, strength, ~some).logits(features[some])
+        others = None if weights is None else weights[~some]
+        (head,) = fitting.head(features[~some], targets[~some], labels, (strength,), others)
+        held_out[some] = head.logits(features[some])
         judged &= some
     else:
         strength, held_out = _cross_validated(fitting, features, targets, labels, weights, seed, judged)
-    every = np.full(len(features), True)
-    return FittedHead(_fit(fitting, features, targets, labels, weights, strength, every), strength, held_out, judged)
-
-
-def _fit(
-    fitting: Fitting, features: Array, targets: Array, labels: int, weights: Array | None, strength: float, rows: Array
-) -> Head:
-    """A head for some of the rows."""
-    own = None if weights is None else weights[rows]
-    (head,) = fitting.head(features[rows], targets[rows], labels, (strength,), own)
-    return head
+    (head,) = fitting.head(features, targets, labels, (strength,), weights)
+    return FittedHead(head, strength, held_out, judged)
 
 
 def _cross_validated(

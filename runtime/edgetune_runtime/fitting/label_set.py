@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from edgetune_runtime import strict
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.kinds import Kind, Target
 from edgetune_runtime.task import LONGEST_LABEL, MOST_LABELS
+
+_LARGEST_SCORE = 1e6  # a task file holds no larger numbers, and the head's bias is about the mean of the scores
 
 
 def label_set(train: Sequence[Target], dev: Sequence[Target], kind: Kind) -> tuple[str, ...]:
@@ -21,6 +25,12 @@ def label_set(train: Sequence[Target], dev: Sequence[Target], kind: Kind) -> tup
     if all(isinstance(target, float) for target in train):
         if len(set(train)) < 2:
             raise DataError(f"all scores of the training data are {train[0]}: expected at least two different ones")
+        largest = max((float(np.asarray(target, np.float64)) for target in train), key=abs)
+        if abs(largest) > _LARGEST_SCORE:
+            raise DataError(
+                f"the training data has the score {largest:g}: expected scores from {-_LARGEST_SCORE:,.0f} to "
+                f"{_LARGEST_SCORE:,.0f}; divide them all by the same number"
+            )
         return tuple(labels)
     _check(labels, kind)
     unknown = sorted(set(kind.labels_of(dev)) - set(labels))

@@ -6,6 +6,7 @@ backbone, and comes back as weight and bias for the features as they are.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -25,6 +26,8 @@ FIT_METHOD = "fit"
 """What task files call it to fit a head alone."""
 
 _MOST_STEPS = 300
+_MANY_NUMBERS = 4_000_000  # of features: with more than these, BLAS gains by threads
+_SETTING = threading.Lock()
 _NEVER = -4.0
 
 
@@ -117,7 +120,8 @@ def _regression() -> LogisticRegression:
 def _fit(model: LogisticRegression, features: Array, targets: Array, strength: float, weights: Array | None) -> None:
     with needs("fit"):
         from sklearn.exceptions import ConvergenceWarning
-    with warnings.catch_warnings(), _blas().limit(limits=1):
+    # What is set here holds for the whole process, so one thread after the other.
+    with _SETTING, warnings.catch_warnings(), _blas().limit(limits=1 if features.size < _MANY_NUMBERS else None):
         # What weak regularization still gains after so many steps, no held-out row would notice.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.set_params(C=strength).fit(features, targets, weights)

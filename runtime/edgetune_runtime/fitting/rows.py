@@ -19,7 +19,7 @@ class LabelledRows:
     """Texts and what is right for them.
 
     Attributes:
-        texts: texts, or pairs of texts; none is empty.
+        texts: texts, or pairs of texts.
         targets: for each what is right.
         kind: what a target is.
         pairs: whether each text is a pair of texts.
@@ -47,10 +47,12 @@ def labelled_rows(texts: Iterable[Any], labels: Iterable[Any], kind: Kind | str 
         raise DataError(f"{len(values):,} labels came for {len(given):,} texts: expected one for each")
     if not given:
         raise DataError("there are no texts: expected at least one labelled text")
-    for place, text in enumerate(given):
-        if not all(part.strip() for part in ((text,) if isinstance(text, str) else text)):
-            raise DataError(f"text {place} is empty: add the text, or take the row out")
     found = kind_named(kind) or kind_seen(values)
+    if found is MULTI_LABEL and _are_indicators(values):
+        raise DataError(
+            f"each of the labels is a list of {len(values[0])} times 0 or 1: expected the names of the labels that "
+            f"apply; scikit-learn's indicators are for edgetune.sklearn.TextClassifier"
+        )
     targets = []
     for place, value in enumerate(values):
         if kind is None and found is MULTI_LABEL and not isinstance(value, list | tuple | str):
@@ -60,6 +62,14 @@ def labelled_rows(texts: Iterable[Any], labels: Iterable[Any], kind: Kind | str 
         except ValueError as error:
             raise DataError(f"label {place} is {value!r:.60}: {error}") from error
     return LabelledRows(given, targets, found, isinstance(given[0], tuple))
+
+
+def _are_indicators(values: list[Any]) -> bool:
+    """Whether labels are rows of 0 and 1 of one length, at least two, in which some value stands twice."""
+    if not all(isinstance(value, list | tuple) for value in values) or len({len(value) for value in values}) > 1:
+        return False
+    of_two = all(part in (0, 1) and not isinstance(part, str) for value in values for part in value)
+    return len(values[0]) > 1 and of_two
 
 
 def kind_named(kind: Kind | str | None) -> Kind | None:
