@@ -186,6 +186,7 @@ def evaluate(
     if not isinstance(engine, Engine):
         raise DataError(f"the engine is a {type(engine).__name__}: expected an edgetune.Engine, as Engine('bundle')")
     asked = task if isinstance(task, Task) else engine.find_task(task)
+    engine.bundle.check_task(asked)
     rows = rows_for(asked, texts, labels)
     return measure(engine, asked, rows.texts, rows.targets, min_score=min_score or None)
 

@@ -227,7 +227,7 @@ def test_tasks_of_several_kinds_share_a_prompt(train: Trainer) -> None:
     for kind in DATA:
         data = write(train.folder / f"{kind}.jsonl", rows_of(kind, pairs=kind == "score"))
         arguments += ["--data", data, "--name", kind, "--out", train.folder / f"{kind}.safetensors"]
-    done = train.raw(*arguments, "--json")
+    done = train.raw(*arguments, "--keep-prompt", "--json")
     assert done.exit_code == 0, done.output
     records = json.loads(done.stdout)["tasks"]
     assert [(record["task"], record["kind"], record["pairs"]) for record in records] == [

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,11 +107,11 @@ def test_a_bundle_and_the_model_give_the_same_task(folder: Path, model_folder: P
         ({"a": ["x"], "b": []}, "there are descriptions for a, b, .* expected at least one word for each"),
         ({"a": ["x"], "b": [" "]}, "expected at least one word for each"),
         ({}, "descriptions of 0 labels came"),
+        ({"a": "x", "b": ["y"]}, r"the description of 'a' is one string: expected a list of texts, write \[text\]"),
+        (["a", "b"], "the descriptions are a list: expected label → list of texts"),
     ],
 )
-def test_labels_without_a_description_are_refused(
-    folder: Path, descriptions: dict[str, list[str]], message: str
-) -> None:
+def test_labels_without_a_description_are_refused(folder: Path, descriptions: Any, message: str) -> None:
     with Engine(folder) as engine, pytest.raises(DataError, match=message):
         engine.describe(descriptions, "t")
 

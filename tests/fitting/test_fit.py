@@ -8,6 +8,7 @@ import math
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_info
 
+from edgetune.evaluation import evaluate
 from edgetune_runtime import Engine, Task
 from edgetune_runtime.errors import DataError, EdgetuneError, TaskError
 from edgetune_runtime.fitting.by_kind import FITTINGS
@@ -205,6 +208,10 @@ def test_one_row_of_each_label_is_fitted_but_not_judged(engine: Engine) -> None:
         (TEXTS[:2], ["a", None], {}, "label 1 is None"),
         (TEXTS[:2], ["a"], {}, "1 labels came for 2 texts: expected one for each"),
         (TEXTS[:2], [["a", "b", "c"], ["d"]], {}, "2 rows came with 4 different labels: expected at least one row"),
+        (TEXTS[:3], [[0, 1], [1, 0], [0, 1]], {}, "each of the labels is a list of 2 times 0 or 1"),
+        (TEXTS[:2], ["a", "b"], {"class_weight": {"a": "x"}}, "`class_weight` is 'x' for 'a': expected a finite"),
+        (TEXTS[:2], [1.5, 2.5e6], {}, "has the score 2.5e.06: expected scores from -1,000,000"),
+        (TEXTS[:2], ["a", "b"], {"long_texts": "windows", "max_length": 12}, "`stride` 32 came for windows of 12"),
         (TEXTS[:2], [["a"], 3], {}, "label 1 is 3, and others are lists: write all of them as lists"),
         (
             TEXTS[:2],
@@ -313,3 +320,36 @@ def test_of_many_rows_some_are_held_out(kind: str, monkeypatch: pytest.MonkeyPat
     np.testing.assert_allclose(found.held_out[some], head.logits(features[some]), rtol=1e-4, atol=1e-4)
     assert not found.held_out[~some].any()
     assert found.strength == fit_head(FITTINGS[kind], features[some], targets[some], labels).strength
+
+
+def test_weights_of_integer_labels(engine: Engine) -> None:
+    labels = [int(label == "good") for label in LABELS]
+    plain, same, other = (
+        engine.fit(TEXTS_GIVEN, labels, "t", class_weight=weights, store=False).task  # type: ignore[arg-type]
+        for weights in (None, {0: 1, 1: 1}, {1: 9})
+    )
+    assert plain.to_bytes() == same.to_bytes() != other.to_bytes()
+
+
+def test_a_task_of_another_backbone_has_no_features_here(engine: Engine) -> None:
+    stranger = dataclasses.replace(engine.task("colour"), backbone_sha256="0" * 64)
+    with pytest.raises(TaskError, match="was trained on the backbone"):
+        engine.features(TEXTS, stranger)
+    with pytest.raises(TaskError, match="was trained on the backbone"):
+        evaluate(engine, TEXTS_GIVEN[:2], ["label0", "label1"], stranger)
+    with pytest.raises(DataError, match="one string came where a list of texts was expected"):
+        engine.features("text", "colour")
+
+
+def test_fits_side_by_side_leave_the_process_as_it_was(engine: Engine) -> None:
+    before = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    threads = [
+        threading.Thread(target=engine.fit, args=(TEXTS_GIVEN, LABELS, f"t{number}"), kwargs={"store": False})
+        for number in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"] == before
+    assert {f"t{number}" for number in range(4)} <= set(engine.task_names)

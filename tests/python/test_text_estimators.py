@@ -313,8 +313,8 @@ ODD: list[tuple[Any, Any, dict[str, Any], str]] = [
     (X, TAGS, {"kind": "single-label"}, "y has several labels per text, and the kind is 'single-label'"),
     (X, Y, {"kind": "score"}, "kind is 'score': expected TextRegressor"),
     (X, Y, {"kind": "many"}, "there is no kind 'many'"),
-    (X, Y, {"class_weight": "even"}, "the class weight is 'even'"),
-    (X, Y, {"class_weight": 2}, "class_weight is a int: expected None, 'balanced', or label → weight"),
+    (X, Y, {"class_weight": "even"}, "`class_weight` is 'even': expected 'balanced', 'none', or label"),
+    (X, Y, {"class_weight": 2}, "`class_weight` is 2: expected 'balanced', 'none', or label → number above 0"),
     (X, Y, {"class_weight": {"goood": 2}}, "there are class weights for goood, but the labels are bad, good, odd"),
     (np.array(X), np.array([None, *Y[1:]], object), {}, ""),
 ]

@@ -205,3 +205,20 @@ def test_it_says_which_recipe_it_takes(backbone: Backbone, tmp_path: Path) -> No
     train(backbone, [one(ROWS, tmp_path)], OPTIONS, resume=True, note=said.append)
     assert said[0] == "12 training rows: recipe contrastive (`recipe` overrides)"
     assert said[1] == "the recipe contrastive keeps nothing to resume: beginning from the start"
+
+
+def test_resuming_does_not_delete_a_training_in_epochs(backbone: Backbone, tmp_path: Path) -> None:
+    left = tmp_path / "t.safetensors.checkpoints"
+    left.mkdir()
+    with pytest.raises(EdgetuneError, match=r"the unfinished training in .* had other options: repeat them"):
+        train(backbone, [one(ROWS, tmp_path)], OPTIONS, resume=True)
+    assert left.exists()
+
+
+def test_of_several_labels_a_prompt_is_not_dropped_for_being_too_sure() -> None:
+    random = np.random.default_rng(0)
+    targets = (random.random((200, 3)) < 0.3).astype(np.float64)
+    better, worse = (4 * targets - 2 + random.normal(0, spread, targets.shape) for spread in (2.0, 4.0))
+    rungs = [Rung("prompt", Task("t", (), "", {}, "m", "b", "mean"), {}, 10 * better), rung(HEAD_ALONE, 0)]
+    rungs[1] = dataclasses.replace(rungs[1], logits=worse)
+    assert choose(rungs, FITTINGS["multi-label"], targets, None)[0].name == "prompt"

@@ -33,10 +33,8 @@ def class_weight_of(given: object) -> ClassWeight:
         name = whole(plain)
         number = float(weight) if isinstance(weight, Real) and not isinstance(weight, bool) else math.nan
         if name is None or not (math.isfinite(number) and number > 0):
-            raise DataError(f"the class weight of {label!r:.60} is {weight!r:.60}: expected a finite number above 0")
+            raise DataError(f"`class_weight` is {weight!r:.60} for {label!r:.60}: expected a finite number above 0")
         weights[name] = number
     if not isinstance(given, Mapping):
-        raise DataError(
-            f"the class weights are {given!r:.60}: expected '{BALANCED}', '{NONE}', or label → number above 0"
-        )
+        raise DataError(f"`class_weight` is {given!r:.60}: expected '{BALANCED}', '{NONE}', or label → number above 0")
     return weights
