@@ -137,7 +137,7 @@ def _as_check_data(source: Path, task: str, out: Path) -> Path:
     """The test split with this task's labels in the column `label`, as `--check-data` takes it."""
     from edgetune.data.labelled import Columns, read_labelled
 
-    rows = read_labelled(str(source), Columns(labels=(task,))).rows
+    rows = read_labelled(str(source), Columns(labels=(task,)), note=lambda _: None).rows
     path = out / f"{task}-test.jsonl"
     lines = "".join(json.dumps({"text": row.text, "label": row.target}, ensure_ascii=False) + "\n" for row in rows)
     files.write_atomic(path, lines.encode())
