@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,8 +169,8 @@ def _train(
         alone = _without_prompt(backbone, tasks, options)
         setup, history = set_up(backbone, tasks, options, note), []
         _note_remarks(setup, options, 0, note)
-        with _left_clean(folder):
-            rungs = [train_few(setup, options, folder, callbacks)]
+        with tempfile.TemporaryDirectory() as scratch:
+            rungs = [train_few(setup, options, Path(scratch), callbacks)]
     else:
         tasks = [_with_dev(one, options, note) for one in tasks]
         alone = _without_prompt(backbone, tasks, options)
@@ -180,8 +180,11 @@ def _train(
         if last is None:
             fit_first_heads(setup, options)
         history = train_by_epochs(setup, options, folder, last, note, callbacks)
-        with _left_clean(folder):
+        try:
             rungs = [[_trained(setup, place)] for place in range(len(tasks))]
+        except DivergedError:
+            shutil.rmtree(folder, ignore_errors=True)  # there is nothing in it to go on from
+            raise
     judged: list[Array | None] = [None] * len(tasks)
     if alone is not None:
         alone.tuner.to(next(backbone.parameters()).device)
@@ -194,18 +197,9 @@ def _train(
     ]
     for one, report in zip(tasks, reports, strict=True):
         report.task.save(one.out)
-    shutil.rmtree(folder, ignore_errors=True)
-    return reports
-
-
-@contextmanager
-def _left_clean(folder: Path) -> Iterator[None]:
-    """Around what sees whether a training diverged: then there is nothing in its folder to go on from."""
-    try:
-        yield
-    except DivergedError:
+    if history:
         shutil.rmtree(folder, ignore_errors=True)
-        raise
+    return reports
 
 
 def _with_weights(one: TaskData, options: TrainingOptions, note: Note) -> TrainingOptions:
