@@ -92,7 +92,7 @@ def test_class_weights() -> None:
     given: list[Any] = ["none", "balanced", {"a": 2, "b": np.float32(0.5)}]
     for value in given:
         assert training_options(None, {"class_weight": value}).class_weight == value
-    assert training_options(None, {"class_weight": {1: 2, True: 3}}).class_weight == {"1": 3.0}  # one key of Python's
+    assert training_options(None, {"class_weight": {1: 2, False: 3}}).class_weight == {"1": 2.0, "false": 3.0}
     assert training_options(None, {"class_weight": None}).class_weight == "none"
     for value in ("even", {"a": 0}, {"a": "x"}, {"a": True}, {1.5: 2.0}, 3):
         with pytest.raises(DataError, match=r"`class_weight` is .*: expected"):
