@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from edgetune.training.options import AUTO, CONTRASTIVE, EPOCHS, TrainingOptions
 from edgetune.training.setup import TaskData
 from edgetune_runtime.errors import DataError
+from edgetune_runtime.fitting.balance import Spread
 from edgetune_runtime.fitting.by_kind import fitting_of
 
 FEW_ROWS_PER_LABEL = 64
 """Up to so many rows per label, on average, pairs of texts teach more than epochs."""
+
+IF_ONE_IS_RARE = 4
+"""So many times as many rows are few if a label is rare: pairs are drawn as often of it as of the others."""
 
 
 def recipe_of(tasks: Sequence[TaskData], options: TrainingOptions) -> str:
@@ -27,10 +31,15 @@ def recipe_of(tasks: Sequence[TaskData], options: TrainingOptions) -> str:
         )
     if options.recipe != AUTO:
         return options.recipe
-    (one,) = tasks[:1]
-    labels = len(one.kind.labels_of([row.target for row in one.train]))
-    few = len(one.train) <= FEW_ROWS_PER_LABEL * labels
-    return CONTRASTIVE if few and obstacle is None else EPOCHS
+    if obstacle is not None:
+        return EPOCHS
+    (one,) = tasks
+    targets = [row.target for row in one.train]
+    labels = one.kind.labels_of(targets)
+    most = FEW_ROWS_PER_LABEL * len(labels)
+    if Spread(labels, targets, [], one.kind).rare:
+        most *= IF_ONE_IS_RARE
+    return CONTRASTIVE if len(targets) <= most else EPOCHS
 
 
 def _obstacle(tasks: Sequence[TaskData], options: TrainingOptions) -> str | None:

@@ -125,6 +125,12 @@ def test_of_a_prompts_heads_the_better_one_is_kept() -> None:
     assert choose(nothing, FITTINGS["single-label"], np.zeros((0, 1)), None) == (nothing[0], {})
 
 
+@pytest.mark.parametrize(("good", "bad", "expected"), [(500, 12, CONTRASTIVE), (501, 12, EPOCHS), (100, 60, EPOCHS)])
+def test_with_a_rare_label_more_rows_are_few(tmp_path: Path, good: int, bad: int, expected: str) -> None:
+    data = [LabelledText("text", label) for label, number in (("good", good), ("bad", bad)) for _ in range(number)]
+    assert recipe_of([one(data, tmp_path)], OPTIONS) == expected
+
+
 class Steps(TrainerCallback):
     def __init__(self) -> None:
         self.number = 0
