@@ -243,16 +243,18 @@ METHODS: dict[str, Method] = {
 def table(results: Path) -> None:
     """Print the results as Markdown: by rows per label a table of data by method, mean ± spread of the samples."""
     runs = [json.loads(line) for line in results.read_text().splitlines()]
-    data = list(dict.fromkeys(run["data"] for run in runs))
     for rows in sorted({run["rows"] for run in runs}):
         own = [run for run in runs if run["rows"] == rows]
+        data = list(dict.fromkeys(run["data"] for run in own))
         methods = [method for method in METHODS if any(run["method"] == method for run in own)]
-        click.echo(f"\n## {rows} per label\n\n| data | {' | '.join(methods)} |\n|---{'|---' * len(methods)}|")
+        figure = "macro_f1" if data[0] in UNEVEN else "accuracy"
+        title = f"{rows} rows per label: accuracy" if rows else "uneven rows: macro-F1"
+        click.echo(f"\n### {title}\n\n| data | {' | '.join(methods)} |\n|---{'|---' * len(methods)}|")
         means: dict[str, list[float]] = defaultdict(list)
         for name in data:
             cells = []
             for method in methods:
-                values = [run["accuracy"] for run in own if (run["data"], run["method"]) == (name, method)]
+                values = [run[figure] for run in own if (run["data"], run["method"]) == (name, method)]
                 cells.append(_cell(values))
                 means[method] += [statistics.mean(values)] if values else []
             mark = " (chose)" if name in CHOSE_THE_RECIPE else ""
