@@ -26,11 +26,12 @@ import linear
 import numpy as np
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from sklearn.model_selection import train_test_split
 
 from edgetune.data.labelled import LabelledText, read_labelled
 from edgetune.data.splits import split_dev
 from edgetune.training import TaskData, TrainingOptions, prompts, train
-from edgetune.training.batches import encode_rows
+from edgetune.training.batches import encode_rows, text_features
 from edgetune.training.epochs import epochs
 from edgetune.training.setup import fit_first_heads, set_up
 from edgetune.training.trainer import HEAD_LEARNING_RATE, new_trainer, training_arguments
@@ -183,6 +184,29 @@ def fine_tuning(
     values = figures(one.kind, logits, decoded, replace(draft, **fitted)).values
     trained = sum(parameter.numel() for parameter in tuner.parameters() if parameter.requires_grad)
     return {"test": values[one.kind.headline], "figures": values, "dev": history, "trained": trained}
+
+
+def fine_tuned(
+    model: str, train_rows: Sequence[LabelledText], test_rows: Sequence[LabelledText], seed: int, scratch: Path
+) -> tuple[list[str], dict[str, Any]]:
+    """What the backbone answers when all of its weights were trained; a fifth of the rows chooses among ten epochs."""
+    backbone = load_backbone(model)
+    labels = [str(row.target) for row in train_rows]
+    held_out = max(len(set(labels)), len(labels) // 5)
+    rest, dev = train_test_split(list(train_rows), test_size=held_out, stratify=labels, random_state=seed)
+    options = TrainingOptions(recipe="epochs", prompt_length=0, epochs=10, seed=seed)
+    setup = set_up(backbone, [TaskData("full", scratch / "full.safetensors", rest, dev)], options)
+    fit_first_heads(setup, options)
+    tuner = fine_tuner(backbone, setup.tuner, "full")
+    arguments = training_arguments(scratch / "checkpoints", options)
+    trainer = new_trainer(setup, arguments, fine_tuning_optimizer(tuner, "full"))
+    trainer.train()
+    tuner.eval()
+    (draft,) = setup.drafts
+    features = text_features(tuner, encode_rows(backbone, test_rows, draft))
+    weight, bias = (parameter.detach().cpu().numpy() for parameter in tuner.heads[0].parameters())
+    answers = [draft.labels[place] for place in (features @ weight.T + bias).argmax(axis=1)]
+    return answers, {"dev": [one.score for one in epochs(trainer.state.log_history)]}
 
 
 def exported_accuracy(backbone: Backbone, task: Task, test: list[LabelledText], scratch: Path) -> dict[str, Any]:
