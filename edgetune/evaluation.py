@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from edgetune.data.labelled import LabelledText
 from edgetune.figures import figure_name
+from edgetune_runtime.arrays import Array
 from edgetune_runtime.attempts import MOST_CHARACTERS, attempt
 from edgetune_runtime.checks import check_min_score
 from edgetune_runtime.engine import Engine
@@ -74,6 +78,22 @@ class Evaluation:
     places: Sequence[str] = field(default=())
     seconds: float = 0.0
     min_score: float | None = None
+
+    @classmethod
+    def of_logits(cls, task: Task, rows: Sequence[LabelledText], logits: Array, precision: str) -> Evaluation:
+        """Of answers that logits give, such as those to rows that were held out while the task was made.
+
+        Shape:
+            logits: [rows, labels]
+        """
+        return cls(
+            task=task,
+            texts=[row.given for row in rows],
+            targets=[row.target for row in rows],
+            outcomes=[task.kind.answer(own[np.newaxis], task, precision=precision) for own in logits],
+            precision=precision,
+            places=[row.place for row in rows] if all(row.place for row in rows) else (),
+        )
 
     @cached_property
     def rows(self) -> list[Row]:

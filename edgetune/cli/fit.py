@@ -24,6 +24,7 @@ from edgetune.cli.options import (
     note,
     print_json,
 )
+from edgetune.cli.pages import write_page
 from edgetune.training.options import TrainingOptions
 from edgetune_runtime.errors import needs
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgetune.data.labelled import LabelledText
+    from edgetune.evaluation import Evaluation
     from edgetune_runtime.fitting.fit import FitReport
 
 _READING = ("pooling", "template", "max_length", "long_texts", "stride")
@@ -128,34 +130,19 @@ def fit(
         report.task.save(out)
     record = _record(report, bundle, out)
     if report_folder is not None:
-        record["report"] = _write_page(report_folder, report, read.rows)
+        record["report"] = write_page(report_folder, name, _evaluation(report, read.rows))
     if as_json:
         print_json(record)
     else:
         _print(report, record)
 
 
-def _write_page(folder: Path, report: FitReport, rows: Sequence[LabelledText]) -> str | None:
-    """The page about a fit; `None` if no row could be held out."""
+def _evaluation(report: FitReport, rows: Sequence[LabelledText]) -> Evaluation | None:
+    """The answers to the rows that were held out; `None` if none were."""
     from edgetune.evaluation import Evaluation
-    from edgetune.report import write_report
 
     held_out = [row for row, judged in zip(rows, report.judged, strict=True) if judged]
-    if not held_out:
-        note("no report, since each label has one row and none could be held out")
-        return None
-    task = report.task
-    evaluation = Evaluation(
-        task=task,
-        texts=[row.given for row in held_out],
-        targets=[row.target for row in held_out],
-        outcomes=[task.kind.answer(logits[None], task, precision=report.precision) for logits in report.held_out],
-        precision=report.precision,
-        places=[row.place for row in held_out],
-    )
-    path = write_report(folder, evaluation)
-    note(f"report: {path}")
-    return str(path)
+    return Evaluation.of_logits(report.task, held_out, report.held_out, report.precision) if held_out else None
 
 
 def _record(report: FitReport, bundle: Path, out: Path | None) -> dict[str, Any]:

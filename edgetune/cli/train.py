@@ -22,6 +22,7 @@ from edgetune.cli.options import (
     note,
     print_json,
 )
+from edgetune.cli.pages import write_page
 from edgetune.training.options import CONTRASTIVE, EPOCHS, TrainingOptions
 from edgetune_runtime.errors import needs
 
@@ -155,26 +156,13 @@ def train(
     records = [_record(one.out, report) for one, report in zip(tasks, reports, strict=True)]
     if report_folder is not None:
         for record, report in zip(records, reports, strict=True):
-            record["report"] = _write_page(
-                report_folder if len(reports) == 1 else report_folder / report.task.name, report
-            )
+            own = report_folder if len(reports) == 1 else report_folder / report.task.name
+            record["report"] = write_page(own, report.task.name, report.evaluation, report.epochs)
     if as_json:
         print_json(records[0] if len(records) == 1 else {"tasks": records})
         return
     for record, report in zip(records, reports, strict=True):
         _print(record, report, options.epochs)
-
-
-def _write_page(folder: Path, report: TrainingReport) -> str | None:
-    """The page about a training; `None` if no row could be held out."""
-    from edgetune.report import write_report
-
-    if report.evaluation is None:
-        note(f"{report.task.name}: no report, since each label has one row and none could be held out")
-        return None
-    path = write_report(folder, report.evaluation, report.epochs)
-    note(f"report: {path}")
-    return str(path)
 
 
 def _record(out: Path, report: TrainingReport) -> dict[str, Any]:

@@ -303,14 +303,7 @@ def _report(
             chosen_by = {by: figures.values[spread.measure.figure], "best_epoch": best(history).number}
             task = dataclasses.replace(task, metrics={**task.metrics, **chosen_by})
         rows = [row for row, yes in zip(one.dev or one.train, judged, strict=True) if yes]
-        evaluation = Evaluation(
-            task=task,
-            texts=[row.given for row in rows],
-            targets=[row.target for row in rows],
-            outcomes=[task.kind.answer(logits[np.newaxis], task) for logits in chosen.logits],
-            precision="fp32",
-            places=[row.place for row in rows] if all(row.place for row in rows) else (),
-        )
+        evaluation = Evaluation.of_logits(task, rows, chosen.logits, "fp32")
     return TrainingReport(
         task=task,
         recipe=recipe,

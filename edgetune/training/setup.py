@@ -77,8 +77,7 @@ class Setup:
 
     def row_weights(self, place: int, targets: Array) -> Array | None:
         """How much rows of a task with these targets count, or `None`: all the same. Shape: [rows]."""
-        by_label = self.weights[place]
-        return None if by_label is None else by_label[targets[:, 0].astype(np.int64)]
+        return balance.row_weights(self.weights[place], targets)
 
     def own(self, split: str, place: int) -> Rows:
         """The rows of one task."""

@@ -371,3 +371,16 @@ def test_windows_of_long_texts(train: Trainer) -> None:
     assert "are longer than" not in said, "nothing is cut"
     assert task.metrics["dev_rows"] == 2
     assert "are longer than 12 tokens: their ends are not read" in train.task(rows, "--max-length", 12)[2]
+
+
+@pytest.mark.parametrize("recipe", ["epochs", "contrastive"])
+def test_a_page_is_written_about_the_rows_that_judged(model_folder: Path, tmp_path: Path, recipe: str) -> None:
+    data = write(tmp_path / "rows.jsonl", rows_of("single-label"))
+    base = ["train", model_folder, "--data", data, "--name", "t", "--out", tmp_path / "t.safetensors", "--json"]
+    options = ["--recipe", recipe, "--prompt-length", 2, "--report", tmp_path / "page"]
+    done = CliRunner().invoke(cli, list(map(str, [*base, *options])))
+    assert done.exit_code == 0, f"{done.output}{done.exception!r}"
+    record, page = json.loads(done.stdout), (tmp_path / "page" / "report.html").read_text()
+    assert record["report"] == str(tmp_path / "page" / "report.html")
+    assert ("Score and loss per epoch" in page) == (recipe == "epochs")
+    assert "precision fp32" in page

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from conftest import TEXTS
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, Ridge
 from sklearn.model_selection import StratifiedKFold
@@ -24,6 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_info
 
+from edgetune.cli import cli
 from edgetune.evaluation import evaluate
 from edgetune_runtime import Engine, Task
 from edgetune_runtime.errors import DataError, EdgetuneError, TaskError
@@ -141,13 +143,18 @@ def test_it_is_as_accurate_as_scikit_learns_own_pipeline(labels: int) -> None:
     assert abs(held_out - ours) < 0.06, "what cross-validation says is what test rows say"
 
 
-def test_class_weights_are_scikit_learns() -> None:
+def test_weights_of_rows_are_scikit_learns() -> None:
     features, targets = some_features()
     weights = np.where(targets[:, 0] == 1, 5.0, 0.5)
-    (ours,) = FITTINGS["single-label"].head(features, targets, 4, (1.0,), weights)
-    (plain,) = FITTINGS["single-label"].head(features, targets, 4, (1.0,), None)
-    wins = [(head.logits(features).argmax(axis=1) == 1).mean() for head in (plain, ours)]
-    assert wins[1] > wins[0]
+    middle = features.mean(axis=0)
+    scaled = (features - middle) / np.sqrt(np.square(features - middle).sum(axis=1).mean())
+    (head,) = FITTINGS["single-label"].head(features, targets, 4, (1.0,), weights)
+    theirs = LogisticRegression(C=1.0, max_iter=300).fit(scaled, targets[:, 0], weights)
+    ours = head.logits(features)
+    expected = theirs.decision_function(scaled)
+    np.testing.assert_allclose(
+        ours - ours.mean(axis=1, keepdims=True), expected - expected.mean(axis=1, keepdims=True), atol=0.02
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -353,3 +360,18 @@ def test_fits_side_by_side_leave_the_process_as_it_was(engine: Engine) -> None:
         thread.join()
     assert [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"] == before
     assert {f"t{number}" for number in range(4)} <= set(engine.task_names)
+
+
+def test_the_command_writes_a_page_of_the_rows_held_out(folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in ROWS))
+    base = ["fit", folder, "--data", data, "--name", "fitted", "--json"]
+    done = CliRunner().invoke(cli, list(map(str, [*base, "--report", tmp_path / "page"])))
+    assert done.exit_code == 0, f"{done.output}{done.exception!r}"
+    page = (tmp_path / "page" / "report.html").read_text()
+    assert json.loads(done.stdout)["report"] == str(tmp_path / "page" / "report.html")
+    assert "18 rows" in page and "precision int8" in page
+    data.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in ROWS[:3]))
+    done = CliRunner().invoke(cli, list(map(str, [*base, "--report", tmp_path / "none"])))
+    assert "no report, since each label has one row" in done.stderr
+    assert json.loads(done.stdout)["report"] is None

@@ -148,6 +148,17 @@ class Spread:
         return sorted(labels, key=lambda label: (self.train[label], label))
 
 
+def row_weights(weights: Array | None, targets: Array) -> Array | None:
+    """How much each row counts, given how much a row of each label does; `None`: all the same.
+
+    Shape:
+        weights: [labels]
+        targets: [rows, numbers], the first of which is a label's place
+        output: [rows]
+    """
+    return None if weights is None else weights[targets[:, 0].astype(np.int64)]
+
+
 def check_class_weight(wanted: ClassWeight, spreads: Sequence[Spread]) -> None:
     """Raise `DataError` unless each label that has a weight of its own is a label of some task."""
     known = {label for spread in spreads for label in spread.labels}

@@ -13,7 +13,7 @@ import numpy as np
 from edgetune_runtime import contract, files
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError
-from edgetune_runtime.fitting.balance import Spread, check_class_weight
+from edgetune_runtime.fitting.balance import Spread, check_class_weight, row_weights
 from edgetune_runtime.fitting.by_kind import fitting_of
 from edgetune_runtime.fitting.class_weight import NONE, ClassWeight, class_weight_of
 from edgetune_runtime.fitting.draft import fitted_draft, new_draft
@@ -107,7 +107,7 @@ def fit(
     weights = spread.weights(class_weight)
     targets = np.array([fitting.encode(target, named) for target in rows.targets])
     features = engine.features(rows.texts, new, progress)
-    by_row = None if weights is None else weights[targets[:, 0].astype(np.int64)]
+    by_row = row_weights(weights, targets)
     found = fit_head(fitting, features, targets, len(named), by_row, seed)
     judged = found.judged
     tensors = {**new.tensors, **head_tensors(found.head)}
