@@ -89,5 +89,7 @@ def _type(one: dataclasses.Field[Any]) -> Any:
         return click.FloatRange(how["above"], min_open=True)
     if "least" in how:
         least = how["least"]
-        return click.FloatRange(least) if isinstance(least, float) else click.IntRange(least)
+        if not isinstance(least, float):
+            return click.IntRange(least)
+        return click.FloatRange(least, how.get("below"), max_open="below" in how)
     return type(one.default) if isinstance(one.default, int | float) else str

@@ -162,7 +162,7 @@ def train(
         print_json(records[0] if len(records) == 1 else {"tasks": records})
         return
     for record, report in zip(records, reports, strict=True):
-        _print(record, report, options.epochs)
+        _print(record, report, options.passes)
 
 
 def _record(out: Path, report: TrainingReport) -> dict[str, Any]:

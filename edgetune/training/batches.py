@@ -91,10 +91,10 @@ def targets_of(rows: Rows) -> Array:
 
 
 def features_of(tuner: PromptTuner, rows: Rows) -> Array:
-    """What the heads read of rows, with the prompt as it is now. Shape: [rows, hidden]."""
+    """What the heads read of rows, with the parts as they are now. Shape: [rows, hidden]."""
     collate = Collator(tuner.backbone.facts, max(len(row["labels"]) for row in rows))
     order = sorted(range(len(rows)), key=lambda place: len(rows[place]["input_ids"]))
-    device = next(tuner.prompt.parameters()).device
+    device = next(tuner.heads.parameters()).device
     found = np.zeros((len(rows), tuner.backbone.sizes.hidden), np.float32)
     with torch.no_grad():
         for start in range(0, len(order), BATCH_SIZE):

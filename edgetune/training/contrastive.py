@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from edgetune.training import prompts
 from edgetune.training.batches import Collator, Rows
 from edgetune.training.options import TrainingOptions
 from edgetune.training.tuner import PromptTuner
@@ -43,7 +42,6 @@ def train_prompt(
         callbacks: of `Trainer`.
     """
     batch_size = min(options.batch_size, len(rows))
-    rate = options.learning_rate or prompts.METHODS[options.method].learning_rate
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=STEPS,
@@ -64,7 +62,7 @@ def train_prompt(
         dataloader_pin_memory=torch.cuda.is_available(),
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # pairs are of one batch, which several GPUs would split
-    optimizer = torch.optim.AdamW(tuner.prompt.parameters(), lr=rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(tuner.parts.groups(options))
     trainer = _PairTrainer(
         model=tuner,
         args=arguments,

@@ -75,13 +75,13 @@ class _Few:
         self._setup, self._options, self._folder, self._callbacks = setup, options, folder, callbacks
         self._rows, self._tuner = setup.rows["train"], setup.tuner
         self.targets = text_targets(self._rows)
-        self._start = copy.deepcopy(self._tuner.prompt.state_dict())
+        self._start = copy.deepcopy(self._tuner.parts.state_dict())
         self._first_features = text_features(self._tuner, self._rows)
 
     def learn(self, texts: Array) -> tuple[dict[str, Head], Array]:
         """Train the prompt on some texts, from its beginning: its heads, and the features of all texts."""
         chosen = set(texts.tolist())
-        self._tuner.prompt.load_state_dict(self._start)
+        self._tuner.parts.load_state_dict(self._start)
         rows = [row for row in self._rows if row["text"] in chosen]
         train_prompt(self._tuner, rows, self._options, self._folder, self._callbacks)
         features = text_features(self._tuner, self._rows)

@@ -23,8 +23,28 @@ head, for few rows. epochs: prompt and head by the loss of the kind of answer, i
 LabelWords = Mapping[str, Sequence[str]]
 """Label → the words that a language model would say for it."""
 
-METHODS = ("prefix", "prefix-mlp", "p-tuning-v2", "prompt", "prompt-residual", "p-tuning-mlp", "p-tuning-lstm")
-"""Ways to train a prompt; `prompts.METHODS` says what each does. p-tuning-v2 is another name of prefix."""
+PART_NAMES = ("prompt", "prefix", "low-rank", "units")
+"""Parts that can be trained; `methods.TRAININGS` says how."""
+
+METHODS: dict[str, dict[str, int | None]] = {
+    "prefix": {"prefix": None},
+    "prefix-mlp": {"prefix": None},
+    "p-tuning-v2": {"prefix": None},
+    "prompt": {"prompt": None},
+    "prompt-residual": {"prompt": None},
+    "p-tuning-mlp": {"prompt": None},
+    "p-tuning-lstm": {"prompt": None},
+    "lora": {"low-rank": 8},
+    "units": {"units": 16},
+    "strong": {"low-rank": 8, "units": 16},
+}
+"""Method → the parts that it trains and their lengths; `None` is the length of the prompt.
+
+p-tuning-v2 is the name of the paper that gave prefixes to classification, and the same as prefix.
+"""
+
+ADDED = ("low-rank", "units")
+"""Parts that are added beside linear layers. They learn faster, with the backbone's dropout against overfitting."""
 
 INITS = ("data", "vocabulary", "random", "labels", "text")
 """What a prompt begins as: tokens of the training texts, common tokens of the vocabulary, random numbers, the
@@ -88,10 +108,32 @@ def parse_class_weight(items: Sequence[str]) -> ClassWeight:
     return weights
 
 
+def parse_parts(text: str) -> dict[str, int]:
+    """Parts and their lengths as they are written on the command line: `part:length,part:length…`.
+
+    Raises:
+        DataError: they are not written like that, or there is no such part.
+    """
+    found: dict[str, int] = {}
+    for item in text.split(","):
+        name, _, length = item.strip().partition(":")
+        if name not in PART_NAMES or name in found or not length.isdecimal() or int(length) < 1:
+            raise DataError(
+                f"`parts` {item.strip()!r}: expected PART:LENGTH with a length from 1, each part once; parts are "
+                f"{', '.join(PART_NAMES)}"
+            )
+        found[name] = int(length)
+    return found
+
+
 def _load_task(path: str) -> Task:
     from edgetune_runtime.task import Task
 
     return Task.load(Path(path))
+
+
+_EPOCHS, _EPOCHS_OF_ADDED = 10, 4
+_DROPOUT_OF_ADDED = 0.1
 
 
 def option(default: Any, help_text: str, **how: Any) -> Any:
@@ -105,6 +147,7 @@ class TrainingOptions:
 
     Attributes:
         method: one of `METHODS`.
+        parts: part of `PART_NAMES` → its length, instead of those of the method.
         prompt_length: tokens of the prompt or prefix; 0 trains the head alone.
         init: what the prompt begins as, one of `INITS`.
         init_text: the text, for the init "text".
@@ -116,14 +159,15 @@ class TrainingOptions:
         long_texts: "cut" to drop the end of a longer text, "windows" to read all of it in parts.
         stride: tokens by which windows overlap.
         recipe: how it learns, one of `RECIPES`.
-        epochs: passes over the training data; the one best on development data is kept.
+        epochs: passes over the training data; the one best on development data is kept. The method's own if `None`.
         patience: epochs without a better one after which training ends; `None` is never.
         batch_size: texts per step.
         keep_prompt: whether what was trained is kept even if a head without a prompt is better on held-out rows.
         class_weight: how much a row of each label counts in the loss: "none" for all the same, "balanced" for all
             labels the same, or label → weight, 1 if it is not named. Development data is judged without weights.
-        learning_rate: of the prompt; the method's own if `None`.
-        head_learning_rate: of the head; if `None`, a small one with a prompt and a larger one alone.
+        learning_rate: of the parts; each part's own if `None`.
+        head_learning_rate: of the head; if `None`, a small one with other parts and a larger one alone.
+        dropout: share of the backbone's hidden numbers that training leaves out; the method's own if `None`.
         pooling: where features are read, one of the backbone's; if `None`, its usual one, or at the mask.
         positions_behind_prompt: whether a text's positions begin behind the prompt on an encoder too, as PEFT's do;
             else they begin at 0 there, or where those of `init_from` do.
@@ -133,9 +177,17 @@ class TrainingOptions:
 
     method: str = option(
         "prefix",
-        "prefix (also called p-tuning-v2), prefix-mlp: keys and values in every layer. The others: embeddings before "
-        "the text.",
-        choices=METHODS,
+        "prefix (also called p-tuning-v2), prefix-mlp: keys and values in every layer. lora: low-rank changes of query "
+        "and value. units: a few more units beside each feed-forward. strong: both of these. The others: embeddings "
+        "before the text.",
+        choices=tuple(METHODS),
+    )
+    parts: Mapping[str, int] | None = option(
+        None,
+        "Instead of a method: parts to train together and their lengths, such as prefix:16,low-rank:8,units:16. "
+        f"Parts: {', '.join(PART_NAMES)}.",
+        metavar="PART:LENGTH[,…]",
+        parse=lambda text: parse_parts(text),
     )
     prompt_length: int = option(20, "Tokens of the prompt or prefix; 0 trains the head alone.", least=0)
     init: str = option(
@@ -179,7 +231,12 @@ class TrainingOptions:
         "passes over the rows. auto chooses by the number of rows per label.",
         choices=RECIPES,
     )
-    epochs: int = option(10, "Passes over the data; implies --recipe epochs.", least=1)
+    epochs: int | None = option(
+        None,
+        "Passes over the data; implies --recipe epochs. "
+        f"[default: {_EPOCHS}; {_EPOCHS_OF_ADDED} with low rank or units]",
+        least=1,
+    )
     patience: int | None = option(
         None, "Epochs without a better one after which training ends. [default: never]", least=1
     )
@@ -199,9 +256,16 @@ class TrainingOptions:
     )
     head_learning_rate: float | None = option(
         None,
-        "Learning rate of the head, in epochs. [default: 0.001; 0.01 without a prompt]",
+        "Learning rate of the head, in epochs. [default: 0.001; 0.002 with low rank or units; 0.01 alone]",
         flag="--head-lr",
         above=0.0,
+    )
+    dropout: float | None = option(
+        None,
+        "Share of the backbone's hidden numbers that are left out by chance while it trains, if it has such layers. "
+        f"[default: 0; {_DROPOUT_OF_ADDED} with low rank or units]",
+        least=0.0,
+        below=1.0,
     )
     pooling: str | None = option(
         None,
@@ -216,6 +280,34 @@ class TrainingOptions:
     )
     seed: int = option(0, "The same seed gives the same file.", least=0)
     mixed_precision: str = option("no", "For GPUs that have it.", choices=("no", "bf16", "fp16"))
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """The parts that are trained beside the head, and their lengths."""
+        given = METHODS[self.method] if self.parts is None else self.parts
+        found = {name: self.prompt_length if length is None else length for name, length in given.items()}
+        return {name: length for name, length in found.items() if length}
+
+    @property
+    def title(self) -> str:
+        """What the task says that it was trained by."""
+        given = METHODS[self.method] if self.parts is None else self.parts
+        return self.method if given.keys() == METHODS[self.method].keys() else "+".join(given)
+
+    @property
+    def adds(self) -> bool:
+        """Whether parts are trained that are added beside linear layers."""
+        return not self.lengths.keys().isdisjoint(ADDED)
+
+    @property
+    def passes(self) -> int:
+        """Passes over the training data."""
+        return self.epochs or (_EPOCHS_OF_ADDED if self.adds else _EPOCHS)
+
+    @property
+    def backbone_dropout(self) -> float:
+        """Share of the backbone's hidden numbers that training leaves out."""
+        return self.dropout if self.dropout is not None else _DROPOUT_OF_ADDED * self.adds
 
     def stamp(self) -> dict[str, Any]:
         """The options as JSON has them, to tell one training from another."""

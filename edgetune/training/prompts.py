@@ -1,64 +1,22 @@
-"""What is trained beside the heads: soft prompts and prefixes, how they begin, and what they are stored as.
-
-They may be reparameterised while they are trained.
-"""
+"""Soft prompts and prefixes as they are trained: how they begin, what they pass through, what they are stored as."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from edgetune.training.trained import RunningText, Tensors, TrainedPart
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract
 from edgetune_runtime.arrays import Array
-from edgetune_runtime.errors import DataError, TaskError
-from edgetune_runtime.task import Task
+from edgetune_runtime.errors import DataError
 
 _COMMON_TOKENS = 5000  # a vocabulary's first tokens are its most frequent ones
 
-Tensors = Mapping[str, Tensor]
 
-
-class Prompt(nn.Module, ABC):
-    """What a method trains: some of the tensors of a task.
-
-    Attributes:
-        names: of the tensors.
-        takes_positions: whether the text's positions follow its own on a causal backbone.
-
-    Args:
-        start: what it begins as.
-        reparameterization: what it passes through while it is trained.
-    """
-
-    names: ClassVar[tuple[str, ...]]
-    takes_positions: ClassVar[bool] = True
-
-    @abstractmethod
-    def __init__(self, start: Tensors, reparameterization: nn.Module) -> None:
-        super().__init__()
-
-    @staticmethod
-    @abstractmethod
-    def start(backbone: Backbone, row: Tensor, slots: Tensor) -> dict[str, Tensor]:
-        """What it begins as, given running text and places in it.
-
-        Shape:
-            row: [tokens, embedding]
-            slots: [length]
-        """
-
-    @abstractmethod
-    def tensors(self) -> dict[str, Tensor]:
-        """The tensors as the graph takes them, without the tasks dimension."""
-
-
-class SoftPrompt(Prompt):
+class SoftPrompt(TrainedPart):
     """Prompt tuning (Lester et al. 2021): embeddings that are fed before the text.
 
     Shape:
@@ -66,6 +24,7 @@ class SoftPrompt(Prompt):
     """
 
     names = (contract.PROMPT_EMBEDDINGS,)
+    takes_positions = True
 
     def __init__(self, start: Tensors, reparameterization: nn.Module) -> None:
         super().__init__(start, reparameterization)
@@ -73,8 +32,9 @@ class SoftPrompt(Prompt):
         self.reparameterization = reparameterization
 
     @staticmethod
-    def start(backbone: Backbone, row: Tensor, slots: Tensor) -> dict[str, Tensor]:
+    def start(backbone: Backbone, length: int, text: RunningText) -> dict[str, Tensor]:
         """The embeddings themselves."""
+        row, slots = text()
         return {contract.PROMPT_EMBEDDINGS: row[slots]}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -82,7 +42,7 @@ class SoftPrompt(Prompt):
         return {contract.PROMPT_EMBEDDINGS: self.reparameterization(self.embeddings)}
 
 
-class Prefix(Prompt):
+class Prefix(TrainedPart):
     """Prefix tuning (Li & Liang 2021), P-tuning v2 (Liu et al. 2022): keys and values before every layer's own.
 
     Shape:
@@ -90,6 +50,7 @@ class Prefix(Prompt):
     """
 
     names = (contract.PREFIX_KEYS, contract.PREFIX_VALUES)
+    takes_positions = True
 
     def __init__(self, start: Tensors, reparameterization: nn.Module) -> None:
         super().__init__(start, reparameterization)
@@ -98,8 +59,9 @@ class Prefix(Prompt):
         self.reparameterization = reparameterization
 
     @staticmethod
-    def start(backbone: Backbone, row: Tensor, slots: Tensor) -> dict[str, Tensor]:
+    def start(backbone: Backbone, length: int, text: RunningText) -> dict[str, Tensor]:
         """What attention reads at these places of the text."""
+        row, slots = text()
         keys, values = backbone.keys_and_values(row[None])
         return {contract.PREFIX_KEYS: keys[0][:, :, slots], contract.PREFIX_VALUES: values[0][:, :, slots]}
 
@@ -112,7 +74,8 @@ class Prefix(Prompt):
 class Perceptron(nn.Sequential):
     """P-tuning's smaller encoder (Liu et al. 2021): the prompt's embeddings come out of three linear layers."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, start: Tensors) -> None:
+        width = _width(start)
         super().__init__(
             nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
         )
@@ -121,8 +84,9 @@ class Perceptron(nn.Sequential):
 class Recurrent(nn.Module):
     """P-tuning's encoder (Liu et al. 2021): a bidirectional LSTM over the prompt, and two linear layers."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, start: Tensors) -> None:
         super().__init__()
+        width = _width(start)
         self.lstm = nn.LSTM(width, width, num_layers=2, bidirectional=True, batch_first=True)
         self.linear = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
 
@@ -138,8 +102,9 @@ class Residual(nn.Module):
     Its last layer begins at zero, so that the prompt begins as it is.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, start: Tensors) -> None:
         super().__init__()
+        width = _width(start)
         norm = nn.LayerNorm(width)
         nn.init.zeros_(norm.weight)
         self.bottleneck = nn.Sequential(nn.Linear(width, width // 4), nn.ReLU(), nn.Linear(width // 4, width), norm)
@@ -158,11 +123,12 @@ class PrefixPerceptron(nn.Module):
 
     hidden = 256
 
-    def __init__(self, start: Tensor) -> None:
+    def __init__(self, start: Tensors) -> None:
         super().__init__()
-        slots = start.shape[3]
+        keys = start[contract.PREFIX_KEYS]
+        slots = keys.shape[2]
         self.embeddings = nn.Parameter(0.5 * torch.randn(slots, self.hidden))
-        last = nn.Linear(self.hidden, start.numel() // max(1, slots))
+        last = nn.Linear(self.hidden, 2 * keys.numel() // slots)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.network = nn.Sequential(nn.Linear(self.hidden, self.hidden), nn.Tanh(), last)
@@ -174,82 +140,8 @@ class PrefixPerceptron(nn.Module):
         return states + output.view(slots, two, layers, heads, width).permute(1, 2, 3, 0, 4)
 
 
-@dataclass(frozen=True)
-class Method:
-    """A way to train a prompt.
-
-    Attributes:
-        prompt: what is trained.
-        learning_rate: what it usually learns best with.
-        reparameterization: makes what the prompt passes through, from what it begins as.
-        starts_anywhere: whether it can begin as a prompt that is given, such as another task's.
-    """
-
-    prompt: type[Prompt]
-    learning_rate: float
-    reparameterization: Callable[[Tensor], nn.Module] = lambda _: nn.Identity()
-    starts_anywhere: bool = True
-
-
-METHODS: dict[str, Method] = {
-    "prefix": Method(Prefix, 2e-2),
-    "prefix-mlp": Method(Prefix, 1e-3, PrefixPerceptron),
-    "prompt": Method(SoftPrompt, 1e-2),
-    "prompt-residual": Method(SoftPrompt, 1e-2, lambda start: Residual(start.shape[-1])),
-    "p-tuning-mlp": Method(SoftPrompt, 1e-3, lambda start: Perceptron(start.shape[-1]), starts_anywhere=False),
-    "p-tuning-lstm": Method(SoftPrompt, 1e-3, lambda start: Recurrent(start.shape[-1]), starts_anywhere=False),
-}
-METHODS["p-tuning-v2"] = METHODS["prefix"]  # the name of the paper that gave prefixes to classification
-"""Method of `options.METHODS` → how it trains."""
-
-
-def begin(
-    method: str,
-    backbone: Backbone,
-    length: int,
-    init: str,
-    rows: Sequence[Sequence[int]],
-    labels: Sequence[str] = (),
-    text: str = "",
-) -> Prompt:
-    """A new prompt.
-
-    Args:
-        method: one of `METHODS`.
-        backbone: the frozen backbone.
-        length: tokens of the prompt or prefix.
-        init: one of `options.INITS`.
-        rows: token ids of training texts, for the init "data".
-        labels: for the init "labels".
-        text: for the init "text".
-    """
-    row = _row(backbone, length, init, rows, labels, text)
-    # Only from running text slots are drawn: the other rows are as long as the prompt already.
-    slots = torch.randperm(len(row))[:length] if len(row) > length else torch.arange(length)
-    return _build(method, METHODS[method].prompt.start(backbone, row, slots))
-
-
-def begin_from(method: str, task: Task) -> Prompt:
-    """A prompt that begins as a stored task's (prompt transfer, Vu et al. 2022).
-
-    Raises:
-        TaskError: the task stores the other kind of prompt, or the method cannot begin anywhere.
-    """
-    if not METHODS[method].starts_anywhere:
-        raise TaskError(
-            f"'{method}' cannot begin from task '{task.name}': its prompt comes out of an encoder, which is not "
-            f"stored; use `method` prompt or prompt-residual"
-        )
-    given = {name: torch.from_numpy(tensor) for name, tensor in task.tensors.items()}
-    if contract.PROMPT_SOURCE in given:
-        given[contract.PROMPT_EMBEDDINGS] = given[contract.PROMPT_SOURCE]
-    wanted = METHODS[method].prompt.names
-    if not given.keys() >= set(wanted):
-        raise TaskError(
-            f"task '{task.name}' was trained as '{task.method}' and has no {wanted[0]} for '{method}' to begin "
-            f"from: use a method of its kind"
-        )
-    return _build(method, {name: given[name] for name in wanted})
+def _width(start: Tensors) -> int:
+    return start[contract.PROMPT_EMBEDDINGS].shape[-1]
 
 
 def stored(backbone: Backbone, tensors: Tensors, max_length: int) -> dict[str, Array]:
@@ -257,17 +149,22 @@ def stored(backbone: Backbone, tensors: Tensors, max_length: int) -> dict[str, A
 
     On a causal backbone a soft prompt does not depend on the text behind it: the keys and values that it leads
     to are computed here, once, and it becomes a prefix. It stays a prompt where the backbone's attention has
-    windows too narrow to see the prompt from the end of the longest text.
+    windows too narrow to see the prompt from the end of the longest text, or parts are added that change what it leads
+    to.
     """
     found = {name: tensor.detach().cpu().float() for name, tensor in tensors.items()}
     prompt = found.get(contract.PROMPT_EMBEDDINGS)
     if prompt is not None and len(prompt) == 0:
         del found[contract.PROMPT_EMBEDDINGS]
-    elif prompt is not None and contract.PREFIX_KEYS not in found and _becomes_prefix(backbone, prompt, max_length):
+    elif prompt is not None and _is_alone(found) and _becomes_prefix(backbone, prompt, max_length):
         found[contract.PROMPT_SOURCE] = found.pop(contract.PROMPT_EMBEDDINGS)
         keys, values = backbone.keys_and_values(prompt[None].to(next(backbone.parameters()).device))
         found |= {contract.PREFIX_KEYS: keys[0].cpu(), contract.PREFIX_VALUES: values[0].cpu()}
     return {name: tensor.numpy() for name, tensor in found.items()}
+
+
+def _is_alone(tensors: Tensors) -> bool:
+    return contract.PREFIX_KEYS not in tensors and contract.PART_INPUTS.isdisjoint(tensors)
 
 
 def _becomes_prefix(backbone: Backbone, prompt: Tensor, max_length: int) -> bool:
@@ -275,14 +172,28 @@ def _becomes_prefix(backbone: Backbone, prompt: Tensor, max_length: int) -> bool
     return backbone.family.causal and sees_all
 
 
-def _build(method: str, start: Tensors) -> Prompt:
-    kind = METHODS[method]
-    whole = torch.stack(list(start.values())) if len(start) > 1 else next(iter(start.values()))
-    # What has no tokens has nothing to reparameterise.
-    return kind.prompt(start, kind.reparameterization(whole) if whole.numel() else nn.Identity())
+def running_text(
+    backbone: Backbone, length: int, init: str, rows: Sequence[Sequence[int]], labels: Sequence[str], text: str
+) -> tuple[Tensor, Tensor]:
+    """What a prompt begins as: embeddings of at least `length` tokens, and so many places among them.
+
+    Args:
+        backbone: the frozen backbone.
+        length: tokens of the prompt or prefix.
+        init: one of `options.INITS`.
+        rows: token ids of training texts, for the init "data".
+        labels: for the init "labels".
+        text: for the init "text".
+
+    Shape:
+        output: [tokens, embedding], [length]
+    """
+    row = _embeddings(backbone, length, init, rows, labels, text)
+    # Only from running text slots are drawn: the other rows are as long as the prompt already.
+    return row, torch.randperm(len(row))[:length] if len(row) > length else torch.arange(length)
 
 
-def _row(
+def _embeddings(
     backbone: Backbone, length: int, init: str, rows: Sequence[Sequence[int]], labels: Sequence[str], text: str
 ) -> Tensor:
     """Embeddings of at least `length` tokens. Shape: [tokens, embedding]."""

@@ -48,7 +48,7 @@ def _obstacle(tasks: Sequence[TaskData], options: TrainingOptions) -> str | None
         return f"with {len(tasks)} tasks"
     if not fitting_of(tasks[0].kind).weighs_classes:
         return f"with a task of the kind '{tasks[0].kind.name}'"
-    if not options.prompt_length:
+    if not options.lengths:
         return "with a prompt of length 0"
     if options.label_words is not None:
         return "with label words"

@@ -19,11 +19,11 @@ from edgetune.data.labelled import say
 from edgetune.data.sources import Note
 from edgetune.data.splits import split_dev
 from edgetune.evaluation import Evaluation
-from edgetune.training import checkpoints, prompts
+from edgetune.training import checkpoints, methods, prompts
 from edgetune.training.batches import DivergedError, text_features, text_targets
 from edgetune.training.epochs import Epoch, best
 from edgetune.training.few import train_few
-from edgetune.training.options import AUTO, CONTRASTIVE, METHODS, TrainingOptions
+from edgetune.training.options import ADDED, AUTO, CONTRASTIVE, TrainingOptions
 from edgetune.training.recipes import recipe_of
 from edgetune.training.rungs import HEAD_ALONE, Rung, choose
 from edgetune.training.setup import Setup, TaskData, fit_first_heads, set_up
@@ -39,7 +39,7 @@ from edgetune_runtime.fitting.finish import finished
 from edgetune_runtime.fitting.head import can_be_judged, fit_head
 from edgetune_runtime.fitting.linear import FIT_METHOD, Head, head_tensors
 from edgetune_runtime.kinds import Figures
-from edgetune_runtime.parts import HEAD, PARTS
+from edgetune_runtime.parts import HEAD
 from edgetune_runtime.task import Task
 
 
@@ -132,8 +132,9 @@ def train(
     if len({one.out for one in tasks}) < len(tasks):
         raise EdgetuneError(f"two tasks would go to the same file among {', '.join(str(one.out) for one in tasks)}")
     if options.init_from is not None:
-        options = dataclasses.replace(options, prompt_length=_length(options.init_from))
-    if not (options.prompt_length or options.train_head):
+        found = methods.lengths_in(options.init_from)
+        options = dataclasses.replace(options, parts={name: found.get(name, 0) for name in options.lengths})
+    if not (options.lengths or options.train_head):
         raise DataError("there is nothing to train: a prompt of length 0, and label words that stay as they are")
     recipe = recipe_of(tasks, options)
     device = next(backbone.parameters()).device
@@ -175,7 +176,7 @@ def _train(
         tasks = [_with_dev(one, options, note) for one in tasks]
         alone = _without_prompt(backbone, tasks, options)
         setup = set_up(backbone, tasks, options, note)
-        _note_remarks(setup, options, options.epochs, note)
+        _note_remarks(setup, options, options.passes, note)
         last = checkpoints.prepare(folder, _stamp(setup, tasks, options), resume, note)
         if last is None:
             fit_first_heads(setup, options)
@@ -248,17 +249,21 @@ def _trained(setup: Setup, place: int) -> Rung:
     tensors = tuner.task_tensors(place)
     head = Head(*(tensors[name].detach().cpu().numpy() for name in HEAD.tensors))
     logits = head.logits(text_features(tuner, setup.own("dev", place)))
-    name = "prompt" if any(one.numel() for one in tuner.prompt.parameters()) else "trained head"
-    return Rung(name, draft, prompts.stored(tuner.backbone, tensors, draft.max_length), logits)
+    return Rung(_title(tuner.parts, draft), draft, prompts.stored(tuner.backbone, tensors, draft.max_length), logits)
+
+
+def _title(parts: methods.TrainedParts, draft: Task) -> str:
+    """What people call what was trained."""
+    if parts.is_empty:
+        return "trained head"
+    return draft.method if parts.each.keys() & set(ADDED) else "prompt"
 
 
 def _without_prompt(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptions) -> Setup | None:
     """The tasks without a prompt, to compare with; `None` if what is trained is kept in any case."""
     if options.keep_prompt or not options.train_head:
         return None
-    plain = dataclasses.replace(
-        options, method=METHODS[0], prompt_length=0, init="data", init_from=None, label_words=None
-    )
+    plain = dataclasses.replace(options, parts={}, init="data", init_from=None, label_words=None)
     return set_up(backbone, tasks, plain, lambda _: None)
 
 
@@ -326,8 +331,3 @@ def _check_files(one: TaskData) -> None:
     files.check_task_name(one.name)
     if not one.out.name or one.out.is_dir():
         raise EdgetuneError(f"{one.out} is a folder: expected the name of a task file, such as {one.name}.safetensors")
-
-
-def _length(task: Task) -> int:
-    """Tokens of what was trained beside the head."""
-    return sum(part.length_of(task.tensors) for part in PARTS.values() if part is not HEAD)

@@ -13,7 +13,7 @@ from transformers import set_seed
 
 from edgetune.data.labelled import LabelledText, say
 from edgetune.data.sources import Note
-from edgetune.training import heads, prompts, verbalizer
+from edgetune.training import heads, methods, verbalizer
 from edgetune.training.batches import Rows, encode_rows, features_of, targets_of
 from edgetune.training.objectives import objective_of
 from edgetune.training.options import TrainingOptions
@@ -106,7 +106,7 @@ def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptio
         ]
         for split in ("train", "dev")
     }
-    prompt = _beginning(backbone, options, drafts, encoded["train"])
+    parts = _beginning(backbone, options, drafts, encoded["train"])
     scales = [objective_of(one.kind).scale([row.target for row in one.train]) for one in tasks]
     spreads = [
         Spread(draft.labels, [row.target for row in one.train], [row.target for row in one.dev], one.kind)
@@ -115,7 +115,7 @@ def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptio
     balance.check_class_weight(options.class_weight, spreads)
     weights = [spread.weights(options.class_weight) for spread in spreads]
     new = [heads.new(backbone, draft).requires_grad_(options.train_head) for draft in drafts]
-    tuner = PromptTuner(backbone, prompt, new, drafts, weights, scales)
+    tuner = PromptTuner(backbone, parts, new, drafts, weights, scales, options.backbone_dropout)
     unfitted = [
         place
         for place, (head, draft) in enumerate(zip(new, drafts, strict=True))
@@ -136,13 +136,13 @@ def fit_first_heads(setup: Setup, options: TrainingOptions) -> None:
 def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
     """The task but for what it will learn."""
     labels = label_set([row.target for row in one.train], [row.target for row in one.dev], one.kind)
-    if options.prompt_length >= backbone.max_positions:
+    prompt = options.lengths.get("prompt", 0)
+    if max(prompt, _tokens(options)) >= backbone.max_positions:
         raise DataError(
-            f"a prompt of {options.prompt_length} tokens leaves no room for text: {backbone.name} has "
+            f"a prompt of {_tokens(options)} tokens leaves no room for text: {backbone.name} has "
             f"{backbone.max_positions} positions"
         )
-    embeddings = np.zeros((options.prompt_length, backbone.sizes.embedding), np.float32)
-    feeds_prompt = contract.PROMPT_EMBEDDINGS in prompts.METHODS[options.method].prompt.names
+    embeddings = np.zeros((prompt, backbone.sizes.embedding), np.float32)
     if options.label_words:
         verbalizer.check_mask(backbone, options.template, options.pooling)
     new = new_draft(
@@ -157,32 +157,35 @@ def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
         max_length=options.max_length,
         long_texts=options.long_texts,
         stride=options.stride,
-        method=options.method,
+        method=options.title,
     )
     new = dataclasses.replace(
         new,
-        tensors={contract.PROMPT_EMBEDDINGS: embeddings} if feeds_prompt else {},
+        tensors={contract.PROMPT_EMBEDDINGS: embeddings} if prompt else {},
         position_offset=_position_offset(backbone, options),
     )
     return fitted_draft(backbone.text_encoder, new)
 
 
 def _position_offset(backbone: Backbone, options: TrainingOptions) -> int:
-    if not prompts.METHODS[options.method].prompt.takes_positions:
-        return 0
     if options.positions_behind_prompt:
-        return options.prompt_length
+        return _tokens(options)
     if options.init_from is not None:
         return options.init_from.position_offset
-    return backbone.position_offset(options.prompt_length)
+    return backbone.position_offset(_tokens(options))
 
 
-def _beginning(backbone: Backbone, options: TrainingOptions, drafts: Sequence[Task], rows: Rows) -> prompts.Prompt:
+def _tokens(options: TrainingOptions) -> int:
+    """Tokens of the parts that the text's positions follow."""
+    takes = {name for name, training in methods.trainings(options).items() if training.part.takes_positions}
+    return sum(length for name, length in options.lengths.items() if name in takes)
+
+
+def _beginning(
+    backbone: Backbone, options: TrainingOptions, drafts: Sequence[Task], rows: Rows
+) -> methods.TrainedParts:
     if options.init_from is None:
         ids = [row["input_ids"] for row in rows]
-        labels = [label for draft in drafts for label in draft.labels]
-        return prompts.begin(
-            options.method, backbone, options.prompt_length, options.init, ids, labels, options.init_text
-        )
+        return methods.begin(options, backbone, ids, [label for draft in drafts for label in draft.labels])
     backbone.facts.check(options.init_from)
-    return prompts.begin_from(options.method, options.init_from)
+    return methods.begin_from(options, options.init_from)

@@ -15,7 +15,6 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from edgetune.data.labelled import say
 from edgetune.data.sources import Note
-from edgetune.training import prompts
 from edgetune.training.batches import BATCH_SIZE, Collator
 from edgetune.training.epochs import BEST_STEP, Epoch, Judge, KeepBest, Patience, epochs
 from edgetune.training.options import TrainingOptions
@@ -24,7 +23,7 @@ from edgetune.training.setup import Setup
 from edgetune.training.tuner import PromptTuner
 from edgetune_runtime.fitting.by_kind import Measure
 
-HEAD_LEARNING_RATE, HEAD_ALONE_LEARNING_RATE = 1e-3, 1e-2
+HEAD_LEARNING_RATE, HEAD_ALONE_LEARNING_RATE, HEAD_LEARNING_RATE_OF_ADDED = 1e-3, 1e-2, 2e-3
 
 
 def train_by_epochs(
@@ -49,7 +48,7 @@ def train_by_epochs(
         What development data says of each epoch.
     """
     arguments = training_arguments(folder, options, setup.tuner.heaviest_row)
-    progress = Progress(options.epochs, _names(setup.measures), _names(setup.usual))
+    progress = Progress(options.passes, _names(setup.measures), _names(setup.usual))
     patience = [] if options.patience is None else [Patience(options.patience)]
     trainer = new_trainer(setup, arguments, optimizer(setup.tuner, options), progress, *patience, *callbacks)
     try:
@@ -84,14 +83,18 @@ def new_trainer(
 
 
 def optimizer(tuner: PromptTuner, options: TrainingOptions) -> torch.optim.Optimizer:
-    """AdamW for prompt and heads, each with its own learning rate."""
-    alone = HEAD_LEARNING_RATE if options.prompt_length else HEAD_ALONE_LEARNING_RATE
-    rates = {
-        tuner.prompt: options.learning_rate or prompts.METHODS[options.method].learning_rate,
-        tuner.heads: options.head_learning_rate or alone,
+    """AdamW for parts and heads, each with its own learning rate."""
+    if options.adds:
+        usual = HEAD_LEARNING_RATE_OF_ADDED
+    else:
+        usual = HEAD_LEARNING_RATE if options.lengths else HEAD_ALONE_LEARNING_RATE
+    parts = tuner.parts.groups(options)
+    heads = {
+        "params": list(tuner.heads.parameters()),
+        "lr": options.head_learning_rate or usual,
+        "weight_decay": max((group["weight_decay"] for group in parts), default=0.0),
     }
-    groups = [{"params": list(module.parameters()), "lr": rate} for module, rate in rates.items()]
-    return torch.optim.AdamW(groups, weight_decay=0.0)
+    return torch.optim.AdamW([*parts, heads])
 
 
 def training_arguments(folder: Path, options: TrainingOptions, heaviest_row: float = 1.0) -> TrainingArguments:
@@ -102,7 +105,7 @@ def training_arguments(folder: Path, options: TrainingOptions, heaviest_row: flo
     """
     return TrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=options.epochs,
+        num_train_epochs=options.passes,
         per_device_train_batch_size=options.batch_size,
         per_device_eval_batch_size=BATCH_SIZE,
         lr_scheduler_type="linear",

@@ -1,4 +1,4 @@
-"""The module that is trained: a frozen backbone with one prompt and, for each task, a head."""
+"""The module that is trained: a frozen backbone with the parts of one task and, for each task, a head."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from edgetune.training.methods import TrainedParts
 from edgetune.training.objectives import Scale, objective_of
-from edgetune.training.prompts import Prompt
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract
 from edgetune_runtime.arrays import Array
@@ -19,31 +19,35 @@ from edgetune_runtime.task import Task
 
 
 class PromptTuner(nn.Module):
-    """A frozen backbone with a trainable prompt, which all tasks share, and a trainable head for each task.
+    """A frozen backbone with trainable parts, which all tasks share, and a trainable head for each task.
 
-    Its state, and so a checkpoint, is the prompt and the heads alone; the backbone stays in evaluation mode.
+    Its state, and so a checkpoint, is the parts and the heads alone. The backbone stays in evaluation mode, but for its
+    dropout if there is to be any.
 
     Args:
         backbone: the frozen backbone.
-        prompt: the prompt.
+        parts: what is trained beside the heads, such as a prompt.
         heads: one a task.
         drafts: the tasks, of which only kind, positions and pooling are read.
         class_weights: for each task how much a row of each label counts in the loss, or `None`: all the same.
         scales: for each task the scale of its head's outputs; a head learns on the scale of 1.
+        dropout: share of the backbone's hidden numbers that training leaves out.
     """
 
     def __init__(
         self,
         backbone: Backbone,
-        prompt: Prompt,
+        parts: TrainedParts,
         heads: Sequence[nn.Linear],
         drafts: Sequence[Task],
         class_weights: Sequence[Array | None] = (),
         scales: Sequence[Scale] = (),
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.prompt = prompt
+        self.parts = parts
+        self._dropout = dropout
         self.heads = nn.ModuleList(heads)
         widest = max(head.out_features for head in heads)
         missing = [[place >= head.out_features for place in range(widest)] for head in heads]
@@ -69,9 +73,14 @@ class PromptTuner(nn.Module):
         return 1.0 if self._class_weights is None else float(self._class_weights.max())
 
     def train(self, mode: bool = True) -> PromptTuner:
-        """Set training mode for all but the frozen backbone: dropout in it only adds noise."""
+        """Set training mode for all but the frozen backbone; its layers of dropout have the tuner's share."""
         super().train(mode)
         self.backbone.eval()
+        if mode and self._dropout:
+            for layer in self.backbone.modules():
+                if isinstance(layer, nn.Dropout):
+                    layer.p = self._dropout
+                    layer.train()
         return self
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
@@ -85,11 +94,11 @@ class PromptTuner(nn.Module):
         return super().load_state_dict({**backbone, **state_dict}, strict=strict, assign=assign)
 
     def task_tensors(self, place: int) -> dict[str, Tensor]:
-        """The prompt, and one task's head with its scale multiplied in."""
+        """The parts, and one task's head with its scale multiplied in."""
         weight, bias = list(self.heads[place].parameters())
         scale = self.scales[place]
         head = {contract.HEAD_WEIGHT: weight * scale.factor, contract.HEAD_BIAS: bias * scale.factor + scale.shift}
-        return {**self.prompt.tensors(), **head}
+        return {**self.parts.tensors(), **head}
 
     def forward(
         self,
@@ -170,10 +179,9 @@ class PromptTuner(nn.Module):
         return self._class_weights.to(labels.device)[place, labels[:, 0].long()]
 
     def _bank(self, device: torch.device) -> dict[str, Tensor]:
-        """The tasks as rows of a bank; each has the one prompt."""
-        tensors = {
-            name: tensor.expand(len(self.heads), *tensor.shape) for name, tensor in self.prompt.tensors().items()
-        }
+        """The tasks as rows of a bank; each has the same parts."""
+        parts = self.parts.tensors()
+        tensors = {name: tensor.expand(len(self.heads), *tensor.shape) for name, tensor in parts.items()}
         weights, biases = zip(*(tuple(head.parameters()) for head in self.heads), strict=True)
         given = {
             **tensors,
@@ -182,11 +190,11 @@ class PromptTuner(nn.Module):
             contract.HEAD_WEIGHT: pad_sequence(list(weights), batch_first=True),
             contract.HEAD_BIAS: pad_sequence(list(biases), batch_first=True),
         }
-        lengths = {"tasks": len(self.heads), **lengths_of(self.prompt.tensors())}
+        lengths = {"tasks": len(self.heads), **lengths_of(parts)}
         for part in PARTS.values():
-            if part.mask is not None:  # all tasks have the whole prompt
+            if part.mask is not None:  # all tasks have the whole part
                 given[part.mask] = torch.ones(len(self.heads), lengths[part.length], dtype=torch.int64, device=device)
             for name in part.tensors:
-                if name not in given:
+                if name not in given and name in contract.BASE_INPUTS:
                     given[name] = torch.zeros(self.backbone.sizes.shape(name, **lengths), device=device)
         return {name: tensor for name, tensor in given.items() if name in self.backbone.inputs}

@@ -55,15 +55,19 @@ class _Prefixes:
 
 @dataclass(frozen=True)
 class Call:
-    """What one attention was given.
+    """What one attention was given, and what it gave.
 
     Attributes:
+        queries: of the text. Shape: [batch, heads, sequence, head_dim]
         keys, values: of the text alone. Shape: [batch, kv_heads, sequence, head_dim]
+        output: where a gradient of its own begins. Shape: [batch, sequence, heads, head_dim]
         window: tokens that a token sees at most, itself included; `None` if it sees all.
     """
 
+    queries: Tensor
     keys: Tensor
     values: Tensor
+    output: Tensor
     window: int | None
 
 
@@ -73,7 +77,10 @@ _recorded: ContextVar[list[Call] | None] = ContextVar("recorded", default=None)
 
 @contextmanager
 def recording() -> Iterator[list[Call]]:
-    """Collect what each attention of the forward that runs inside is given, in order."""
+    """Collect what each attention of the forward that runs inside is given and gives, in order.
+
+    No gradient goes through an attention there.
+    """
     calls: list[Call] = []
     token = _recorded.set(calls)
     try:
@@ -141,8 +148,7 @@ def attend(
             f"expected scaling, a mask and a position bias; use a model of another architecture"
         )
     recorded, state = _recorded.get(), _current.get()
-    if recorded is not None:
-        recorded.append(Call(key, value, sliding_window))
+    given = query, key, value
     # From here on [batch, sequence, heads, head_dim].
     query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     if state is not None:
@@ -165,7 +171,12 @@ def attend(
         dropout_p=dropout,
         scale=scale,
     )
-    return output.transpose(1, 2).contiguous(), None
+    output = output.transpose(1, 2).contiguous()
+    if recorded is not None:
+        output = output.detach().requires_grad_()
+        recorded.append(Call(*given, output, sliding_window))
+        output = output.clone()
+    return output, None
 
 
 def mask_of_padding(attention_mask: Tensor | None = None, **how: Any) -> Tensor | None:

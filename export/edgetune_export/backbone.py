@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedConfig
 
-from edgetune_export import attention
+from edgetune_export import attention, injection
 from edgetune_export.families import OFFSETS_POSITIONS_BY_PADDING, family_of
 from edgetune_export.language_model import OneStep, Vocabulary
 from edgetune_export.rotary import hold_frequencies
+from edgetune_export.sites import Site, find_sites
 from edgetune_export.tokenizer import BackboneEncoder
 from edgetune_runtime import contract
 from edgetune_runtime.contract import BackboneSizes
@@ -41,6 +42,7 @@ class Backbone(nn.Module):
 
     Attributes:
         sizes: of what enters and leaves it.
+        sites: the linear layers that low rank and units can enter.
         window: tokens that the layer with the narrowest attention sees; `None` if all see everything.
         has_segments: whether it was trained to tell the first text of a pair from the second by segment ids.
 
@@ -77,7 +79,8 @@ class Backbone(nn.Module):
         parameters = inspect.signature(model.forward).parameters
         self._caches = "use_cache" in parameters
         self.has_segments = "token_type_ids" in parameters and getattr(config, "type_vocab_size", 0) > 1
-        self.sizes, self.window = self._measured()
+        self.sizes, self.sites, self.window = self._measured()
+        injection.watch(self.sites)
 
     @property
     def architecture(self) -> str:
@@ -100,16 +103,27 @@ class Backbone(nn.Module):
             max_positions=self.max_positions,
             poolings=self.poolings,
             mask_token=self.mask_token,
-            inputs=self.inputs,
+            inputs=tuple(name for name in contract.BASE_INPUTS if name in self.inputs),
+            variants={
+                variant: tuple(name for name in self.inputs if name in more)
+                for variant, more in contract.VARIANTS.items()
+                if more.intersection(self.inputs)
+            },
         )
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the inputs that its graph takes, in the contract's order."""
+        """Names of the inputs that its forward takes, all parts together, in the contract's order."""
         lacks = {
             contract.TOKEN_TYPE_IDS: not self.has_segments,
             contract.SPANS: isinstance(self.model, OneStep),  # which reads one step of its decoder
             contract.POOLING: not self.transforms,
+            **{
+                name: site not in self.sites
+                for site in contract.SITES
+                for name in (contract.down(site), contract.up(site))
+            },
+            **dict.fromkeys(contract.UNIT_INPUTS, "narrow" not in self.sites),
         }
         return tuple(name for name in contract.INPUTS if not lacks.get(name))
 
@@ -162,10 +176,15 @@ class Backbone(nn.Module):
         hidden: Tensor = output.last_hidden_state
         return hidden
 
-    def _measured(self) -> tuple[BackboneSizes, int | None]:
+    def _measured(self) -> tuple[BackboneSizes, dict[str, Site], int | None]:
         embeddings = self.embed(torch.zeros(1, 1, dtype=torch.int64))
-        with torch.no_grad(), attention.recording() as calls:
-            hidden = self._hidden(embeddings)
+        hidden = 0
+
+        def forward() -> None:
+            nonlocal hidden
+            hidden = self._hidden(embeddings).shape[-1]
+
+        sites, calls = find_sites(self.model, forward)
         shapes = {tuple(states.shape) for call in calls for states in (call.keys, call.values)}
         if len(shapes) != 1:
             raise BackboneError(
@@ -174,8 +193,9 @@ class Backbone(nn.Module):
             )
         _, kv_heads, _, head_dim = shapes.pop()
         windows = [call.window for call in calls if call.window is not None]
-        sizes = BackboneSizes(embeddings.shape[-1], hidden.shape[-1], len(calls), kv_heads, head_dim)
-        return sizes, min(windows, default=None)
+        sites, widths = _fitting(sites)
+        sizes = BackboneSizes(embeddings.shape[-1], hidden, len(calls), kv_heads, head_dim, **widths)
+        return sizes, sites, min(windows, default=None)
 
     def forward(
         self,
@@ -193,11 +213,13 @@ class Backbone(nn.Module):
         spans: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         pooling: Tensor | None = None,
+        **parts: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Logits and features of spans of texts, each text with its own task of the bank.
 
         Args:
             spans, token_type_ids, pooling: only if `inputs` has them. Segments are 0 if none are given.
+            parts: any of `contract.PART_INPUTS` that `inputs` has.
 
         Shape:
             inputs: as `contract.INPUTS`
@@ -214,7 +236,11 @@ class Backbone(nn.Module):
         if token_type_ids is not None:
             none = torch.zeros_like(prompt_present)  # a prompt belongs to the first text
             segments["token_type_ids"] = torch.cat([none, token_type_ids], dim=1)
-        with attention.prefixes(prefix_keys[task_index], prefix_values[task_index], prefix_mask[task_index]):
+        own = {name: tensor[task_index] for name, tensor in parts.items()}
+        with (
+            attention.prefixes(prefix_keys[task_index], prefix_values[task_index], prefix_mask[task_index]),
+            injection.injected(own, self.sites),
+        ):
             hidden = self.model(
                 inputs_embeds=torch.cat([prompt, self.embed(input_ids)], dim=1),
                 attention_mask=torch.cat([prompt_present, attention_mask], dim=1),
@@ -236,6 +262,20 @@ class Backbone(nn.Module):
     @property
     def _no_cache(self) -> dict[str, bool]:
         return {"use_cache": False} if self._caches else {}
+
+
+def _fitting(sites: Mapping[str, Site]) -> tuple[dict[str, Site], dict[str, int]]:
+    """The sites whose sizes agree with one another, and the sizes."""
+    found: dict[str, Site] = {}
+    sizes: dict[str, int] = {}
+    for name, site in sites.items():
+        number, read, given = contract.SITES[name]
+        own = {read: site.inputs, given: site.outputs}
+        own |= {number: len(site.modules)} if name in contract.FEED_FORWARD_SITES else {}
+        if all(sizes.get(dim, size) == size for dim, size in own.items()):
+            found[name] = site
+            sizes |= own
+    return found, sizes
 
 
 def _mean_over_spans(hidden: Tensor, spans: Tensor, prompt_length: int) -> Tensor:

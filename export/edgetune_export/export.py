@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ from edgetune_export.card import card
 from edgetune_export.graph import to_onnx, with_default_bank
 from edgetune_export.parity import CheckTexts, compare, default_texts, in_pairs, probe_task, torch_logits
 from edgetune_export.quantize import PRECISIONS
-from edgetune_runtime import files
+from edgetune_runtime import contract, files
 from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.engine import Engine
 from edgetune_runtime.errors import AccuracyDropError, BundleError, DataError
@@ -118,14 +119,28 @@ def _write_graph(
     model: onnx.ModelProto, backbone: Backbone, name: str, write: Callable[[str, bytes | bytearray], None]
 ) -> Graph:
     # A function of its own, so that no precision's weights stay in memory while the next is made.
-    precision = PRECISIONS[name]
+    precision, facts = PRECISIONS[name], backbone.facts
     file = files.graph_file(name)
     data_file = files.data_file(file)
-    graph, weights = external.serialize(with_default_bank(precision.convert(model), backbone), Path(data_file).name)
+    every = precision.convert(model)
+    weights = external.take_weights(every)
+
+    def variant(name: str) -> onnx.ModelProto:
+        lacking = set(backbone.inputs).difference(facts.inputs_of(name))
+        return with_default_bank(passes.without_parts(copy.deepcopy(every), lacking), backbone)
+
+    base = external.put_weights(variant(contract.BASE), weights)
+    graph, data = external.serialize(base, Path(data_file).name)
     write(file, graph)
-    if weights is not None:
-        write(data_file, weights)
-    return Graph(file, precision.batch_invariant, data=None if weights is None else data_file)
+    beside = data is not None
+    if data is not None:
+        write(data_file, data)
+    places = external.places(base, graph, Path(file).name, weights)
+
+    variants = {one: files.variant_file(file, one) for one in facts.variants}
+    for one, path in variants.items():
+        write(path, external.refer(variant(one), places).SerializeToString())
+    return Graph(file, precision.batch_invariant, data=data_file if beside else None, variants=variants)
 
 
 def _measured(

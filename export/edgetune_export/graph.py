@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-
 import numpy as np
 import onnx
 import onnx.numpy_helper
 import torch
+from torch import Tensor, nn
 
 from edgetune_export.backbone import Backbone
 from edgetune_export.quiet import quiet
@@ -39,12 +38,12 @@ def to_onnx(backbone: Backbone) -> onnx.ModelProto:
     with quiet():  # the exporter warns of names that two inputs share, which is meant
         try:
             program = torch.onnx.export(
-                backbone,
-                kwargs=example,
+                _OfNamedInputs(backbone),
+                kwargs={"inputs": example},
                 dynamo=True,
                 input_names=list(example),
                 output_names=list(contract.outputs(backbone.inputs)),
-                dynamic_shapes=axes,
+                dynamic_shapes={"inputs": axes},
                 opset_version=OPSET_VERSION,
                 external_data=False,
                 verbose=False,
@@ -67,8 +66,9 @@ def with_default_bank(model: onnx.ModelProto, backbone: Backbone) -> onnx.ModelP
     adapters, which bind to initializers, can give any of them.
     """
     empty = {"tasks": 1, **lengths_of({})}
+    taken = {value.name for value in model.graph.input}
     for name, spec in contract.BANK_INPUTS.items():
-        if name not in backbone.inputs:
+        if name not in taken:
             continue
         array = np.zeros(backbone.sizes.shape(name, **empty), spec.dtype)
         if name == contract.POOLING:
@@ -77,10 +77,21 @@ def with_default_bank(model: onnx.ModelProto, backbone: Backbone) -> onnx.ModelP
     return model
 
 
+class _OfNamedInputs(nn.Module):
+    """A backbone that takes its inputs as one dictionary: torch.export knows no arguments beyond a signature's."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        outputs: tuple[Tensor, Tensor] = self.backbone(**inputs)
+        return outputs
+
+
 def _specs(backbone: Backbone) -> dict[str, contract.GraphInput]:
-    """The inputs of its graph, in the order of its forward."""
-    order = list(inspect.signature(backbone.forward).parameters)
-    return {name: contract.INPUTS[name] for name in sorted(backbone.inputs, key=order.index)}
+    """The inputs of its graph."""
+    return {name: contract.INPUTS[name] for name in backbone.inputs}
 
 
 def _example_inputs(backbone: Backbone) -> dict[str, torch.Tensor]:

@@ -6,11 +6,14 @@ Each takes a model and gives it back, changed.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 
 import numpy as np
 import onnx
 import onnx.helper
 import onnx.numpy_helper
+
+from edgetune_runtime.errors import BackboneError
 
 
 def optimize(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -92,6 +95,33 @@ def merge_projections(model: onnx.ModelProto) -> onnx.ModelProto:
         if len(members) > 1:
             _merge(graph, shared, members, constants)
     return without_unused(model)
+
+
+def without_parts(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
+    """The graph for tasks that have nothing in these inputs of the bank.
+
+    What is made of them is empty; the product of two empty tensors is zero, and what zero is added to stays.
+
+    Raises:
+        BackboneError: something else is done with what they lead to.
+    """
+    graph = model.graph
+    empty, zero = set(names), set[str]()
+    instead: dict[str, str] = {}
+    for node in graph.node:
+        _rename_inputs(node, instead)
+        if zero.intersection(node.input):
+            rest = [name for name in node.input if name not in zero]
+            if node.op_type != "Add" or len(rest) != 1:
+                raise BackboneError(f"the graph cannot do without {sorted(names)}: {node.op_type} takes what they make")
+            instead[node.output[0]] = rest[0]
+        elif empty.intersection(node.input):
+            product = node.op_type == "MatMul" and empty.issuperset(node.input)
+            (zero if product else empty).update(node.output)
+    kept = [value for value in graph.input if value.name not in names]
+    del graph.input[:]
+    graph.input.extend(kept)
+    return drop_idle_reshapes(collapse_reshapes(without_unused(model)))
 
 
 def standard_attention(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -11,27 +11,36 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from edgetune_runtime import bank, files
+from edgetune_runtime import bank, contract, files
 from edgetune_runtime.facts import BackboneFacts
 from edgetune_runtime.task import Task
 
 _VERSION = 1
 
 
-def save_adapter(task: Task, facts: BackboneFacts, path: Path) -> None:
+def save_adapter(task: Task, facts: BackboneFacts, path: Path) -> str:
     """Write a task as an `.onnx_adapter` file, whole or not at all.
 
     Args:
         task: the task.
         facts: of its backbone.
         path: the file.
+
+    Returns:
+        The variant of the graph that it is for.
+
+    Raises:
+        TaskError: the task is another backbone's, or has what no graph of this one takes.
     """
+    facts.check(task)
+    variant = facts.variant_for(task.needed_inputs) or contract.BASE
     adapter = ort.AdapterFormat()
     adapter.set_adapter_version(_VERSION)
     adapter.set_model_version(_VERSION)
-    arrays = bank.stack([task], facts.sizes, facts.inputs)
+    arrays = bank.stack([task], facts.sizes, facts.inputs_of(variant))
     adapter.set_parameters({name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()})
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "adapter"
         adapter.export_adapter(str(written))  # it writes to files only
         files.write_atomic(path, written.read_bytes())
+    return variant

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from edgetune_runtime import files, strict
+from edgetune_runtime import contract, files, strict
 from edgetune_runtime.errors import BundleError, TaskError
 from edgetune_runtime.external import external_files
 from edgetune_runtime.facts import BackboneFacts
@@ -73,27 +73,41 @@ class Bundle:
         self._check_digest(name, found)
         return found
 
-    def read_graph(self, precision: str) -> tuple[bytes, dict[str, bytes]]:
+    def read_graph(self, precision: str, variant: str = contract.BASE) -> tuple[bytes, dict[str, bytes]]:
         """The bytes of a precision's graph and of the file of its weights, by the name that the graph gives it.
+
+        Args:
+            precision: a precision of the bundle.
+            variant: one of the facts' variants, or the base.
 
         Raises:
             BundleError: a file is missing, a link out of the bundle or not what was exported, or the graph names
                 another file.
         """
-        record = self.manifest.graphs[precision]
-        graph = self.read(record.file)
-        weights = {} if record.data is None else {Path(record.data).name: self.read(record.data)}
+        file, *beside = self.graph_files(precision, variant)
+        graph = self.read(file)
+        weights = {Path(name).name: self.read(name) for name in beside}
         other = external_files(graph) - set(weights)
         if other:
             raise BundleError(
-                f"{self.path / record.file} takes weights from {', '.join(map(repr, sorted(other)))}: expected "
+                f"{self.path / file} takes weights from {', '.join(map(repr, sorted(other)))}: expected "
                 f"{', '.join(weights) or 'none outside of it'}; export the bundle again"
             )
         return graph, weights
 
-    def graph_files(self, precision: str) -> list[str]:
-        """Paths inside the bundle of a precision's graph and, where it has one, the file of its weights."""
-        return self.manifest.graphs[precision].paths
+    def graph_files(self, precision: str, variant: str = contract.BASE) -> list[str]:
+        """Paths inside the bundle of a precision's graph and, where that is another file, of its weights."""
+        return self.manifest.graphs[precision].paths_of(variant)
+
+    def variants(self, precision: str) -> list[str]:
+        """The variants of a precision whose files are in the bundle, the base first."""
+        names = (contract.BASE, *self.manifest.graphs[precision].variants)
+        return [
+            name
+            for name in names
+            if name == contract.BASE
+            or all(os.path.lexists(self.path / path) for path in self.graph_files(precision, name))
+        ]
 
     def has_graph(self, precision: str) -> bool:
         """Whether a precision is in the bundle with its files: an edge device may leave out those it does not run."""
@@ -101,8 +115,8 @@ class Bundle:
         return known and all(os.path.lexists(self.path / name) for name in self.graph_files(precision))
 
     def graph_bytes(self, precision: str) -> int:
-        """Bytes of a precision on disk."""
-        return sum((self.path / name).stat().st_size for name in self.graph_files(precision))
+        """Bytes of a precision on disk, all variants together."""
+        return sum((self.path / name).stat().st_size for name in self.manifest.graphs[precision].paths)
 
     def precision(self, wanted: str | None) -> str:
         """The precision to use: `wanted`, or int8 where the bundle has it.

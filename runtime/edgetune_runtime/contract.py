@@ -6,10 +6,13 @@ runs bare, and onnxruntime's native adapters can bind to each name. A graph has 
 manifest lists them. docs/format.md has the whole format.
 
 Shape letters: batch, sequence = texts and their tokens; spans = stretches of a text that features are read from, each
-with two ends; tasks = rows of the bank; prompt, prefix = lengths (0 allowed); embedding, hidden, layers, kv_heads,
-head_dim = sizes of the backbone; labels = most labels of any task.
+with two ends; tasks = rows of the bank; prompt, prefix, units, and a rank for each site = lengths (0 allowed);
+labels = most labels of any task; the others are sizes of the backbone (`BackboneSizes`).
 `layers` counts the times that attention is called in one forward: an encoder-decoder's prefix goes to its encoder,
-then for each layer of its decoder to the self- and the cross-attention.
+then for each layer of its decoder to the self- and the cross-attention. `feed_forwards` counts these.
+
+A bundle has its graph in a few variants, which share one copy of the weights. The base takes prompts and prefixes;
+others take more parts, and cost more to run. Each text runs in the least that takes what its task has (`VARIANTS`).
 
 Texts are padded on the right and prompts on the left, so that a prompt and its text always touch: backbones whose
 attention goes by distance in the row then answer alike whatever a row is batched with.
@@ -39,6 +42,9 @@ PREFIX_VALUES = "prefix_values"
 PREFIX_MASK = "prefix_mask"
 POSITION_OFFSET = "position_offset"
 POOLING = "pooling"
+UNIT_READ = "unit_read"
+UNIT_BIAS = "unit_bias"
+UNIT_WRITE = "unit_write"
 HEAD_WEIGHT = "head_weight"
 HEAD_BIAS = "head_bias"
 
@@ -52,6 +58,41 @@ class GraphInput:
 
     dtype: str
     dims: tuple[str, ...]
+
+
+SITES: dict[str, tuple[str, str, str]] = {
+    "query": ("layers", "width", "query_width"),
+    "key": ("layers", "width", "key_width"),
+    "value": ("layers", "width", "key_width"),
+    "projection": ("layers", "width", "projection_width"),
+    "output": ("layers", "query_width", "width"),
+    "gate": ("feed_forwards", "width", "widened_width"),
+    "widen": ("feed_forwards", "width", "widened_width"),
+    "narrow": ("feed_forwards", "inner_width", "width"),
+}
+"""Linear layer of a backbone → how many there are, what they read, and what they give.
+
+`projection` makes query, key and value at once (GPT-2, ModernBERT). A feed-forward widens and narrows; one that is
+gated has a `gate` beside `widen`, or both in one, and then `widened_width` is twice the `inner_width`.
+"""
+
+ATTENTION_SITES = ("query", "key", "value", "projection", "output")
+FEED_FORWARD_SITES = ("gate", "widen", "narrow")
+
+
+def down(site: str) -> str:
+    """Name of the bank input that reads at a site: x·down·up is added to what the linear layer makes of x."""
+    return f"{site}_down"
+
+
+def up(site: str) -> str:
+    """Name of the bank input that writes at a site."""
+    return f"{site}_up"
+
+
+def rank(site: str) -> str:
+    """Name of the dimension between `down` and `up`."""
+    return f"{site}_rank"
 
 
 TEXT_INPUTS: dict[str, GraphInput] = {
@@ -68,6 +109,14 @@ BANK_INPUTS: dict[str, GraphInput] = {
     PREFIX_KEYS: GraphInput("float32", ("tasks", "layers", "kv_heads", "prefix", "head_dim")),
     PREFIX_VALUES: GraphInput("float32", ("tasks", "layers", "kv_heads", "prefix", "head_dim")),
     PREFIX_MASK: GraphInput("int64", ("tasks", "prefix")),
+    **{
+        name: GraphInput("float32", ("tasks", number, *dims))
+        for site, (number, read, given) in SITES.items()
+        for name, dims in ((down(site), (read, rank(site))), (up(site), (rank(site), given)))
+    },
+    UNIT_READ: GraphInput("float32", ("tasks", "feed_forwards", "width", "units")),
+    UNIT_BIAS: GraphInput("float32", ("tasks", "feed_forwards", "units")),
+    UNIT_WRITE: GraphInput("float32", ("tasks", "feed_forwards", "units", "width")),
     POSITION_OFFSET: GraphInput("int64", ("tasks",)),
     POOLING: GraphInput("int64", ("tasks",)),
     HEAD_WEIGHT: GraphInput("float32", ("tasks", "labels", "hidden")),
@@ -94,6 +143,27 @@ INPUTS_OF_0_1 = (
     HEAD_BIAS,
 )
 """Inputs of the graphs that edgetune 0.1 wrote. They read one span per text, which `pooling` chooses."""
+
+
+_LOW_RANK_INPUTS = {site: (down(site), up(site)) for site in SITES}
+UNIT_INPUTS = (UNIT_READ, UNIT_BIAS, UNIT_WRITE)
+
+PART_INPUTS = frozenset((*UNIT_INPUTS, *(name for names in _LOW_RANK_INPUTS.values() for name in names)))
+"""Inputs of parts that the base does not take."""
+
+BASE_INPUTS = tuple(name for name in INPUTS if name not in PART_INPUTS)
+"""Inputs that the base takes, if the backbone has what they are for."""
+
+BASE = "base"
+
+VARIANTS: dict[str, frozenset[str]] = {
+    BASE: frozenset(),
+    "light": frozenset(
+        (*(name for site in ("query", "value", "projection") for name in _LOW_RANK_INPUTS[site]), *UNIT_INPUTS)
+    ),
+    "full": PART_INPUTS,
+}
+"""Variant of a graph → which of `PART_INPUTS` it takes beside the base's, from the cheapest on."""
 
 
 def outputs(inputs: Collection[str]) -> dict[str, tuple[str, ...]]:
@@ -145,13 +215,32 @@ DEFAULT_MAX_LENGTH = 256
 
 @dataclass(frozen=True)
 class BackboneSizes:
-    """Sizes of a backbone that fix the shapes of prompts and heads."""
+    """Sizes of a backbone that fix the shapes of parts and heads; 0 where it has no such thing.
+
+    Attributes:
+        embedding: of a token that is fed.
+        hidden: of a token's features.
+        layers: attention calls.
+        kv_heads: heads of keys and values.
+        head_dim: numbers of one of them.
+        feed_forwards: feed-forward layers.
+        width: what linear layers read and give of a token between attention and feed-forward.
+        query_width, key_width, projection_width: what projections give: of the query, of keys or values, of all three.
+        widened_width, inner_width: what a feed-forward widens to, and what it narrows from.
+    """
 
     embedding: int
     hidden: int
     layers: int
     kv_heads: int
     head_dim: int
+    feed_forwards: int = 0
+    width: int = 0
+    query_width: int = 0
+    key_width: int = 0
+    projection_width: int = 0
+    widened_width: int = 0
+    inner_width: int = 0
 
     def shape(self, name: str, **lengths: int) -> tuple[int, ...]:
         """Shape of the bank input `name`, the dynamic dimensions taken from `lengths`."""

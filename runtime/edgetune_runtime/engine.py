@@ -444,7 +444,7 @@ class Engine:
         """
         for precision in self.precisions:
             for number in threads:
-                self._runner.open(precision, number)
+                self._runner.open(precision, number, self._catalog.loaded)
 
     def run(self, rows: Sequence[tuple[Tokens | Sequence[int], Task]]) -> list[Array]:
         """Logits of texts, all in the engine's precision.

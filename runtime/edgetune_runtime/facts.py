@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from edgetune_runtime import contract
 from edgetune_runtime.contract import BackboneSizes
@@ -24,6 +24,8 @@ class BackboneFacts:
         poolings: where features can be read, some of `contract.POOLINGS`; the first is its usual one.
         mask_token: what `{mask}` in a template becomes; empty if it has no such token.
         inputs: names of the inputs that its graph takes, some of `contract.INPUTS`.
+        variants: variant of the graph → inputs that it takes beside these; from the cheapest on. Some of
+            `contract.VARIANTS`, and never the base.
     """
 
     name: str
@@ -32,7 +34,20 @@ class BackboneFacts:
     max_positions: int
     poolings: tuple[str, ...]
     mask_token: str
-    inputs: Collection[str] = tuple(contract.INPUTS)
+    inputs: Collection[str] = contract.BASE_INPUTS
+    variants: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+    def inputs_of(self, variant: str) -> list[str]:
+        """Names of the inputs that a variant of the graph takes, in the contract's order."""
+        taken = {*self.inputs, *self.variants.get(variant, ())}
+        return [name for name in contract.INPUTS if name in taken]
+
+    def variant_for(self, names: Iterable[str]) -> str | None:
+        """The cheapest variant of the graph that takes these inputs, or `None` if none does."""
+        lacking = set(names).difference(self.inputs)
+        if not lacking:
+            return contract.BASE
+        return next((variant for variant, more in self.variants.items() if lacking.issubset(more)), None)
 
     def check(self, task: Task) -> None:
         """Raise `TaskError` unless the task was made for this backbone and needs only what its graph has."""
@@ -47,12 +62,11 @@ class BackboneFacts:
                 f"task '{task.name}' reads its features by pooling '{task.pooling}', which {self.name} does not have: "
                 f"expected one of {', '.join(self.poolings)}; train it again with `pooling` {self.poolings[0]}"
             )
-        needed = {*task.graph_inputs, *(task.tensors.keys() & contract.BANK_INPUTS.keys())}
-        missing = sorted(needed.difference(self.inputs))
-        if missing:
+        if self.variant_for(task.needed_inputs) is None:
+            has = {*self.inputs, *(name for more in self.variants.values() for name in more)}
             raise TaskError(
-                f"task '{task.name}' needs the graph's input {', '.join(missing)}, which this bundle of {self.name} "
-                f"does not have: export {self.name} again with this edgetune"
+                f"task '{task.name}' needs the graph's input {', '.join(sorted(task.needed_inputs.difference(has)))}, "
+                f"which this bundle of {self.name} does not have: export {self.name} again with this edgetune"
             )
         if max(task.prompt_length, task.position_offset) >= self.max_positions:
             raise TaskError(

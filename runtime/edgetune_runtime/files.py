@@ -41,6 +41,7 @@ _LIMITS_BYTES = {
     TOKENIZER: 64_000_000,  # Gemma's 262,144 tokens take 33 MB
     INDEX: 25_000_000,  # as many tasks as are looked through, with the longest names
 }
+_GRAPH_SUFFIX = ".onnx"
 _DATA_SUFFIX = ".data"
 _HUB_REPOSITORIES = ("models--", "datasets--", "spaces--")
 _TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -53,6 +54,11 @@ _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0
 def graph_file(precision: str) -> str:
     """Path of a precision's graph inside a bundle, in the names that ONNX users know."""
     return f"{GRAPHS}/model.onnx" if precision == "fp32" else f"{GRAPHS}/model_{precision}.onnx"
+
+
+def variant_file(graph: str, variant: str) -> str:
+    """Path of a variant of a graph, which takes its weights from the graph's own file or the one of its weights."""
+    return f"{graph.removesuffix(_GRAPH_SUFFIX)}_{variant}{_GRAPH_SUFFIX}"
 
 
 def data_file(graph: str) -> str:

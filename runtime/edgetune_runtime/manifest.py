@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -91,22 +91,34 @@ class Graph:
             not (dynamic int8: the activation scale is taken over the whole batch), rows run one by one.
         parity: task name → what was measured at export.
         data: path of the graph's weights inside the bundle, if its own file cannot hold them (past 2 GB).
+        variants: variant → path of its graph, which takes the same weights.
     """
 
     file: str
     batch_invariant: bool
     parity: Mapping[str, TaskParity] = field(default_factory=dict)
     data: str | None = None
+    variants: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> str:
+        """Path inside the bundle of the file that has the weights."""
+        return self.data or self.file
 
     @property
     def paths(self) -> list[str]:
-        """Paths inside the bundle of the graph and, if it has one, the file of its weights."""
-        return [name for name in (self.file, self.data) if name is not None]
+        """Paths inside the bundle of all that belongs to it: the graph, the file of its weights, the variants."""
+        return [*self.paths_of(contract.BASE), *self.variants.values()]
+
+    def paths_of(self, variant: str) -> list[str]:
+        """Paths inside the bundle of a variant's graph and, if that is another file, of its weights."""
+        return list(dict.fromkeys((self.variants.get(variant, self.file), self.weights)))
 
     def to_record(self) -> dict[str, Any]:
         """As JSON has it."""
+        record = {name: getattr(self, name) for name in ("file", "batch_invariant", "data")}
         parity = {name: one.to_record() for name, one in self.parity.items()}
-        return {**{name: getattr(self, name) for name in ("file", "batch_invariant", "data")}, "parity": parity}
+        return {**record, "parity": parity, "variants": dict(self.variants)}
 
 
 @dataclass(frozen=True)
@@ -138,11 +150,12 @@ class Manifest:
             "requires": [],
             "base_model": facts.name,
             "backbone_sha256": facts.sha256,
-            "sizes": vars(facts.sizes),
+            "sizes": {name: size for name, size in vars(facts.sizes).items() if size},
             "max_positions": facts.max_positions,
             "poolings": facts.poolings,
             "mask_token": facts.mask_token,
-            "inputs": {name: asdict(contract.INPUTS[name]) for name in facts.inputs},
+            "inputs": _specs(facts.inputs),
+            "variants": {variant: {"inputs": _specs(more)} for variant, more in facts.variants.items()},
             "outputs": {name: {"dtype": "float32", "dims": dims} for name, dims in outputs.items()},
             "architecture": self.architecture,
             "graphs": {precision: graph.to_record() for precision, graph in self.graphs.items()},
@@ -178,6 +191,7 @@ class Manifest:
                 poolings=tuple(record["poolings"]),
                 mask_token=strict.plain_text(record["mask_token"], _LONGEST_TEXT),
                 inputs=contract.INPUTS_OF_0_1 if version == 1 else _inputs(record["inputs"]),
+                variants=_variants(record.get("variants", {})),
             )
             manifest = cls(
                 facts=facts,
@@ -190,6 +204,11 @@ class Manifest:
             known = (
                 isinstance(record["poolings"], list) and facts.poolings and {*facts.poolings} <= {*contract.POOLINGS}
             )
+            lacking = [
+                name for name, graph in manifest.graphs.items() if graph.variants.keys() != facts.variants.keys()
+            ]
+            if lacking:
+                raise ValueError(f"variants {list(facts.variants)}, and others of {lacking[0]}")
             if not manifest.graphs or not known:
                 raise ValueError(f"{len(manifest.graphs)} graphs, poolings {facts.poolings}")
             if "mask" in facts.poolings and not facts.mask_token:
@@ -210,8 +229,26 @@ def _check_requires(needed: object, origin: str) -> None:
         )
 
 
+def _specs(names: Collection[str]) -> dict[str, Any]:
+    return {name: asdict(contract.INPUTS[name]) for name in names}
+
+
 def _inputs(record: Mapping[str, Any]) -> tuple[str, ...]:
     """The graph's inputs, in the contract's order."""
+    found = _known_inputs(record)
+    missing = sorted(set(contract.REQUIRED_INPUTS).difference(found))
+    if missing:
+        raise ValueError(f"a graph without the inputs {', '.join(missing)}")
+    return found
+
+
+def _variants(record: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Variants and what they take beside the graph's inputs, from the cheapest on; those of newer versions left out."""
+    known = [name for name in contract.VARIANTS if name in record and name != contract.BASE]
+    return {name: _known_inputs(record[name]["inputs"]) for name in known}
+
+
+def _known_inputs(record: Mapping[str, Any]) -> tuple[str, ...]:
     unknown = sorted(record.keys() - contract.INPUTS.keys())
     if unknown:
         raise ValueError(f"graph inputs {unknown!r:.300}, which this edgetune does not know; a newer one may")
@@ -219,9 +256,6 @@ def _inputs(record: Mapping[str, Any]) -> tuple[str, ...]:
         own = contract.INPUTS[name]
         if (spec["dtype"], tuple(spec["dims"])) != (own.dtype, own.dims):
             raise ValueError(f"a graph input {name!r} of {spec!r:.100}")
-    missing = sorted(set(contract.REQUIRED_INPUTS) - record.keys())
-    if missing:
-        raise ValueError(f"a graph without the inputs {', '.join(missing)}")
     return tuple(name for name in contract.INPUTS if name in record)
 
 
@@ -233,8 +267,12 @@ def _graph(precision: str, record: Mapping[str, Any]) -> Graph:
         raise ValueError(f"a graph or its weights in {data!r:.300}")
     if not isinstance(invariant, bool):
         raise ValueError(f"batch_invariant {invariant!r:.40}")
+    variants = {name: path for name, path in record.get("variants", {}).items() if name in contract.VARIANTS}
+    odd = [path for name, path in variants.items() if path != files.variant_file(file, name)]
+    if odd:
+        raise ValueError(f"a variant of a graph in {odd[0]!r:.300}")
     parity = {name: TaskParity.from_record(measured) for name, measured in record["parity"].items()}
-    return Graph(file, invariant, parity, data)
+    return Graph(file, invariant, parity, data, variants)
 
 
 def _digests(record: Mapping[str, Any]) -> dict[str, str]:

@@ -51,10 +51,21 @@ SOFT_PROMPT = Part("soft prompt", (contract.PROMPT_EMBEDDINGS,), "prompt", side=
 PREFIX = Part("prefix", (contract.PREFIX_KEYS, contract.PREFIX_VALUES), "prefix", mask=contract.PREFIX_MASK)
 """Keys and values before the text's in every layer (prefix tuning, P-tuning v2)."""
 
+LOW_RANK = {
+    site: Part(
+        f"low rank on {site}", (contract.down(site), contract.up(site)), contract.rank(site), requires="part:low-rank"
+    )
+    for site in contract.SITES
+}
+"""x·down·up beside a linear layer (LoRA, Hu et al. 2021), by its site. A scale is multiplied in."""
+
+UNITS = Part("units", (contract.UNIT_READ, contract.UNIT_BIAS, contract.UNIT_WRITE), "units", requires="part:units")
+"""relu(x·read + bias)·write beside each feed-forward (parallel adapters, He et al. 2022)."""
+
 HEAD = Part("head", (contract.HEAD_WEIGHT, contract.HEAD_BIAS), "labels")
 """The linear layer from features to logits. Every task has one."""
 
-PARTS: dict[str, Part] = {part.name: part for part in (SOFT_PROMPT, PREFIX, HEAD)}
+PARTS: dict[str, Part] = {part.name: part for part in (SOFT_PROMPT, PREFIX, *LOW_RANK.values(), UNITS, HEAD)}
 
 
 def lengths_of(tensors: Mapping[str, Sized]) -> dict[str, int]:

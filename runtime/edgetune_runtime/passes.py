@@ -19,7 +19,7 @@ from edgetune_runtime import bank, contract, forks, prepared
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.devices import Device
-from edgetune_runtime.errors import TextError
+from edgetune_runtime.errors import BundleError, TextError
 from edgetune_runtime.parts import HEAD
 from edgetune_runtime.session import open_session
 from edgetune_runtime.task import Task
@@ -61,11 +61,9 @@ class Runner:
         self._threads, self._batch_size = threads, batch_size
         self._prepare = prepare and device.prepares
         self._inputs = frozenset(bundle.facts.inputs)
-        # The head is applied behind the graph: a graph that is fed none gives features alone.
-        self._bank_inputs = self._inputs.intersection(contract.BANK_INPUTS).difference(HEAD.tensors)
         self._first_generation = contract.is_first_generation(self._inputs)
         self._lock, self._session_lock = threading.Lock(), threading.Lock()
-        self._sessions: dict[tuple[str, int], ort.InferenceSession] = {}
+        self._sessions: dict[tuple[str, str, int], ort.InferenceSession] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._banks: dict[PartsKey, dict[str, ort.OrtValue]] = {}
         self._plain_inputs: dict[int, dict[str, ort.OrtValue]] = {}
@@ -97,13 +95,14 @@ class Runner:
         with self._lock:
             self._banks = {key: kept for key, kept in self._banks.items() if key in live}
 
-    def open(self, precision: str, threads: int) -> None:
-        """Open all that runs of so many threads need, so that no text waits for it.
+    def open(self, precision: str, threads: int, tasks: Collection[Task]) -> None:
+        """Open all that runs of these tasks with so many threads need, so that no text waits for it.
 
         Raises:
             BundleError: a graph is missing or damaged.
         """
-        self._session(precision, threads)
+        for variant in {self._variant([task]) for task in tasks} or {contract.BASE}:
+            self._session(precision, variant, threads)
 
     def run(self, passes: Sequence[Pass], precision: str, threads: int | None = None) -> list[Array]:
         """Features of each pass.
@@ -124,11 +123,9 @@ class Runner:
             return []
         batches = [part for batch in _batches(passes, self._batch_size) for part in self._fitting(batch)]
         if threads is None and len(batches) > 1 and self._threads > 1 and self._device.threads:
-            session = self._session(precision, threads=1)
-            outputs = self._side_by_side(lambda batch: self._run_batch(session, batch), batches)
+            outputs = self._side_by_side(lambda batch: self._run_batch(precision, 1, batch), batches)
         else:
-            session = self._session(precision, threads or self._threads)
-            outputs = (self._run_batch(session, batch) for batch in batches)
+            outputs = (self._run_batch(precision, threads or self._threads, batch) for batch in batches)
         features: list[Array] = [np.empty(0)] * len(passes)
         for batch, output in zip(batches, outputs, strict=True):
             for (place, one), values in zip(batch, output, strict=True):
@@ -147,10 +144,12 @@ class Runner:
         fits = longest + offset <= self._bundle.facts.max_positions
         return [batch] if fits else [[row] for row in batch]
 
-    def _run_batch(self, session: ort.InferenceSession, batch: _Batch) -> Array:
+    def _run_batch(self, precision: str, threads: int, batch: _Batch) -> Array:
         """Features of a batch. Shape: [batch, spans, hidden]."""
         rows = [one for _, one in batch]
         tasks = {self.parts(one.task): one.task for one in rows}
+        variant = self._variant(tasks.values())
+        session = self._session(precision, variant, threads)
         arrays = {contract.INPUT_IDS: _padded([one.tokens.ids for one in rows])}
         feed: dict[str, ort.OrtValue] = {}
         if len(rows) == 1:
@@ -163,7 +162,7 @@ class Runner:
             arrays[contract.TOKEN_TYPE_IDS] = _padded([one.tokens.type_ids for one in rows])
         if contract.SPANS in self._inputs:
             arrays[contract.SPANS] = _stacked_spans([one.tokens.spans for one in rows])
-        feed |= {name: self._value(array) for name, array in arrays.items()} | self._bank(tasks)
+        feed |= {name: self._value(array) for name, array in arrays.items()} | self._bank(tasks, variant)
         try:
             (output,) = session.run_with_ort_values([contract.FEATURES], feed)
         except Exception as error:  # onnxruntime's have no common base
@@ -189,14 +188,24 @@ class Runner:
             self._plain_inputs[length] = values
         return values
 
-    def _bank(self, tasks: dict[PartsKey, Task]) -> dict[str, ort.OrtValue]:
+    def _variant(self, tasks: Iterable[Task]) -> str:
+        """The cheapest variant of the graph that takes what these tasks have."""
+        facts = self._bundle.facts
+        found = facts.variant_for(name for task in tasks for name in task.needed_inputs)
+        if found is None:  # each fits by itself, or it would not be here
+            raise BundleError(f"no graph of {self._bundle.path} takes these tasks together: export it again")
+        return found
+
+    def _bank(self, tasks: dict[PartsKey, Task], variant: str) -> dict[str, ort.OrtValue]:
         # On the device, and kept while single tasks come again; mixed banks are as many as the mixtures.
         key = next(iter(tasks))
         kept = self._banks.get(key) if len(tasks) == 1 else None
         if kept is not None:
             return kept
-        sizes = self._bundle.facts.sizes
-        arrays = bank.stack(list(tasks.values()), sizes, self._bank_inputs)
+        facts, sizes = self._bundle.facts, self._bundle.facts.sizes
+        # The head is applied behind the graph: a graph that is fed none gives features alone.
+        names = contract.BANK_INPUTS.keys() & {*facts.inputs_of(variant)} - {*HEAD.tensors}
+        arrays = bank.stack(list(tasks.values()), sizes, names)
         if len(tasks) > 1:
             no_head = {name: sizes.shape(name, tasks=len(tasks), labels=0) for name in HEAD.tensors}
             arrays |= {name: np.zeros(shape, np.float32) for name, shape in no_head.items()}
@@ -212,17 +221,18 @@ class Runner:
     def _value(self, array: Array) -> ort.OrtValue:
         return ort.OrtValue.ortvalue_from_numpy(array, self._device.memory, 0)
 
-    def _session(self, precision: str, threads: int) -> ort.InferenceSession:
+    def _session(self, precision: str, variant: str, threads: int) -> ort.InferenceSession:
+        key = precision, variant, threads
         with self._session_lock:
-            if (precision, threads) not in self._sessions:
-                self._sessions[precision, threads] = self._open_session(precision, threads)
-            return self._sessions[precision, threads]
+            if key not in self._sessions:
+                self._sessions[key] = self._open_session(*key)
+            return self._sessions[key]
 
-    def _open_session(self, precision: str, threads: int) -> ort.InferenceSession:
+    def _open_session(self, precision: str, variant: str, threads: int) -> ort.InferenceSession:
         if self._prepare:
-            return prepared.open_graph(self._bundle, precision, threads)
-        graph, weights = self._bundle.read_graph(precision)
-        return open_session(graph, self._device, threads, self._inputs, weights)
+            return prepared.open_graph(self._bundle, precision, variant, threads)
+        graph, weights = self._bundle.read_graph(precision, variant)
+        return open_session(graph, self._device, threads, self._bundle.facts.inputs_of(variant), weights)
 
     def _side_by_side(self, run: Callable[[_Batch], Array], batches: Sequence[_Batch]) -> Iterable[Array]:
         with self._lock:  # so that `close` finds all of them handed in, or none

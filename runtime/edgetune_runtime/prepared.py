@@ -32,12 +32,13 @@ from edgetune_runtime.errors import BundleError, EdgetuneError
 _UNUSED_S = 30 * 24 * 3600
 
 
-def open_graph(bundle: Bundle, precision: str, threads: int) -> ort.InferenceSession:
+def open_graph(bundle: Bundle, precision: str, variant: str, threads: int) -> ort.InferenceSession:
     """Make a CPU session of a bundle's graph, prepared where that can be kept.
 
     Args:
         bundle: the bundle.
         precision: one of its precisions.
+        variant: one of the facts' variants, or the base.
         threads: threads inside one run.
 
     Raises:
@@ -45,16 +46,17 @@ def open_graph(bundle: Bundle, precision: str, threads: int) -> ort.InferenceSes
         EdgetuneError: `EDGETUNE_CACHE` names the home of a user who has none.
     """
     folder = cache_folder()
+    inputs = bundle.facts.inputs_of(variant)
     if folder is not None:
-        digests = [bundle.digest(name) for name in bundle.graph_files(precision)]
+        digests = [bundle.digest(name) for name in bundle.graph_files(precision, variant)]
         entry = folder / hashlib.sha256(repr((digests, session.preparation())).encode()).hexdigest()
-        opened = _mapped(entry, threads, bundle.facts.inputs)
-        if opened is None and _write(bundle, precision, entry):
-            opened = _mapped(entry, threads, bundle.facts.inputs)
+        opened = _mapped(entry, threads, inputs)
+        if opened is None and _write(bundle, precision, variant, entry):
+            opened = _mapped(entry, threads, inputs)
         if opened is not None:
             return opened
-    graph, weights = bundle.read_graph(precision)
-    return session.open_session(graph, CPU, threads, bundle.facts.inputs, weights)
+    graph, weights = bundle.read_graph(precision, variant)
+    return session.open_session(graph, CPU, threads, inputs, weights)
 
 
 def cache_folder() -> Path | None:
@@ -96,7 +98,7 @@ def _mapped(entry: Path, threads: int, inputs: Collection[str]) -> ort.Inference
     return opened
 
 
-def _write(bundle: Bundle, precision: str, entry: Path) -> bool:
+def _write(bundle: Bundle, precision: str, variant: str, entry: Path) -> bool:
     """Prepare a graph, all of it or nothing; tells whether the entry can be tried."""
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +106,7 @@ def _write(bundle: Bundle, precision: str, entry: Path) -> bool:
     except OSError:
         return False
     try:
-        graph, weights = bundle.read_graph(precision)
+        graph, weights = bundle.read_graph(precision, variant)
         session.write_prepared(graph, weights, staging)
         for file in staging.iterdir():
             files.sync_file(file)

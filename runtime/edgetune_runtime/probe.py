@@ -74,7 +74,8 @@ def check_part(bundle: Bundle, part: str) -> None:
     if part == files.TOKENIZER:
         _check_tokenizer(bundle)
     else:
-        _check_graph(bundle, part)
+        for variant in bundle.variants(part):
+            _check_graph(bundle, part, variant)
 
 
 def limit_process(file_bytes: int) -> None:
@@ -152,11 +153,12 @@ def _check_tokenizer(bundle: Bundle) -> None:
     encoder.encode([(text, text) for text in TEXTS], [pairs] * len(TEXTS))
 
 
-def _check_graph(bundle: Bundle, precision: str) -> None:
+def _check_graph(bundle: Bundle, precision: str, variant: str) -> None:
     facts = bundle.facts
-    graph, weights = bundle.read_graph(precision)
-    session = open_session(graph, CPU, 1, facts.inputs, weights)
-    feed = bank.stack([], facts.sizes, facts.inputs)
+    inputs = facts.inputs_of(variant)
+    graph, weights = bundle.read_graph(precision, variant)
+    session = open_session(graph, CPU, 1, inputs, weights)
+    feed = bank.stack([], facts.sizes, inputs)
     if contract.POOLING in feed:
         feed[contract.POOLING][:] = contract.POOLINGS.index(facts.poolings[0])
     # The last token at the last position: a graph that knows fewer than the bundle says fails here.

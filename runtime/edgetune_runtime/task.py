@@ -113,6 +113,12 @@ class Task:
         return sum(int(tensor.size) for tensor in self.tensors.values())
 
     @lazy
+    def needed_inputs(self) -> frozenset[str]:
+        """Inputs that a graph must have to answer as this task does; of those that every graph has, some."""
+        empty = {name for name in contract.PART_INPUTS & self.tensors.keys() if not self.tensors[name].size}
+        return frozenset((*self.graph_inputs, *(self.tensors.keys() & contract.BANK_INPUTS.keys()))) - empty
+
+    @lazy
     def head(self) -> tuple[Array, Array]:
         """Weight and bias of the head, as float32. Shape: [labels, hidden], [labels]."""
         # In one order, as from a file: sums over rows and over columns differ in their last bits.

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from edgetune_runtime import files
+from edgetune_runtime import contract, files
 from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.errors import EdgetuneError, in_one_line
 from edgetune_runtime.probe import probe_bundle, probe_tokenizer
@@ -44,11 +44,16 @@ def findings(folder: Path) -> Iterator[Finding]:
         yield Finding(files.MANIFEST, "fault", str(error))
         return
     yield Finding(files.MANIFEST)
-    precision_of = {name: precision for precision in bundle.manifest.graphs for name in bundle.graph_files(precision)}
+    graph_of = {
+        name: precision if name in graph.paths_of(contract.BASE) else f"{precision} with tasks that need {variant}"
+        for precision, graph in bundle.manifest.graphs.items()
+        for variant in (contract.BASE, *graph.variants)
+        for name in graph.paths_of(variant)
+    }
     for name in sorted(bundle.manifest.files):
         missing = not os.path.lexists(bundle.path / name)
-        if name in precision_of and missing:
-            yield Finding(name, "note", f"it is not there: {precision_of[name]} cannot be run")
+        if name in graph_of and missing:
+            yield Finding(name, "note", f"it is not there: {graph_of[name]} cannot be run")
         elif name == files.CARD:  # which people may edit: no answer depends on it
             yield Finding(name, "note", "it is not there") if missing else _card(bundle)
         else:

@@ -68,8 +68,13 @@ def test_a_batch_shares_the_adapters_task(bundle: Bundle, make_task: MakeTask, t
 def test_it_holds_every_bank_input_of_the_graph(bundle: Bundle, make_task: MakeTask, tmp_path: Path) -> None:
     save_adapter(make_task(), bundle.facts, tmp_path / "task.onnx_adapter")
     held = ort.AdapterFormat.read_adapter(str(tmp_path / "task.onnx_adapter")).get_parameters()
-    assert held.keys() == contract.BANK_INPUTS.keys() & set(bundle.facts.inputs) == contract.BANK_INPUTS.keys()
-    for name, spec in contract.BANK_INPUTS.items():
+    assert (
+        held.keys()
+        == contract.BANK_INPUTS.keys() & set(bundle.facts.inputs)
+        == contract.BANK_INPUTS.keys() - contract.PART_INPUTS
+    )
+    for name in held:
+        spec = contract.BANK_INPUTS[name]
         assert (held[name].numpy().dtype, held[name].numpy().ndim) == (spec.dtype, len(spec.dims))
     assert [path.name for path in tmp_path.iterdir()] == ["task.onnx_adapter"]
 
@@ -79,4 +84,4 @@ def test_it_holds_nothing_that_the_graph_does_not_take(bundle: Bundle, make_task
     without = [name for name in bundle.facts.inputs if name not in (contract.POOLING, contract.PROMPT_MASK)]
     save_adapter(make_task(), dataclasses.replace(bundle.facts, inputs=without), tmp_path / "task.onnx_adapter")
     held = ort.AdapterFormat.read_adapter(str(tmp_path / "task.onnx_adapter")).get_parameters()
-    assert held.keys() == contract.BANK_INPUTS.keys() - {contract.POOLING, contract.PROMPT_MASK}
+    assert held.keys() == contract.BANK_INPUTS.keys() - contract.PART_INPUTS - {contract.POOLING, contract.PROMPT_MASK}

@@ -41,14 +41,14 @@ def test_a_run_that_fails_costs_its_row_only(poisoned: Path, monkeypatch: pytest
         (wanted,) = engine.encode([TEXTS[2]], [task])
         run = engine._runner._run_batch
 
-        def failing(session: Any, batch: Any) -> Any:
-            # As onnxruntime fails: the session is run on what its graph does not take.
+        def failing(precision: str, threads: int, batch: Any) -> Any:
+            # As onnxruntime fails: a session is run on what its graph does not take.
             unknown = dataclasses.replace(wanted, ids=[10**9] * len(wanted.ids))
             wrong = [
                 (place, dataclasses.replace(one, tokens=unknown) if one.tokens.ids == wanted.ids else one)
                 for place, one in batch
             ]
-            return run(session, wrong)
+            return run(precision, threads, wrong)
 
         monkeypatch.setattr(engine._runner, "_run_batch", failing)
         found = attempt(engine, [(text, task) for text in TEXTS[:5]])

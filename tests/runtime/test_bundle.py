@@ -85,7 +85,7 @@ def test_a_graph_is_nowhere_but_in_its_place(file: str) -> None:
 def test_the_manifest_spells_out_the_graph() -> None:
     assert RECORD["format_version"] == 2
     assert RECORD["requires"] == []
-    assert RECORD["inputs"].keys() == contract.INPUTS.keys()
+    assert RECORD["inputs"].keys() == set(contract.BASE_INPUTS)
     assert RECORD["inputs"]["prefix_keys"] == {
         "dtype": "float32",
         "dims": ["tasks", "layers", "kv_heads", "prefix", "head_dim"],
@@ -155,7 +155,7 @@ def test_positions_that_are_no_number_are_refused(value: object) -> None:
         Manifest.from_json(json.dumps({**RECORD, "max_positions": value}).encode(), "odd")
 
 
-OPTIONAL = ("outputs", "requires")
+OPTIONAL = ("outputs", "requires", "variants")
 """Fields that nothing is read from, or that mean nothing if they are missing."""
 
 
@@ -167,8 +167,8 @@ def test_a_missing_field_is_named(field: str) -> None:
 
 
 def test_an_unknown_size_is_named() -> None:
-    record = {**RECORD, "sizes": {**RECORD["sizes"], "width": 3}}
-    with pytest.raises(BundleError, match="'width'"):
+    record = {**RECORD, "sizes": {**RECORD["sizes"], "depth": 3}}
+    with pytest.raises(BundleError, match="'depth'"):
         Manifest.from_json(json.dumps(record).encode(), "odd")
 
 
@@ -194,7 +194,19 @@ def test_another_format_version_is_refused(copied: Path, version: object) -> Non
 def test_an_opened_bundle_has_what_was_exported(bundle: Bundle) -> None:
     manifest = bundle.manifest
     assert (manifest.architecture, manifest.facts.max_positions) == ("bert", 64)
-    assert manifest.facts.sizes == BackboneSizes(HIDDEN, HIDDEN, LAYERS, HEADS, HIDDEN // HEADS)
+    assert manifest.facts.sizes == BackboneSizes(
+        embedding=HIDDEN,
+        hidden=HIDDEN,
+        layers=LAYERS,
+        kv_heads=HEADS,
+        head_dim=HIDDEN // HEADS,
+        feed_forwards=LAYERS,
+        width=HIDDEN,
+        query_width=HIDDEN,
+        key_width=HIDDEN,
+        widened_width=2 * HIDDEN,
+        inner_width=2 * HIDDEN,
+    )
     assert manifest.graphs.keys() == {"fp32", "int8"}
     assert bundle.vocabulary_size() == json.loads(bundle.read(files.CONFIG))["vocab_size"] > 5
 
@@ -290,7 +302,8 @@ def test_precisions_are_chosen(bundle: Bundle) -> None:
 
 
 def test_without_int8_the_precision_is_the_one_there(copied: Path) -> None:
-    rewrite(copied, graphs={"fp32": RECORD["graphs"]["fp32"]})
+    graphs = json.loads((copied / files.MANIFEST).read_bytes())["graphs"]
+    rewrite(copied, graphs={"fp32": graphs["fp32"]})
     bundle = Bundle(copied)
     assert bundle.precision(None) == "fp32"
     with pytest.raises(BundleError, match=r"no precision 'int8': expected one of fp32; .*edgetune export"):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from conftest import TEXTS, LanguageModelFolder, MakeTask, mixed
 
@@ -22,15 +21,15 @@ KIND_NAMES = ("single-label", "multi-label", "score")
 
 
 class CountingRunner(Runner):
-    """Notes how many passes each run of a session has."""
+    """Notes how many passes each run has."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.runs: list[int] = []
 
-    def _run_batch(self, session: ort.InferenceSession, batch: Any) -> np.ndarray:
+    def _run_batch(self, precision: str, threads: int, batch: Any) -> np.ndarray:
         self.runs.append(len(batch))
-        return super()._run_batch(session, batch)
+        return super()._run_batch(precision, threads, batch)
 
     def taken(self) -> list[int]:
         """Passes of the runs since this was last asked."""

@@ -12,9 +12,9 @@ import torch
 from conftest import LanguageModelFolder
 
 from edgetune.data.labelled import LabelledText
-from edgetune.training import TaskData, TrainingOptions, options, train
-from edgetune.training.options import INITS
-from edgetune.training.prompts import METHODS
+from edgetune.training import TaskData, TrainingOptions, train
+from edgetune.training.methods import REPARAMETERIZED, TRAININGS
+from edgetune.training.options import ADDED, INITS, METHODS, PART_NAMES
 from edgetune_export import Backbone, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import Task, contract
@@ -46,16 +46,21 @@ def fit(backbone: Backbone, options: TrainingOptions, folder: Path, rows: list[L
 
 def test_the_command_line_offers_every_method_and_beginning() -> None:
     parameters = {one.name: one for one in import_module("edgetune.cli.train").train.params}
-    assert set(parameters["method"].type.choices) == set(METHODS) == set(options.METHODS)
+    assert set(parameters["method"].type.choices) == set(METHODS) >= set(REPARAMETERIZED)
+    assert set(PART_NAMES) == set(TRAININGS) >= {name for parts in METHODS.values() for name in parts}
     assert set(parameters["init"].type.choices) == set(INITS)
 
 
-@pytest.mark.parametrize("method", METHODS)
+PROMPTING = [method for method, parts in METHODS.items() if not parts.keys() & set(ADDED)]
+
+
+@pytest.mark.parametrize("method", PROMPTING)
 def test_every_method_trains_and_stores_what_it_says(backbone: Backbone, tmp_path: Path, method: str) -> None:
     before = backbone.fingerprint()
     begun = fit(backbone, dataclasses.replace(OPTIONS, method=method, learning_rate=1e-30), tmp_path)
     task = fit(backbone, dataclasses.replace(OPTIONS, method=method, epochs=8), tmp_path)
-    names = METHODS[method].prompt.names
+    (part,) = METHODS[method]
+    names = TRAININGS[part].part.names
     assert task.tensors.keys() == {*names, *HEAD.tensors}
     assert [part.length_of(task.tensors) for part in PARTS.values() if names[0] in part.tensors] == [4]
     name = names[-1]
@@ -64,7 +69,7 @@ def test_every_method_trains_and_stores_what_it_says(backbone: Backbone, tmp_pat
     assert backbone.fingerprint() == before
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PROMPTING)
 def test_without_a_prompt_every_method_trains_a_head_alone(backbone: Backbone, tmp_path: Path, method: str) -> None:
     options = dataclasses.replace(OPTIONS, method=method, prompt_length=0, init="labels")
     task = fit(backbone, options, tmp_path)

@@ -78,7 +78,7 @@ def of_manifests() -> Cases:
     for value in numbers:
         yield f"manifest: hidden {value!r}", manifest_with("sizes", "hidden", value=value), NO_MANIFEST
         yield f"manifest: max_positions {value!r}", manifest_with("max_positions", value=value), NO_MANIFEST
-    yield "manifest: a size more", manifest_with("sizes", "width", value=3), NO_MANIFEST
+    yield "manifest: a size more", manifest_with("sizes", "depth", value=3), NO_MANIFEST
     yield "manifest: a size fewer", edit_json(files.MANIFEST, lambda record: record["sizes"].pop("layers")), NO_MANIFEST
     yield (
         "manifest: hidden NaN",

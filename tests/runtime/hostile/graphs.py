@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgetune_runtime import Bundle, contract
+from edgetune_runtime import Bundle, contract, files
 from hostile.bundles import config_with
 from hostile.changes import FP32, Cases, Change, edit, manifest_with, put
 
@@ -116,6 +117,11 @@ def plain_graph(evil: Callable[[Any], list[Any]] | None = None) -> Change:
     """A small graph that keeps the contract; `evil` makes the nodes of a scalar `more`, which its features add."""
 
     def change(folder: Path) -> None:
+        record = json.loads((folder / files.MANIFEST).read_bytes())
+        record["variants"] = {}
+        for graph in record["graphs"].values():
+            graph["variants"] = {}
+        (folder / files.MANIFEST).write_bytes(json.dumps(record).encode())
         facts = Bundle(folder).facts
         sizes = facts.sizes
         kinds = {"int64": TensorProto.INT64, "float32": TensorProto.FLOAT}

@@ -1,0 +1,91 @@
+"""Low rank and units as they are trained: what is added beside a backbone's linear layers.
+
+Both begin without effect: what reads begins random, what writes at zero.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edgetune.training.trained import RunningText, Tensors, TrainedPart
+from edgetune_export.backbone import Backbone
+from edgetune_runtime import contract
+from edgetune_runtime.errors import BackboneError
+
+SITES = ("query", "value", "projection")
+"""Where low rank is trained: at query and value (Hu et al. 2021), or at the layer that makes both."""
+
+
+class LowRank(TrainedPart):
+    """Low-rank changes of linear layers (LoRA, Hu et al. 2021): x·down·up is added to what a layer makes of x.
+
+    Shape:
+        down: [layers, inputs, rank]
+        up: [layers, rank, outputs]
+    """
+
+    names = tuple(name for site in contract.SITES for name in (contract.down(site), contract.up(site)))
+
+    def __init__(self, start: Tensors, reparameterization: nn.Module) -> None:
+        super().__init__(start, reparameterization)
+        self.factors = nn.ParameterDict({name: nn.Parameter(tensor.clone()) for name, tensor in start.items()})
+
+    @staticmethod
+    def start(backbone: Backbone, length: int, text: RunningText) -> dict[str, Tensor]:
+        """Random numbers that read, and zeros that write."""
+        sites = [site for site in SITES if site in backbone.sites]
+        if not sites:
+            raise BackboneError(
+                f"{backbone.name} ({backbone.architecture}) makes query and value in a way that low rank has no place "
+                f"in: use the method prefix"
+            )
+        names = [name for site in sites for name in (contract.down(site), contract.up(site))]
+        shapes = {name: _shape(backbone, name, length) for name in names}
+        return {name: _reads(shape) if name.endswith("_down") else torch.zeros(shape) for name, shape in shapes.items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The factors as the graph takes them."""
+        return dict(self.factors.items())
+
+
+class Units(TrainedPart):
+    """A few more units beside each feed-forward (parallel adapters, He et al. 2022): relu(x·read + bias)·write.
+
+    Shape:
+        unit_read: [feed_forwards, width, units]
+        unit_bias: [feed_forwards, units]
+        unit_write: [feed_forwards, units, width]
+    """
+
+    names = contract.UNIT_INPUTS
+
+    def __init__(self, start: Tensors, reparameterization: nn.Module) -> None:
+        super().__init__(start, reparameterization)
+        self.read, self.bias, self.write = (nn.Parameter(start[name].clone()) for name in self.names)
+
+    @staticmethod
+    def start(backbone: Backbone, length: int, text: RunningText) -> dict[str, Tensor]:
+        """Units that read by random numbers, and write nothing."""
+        if "narrow" not in backbone.sites:
+            raise BackboneError(
+                f"{backbone.name} ({backbone.architecture}) has no feed-forwards that units have a place beside: use "
+                f"the method prefix"
+            )
+        read, bias, write = (_shape(backbone, name, length) for name in Units.names)
+        return dict(zip(Units.names, (_reads(read), torch.zeros(bias), torch.zeros(write)), strict=True))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The units as the graph takes them."""
+        return dict(zip(self.names, (self.read, self.bias, self.write), strict=True))
+
+
+def _shape(backbone: Backbone, name: str, length: int) -> tuple[int, ...]:
+    lengths = {**{contract.rank(site): length for site in contract.SITES}, "units": length}
+    return backbone.sizes.of(contract.TASK_TENSORS[name], **lengths)
+
+
+def _reads(shape: tuple[int, ...]) -> Tensor:
+    """Uniform random numbers, smaller the more numbers are read. Shape: [layers, inputs, outputs]."""
+    bound = shape[1] ** -0.5
+    return torch.empty(shape).uniform_(-bound, bound)

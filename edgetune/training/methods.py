@@ -1,0 +1,176 @@
+"""Methods: which parts are trained, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgetune.training.added import LowRank, Units
+from edgetune.training.options import PART_NAMES, TrainingOptions
+from edgetune.training.prompts import (
+    Perceptron,
+    Prefix,
+    PrefixPerceptron,
+    Recurrent,
+    Residual,
+    SoftPrompt,
+    running_text,
+)
+from edgetune.training.trained import Tensors, TrainedPart
+from edgetune_export.backbone import Backbone
+from edgetune_runtime import contract
+from edgetune_runtime.errors import TaskError
+from edgetune_runtime.parts import HEAD, PARTS
+from edgetune_runtime.task import Task
+
+
+@dataclass(frozen=True)
+class Training:
+    """How one part is trained.
+
+    Attributes:
+        part: what is trained.
+        learning_rate: what it usually learns best with.
+        weight_decay: of AdamW.
+        reparameterization: makes what the part passes through, from what it begins as.
+        starts_anywhere: whether it can begin as a part that is given, such as another task's.
+    """
+
+    part: type[TrainedPart]
+    learning_rate: float
+    weight_decay: float = 0.0
+    reparameterization: Callable[[Tensors], nn.Module] = lambda _: nn.Identity()
+    starts_anywhere: bool = True
+
+
+_PROMPT, _PREFIX = Training(SoftPrompt, 1e-2), Training(Prefix, 2e-2)
+
+TRAININGS: dict[str, Training] = {
+    "prompt": _PROMPT,
+    "prefix": _PREFIX,
+    "low-rank": Training(LowRank, 2e-3, weight_decay=0.01),
+    "units": Training(Units, 2e-3, weight_decay=0.01),
+}
+"""Part of `options.PART_NAMES` → how it is trained."""
+
+REPARAMETERIZED: dict[str, Training] = {
+    "prefix-mlp": replace(_PREFIX, learning_rate=1e-3, reparameterization=PrefixPerceptron),
+    "prompt-residual": replace(_PROMPT, reparameterization=Residual),
+    "p-tuning-mlp": replace(_PROMPT, learning_rate=1e-3, reparameterization=Perceptron, starts_anywhere=False),
+    "p-tuning-lstm": replace(_PROMPT, learning_rate=1e-3, reparameterization=Recurrent, starts_anywhere=False),
+}
+"""Method → how the one part that it has is trained, if that is not as in `TRAININGS`."""
+
+
+def trainings(options: TrainingOptions) -> dict[str, Training]:
+    """How each part is trained that is."""
+    return {name: REPARAMETERIZED.get(options.method, TRAININGS[name]) for name in options.lengths}
+
+
+class TrainedParts(nn.Module):
+    """All parts that are trained together.
+
+    Args:
+        parts: name of `options.PART_NAMES` → the part.
+    """
+
+    def __init__(self, parts: Mapping[str, TrainedPart]) -> None:
+        super().__init__()
+        self.each = nn.ModuleDict(parts)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors of all of them as the graph takes them, without the tasks dimension."""
+        found: dict[str, Tensor] = {}
+        for part in self.each.values():
+            found |= part.tensors()  # type: ignore[operator]
+        return found
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to train."""
+        return not any(one.numel() for one in self.parameters())
+
+    def groups(self, options: TrainingOptions) -> list[dict[str, Any]]:
+        """The parameters with their learning rates and weight decays, as PyTorch's optimizers take them."""
+        return [
+            {
+                "params": list(self.each[name].parameters()),
+                "lr": options.learning_rate or training.learning_rate,
+                "weight_decay": training.weight_decay,
+            }
+            for name, training in trainings(options).items()
+        ]
+
+
+def begin(
+    options: TrainingOptions, backbone: Backbone, rows: Sequence[Sequence[int]], labels: Sequence[str] = ()
+) -> TrainedParts:
+    """New parts, as the options say.
+
+    Args:
+        options: parts, their lengths, and what prompts begin as.
+        backbone: the frozen backbone.
+        rows: token ids of training texts, for the init "data".
+        labels: for the init "labels".
+
+    Raises:
+        BackboneError: the backbone has no place for a part.
+        DataError: the text that a prompt should begin as has no tokens.
+    """
+    found: dict[str, TrainedPart] = {}
+    for name, training in trainings(options).items():
+        length = options.lengths[name]
+
+        def text(length: int = length) -> tuple[Tensor, Tensor]:
+            return running_text(backbone, length, options.init, rows, labels, options.init_text)
+
+        found[name] = _build(training, training.part.start(backbone, length, text))
+    return TrainedParts(found)
+
+
+def begin_from(options: TrainingOptions, task: Task) -> TrainedParts:
+    """Parts that begin as a stored task's (prompt transfer, Vu et al. 2022).
+
+    Raises:
+        TaskError: the task has other parts, or the method cannot begin anywhere.
+    """
+    given = {name: torch.from_numpy(tensor) for name, tensor in task.tensors.items()}
+    if contract.PROMPT_SOURCE in given:
+        given[contract.PROMPT_EMBEDDINGS] = given[contract.PROMPT_SOURCE]
+    found: dict[str, TrainedPart] = {}
+    for name, training in trainings(options).items():
+        if not training.starts_anywhere:
+            raise TaskError(
+                f"'{options.method}' cannot begin from task '{task.name}': its prompt comes out of an encoder, which "
+                f"is not stored; use `method` prompt or prompt-residual"
+            )
+        start = {name: given[name] for name in training.part.names if name in given}
+        if not start:
+            raise TaskError(
+                f"task '{task.name}' was trained as '{task.method}' and has no {training.part.names[0]} for "
+                f"'{options.method}' to begin from: use a method of its kind"
+            )
+        found[name] = _build(training, start)
+    return TrainedParts(found)
+
+
+def lengths_in(task: Task) -> dict[str, int]:
+    """The parts of a stored task, by the names of `options.PART_NAMES`, and their lengths."""
+    lengths = {part.length: part.length_of(task.tensors) for part in PARTS.values() if part is not HEAD}
+    found = {
+        "prompt": len(task.tensors.get(contract.PROMPT_SOURCE, ())) or lengths["prompt"],
+        "prefix": lengths["prefix"],
+        "low-rank": max(lengths[contract.rank(site)] for site in contract.SITES),
+        "units": lengths["units"],
+    }
+    return {name: found[name] for name in PART_NAMES if found[name]}
+
+
+def _build(training: Training, start: Tensors) -> TrainedPart:
+    is_empty = not any(tensor.numel() for tensor in start.values())
+    # What has no tokens has nothing to reparameterise.
+    return training.part(start, nn.Identity() if is_empty else training.reparameterization(start))

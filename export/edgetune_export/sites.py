@@ -1,0 +1,131 @@
+"""Sites: the linear layers of a backbone that low rank and units enter, found by what they read and what they feed.
+
+No architecture is known here. One forward is run in which the output of every linear layer and of every attention
+begins a gradient of its own; so it can be asked of each tensor which of them it was made from. What attention's query
+is made from is the query's projection, what reads attention's output is the output projection, and a linear layer
+that reads nothing but other linear layers is the narrowing one of a feed-forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from edgetune_export import attention
+from edgetune_runtime import contract
+
+LINEAR = (nn.Linear, Conv1D)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One kind of linear layer, throughout the backbone.
+
+    Attributes:
+        modules: the layers, in the order in which a forward calls them; one that is called again stands there again.
+        inputs: numbers of a token that it reads.
+        outputs: numbers of a token that it gives.
+    """
+
+    modules: Sequence[nn.Module]
+    inputs: int
+    outputs: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Linear:
+    """One call of a linear layer: what it read, and what it gave, where gradients of its own begin."""
+
+    module: nn.Module
+    read: Tensor
+    gave: Tensor
+
+
+def find_sites(model: nn.Module, forward: Callable[[], object]) -> tuple[dict[str, Site], list[attention.Call]]:
+    """The sites of a backbone, by the names of `contract.SITES`, and the attention calls of a forward.
+
+    A site that not every layer has in the same shape is left out.
+
+    Args:
+        model: the transformer.
+        forward: runs it on some text, with gradients.
+    """
+    with torch.enable_grad(), _linear_calls(model) as linear, attention.recording() as calls:
+        forward()
+        found = _attention_sites(linear, calls)
+        found |= _feed_forward_sites(linear, {one for site in found.values() for one in site})
+    complete = dict.fromkeys(contract.ATTENTION_SITES, len(calls))
+    complete |= dict.fromkeys(contract.FEED_FORWARD_SITES, len(found["narrow"]))
+    sites = {name: _site(found[name]) for name in contract.SITES if found[name] and len(found[name]) == complete[name]}
+    return {name: site for name, site in sites.items() if site is not None}, calls
+
+
+@contextmanager
+def _linear_calls(model: nn.Module) -> Iterator[list[_Linear]]:
+    calls: list[_Linear] = []
+
+    def record(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        begun = output.detach().requires_grad_()
+        calls.append(_Linear(module, given[0], begun))
+        return begun.clone()  # models may change it in place
+
+    hooks = [module.register_forward_hook(record) for module in model.modules() if isinstance(module, LINEAR)]
+    try:
+        yield calls
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _attention_sites(linear: Sequence[_Linear], calls: Sequence[attention.Call]) -> dict[str, list[_Linear]]:
+    found: dict[str, list[_Linear]] = {name: [] for name in contract.ATTENTION_SITES}
+    gave = [one.gave for one in linear]
+    for call in calls:
+        sources = [_made_from(states, gave) for states in (call.queries, call.keys, call.values)]
+        if any(len(source) != 1 for source in sources):
+            continue
+        query, key, value = (linear[source.pop()] for source in sources)
+        if query is key and key is value:
+            found["projection"].append(query)
+        elif query is not key and key is not value and query is not value:
+            for name, one in (("query", query), ("key", key), ("value", value)):
+                found[name].append(one)
+    outputs = [call.output for call in calls]
+    found["output"] = [one for one in linear if _made_from(one.read, outputs)]
+    return found
+
+
+def _feed_forward_sites(linear: Sequence[_Linear], others: Collection[_Linear]) -> dict[str, list[_Linear]]:
+    """The linear layers of feed-forwards; of two that widen, the one that is called first is the gate."""
+    found: dict[str, list[_Linear]] = {name: [] for name in contract.FEED_FORWARD_SITES}
+    gave = [one.gave for one in linear]
+    for one in linear:
+        read = [linear[place] for place in sorted(_made_from(one.read, gave))] if one not in others else []
+        # A layer that widens reads what attention gave, or the text's embeddings.
+        if len(read) in (1, 2) and not any(source in others for source in read):
+            *gate, widen = read
+            found["gate"] += gate
+            found["widen"].append(widen)
+            found["narrow"].append(one)
+    return found
+
+
+def _made_from(tensor: Tensor, sources: Sequence[Tensor]) -> set[int]:
+    """Places of the tensors that a tensor was made from, with none of the others in between."""
+    if not tensor.requires_grad:
+        return set()
+    gradients = torch.autograd.grad(tensor.sum(), list(sources), retain_graph=True, allow_unused=True)
+    return {place for place, gradient in enumerate(gradients) if gradient is not None}
+
+
+def _site(calls: Sequence[_Linear]) -> Site | None:
+    """A site, or `None` if its layers are of more than one shape, or do not read [batch, sequence, width]."""
+    shapes = {(one.read.shape[-1], one.gave.shape[-1]) for one in calls}
+    if len(shapes) != 1 or any(one.read.ndim != 3 for one in calls):
+        return None
+    return Site([one.module for one in calls], *shapes.pop())
