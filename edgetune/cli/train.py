@@ -98,6 +98,8 @@ def train(
 
     On rows that were not learned from, a temperature is fitted, so that scores are calibrated, and of any number of
     labels each one's threshold. If a head alone, as 'edgetune fit' gives it, is better on them, it is kept instead.
+    With --seeds N all of this is done N times; the task that is best on these rows is kept, and the mean and the
+    spread of all are what to expect of such a training.
 
     \b
     Example:
@@ -157,7 +159,7 @@ def train(
     if report_folder is not None:
         for record, report in zip(records, reports, strict=True):
             own = report_folder if len(reports) == 1 else report_folder / report.task.name
-            record["report"] = write_page(own, report.task.name, report.evaluation, report.epochs)
+            record["report"] = write_page(own, report.task.name, report.evaluation, report.epochs, report.seeds)
     if as_json:
         print_json(records[0] if len(records) == 1 else {"tasks": records})
         return
@@ -186,6 +188,7 @@ def _record(out: Path, report: TrainingReport) -> dict[str, Any]:
         **(best_epoch if report.epochs else {}),
         **({} if report.figures is None else {f"{by}_{name}": value for name, value in report.figures.values.items()}),
         **(by_epoch if report.epochs else {}),
+        **({} if report.seeds is None else {"seeds": report.seeds.record()}),
         "by_label": _by_label(report),
         "temperature": task.temperature,
         **({"thresholds": list(task.thresholds)} if task.thresholds else {}),
