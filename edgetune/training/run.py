@@ -239,7 +239,6 @@ def _train_with_seeds(
         if lone is None and alone is not None:
             alone.tuner.to(next(backbone.parameters()).device)
             lone = [_head_alone(alone, place, options) for place in range(len(tasks))]
-            alone = None
         reports = [
             _report(setup, place, one, outcome, None if lone is None else lone[place], recipe)
             for place, one in enumerate(tasks)

@@ -7,6 +7,7 @@ import gc
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -41,6 +42,8 @@ def backbone(model_folder: Path) -> Backbone:
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgetune.training.contrastive.STEPS", STEPS)
+    # It collects garbage as each training begins, which takes longer than a tiny training.
+    monkeypatch.setattr("accelerate.utils.memory.gc", SimpleNamespace(collect=lambda: None))
 
 
 class Steps(TrainerCallback):
