@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgetune.figures import figure_name
 from edgetune.report.markup import table
-from edgetune.report.section import Material, Part, picture
+from edgetune.report.section import Material, Part, picture, side_by_side
 from edgetune.report.svg import Axis, Frame, spanning
 
 
@@ -33,10 +33,10 @@ def across_seeds(material: Material) -> Part | None:
         [[str(seed), figure, "kept" if seed == spread.kept else ""] for seed, figure in spread.by_seed.items()],
     )
     finding = (
-        f"{count} trainings with other seeds have a mean {name} of {spread.mean:.3f} ± {spread.deviation:.3f}: expect "
-        f"that. The kept one, {kept[1]:.3f}, was chosen because it is the best on these rows."
+        f"{count} trainings with different seeds have a mean {name} of {spread.mean:.3f} ± {spread.deviation:.3f}: "
+        f"expect that. The kept one, {kept[1]:.3f}, was chosen because it is the best on these rows."
     )
     caption = (
         "Each dot is a training; the large one was kept. The dashed line is the mean; ± is the standard deviation."
     )
-    return Part(finding, picture(drawn, caption, numbers))
+    return Part(finding, side_by_side(picture(drawn, caption, numbers)))

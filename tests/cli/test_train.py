@@ -292,7 +292,7 @@ def test_several_seeds_are_told_everywhere(train: Trainer) -> None:
     assert (task.metrics["dev_accuracy_mean"], task.metrics["seeds"]) == (seeds["mean"], 2)
     assert "seed 2 of 2 (--seed 8)\n" in said and "seed 2 of 2  epoch 1/1  loss" in said
     assert f"t: accuracy on development rows {seeds['mean']:.3f} ± {seeds['deviation']:.3f} with 2 seeds" in said
-    assert f"2 trainings with other seeds have a mean accuracy of {seeds['mean']:.3f}" in (
+    assert f"2 trainings with different seeds have a mean accuracy of {seeds['mean']:.3f}" in (
         report / "report.html"
     ).read_text(encoding="utf-8")
     assert "seeds" not in train.task(rows_of("single-label"))[1]

@@ -232,7 +232,7 @@ def test_several_seeds() -> None:
     part = across_seeds(Material(found, seeds=SeedSpread("macro_f1", "cv", {3: 0.7, 4: 0.9, 5: 0.8}, 4)))
     assert part is not None
     assert part.finding == (
-        "3 trainings with other seeds have a mean macro-F1 of 0.800 ± 0.100: expect that. The kept one, 0.900, was "
+        "3 trainings with different seeds have a mean macro-F1 of 0.800 ± 0.100: expect that. The kept one, 0.900, was "
         "chosen because it is the best on these rows."
     )
     assert cells(part.body, "The macro-F1 of each seed")[1:] == [
