@@ -37,12 +37,13 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from edgetune.data.labelled import LabelledText, read_labelled
-from edgetune.data.splits import label_set
 from edgetune.training import TaskData, TrainingOptions, prompts
-from edgetune.training.batches import collate
-from edgetune.training.setup import set_up
+from edgetune.training.batches import Collator
+from edgetune.training.setup import fit_first_heads, set_up
 from edgetune.training.trainer import HEAD_LEARNING_RATE, optimizer, training_arguments
 from edgetune_export import load_backbone
+from edgetune_runtime.fitting.label_set import label_set
+from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.session import cpu_name
 
 Rows = list[dict[str, Any]]
@@ -74,8 +75,9 @@ class Contender:
         self.model.eval()
         predicted = self._trainer([]).predict(_Rows(self.rows["dev"]))
         logits = predicted.predictions[0] if isinstance(predicted.predictions, tuple) else predicted.predictions
-        labels = predicted.label_ids[-1] if isinstance(predicted.label_ids, tuple) else predicted.label_ids
-        return float((np.asarray(logits).argmax(axis=-1) == labels).mean())
+        # Ours come with the task and the place of each text, as `training_arguments` names them.
+        labels = predicted.label_ids[1] if isinstance(predicted.label_ids, tuple) else predicted.label_ids
+        return float((np.asarray(logits).argmax(axis=-1) == np.asarray(labels).reshape(-1)).mean())
 
     def _trainer(self, rows: Rows) -> Trainer:
         trainer = Trainer(
@@ -114,12 +116,12 @@ def main(
     parts = turns // passes
     if parts * passes != turns:
         raise click.UsageError(f"--turns {turns}: expected a multiple of --passes {passes}")
-    texts = {"train": read_labelled(str(folder / data / "train.jsonl"))[: rows * parts]}
+    texts = {"train": read_labelled(str(folder / data / "train.jsonl")).rows[: rows * parts]}
     if len(texts["train"]) < rows * parts:
         raise click.UsageError(
             f"{data} has {len(texts['train'])} rows: expected {rows * parts} for {parts} turns a pass"
         )
-    texts["dev"] = read_labelled(str(folder / data / "dev.jsonl"))
+    texts["dev"] = read_labelled(str(folder / data / "dev.jsonl")).rows
     with tempfile.TemporaryDirectory() as scratch:
         made = {
             name: (_theirs if name in THEIRS else _ours)(name, model, texts, prompt_length, batch_size, Path(scratch))
@@ -169,19 +171,22 @@ def _ours(name: str, model: str, texts: Texts, prompt_length: int, batch_size: i
     )
     task = TaskData("speed", scratch / "speed.safetensors", texts["train"], texts["dev"])
     setup = set_up(backbone, [task], options)
+    fit_first_heads(setup, options)
+    collator = Collator(backbone.facts, 1)
     arguments = _same_schedule(training_arguments(scratch / "checkpoints", options))
     if tunes_prompt:
-        return Contender(setup.tuner, optimizer(setup.tuner, options), arguments, setup.rows, collate)
+        return Contender(setup.tuner, optimizer(setup.tuner, options), arguments, setup.rows, collator)
     fine = fine_tuner(backbone, setup.tuner, name)
-    return Contender(fine, fine_tuning_optimizer(fine, name), arguments, setup.rows, collate)
+    return Contender(fine, fine_tuning_optimizer(fine, name), arguments, setup.rows, collator)
 
 
 def _theirs(name: str, model: str, texts: Texts, prompt_length: int, batch_size: int, scratch: Path) -> Contender:
-    labels = label_set(texts["train"], texts["dev"])
+    labels = label_set(*([row.target for row in texts[split]] for split in ("train", "dev")), SINGLE_LABEL)
     tokenizer = AutoTokenizer.from_pretrained(model)
     rows = {
         split: [
-            {**tokenizer(row.text, truncation=True, max_length=256), "labels": labels.index(row.label)} for row in some
+            {**tokenizer(row.text, truncation=True, max_length=256), "labels": labels.index(str(row.target))}
+            for row in some
         ]
         for split, some in texts.items()
     }

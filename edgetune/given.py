@@ -5,18 +5,16 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from edgetune.training.options import CONTRASTIVE, EPOCHS, LabelWords, TrainingOptions
+from edgetune.training.options import LabelWords, TrainingOptions, parse_parts
+from edgetune.training.rules import with_implied
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting.class_weight import class_weight_of
 from edgetune_runtime.task import Task
-
-_IN_EPOCHS = ("epochs", "patience", "head_learning_rate")
-_BEGINNING = ("init", "init_text", "prompt_length")
 
 
 def training_options(options: TrainingOptions | None, fields: Mapping[str, Any]) -> TrainingOptions:
@@ -42,36 +40,10 @@ def training_options(options: TrainingOptions | None, fields: Mapping[str, Any])
     changed = {
         one.name: getattr(base, one.name) for one in dataclasses.fields(base) if getattr(base, one.name) != one.default
     }
-    chosen = TrainingOptions(**_implied({**changed, **fields}))
+    chosen = TrainingOptions(**with_implied({**changed, **fields}))
     return dataclasses.replace(
         chosen, **{one.name: _value(one, getattr(chosen, one.name)) for one in dataclasses.fields(chosen)}
     )
-
-
-def _implied(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields, and what some of them imply."""
-    found = dict(fields)
-    in_epochs = [name for name in _IN_EPOCHS if found.get(name) is not None]
-    if in_epochs:
-        if found.get("recipe") == CONTRASTIVE:
-            raise DataError(f"{_named(in_epochs)} came with the recipe '{CONTRASTIVE}', which has no epochs")
-        found["recipe"] = EPOCHS
-    beginning = [name for name in _BEGINNING if name in found]
-    if found.get("init_from") is not None and beginning:
-        raise DataError(f"{_named(beginning)} came with `init_from`, which gives the prompt and its length")
-    if found.get("init_text"):
-        if found.get("init", "text") != "text":
-            raise DataError(f"`init_text` came with the init '{found['init']}': expected one of them")
-        found["init"] = "text"
-    elif found.get("init") == "text":
-        raise DataError("the init 'text' came without `init_text`: expected the text that the prompt begins as")
-    if found.get("train_head") is False and not found.get("label_words"):
-        raise DataError("train_head=False came without `label_words`, which the head would be")
-    return found
-
-
-def _named(names: Sequence[str]) -> str:
-    return " and ".join(f"`{name}`" for name in names)
 
 
 def _value(one: dataclasses.Field[Any], value: Any) -> Any:
@@ -126,7 +98,17 @@ def _init_from(value: Any) -> Task | None:
     return value
 
 
-_OWN = {"class_weight": class_weight_of, "init_from": _init_from, "label_words": _label_words}
+def _parts(value: Any) -> Mapping[str, int] | None:
+    if isinstance(value, str):
+        return parse_parts(value)
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not value:
+        raise _odd("parts", value, "part → its length")
+    return parse_parts(",".join(f"{name}:{length}" for name, length in value.items()))
+
+
+_OWN = {"class_weight": class_weight_of, "init_from": _init_from, "label_words": _label_words, "parts": _parts}
 """Field → what makes its value, if the metadata does not say all."""
 
 

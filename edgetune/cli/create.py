@@ -10,7 +10,7 @@ import click
 
 from edgetune.cli.fields import field_options
 from edgetune.cli.flags import Command, RenamedOption
-from edgetune.cli.options import FILE, json_option, print_json
+from edgetune.cli.options import FILE, json_option, precision_option, print_json
 from edgetune.training.options import TrainingOptions, parse_words
 from edgetune_runtime import files
 from edgetune_runtime.errors import needs
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     type=FILE,
     help="Texts without labels, one a line or as JSONL: the labels are made equally likely on them.",
 )
+@precision_option
 @json_option
 def create(
     model: str,
@@ -52,12 +53,14 @@ def create(
     max_length: int,
     prompt: str,
     calibrate: Path | None,
+    precision: str | None,
     as_json: bool,
 ) -> None:
     """Make a task without labelled texts: from descriptions of its labels, or from words that a language model says.
 
     With --describe a text gets the label whose descriptions are closest to it. It works on a bundle, without PyTorch,
-    and on a model; best on one that was trained for sentence embeddings.
+    and on a model; best on one that was trained for sentence embeddings. On a bundle, descriptions are read in the
+    precision that will answer, or in --precision.
 
     With --label-words a language model answers: a masked one at the template's {mask}, a decoder with the word that it
     would say next, an encoder-decoder with the first word that it would say. It takes the model.
@@ -83,9 +86,11 @@ def create(
         raise click.UsageError("no --out: name the task file to write")
     if descriptions and prompt:
         raise click.UsageError("--prompt came with --describe: expected it with --label-words")
+    if precision is not None and not in_bundle:
+        raise click.UsageError(f"--precision came with {model}, which is no bundle: leave it out, or name a bundle")
     texts = _texts(calibrate)
     if in_bundle:
-        task = _described_in_bundle(Path(model), name, descriptions, template, max_length, texts)
+        task = _described_in_bundle(Path(model), name, descriptions, template, max_length, texts, precision)
     else:
         task = _from_model(model, name, descriptions, label_words, template, max_length, prompt, texts)
     if out is not None:
@@ -128,12 +133,18 @@ def _texts(path: Path | None) -> list[str]:
 
 
 def _described_in_bundle(
-    bundle: Path, name: str, descriptions: tuple[str, ...], template: str, max_length: int, texts: list[str]
+    bundle: Path,
+    name: str,
+    descriptions: tuple[str, ...],
+    template: str,
+    max_length: int,
+    texts: list[str],
+    precision: str | None,
 ) -> Task:
     from edgetune_runtime import Engine
 
     parsed = parse_words(descriptions, "descriptions")
-    with Engine(bundle) as engine:
+    with Engine(bundle, precision) as engine:
         return engine.describe(parsed, name, texts=texts, template=template, max_length=max_length)
 
 

@@ -82,25 +82,23 @@ def engine_options(command: Command) -> Command:
     return device_options(threads(command))
 
 
+precision_option: Callable[[Command], Command] = click.option(
+    "--precision",
+    help="Precision to run: one that the bundle has. [default: int8, with close calls rechecked in fp32, if the bundle "
+    "has them]",
+)
+
+
 def device_options(command: Command) -> Command:
     """What the engine runs, and on what: `--precision`, `--device`."""
-    options = [
-        click.option(
-            "--precision",
-            help="Precision to run: one that the bundle has. [default: int8, with close calls rechecked in fp32, if "
-            "the bundle has them]",
-        ),
-        click.option(
-            "--device",
-            type=click.Choice(list(DEVICES)),
-            default=CPU.name,
-            show_default=True,
-            help="What runs the graphs; all but the first need an onnxruntime that has them.",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    device = click.option(
+        "--device",
+        type=click.Choice(list(DEVICES)),
+        default=CPU.name,
+        show_default=True,
+        help="What runs the graphs; all but the first need an onnxruntime that has them.",
+    )
+    return precision_option(device(command))
 
 
 def min_score_option(command: Command) -> Command:

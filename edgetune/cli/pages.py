@@ -11,15 +11,22 @@ from edgetune.cli.options import note
 if TYPE_CHECKING:
     from edgetune.evaluation import Evaluation
     from edgetune.training.epochs import Epoch
+    from edgetune.training.seeds import SeedSpread
 
 
-def write_page(folder: Path, name: str, evaluation: Evaluation | None, history: Sequence[Epoch] = ()) -> str | None:
+def write_page(
+    folder: Path,
+    name: str,
+    evaluation: Evaluation | None,
+    history: Sequence[Epoch] = (),
+    seeds: SeedSpread | None = None,
+) -> str | None:
     """Write it, and say where; gives its path, or `None` if no row of the task could be held out."""
     from edgetune.report import write_report
 
     if evaluation is None:
         note(f"{name}: no report, since each label has one row and none could be held out")
         return None
-    path = write_report(folder, evaluation, history)
+    path = write_report(folder, evaluation, history, seeds)
     note(f"report: {path}")
     return str(path)

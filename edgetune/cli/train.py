@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgetune.cli.fields import collect, field_options
-from edgetune.cli.flags import Command, RenamedOption
+from edgetune.cli.flags import Command, RenamedOption, in_flags
 from edgetune.cli.options import (
     FILE,
     LABELLED_DATA,
@@ -23,7 +23,8 @@ from edgetune.cli.options import (
     print_json,
 )
 from edgetune.cli.pages import write_page
-from edgetune.training.options import CONTRASTIVE, EPOCHS, TrainingOptions
+from edgetune.training.options import TrainingOptions
+from edgetune.training.rules import with_implied
 from edgetune_runtime.errors import needs
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def train(
 
     On rows that were not learned from, a temperature is fitted, so that scores are calibrated, and of any number of
     labels each one's threshold. If a head alone, as 'edgetune fit' gives it, is better on them, it is kept instead.
+    With --seeds N all of this is done N times; the task that is best on these rows is kept, and the mean and the
+    spread of all are what to expect of such a training.
 
     \b
     Example:
@@ -121,25 +124,15 @@ def train(
             f"{len(sources)} --data, {len(names)} --name, {len(outs)} --out, {len(eval_sources)} --eval-data: "
             f"expected one of each for each task"
         )
-    if not values["train_head"] and not values["label_words"]:
-        raise click.UsageError("--fixed-label-words without --label-words")
     if len(set(names)) < len(names):
         raise click.UsageError(f"--name {' --name '.join(names)}: expected a different name for each task")
-    given = click.get_current_context().get_parameter_source
-    chosen = [f"--{name.replace('_', '-')}" for name in ("init", "init_text", "prompt_length") if given(name) is _GIVEN]
-    if values["init_from"] is not None and chosen:
-        raise click.UsageError(f"{' and '.join(chosen)} came with --init-from, which gives the prompt and its length")
-    if values["init_text"] is None and values["init"] == "text":
-        raise click.UsageError("--init text without --init-text")
-    if values["init_text"] is not None:
-        if given("init") is _GIVEN and values["init"] != "text":
-            raise click.UsageError(f"--init-text came with --init {values['init']}: expected one of them")
-        values["init"] = "text"
-    names_of = {"epochs": "--epochs", "patience": "--patience", "head_learning_rate": "--head-lr"}
-    in_epochs = [flag for name, flag in names_of.items() if given(name) is _GIVEN]
-    if in_epochs and values["recipe"] == CONTRASTIVE:
-        raise click.UsageError(f"{' and '.join(in_epochs)} came with --recipe {CONTRASTIVE}, which has no epochs")
-    options = collect(TrainingOptions, {**values, "recipe": EPOCHS} if in_epochs else values)
+    source_of = click.get_current_context().get_parameter_source
+    given = {name: value for name, value in values.items() if source_of(name) is _GIVEN}
+    try:
+        chosen = with_implied(given)
+    except DataError as error:
+        raise click.UsageError(in_flags(str(error))) from error
+    options = collect(TrainingOptions, {**values, **chosen})
     reading = Reading(encoding, delimiter, quotes)
     columns = columns_named(text_column, label_columns, text_pair_column)
     tasks = []
@@ -157,7 +150,7 @@ def train(
     if report_folder is not None:
         for record, report in zip(records, reports, strict=True):
             own = report_folder if len(reports) == 1 else report_folder / report.task.name
-            record["report"] = write_page(own, report.task.name, report.evaluation, report.epochs)
+            record["report"] = write_page(own, report.task.name, report.evaluation, report.epochs, report.seeds)
     if as_json:
         print_json(records[0] if len(records) == 1 else {"tasks": records})
         return
@@ -186,6 +179,7 @@ def _record(out: Path, report: TrainingReport) -> dict[str, Any]:
         **(best_epoch if report.epochs else {}),
         **({} if report.figures is None else {f"{by}_{name}": value for name, value in report.figures.values.items()}),
         **(by_epoch if report.epochs else {}),
+        **({} if report.seeds is None else {"seeds": report.seeds.record()}),
         "by_label": _by_label(report),
         "temperature": task.temperature,
         **({"thresholds": list(task.thresholds)} if task.thresholds else {}),

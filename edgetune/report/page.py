@@ -17,7 +17,9 @@ from edgetune.report.learning import learning
 from edgetune.report.markup import Markup, element, escape, join, label
 from edgetune.report.numbers import numbers
 from edgetune.report.section import EpochLike, Material, Part, Section, counted
+from edgetune.report.seeds import across_seeds
 from edgetune.report.wrong import wrong
+from edgetune.training.seeds import SeedSpread
 from edgetune_runtime import files
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL
@@ -31,6 +33,7 @@ _ONE, _ANY, _NUMBER = (frozenset([kind.name]) for kind in (SINGLE_LABEL, MULTI_L
 
 SECTIONS = (
     Section("learning", "How it learned", None, learning),
+    Section("seeds", "What chance does", None, across_seeds),
     Section("numbers", "Answers and right numbers", _NUMBER, numbers),
     Section("confusion", "What is mistaken for what", _ONE, confusion),
     Section("labels", "Label by label", _ONE, labels.one_label),
@@ -65,7 +68,9 @@ _TEMPLATE = """<!doctype html>
 """
 
 
-def write_report(folder: Path | str, evaluation: Evaluation, history: Sequence[EpochLike] = ()) -> Path:
+def write_report(
+    folder: Path | str, evaluation: Evaluation, history: Sequence[EpochLike] = (), seeds: SeedSpread | None = None
+) -> Path:
     """Write a page about how good a task is, for people: one file, which needs no network and no server.
 
     Equal input gives equal bytes.
@@ -74,6 +79,7 @@ def write_report(folder: Path | str, evaluation: Evaluation, history: Sequence[E
         folder: where `report.html` is written; it is made if it is not there.
         evaluation: the answers, and what is right.
         history: the epochs of the training, for a learning curve.
+        seeds: how far apart trainings with several seeds ended, as `edgetune.training.TrainingReport` has it.
 
     Returns:
         The page's path.
@@ -84,15 +90,15 @@ def write_report(folder: Path | str, evaluation: Evaluation, history: Sequence[E
     """
     path = Path(folder) / NAME
     # A place may hold the name of a file that is no Unicode.
-    files.write_atomic(path, page(evaluation, history).encode("utf-8", "backslashreplace"))
+    files.write_atomic(path, page(evaluation, history, seeds).encode("utf-8", "backslashreplace"))
     return path
 
 
-def page(evaluation: Evaluation, history: Sequence[EpochLike] = ()) -> str:
+def page(evaluation: Evaluation, history: Sequence[EpochLike] = (), seeds: SeedSpread | None = None) -> str:
     """The page, as HTML; see `write_report`."""
     if not evaluation.rows:
         raise DataError(f"{len(evaluation.texts):,} rows came, none of them answered: expected at least one answer")
-    material = Material(evaluation, history)
+    material = Material(evaluation, history, seeds)
     kind = evaluation.task.kind_name
     made = [(one, one.of(material)) for one in SECTIONS if one.kinds is None or kind in one.kinds]
     parts = [(section, part) for section, part in made if part is not None]

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgetune.evaluation import Evaluation, Row
 from edgetune.report.markup import Markup, element, folded
+from edgetune.training.seeds import SeedSpread
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.kinds.multi_label import indicators
 
@@ -38,10 +39,12 @@ class Material:
     Attributes:
         evaluation: the answers, and what was right; at least one row was answered.
         history: the epochs of the training; may be empty.
+        seeds: how far apart trainings with several seeds ended, if there were several.
     """
 
     evaluation: Evaluation
     history: Sequence[EpochLike] = ()
+    seeds: SeedSpread | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -43,6 +43,9 @@ METHODS: dict[str, dict[str, int | None]] = {
 p-tuning-v2 is the name of the paper that gave prefixes to classification, and the same as prefix.
 """
 
+PROMPTING = ("prompt", "prefix")
+"""Parts that stand before a text's tokens."""
+
 ADDED = ("low-rank", "units")
 """Parts that are added beside linear layers. They learn faster, with the backbone's dropout against overfitting."""
 
@@ -172,6 +175,7 @@ class TrainingOptions:
         positions_behind_prompt: whether a text's positions begin behind the prompt on an encoder too, as PEFT's do;
             else they begin at 0 there, or where those of `init_from` do.
         seed: of everything random.
+        seeds: how often it trains, with `seed` and those that follow; the best on held-out rows is kept.
         mixed_precision: "no", "bf16" or "fp16".
     """
 
@@ -279,6 +283,12 @@ class TrainingOptions:
         "task over; decoders always do.",
     )
     seed: int = option(0, "The same seed gives the same file.", least=0)
+    seeds: int = option(
+        1,
+        "Train so often, with --seed and those that follow it, and tell how far apart they end; the one that is best "
+        "on held-out rows is kept.",
+        least=1,
+    )
     mixed_precision: str = option("no", "For GPUs that have it.", choices=("no", "bf16", "fp16"))
 
     @property

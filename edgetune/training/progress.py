@@ -16,10 +16,12 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         epochs: how many there will be.
         chosen_by: the measure by which the epoch is chosen, or several.
         usual: the measure that is usual for the kind of answer, or several. It is shown too if it is another.
+        title: what stands before each line.
     """
 
-    def __init__(self, epochs: int, chosen_by: str, usual: str) -> None:
+    def __init__(self, epochs: int, chosen_by: str, usual: str, title: str = "") -> None:
         self._epochs = epochs
+        self._title = f"{title}  " if title else ""
         self._chosen_by, self._usual = chosen_by, usual
         self._bar: tqdm[Any] | None = None
         self._loss = float("nan")
@@ -58,7 +60,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         if self._bar is not None and metrics:
             beside = f" ({self._usual} {metrics['eval_usual']:.3f})" if self._usual != self._chosen_by else ""
             self._bar.write(
-                f"epoch {round(state.epoch or 0)}/{self._epochs}  loss {self._loss:.3f}  "
+                f"{self._title}epoch {round(state.epoch or 0)}/{self._epochs}  loss {self._loss:.3f}  "
                 f"dev {self._chosen_by} {metrics['eval_score']:.3f}{beside}  dev loss "
                 f"{metrics['eval_unweighted_loss']:.3f}",
                 file=sys.stderr,

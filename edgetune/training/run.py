@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,19 +20,22 @@ from edgetune.data.splits import split_dev
 from edgetune.evaluation import Evaluation
 from edgetune.training import checkpoints, methods, prompts
 from edgetune.training.batches import DivergedError, text_features, text_targets
+from edgetune.training.checkpoints import Unfinished
 from edgetune.training.epochs import Epoch, best
 from edgetune.training.few import train_few
-from edgetune.training.options import ADDED, AUTO, CONTRASTIVE, TrainingOptions
+from edgetune.training.options import ADDED, AUTO, CONTRASTIVE, EPOCHS, TrainingOptions
+from edgetune.training.outcomes import Outcome
 from edgetune.training.recipes import recipe_of
 from edgetune.training.rungs import HEAD_ALONE, Rung, choose
-from edgetune.training.setup import Setup, TaskData, fit_first_heads, set_up
+from edgetune.training.seeds import SeedSpread, Trial, best_trial, seed_spread
+from edgetune.training.setup import Setup, TaskData, fit_first_heads, set_up, set_up_again
 from edgetune.training.trainer import train_by_epochs
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import files
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError, EdgetuneError
 from edgetune_runtime.fitting.balance import Spread
-from edgetune_runtime.fitting.by_kind import fitting_of
+from edgetune_runtime.fitting.by_kind import fitting_of, loss_of
 from edgetune_runtime.fitting.class_weight import BALANCED, NONE
 from edgetune_runtime.fitting.finish import finished
 from edgetune_runtime.fitting.head import can_be_judged, fit_head
@@ -60,8 +62,10 @@ class TrainingReport:
         judged_by: what it was judged by: "dev" for development rows, "cv" for training rows held out in turn.
         evaluation: its answers to these, and how good they are; `None` if each label had one row, so that none was held
             out.
+        loss: the loss of these answers, averaged as the measure is; 0 if there are none.
         spread: how its rows are spread over its labels.
-        seconds: time that training took.
+        seconds: time that training took, with all seeds.
+        seeds: how far apart the trainings with several seeds ended; `None` with one seed, or if no row was held out.
     """
 
     task: Task
@@ -74,8 +78,10 @@ class TrainingReport:
     chosen_by: str
     judged_by: str
     evaluation: Evaluation | None
+    loss: float
     spread: Spread
-    seconds: float
+    seconds: float = 0.0
+    seeds: SeedSpread | None = None
 
     @property
     def figures(self) -> Figures | None:
@@ -108,9 +114,14 @@ def train(
     prompt, and that is kept if it is better (`rungs.choose`). What the rows are too few or too uneven for, and what was
     kept, is noted.
 
+    With several seeds all of this is done with each, on the same held-out rows, and the tasks of one seed are kept: by
+    the same measure (`seeds.best`). How far apart they ended is noted, and in the metrics of the tasks. At any time one
+    training is in memory, and the best so far.
+
     Args:
         backbone: the frozen backbone; none of its weights change.
-        tasks: one or more. `OUT.checkpoints` beside the first one's file holds an unfinished training.
+        tasks: one or more. `OUT.checkpoints` beside the first one's file holds an unfinished training; if it has one
+            seed and the recipe for few rows, nothing is kept of it.
         options: how to train.
         resume: go on with the unfinished training, if there is one.
         note: receives messages for the user.
@@ -139,7 +150,8 @@ def train(
     recipe = recipe_of(tasks, options)
     device = next(backbone.parameters()).device
     try:
-        return _train(backbone, tasks, options, recipe, resume, note, callbacks)
+        with tempfile.TemporaryDirectory(prefix="edgetune-") as scratch:
+            return _train(backbone, tasks, options, recipe, resume, note, callbacks, Path(scratch))
     finally:
         backbone.to(device)  # `Trainer` takes it to the GPU
 
@@ -152,55 +164,126 @@ def _train(
     resume: bool,
     note: Note,
     callbacks: Sequence[TrainerCallback],
+    scratch: Path,
 ) -> list[TrainingReport]:
     began = time.monotonic()
     folder = tasks[0].out.with_name(f"{tasks[0].out.name}.checkpoints")
     if options.recipe == AUTO:
         rows = sum(len(one.train) for one in tasks)
         note(f"{rows:,} training rows: recipe {recipe} (`recipe` overrides)")
-    if recipe == CONTRASTIVE:
+    resumable = recipe == EPOCHS or options.seeds > 1
+    if not resumable:
+        if resume and folder.exists():
+            raise EdgetuneError(
+                f"the unfinished training in {folder} had other options: repeat them, or leave out `resume` to "
+                f"begin again with the recipe {CONTRASTIVE}"
+            )
         if resume:
-            if folder.exists():
-                raise EdgetuneError(
-                    f"the unfinished training in {folder} had other options: repeat them, or leave out `resume` to "
-                    f"begin again with the recipe {CONTRASTIVE}"
-                )
-            note(f"the recipe {CONTRASTIVE} keeps nothing to resume: beginning from the start")
+            note(f"the recipe {CONTRASTIVE} with one seed keeps nothing to resume: beginning from the start")
+        folder, resume = scratch / "training", False
+    if recipe == CONTRASTIVE:
         options = _with_weights(tasks[0], options, note)
-        alone = _without_prompt(backbone, tasks, options)
-        setup, history = set_up(backbone, tasks, options, note), []
-        _note_remarks(setup, options, 0, note)
-        with tempfile.TemporaryDirectory() as scratch:
-            rungs = [train_few(setup, options, Path(scratch), callbacks)]
     else:
         tasks = [_with_dev(one, options, note) for one in tasks]
-        alone = _without_prompt(backbone, tasks, options)
-        setup = set_up(backbone, tasks, options, note)
-        _note_remarks(setup, options, options.passes, note)
-        last = checkpoints.prepare(folder, _stamp(setup, tasks, options), resume, note)
-        if last is None:
-            fit_first_heads(setup, options)
-        history = train_by_epochs(setup, options, folder, last, note, callbacks)
-        try:
-            rungs = [[_trained(setup, place)] for place in range(len(tasks))]
-        except DivergedError:
-            shutil.rmtree(folder, ignore_errors=True)  # there is nothing in it to go on from
-            raise
-    judged: list[Array | None] = [None] * len(tasks)
-    if alone is not None:
-        alone.tuner.to(next(backbone.parameters()).device)
-        for place, own in enumerate(rungs):
-            lone, judged[place] = _head_alone(alone, place, options)
-            own.append(lone)
-    reports = [
-        _report(setup, place, own, rungs_of, judged[place], recipe, history, began)
-        for place, (own, rungs_of) in enumerate(zip(tasks, rungs, strict=True))
-    ]
+    alone = _without_prompt(backbone, tasks, options)
+    setup = set_up(backbone, tasks, options, note)
+    _note_remarks(setup, options, options.passes if recipe == EPOCHS else 0, note)
+    unfinished = checkpoints.prepare(folder, _stamp(setup, tasks, options), resume, note)
+    try:
+        reports = _train_with_seeds(setup, alone, tasks, options, recipe, unfinished, note, callbacks)
+    except DivergedError:
+        unfinished.discard()  # there is nothing in it to go on from
+        raise
+    except KeyboardInterrupt:
+        if resumable:
+            note(f"\nstopped: `resume` goes on from the last {'epoch' if recipe == EPOCHS else 'seed'} in {folder}")
+        raise
     for one, report in zip(tasks, reports, strict=True):
         report.task.save(one.out)
-    if history:
-        shutil.rmtree(folder, ignore_errors=True)
-    return reports
+    unfinished.discard()
+    return [dataclasses.replace(report, seconds=time.monotonic() - began) for report in reports]
+
+
+def _train_with_seeds(
+    setup: Setup,
+    alone: Setup | None,
+    tasks: Sequence[TaskData],
+    options: TrainingOptions,
+    recipe: str,
+    unfinished: Unfinished,
+    note: Note,
+    callbacks: Sequence[TrainerCallback],
+) -> list[TrainingReport]:
+    """Train with each seed that is not finished; what the tasks of the best one are like.
+
+    Args:
+        setup: what the training with the first seed begins with.
+        alone: the tasks without a prompt, if they are to be compared with it.
+    """
+    backbone = setup.tuner.backbone
+    home = next(backbone.parameters()).device
+    lone: list[tuple[Rung, Array | None]] | None = None
+    kept: list[TrainingReport] = []
+    trials: list[Trial] = []
+    for number, seed in enumerate(range(options.seed, options.seed + options.seeds), 1):
+        title = f"seed {number} of {options.seeds}" if options.seeds > 1 else ""
+        outcome = unfinished.outcome(seed, setup.drafts)
+        if title:
+            note(f"{title} (`seed` {seed}){'' if outcome is None else ': finished before'}")
+        if outcome is None:
+            own_options = dataclasses.replace(options, seed=seed)
+            if number > 1:
+                backbone.to(home)
+                setup = set_up_again(setup, own_options)
+            outcome = _train_once(setup, own_options, recipe, unfinished, callbacks, title)
+            unfinished.finish(seed, outcome)
+        if lone is None and alone is not None:
+            alone.tuner.to(next(backbone.parameters()).device)
+            lone = [_head_alone(alone, place, options) for place in range(len(tasks))]
+        reports = [
+            _report(setup, place, one, outcome, None if lone is None else lone[place], recipe)
+            for place, one in enumerate(tasks)
+        ]
+        trials.append(_trial(seed, reports))
+        if best_trial(trials).seed == seed:
+            kept = reports
+    return [_with_seeds(report, place, trials, note) for place, report in enumerate(kept)]
+
+
+def _train_once(
+    setup: Setup,
+    options: TrainingOptions,
+    recipe: str,
+    unfinished: Unfinished,
+    callbacks: Sequence[TrainerCallback],
+    title: str,
+) -> Outcome:
+    """Train with one seed, from its checkpoint if it has one."""
+    folder = unfinished.of_seed(options.seed)
+    if recipe == CONTRASTIVE:
+        return Outcome([train_few(setup, options, folder, callbacks)], [])
+    last = unfinished.checkpoint(options.seed)
+    if last is None:
+        fit_first_heads(setup, options)
+    history = train_by_epochs(setup, options, folder, last, callbacks, title)
+    return Outcome([[_trained(setup, place)] for place in range(len(setup.drafts))], history)
+
+
+def _trial(seed: int, reports: Sequence[TrainingReport]) -> Trial:
+    figures = [
+        None if report.figures is None else report.figures.values[report.spread.measure.figure] for report in reports
+    ]
+    return Trial(seed, tuple(figures), tuple(report.loss for report in reports))
+
+
+def _with_seeds(report: TrainingReport, place: int, trials: Sequence[Trial], note: Note) -> TrainingReport:
+    """The report of the task at that place, with what all seeds ended with."""
+    found = seed_spread(trials, place, report.spread.measure.figure, report.judged_by)
+    if found is None:
+        return report
+    note(f"{report.task.name}: {found}")
+    task = dataclasses.replace(report.task, metrics={**report.task.metrics, **found.metrics})
+    return dataclasses.replace(report, task=task, seeds=found)
 
 
 def _with_weights(one: TaskData, options: TrainingOptions, note: Note) -> TrainingOptions:
@@ -283,32 +366,33 @@ def _head_alone(alone: Setup, place: int, options: TrainingOptions) -> tuple[Run
 
 
 def _report(
-    setup: Setup,
-    place: int,
-    one: TaskData,
-    rungs: Sequence[Rung],
-    judged: Array | None,
-    recipe: str,
-    history: list[Epoch],
-    began: float,
+    setup: Setup, place: int, one: TaskData, outcome: Outcome, lone: tuple[Rung, Array | None] | None, recipe: str
 ) -> TrainingReport:
-    """What is kept of the rungs of one task."""
+    """What is kept of one task that was trained with one seed.
+
+    Args:
+        lone: a head alone, and which training rows can be judged by it, if it may be kept; see `_head_alone`.
+    """
     spread, dev = setup.spreads[place], setup.own("dev", place)
     fitting, targets = fitting_of(spread.kind), text_targets(dev or setup.own("train", place))
+    rungs, judged = outcome.rungs[place], None
+    if lone is not None:
+        rungs, judged = [*rungs, lone[0]], lone[1]
     if judged is None:
         judged = np.full(len(targets), True) if dev else can_be_judged(fitting, targets)
     own = [dataclasses.replace(rung, logits=rung.logits[judged]) for rung in rungs]
     chosen, errors = choose(own, fitting, targets[judged], setup.row_weights(place, targets[judged]))
     judged_by = "dev" if dev else "cv"
-    task, evaluation = dataclasses.replace(chosen.draft, tensors=chosen.tensors), None
+    task, evaluation, loss = dataclasses.replace(chosen.draft, tensors=chosen.tensors), None, 0.0
     if judged.any():
         task, figures = finished(chosen.draft, chosen.tensors, chosen.logits, targets[judged], judged_by)
-        if history and chosen.name != HEAD_ALONE:
+        if outcome.history and chosen.name != HEAD_ALONE:
             by = f"dev_{spread.measure.figure}"
-            chosen_by = {by: figures.values[spread.measure.figure], "best_epoch": best(history).number}
+            chosen_by = {by: figures.values[spread.measure.figure], "best_epoch": best(outcome.history).number}
             task = dataclasses.replace(task, metrics={**task.metrics, **chosen_by})
         rows = [row for row, yes in zip(one.dev or one.train, judged, strict=True) if yes]
         evaluation = Evaluation.of_logits(task, rows, chosen.logits, "fp32")
+        loss = loss_of(spread.kind, chosen.logits / task.temperature, targets[judged], spread.measure)
     return TrainingReport(
         task=task,
         recipe=recipe,
@@ -318,12 +402,12 @@ def _report(
         if chosen.name == HEAD_ALONE
         else sum(one.numel() for one in setup.tuner.parameters() if one.requires_grad),
         backbone_parameters=sum(one.numel() for one in setup.tuner.backbone.parameters()),
-        epochs=history,
+        epochs=outcome.history,
         chosen_by=spread.measure.name,
         judged_by=judged_by,
         evaluation=evaluation,
+        loss=loss,
         spread=spread,
-        seconds=time.monotonic() - began,
     )
 
 

@@ -15,7 +15,7 @@ from edgetune.data.labelled import LabelledText, say
 from edgetune.data.sources import Note
 from edgetune.training import heads, methods, verbalizer
 from edgetune.training.batches import Rows, encode_rows, features_of, targets_of
-from edgetune.training.objectives import objective_of
+from edgetune.training.objectives import Scale, objective_of
 from edgetune.training.options import TrainingOptions
 from edgetune.training.tuner import PromptTuner
 from edgetune_export.backbone import Backbone
@@ -97,7 +97,6 @@ class Setup:
 def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptions, note: Note = say) -> Setup:
     """Make ready what a training begins with. Arguments and errors are those of `train`."""
     drafts = [_draft(backbone, one, options) for one in tasks]
-    set_seed(options.seed)
     encoded = {
         split: [
             row
@@ -106,7 +105,6 @@ def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptio
         ]
         for split in ("train", "dev")
     }
-    parts = _beginning(backbone, options, drafts, encoded["train"])
     scales = [objective_of(one.kind).scale([row.target for row in one.train]) for one in tasks]
     spreads = [
         Spread(draft.labels, [row.target for row in one.train], [row.target for row in one.dev], one.kind)
@@ -114,14 +112,15 @@ def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptio
     ]
     balance.check_class_weight(options.class_weight, spreads)
     weights = [spread.weights(options.class_weight) for spread in spreads]
-    new = [heads.new(backbone, draft).requires_grad_(options.train_head) for draft in drafts]
-    tuner = PromptTuner(backbone, parts, new, drafts, weights, scales, options.backbone_dropout)
-    unfitted = [
-        place
-        for place, (head, draft) in enumerate(zip(new, drafts, strict=True))
-        if not heads.begin_as_told(head, backbone, draft, options.label_words, options.init_from, scales[place])
-    ]
+    tuner, unfitted = _new_tuner(backbone, drafts, encoded["train"], weights, scales, options)
     return Setup(tuner, drafts, spreads, encoded, weights, unfitted)
+
+
+def set_up_again(setup: Setup, options: TrainingOptions) -> Setup:
+    """The same tasks and rows with a prompt and heads that begin anew, by options that differ in the seed alone."""
+    backbone, scales = setup.tuner.backbone, setup.tuner.scales
+    tuner, unfitted = _new_tuner(backbone, setup.drafts, setup.rows["train"], setup.weights, scales, options)
+    return dataclasses.replace(setup, tuner=tuner, unfitted=unfitted)
 
 
 def fit_first_heads(setup: Setup, options: TrainingOptions) -> None:
@@ -131,6 +130,27 @@ def fit_first_heads(setup: Setup, options: TrainingOptions) -> None:
         some = random.Random(options.seed).sample(own, min(len(own), _MOST_ROWS_OF_A_FIRST_HEAD))
         inputs, targets = features_of(setup.tuner, some), targets_of(some)
         heads.begin_fitted(setup.tuner, place, setup.drafts[place], inputs, targets, setup.row_weights(place, targets))
+
+
+def _new_tuner(
+    backbone: Backbone,
+    drafts: Sequence[Task],
+    rows: Rows,
+    weights: Sequence[Array | None],
+    scales: Sequence[Scale],
+    options: TrainingOptions,
+) -> tuple[PromptTuner, list[int]]:
+    """A module to train, and the places of the tasks whose heads are still zeros."""
+    set_seed(options.seed)
+    parts = _beginning(backbone, options, drafts, rows)
+    new = [heads.new(backbone, draft).requires_grad_(options.train_head) for draft in drafts]
+    tuner = PromptTuner(backbone, parts, new, drafts, weights, scales, options.backbone_dropout)
+    unfitted = [
+        place
+        for place, (head, draft) in enumerate(zip(new, drafts, strict=True))
+        if not heads.begin_as_told(head, backbone, draft, options.label_words, options.init_from, scales[place])
+    ]
+    return tuner, unfitted
 
 
 def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:

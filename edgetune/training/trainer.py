@@ -13,8 +13,6 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from edgetune.data.labelled import say
-from edgetune.data.sources import Note
 from edgetune.training.batches import BATCH_SIZE, Collator
 from edgetune.training.epochs import BEST_STEP, Epoch, Judge, KeepBest, Patience, epochs
 from edgetune.training.options import TrainingOptions
@@ -31,8 +29,8 @@ def train_by_epochs(
     options: TrainingOptions,
     folder: Path,
     last: str | None,
-    note: Note = say,
     callbacks: Sequence[TrainerCallback] = (),
+    title: str = "",
 ) -> list[Epoch]:
     """Train the prompt and the heads; those of the best epoch stay.
 
@@ -41,21 +39,17 @@ def train_by_epochs(
         options: how.
         folder: where its state is kept while it is unfinished.
         last: the checkpoint to go on from, if any.
-        note: receives messages for the user.
         callbacks: more of `Trainer`'s.
+        title: what stands before each line of the progress.
 
     Returns:
         What development data says of each epoch.
     """
     arguments = training_arguments(folder, options, setup.tuner.heaviest_row)
-    progress = Progress(options.passes, _names(setup.measures), _names(setup.usual))
+    progress = Progress(options.passes, _names(setup.measures), _names(setup.usual), title)
     patience = [] if options.patience is None else [Patience(options.patience)]
     trainer = new_trainer(setup, arguments, optimizer(setup.tuner, options), progress, *patience, *callbacks)
-    try:
-        trainer.train(resume_from_checkpoint=last)
-    except KeyboardInterrupt:
-        note(f"\nstopped: `resume` goes on from the last epoch in {folder}")
-        raise
+    trainer.train(resume_from_checkpoint=last)
     return epochs(trainer.state.log_history)
 
 

@@ -485,8 +485,8 @@ class TestUsage:
         [
             (["--init-from", "other.safetensors", "--prompt-length", 9], "--prompt-length came with --init-from"),
             (["--init-from", "other.safetensors", "--init", "random"], "--init came with --init-from"),
-            (["--init", "random", "--init-text", "a lamp"], "--init-text came with --init random"),
-            (["--init", "text"], "--init text without --init-text"),
+            (["--init", "random", "--init-text", "a lamp"], "--init-text came with --init 'random'"),
+            (["--init", "text"], "--init 'text' came without --init-text"),
             (["--task", "a", "--data", "x.csv", "--out", "b.safetensors"], "a different name for each task"),
         ],
     )

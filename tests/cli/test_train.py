@@ -282,6 +282,22 @@ def test_a_training_that_is_broken_off_goes_on_to_the_same_file(model_folder: Pa
     assert broken.read_bytes() == whole.read_bytes()
 
 
+def test_several_seeds_are_told_everywhere(train: Trainer) -> None:
+    report = train.folder / "report"
+    task, record, said = train.task(rows_of("single-label"), "--seeds", 2, "--seed", 7, "--report", report)
+    seeds = record["seeds"]
+    assert (seeds["figure"], set(seeds["by_seed"])) == ("dev_accuracy", {"7", "8"})
+    assert record["dev_accuracy"] == seeds["by_seed"][str(seeds["kept"])] == max(seeds["by_seed"].values())
+    assert seeds["mean"] == pytest.approx(sum(seeds["by_seed"].values()) / 2)
+    assert (task.metrics["dev_accuracy_mean"], task.metrics["seeds"]) == (seeds["mean"], 2)
+    assert "seed 2 of 2 (--seed 8)\n" in said and "seed 2 of 2  epoch 1/1  loss" in said
+    assert f"t: accuracy on development rows {seeds['mean']:.3f} ± {seeds['deviation']:.3f} with 2 seeds" in said
+    assert f"2 trainings with different seeds have a mean accuracy of {seeds['mean']:.3f}" in (
+        report / "report.html"
+    ).read_text(encoding="utf-8")
+    assert "seeds" not in train.task(rows_of("single-label"))[1]
+
+
 class TestErrors:
     """Each in one line: what came, what was expected, what to do; nothing is left behind."""
 
@@ -353,7 +369,7 @@ class TestErrors:
         [
             (["--kind", "labels"], "'labels' is not one of"),
             (["--name", "u"], "1 --data, 2 --name, 1 --out, 0 --eval-data: expected one of each for each task"),
-            (["--fixed-label-words"], "--fixed-label-words without --label-words"),
+            (["--fixed-label-words"], "--fixed-label-words came without --label-words"),
         ],
     )
     def test_wrong_usage(self, train: Trainer, options: list[str], message: str) -> None:

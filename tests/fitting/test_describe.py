@@ -138,6 +138,25 @@ class TestCommand:
         assert (record["bundle"], record["labels"], record["method"]) == (str(folder), ["device", "post"], "described")
         assert (tmp_path / "t.safetensors").read_bytes() == (folder / "tasks" / "t.safetensors").read_bytes()
 
+    def test_descriptions_are_read_in_the_precision_that_is_asked_for(self, folder: Path) -> None:
+        biases = {}
+        for precision in Bundle(folder).manifest.graphs:
+            code, _, said = self.run(folder, "--name", "t", *self.words, "--precision", precision)
+            assert code == 0, said
+            made = Task.load(folder / "tasks" / "t.safetensors")
+            with Engine(folder, precision) as engine:
+                words = {"device": ["lamp", "camera"], "post": ["parcel", "mail"]}
+                assert engine.describe(words, "t", store=False).sha256 == made.sha256
+            biases[precision] = made.head[0].tobytes()
+        assert len(set(biases.values())) == len(biases) > 1
+        assert "no precision 'q9'" in self.run(folder, "--name", "t", *self.words, "--precision", "q9")[2]
+
+    def test_a_model_has_no_precisions(self, model_folder: Path, tmp_path: Path) -> None:
+        arguments = ("--name", "t", *self.words, "--out", tmp_path / "t.safetensors", "--precision", "int8")
+        code, _, said = self.run(model_folder, *arguments)
+        assert code == 2
+        assert f"--precision came with {model_folder}, which is no bundle" in said
+
     def test_texts_calibrate(self, folder: Path, tmp_path: Path) -> None:
         texts = tmp_path / "texts.txt"
         texts.write_text("\n".join(TEXTS))

@@ -61,7 +61,7 @@ def test_options_that_came_whole_are_checked_too() -> None:
 def test_a_number_of_epochs_implies_epochs(name: str) -> None:
     assert training_options(None, {name: 3}).recipe == "epochs"
     assert training_options(None, {name: 3, "recipe": "auto"}).recipe == "epochs"
-    with pytest.raises(DataError, match=f"`{name}` came with the recipe 'contrastive', which has no epochs"):
+    with pytest.raises(DataError, match=f"`{name}` came with `recipe` 'contrastive', which has no epochs"):
         training_options(None, {name: 3, "recipe": "contrastive"})
     assert training_options(None, {"patience": None}).recipe == "auto"
 
@@ -69,9 +69,9 @@ def test_a_number_of_epochs_implies_epochs(name: str) -> None:
 def test_a_text_to_begin_as() -> None:
     found = training_options(None, {"init_text": "is it good?"})
     assert (found.init, found.init_text) == ("text", "is it good?")
-    with pytest.raises(DataError, match="`init_text` came with the init 'random'"):
+    with pytest.raises(DataError, match="`init_text` came with `init` 'random'"):
         training_options(None, {"init_text": "is it good?", "init": "random"})
-    with pytest.raises(DataError, match="the init 'text' came without `init_text`"):
+    with pytest.raises(DataError, match="`init` 'text' came without `init_text`"):
         training_options(None, {"init": "text"})
 
 
@@ -108,5 +108,5 @@ def test_label_words() -> None:
             training_options(None, {"label_words": value})
     with pytest.raises(DataError, match="`label_words` has great more than once"):
         training_options(None, {"label_words": {"good": ["great"], "bad": ["great"]}})
-    with pytest.raises(DataError, match="train_head=False came without `label_words`"):
+    with pytest.raises(DataError, match="`train_head` came without `label_words`: expected the words"):
         training_options(None, {"train_head": False})

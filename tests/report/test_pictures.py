@@ -18,6 +18,8 @@ from edgetune.report.confusion import Mistake, confusion, worst_pairs
 from edgetune.report.learning import learning
 from edgetune.report.numbers import numbers, residuals
 from edgetune.report.section import Material
+from edgetune.report.seeds import across_seeds
+from edgetune.training.seeds import SeedSpread
 from edgetune_runtime.metrics import CALIBRATION_BINS, calibration_error
 
 
@@ -222,3 +224,20 @@ class TestLearning:
 
     def test_without_a_history_there_is_nothing(self) -> None:
         assert learning(Material(random_evaluation("score"))) is None
+
+
+def test_several_seeds() -> None:
+    found = random_evaluation("single-label")
+    assert across_seeds(Material(found)) is None
+    part = across_seeds(Material(found, seeds=SeedSpread("macro_f1", "cv", {3: 0.7, 4: 0.9, 5: 0.8}, 4)))
+    assert part is not None
+    assert part.finding == (
+        "3 trainings with different seeds have a mean macro-F1 of 0.800 ± 0.100: expect that. The kept one, 0.900, was "
+        "chosen because it is the best on these rows."
+    )
+    assert cells(part.body, "The macro-F1 of each seed")[1:] == [
+        ["3", "0.700", ""], ["4", "0.900", "kept"], ["5", "0.800", ""],
+    ]  # fmt: skip
+    assert part.body.count("<circle") == 4
+    same = across_seeds(Material(found, seeds=SeedSpread("accuracy", "dev", {0: 1.0, 1: 1.0}, 0)))
+    assert same is not None and "1.000 ± 0.000" in same.finding

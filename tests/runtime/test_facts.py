@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import MakeTask
+from conftest import HIDDEN, LAYERS, MakeTask
 
 from edgetune_runtime import Bundle, contract
 from edgetune_runtime.errors import TaskError

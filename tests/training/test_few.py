@@ -219,7 +219,7 @@ def test_it_says_which_recipe_it_takes(backbone: Backbone, tmp_path: Path) -> No
     said: list[str] = []
     train(backbone, [one(ROWS, tmp_path)], OPTIONS, resume=True, note=said.append)
     assert said[0] == "12 training rows: recipe contrastive (`recipe` overrides)"
-    assert said[1] == "the recipe contrastive keeps nothing to resume: beginning from the start"
+    assert said[1] == "the recipe contrastive with one seed keeps nothing to resume: beginning from the start"
 
 
 def test_resuming_does_not_delete_a_training_in_epochs(backbone: Backbone, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_a_broken_training_resumes_to_the_same_file(
         train_one(backbone, ROWS, ROWS, dataclasses.replace(OPTIONS, seed=9), out, resume=True)
     with pytest.raises(EdgetuneError, match="had another model"):
         train_one(backbone, ROWS, ROWS, dataclasses.replace(OPTIONS, pooling="cls"), out, resume=True)
-    (checkpoints / "checkpoint-999").mkdir()  # broken off while it was written
+    (checkpoints / "seed-0/checkpoint-999").mkdir()  # broken off while it was written
     train_one(backbone, ROWS, ROWS, OPTIONS, out, resume=True)
     assert out.read_bytes() == whole
     assert not checkpoints.exists()
