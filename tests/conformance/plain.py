@@ -60,11 +60,17 @@ class PlainBundle:
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.add_session_config_entry("session.x64quantprecision", "1")  # exact int8, also without VNNI
-        path = folder / self.manifest["graphs"][precision]["file"]
+        graph = self.manifest["graphs"][precision]
+        graphs = {(): graph["file"]} | {
+            tuple(variant["inputs"]): graph["variants"][name] for name, variant in self.manifest["variants"].items()
+        }
         # With the optimizer int8 would differ from edgetune's in the last bits, and then here and there in a step.
-        self.session = ort.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
-        )
+        self.sessions = {
+            inputs: ort.InferenceSession(
+                folder / file, options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
+            )
+            for inputs, file in graphs.items()
+        }
 
     def task(self, name: str) -> PlainTask:
         """A task of the bundle."""
@@ -113,8 +119,10 @@ class PlainBundle:
         feed |= {name: tensor[np.newaxis] for name, tensor in task.tensors.items()}
         if "prefix_keys" in feed:
             feed["prefix_mask"] = np.ones((1, feed["prefix_keys"].shape[3]), np.int64)
-        taken = {name: array for name, array in feed.items() if name in self.manifest["inputs"]}
-        found: Array = self.session.run(["logits"], taken)[0]
+        parts = {name for variant in self.sessions for name in variant if name in task.tensors}
+        cheapest = min((inputs for inputs in self.sessions if parts.issubset(inputs)), key=len)
+        taken = {name: array for name, array in feed.items() if name in {*self.manifest["inputs"], *cheapest}}
+        found: Array = self.sessions[cheapest].run(["logits"], taken)[0]
         return found[0, 0]
 
     def _encode(self, text: str) -> Encoding:

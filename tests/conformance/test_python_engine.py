@@ -48,6 +48,10 @@ SAYS = {
     "requires-kind": "requires kind:ranking",
     "requires-part": "requires part:adapter",
     "requires-no-list": "requires is",
+    "tensor-half-of-low-rank": "has the tensors ['head_bias', 'head_weight', 'query_down']",
+    "manifest-variant-elsewhere": "a variant of a graph in 'onnx/model_q4_light.onnx'",
+    "manifest-variant-missing": "variants ['light', 'full'], and others of fp32",
+    "manifest-variant-input-unknown": "graph inputs ['scale'], which this edgetune does not know",
     "unknown-kind": "the kind 'ranking'",
     "version-3": "format version 3",
     "version-1-kind": "unknown fields ['kind']",
@@ -96,7 +100,7 @@ SAYS = {
     "manifest-pooling-unknown": "'max'",
     "manifest-pooling-none": "poolings ()",
     "manifest-mask-without-token": "without a mask token",
-    "manifest-size-more": "'width'",
+    "manifest-size-more": "'depth'",
     "manifest-size-zero": "0 where a whole number",
     "manifest-graphs-none": "0 graphs",
     "manifest-graph-elsewhere": "in 'onnx/model_q4.onnx'",
@@ -184,7 +188,10 @@ def test_cases_cover_the_format() -> None:
     """Each input, pooling, kind, part and way to cut is in it."""
     opened = {name: Bundle(HERE / "bundle" / name) for name in BUNDLES}
     tasks = {(bundle, task): opened[bundle].load_task(task) for bundle, _, task in cases()}
-    assert {name for bundle in opened.values() for name in bundle.facts.inputs} == contract.INPUTS.keys()
+    assert {name for bundle in opened.values() for name in bundle.facts.inputs_of("full")} == contract.INPUTS.keys()
+    assert {opened[bundle].facts.variant_for(task.needed_inputs) for (bundle, _), task in tasks.items()} == {
+        *contract.VARIANTS
+    }
     assert {task.pooling for task in tasks.values()} == set(contract.POOLINGS)
     assert {(task.kind_name, task.pairs) for task in tasks.values()} == {
         (kind, pairs) for kind in KINDS for pairs in (False, True)

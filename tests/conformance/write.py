@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -143,12 +144,17 @@ def made(
     labels: Sequence[str] = THREE,
     prompt: int = 0,
     prefix: int = 0,
+    ranks: Mapping[str, int] = MappingProxyType({}),
+    units: int = 0,
     **more: Any,
 ) -> Task:
-    """A task of random numbers."""
+    """A task of random numbers; `ranks` by site."""
     random = np.random.default_rng([*name.encode()])
-    lengths = {"prompt": prompt, "prefix": prefix, "labels": len(labels)}
+    lengths = {"prompt": prompt, "prefix": prefix, "labels": len(labels), "units": units}
+    lengths |= {contract.rank(site): length for site, length in ranks.items()}
     names = [contract.HEAD_WEIGHT, contract.HEAD_BIAS]
+    names += [name for site in ranks for name in (contract.down(site), contract.up(site))]
+    names += contract.UNIT_INPUTS if units else ()
     names += [contract.PROMPT_EMBEDDINGS] if prompt else []
     names += [contract.PREFIX_KEYS, contract.PREFIX_VALUES] if prefix else []
     return Task(
@@ -193,6 +199,10 @@ def encoder_tasks(backbone: Backbone) -> Iterator[Task]:
     turned = "{text_pair}? {mask}, {text}"
     yield made(backbone, "pair-mask", "mask", template=turned, max_length=15, **MULTI, **PAIRS)
     yield made(backbone, "pair-stars", "mean", prefix=2, **SCORE, **joined)
+    yield made(backbone, "low-rank", "mean", ranks={"query": 2, "value": 3})
+    yield made(backbone, "units", "cls", prompt=2, units=3, **MULTI)
+    every = {site: 1 for site in ("query", "key", "value", "output", "widen", "narrow")}
+    yield made(backbone, "pair-all-parts", "mean", prefix=2, ranks=every, units=2, **joined)
     yield made(backbone, "with-a-note", "mean", ("no", "yes"), unknown={"note": 'für später: \x7f"\\/\u2028 😀'})
 
 
@@ -204,6 +214,13 @@ def decoder_tasks(backbone: Backbone) -> Iterator[Task]:
     yield with_source(backbone, made(backbone, "prompt-as-prefix", "last", prompt=4))
     yield made(backbone, "tags", "last", prefix=2, **MULTI)
     yield made(backbone, "pair-slots", "last", template="{text}\n{text_pair}\nSo:", max_length=20, **SCORE, **PAIRS)
+    yield made(backbone, "gate", "last", ranks={"value": 2, "gate": 2, "widen": 1})
+
+
+def fused_tasks(backbone: Backbone) -> Iterator[Task]:
+    yield made(backbone, "head", "last", ("no", "yes"))
+    yield made(backbone, "low-rank", "last", prefix=2, ranks={"projection": 2}, units=2)
+    yield made(backbone, "narrow", "mean", ranks={"projection": 1, "narrow": 2})
 
 
 def encoder_decoder_tasks(backbone: Backbone) -> Iterator[Task]:
@@ -212,6 +229,7 @@ def encoder_decoder_tasks(backbone: Backbone) -> Iterator[Task]:
     yield made(backbone, "prefix", "decoder", prefix=4, temperature=0.8)
     yield made(backbone, "both", "decoder", prompt=2, prefix=2, thresholds=(0.25, 0.5, 0.6), **MULTI)
     yield made(backbone, "pair", "decoder", prefix=1, max_length=13, **SCORE, **PAIRS)
+    yield made(backbone, "low-rank", "decoder", prefix=2, ranks={"query": 2, "value": 2}, units=2)
 
 
 def with_source(backbone: Backbone, task: Task) -> Task:
@@ -239,6 +257,13 @@ MODELS = {
     # Keys and values of two heads for four.
     "decoder": Model(
         "llama", byte_pairs, decoder_tasks, SMALL | {"num_key_value_heads": 2, "max_position_embeddings": 48}
+    ),
+    # Query, key and value of one layer.
+    "fused-decoder": Model(
+        "gpt2",
+        byte_pairs,
+        fused_tasks,
+        {"n_embd": 16, "n_layer": 2, "n_head": 4, "n_inner": 32, "n_positions": 48},
     ),
     "encoder-decoder": Model(
         "t5",
@@ -418,6 +443,10 @@ TASKS = {
     "tensor-unknown": Change(
         "it has a tensor that is unknown", tensors=lambda tensors: tensors | {"lora": tensors["head_bias"]}
     ),
+    "tensor-half-of-low-rank": Change(
+        "it reads without writing",
+        tensors=lambda tensors: tensors | {"query_down": np.zeros((2, 16, 1), np.float32)},
+    ),
     "tensor-half": Change(
         "it has keys without values",
         tensors=lambda tensors: tensors | {"prefix_keys": np.zeros((2, 4, 1, 4), np.float32)},
@@ -486,9 +515,21 @@ MANIFESTS: Mapping[str, tuple[str, Callable[[Record], object]]] = {
     "pooling-unknown": ("a pooling is unknown", put(["mean", "max"], "poolings")),
     "pooling-none": ("it has no pooling", put([], "poolings")),
     "mask-without-token": ("it has the pooling mask and no mask token", put("", "mask_token")),
-    "size-more": ("it has a size that is unknown", put(16, "sizes", "width")),
+    "size-more": ("it has a size that is unknown", put(16, "sizes", "depth")),
     "size-zero": ("a size is 0", put(0, "sizes", "hidden")),
     "graphs-none": ("it has no graph", put({}, "graphs")),
+    "variant-elsewhere": (
+        "a variant has another path than its graph's",
+        put("onnx/model_q4_light.onnx", "graphs", "fp32", "variants", "light"),
+    ),
+    "variant-missing": (
+        "a precision lacks a variant that the bundle has",
+        lambda record: record["graphs"]["fp32"]["variants"].pop("full"),
+    ),
+    "variant-input-unknown": (
+        "a variant takes an input that nobody knows",
+        put({"dtype": "float32", "dims": ["tasks"]}, "variants", "light", "inputs", "scale"),
+    ),
     "graph-elsewhere": (
         "a graph has another path than its precision's",
         put("onnx/model_q4.onnx", "graphs", "fp32", "file"),
