@@ -13,6 +13,7 @@ from typing import Any
 from edgetune.training.options import CONTRASTIVE, EPOCHS, LabelWords, TrainingOptions
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting.class_weight import class_weight_of
+from edgetune_runtime.fitting.describe import Descriptions, descriptions_of
 from edgetune_runtime.task import Task
 
 _IN_EPOCHS = ("epochs", "patience", "head_learning_rate")
@@ -126,7 +127,16 @@ def _init_from(value: Any) -> Task | None:
     return value
 
 
-_OWN = {"class_weight": class_weight_of, "init_from": _init_from, "label_words": _label_words}
+def _descriptions(value: Any) -> Descriptions | None:
+    return None if value is None else descriptions_of(value)
+
+
+_OWN = {
+    "class_weight": class_weight_of,
+    "descriptions": _descriptions,
+    "init_from": _init_from,
+    "label_words": _label_words,
+}
 """Field → what makes its value, if the metadata does not say all."""
 
 
