@@ -15,14 +15,21 @@ class Described:
     Args:
         setup: what the training begins with.
         descriptions: of at least two labels.
+
+    Attributes:
+        rows: the descriptions as texts that have the label that they describe.
     """
 
     def __init__(self, setup: Setup, descriptions: Descriptions) -> None:
         self._tuner, self._labels, self._descriptions = setup.tuner, setup.drafts[0].labels, descriptions
-        # Rows have a label; nothing looks at these.
-        texts = [LabelledText(line, self._labels[0]) for line in lines(self._labels, descriptions)]
-        self._rows = encode_rows(self._tuner.backbone, texts, setup.drafts[0], note=lambda _: None)
+        texts = [
+            LabelledText(line, label)
+            for label in self._labels
+            if label in descriptions
+            for line in lines([label], descriptions)
+        ]
+        self.rows = encode_rows(self._tuner.backbone, texts, setup.drafts[0], note=lambda _: None)
 
     def head(self) -> Head:
         """The head that is made of descriptions, with the prompt as it is now."""
-        return described_head(self._labels, self._descriptions, text_features(self._tuner, self._rows))
+        return described_head(self._labels, self._descriptions, text_features(self._tuner, self.rows))

@@ -44,8 +44,8 @@ def train_few(
     """Train a prompt and heads on the rows of one task with one label per text.
 
     There are two heads for the trained prompt: one fitted to the features that it makes, the other also to those that
-    it made before it was trained, which does not follow it in what it learned by heart. If labels are described, each
-    is joined with the head that descriptions make behind the trained prompt.
+    it made before it was trained, which does not follow it in what it learned by heart. If labels are described, the
+    prompt learns from the descriptions, too, and each head is joined with the one that they make behind it.
 
     Args:
         setup: what the training begins with.
@@ -92,6 +92,8 @@ class _Few:
         chosen = set(texts.tolist())
         self._tuner.prompt.load_state_dict(self._start)
         rows = [row for row in self._rows if row["text"] in chosen]
+        if self._described is not None:
+            rows += self._described.rows  # without them the prompt loses what descriptions say
         train_prompt(self._tuner, rows, self._options, self._folder, self._callbacks)
         features = text_features(self._tuner, self._rows)
         new, targets = features[texts], self.targets[texts]

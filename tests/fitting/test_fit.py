@@ -252,7 +252,7 @@ def test_one_row_of_each_label_is_fitted_but_not_judged(engine: Engine) -> None:
             {"descriptions": {"a": ["x"]}},
             "descriptions of 1 labels came: expected those of at least",
         ),
-        (TEXTS[:2], ["a", "b"], {"descriptions": "a=x"}, "the descriptions are a str: expected label → list of texts"),
+        (TEXTS[:2], ["a", "b"], {"descriptions": "a=x"}, "`descriptions` is a str: expected label → list of texts"),
         (
             TEXTS[:2],
             [1.0, 2.5],

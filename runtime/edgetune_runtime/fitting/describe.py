@@ -100,7 +100,7 @@ def descriptions_of(given: object) -> dict[str, list[str]]:
 
     if not isinstance(given, Mapping):
         raise DataError(
-            f"the descriptions are a {type(given).__name__}: expected label → list of texts, such as "
+            f"`descriptions` is a {type(given).__name__}: expected label → list of texts, such as "
             f"{{'billing': ['invoices', 'refunds']}}"
         )
     found: dict[str, list[str]] = {}
