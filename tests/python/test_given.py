@@ -113,7 +113,7 @@ def test_label_words() -> None:
 
 
 def test_descriptions() -> None:
-    found = training_options(None, {"descriptions": {1: ("great", "fine"), "bad": ["poor"]}})
+    found = training_options(None, {"descriptions": {1: (word for word in ("great", "fine")), "bad": ["poor"]}})
     assert found.descriptions == {"1": ["great", "fine"], "bad": ["poor"]}
     for value, message in (
         ({"good": ["great"]}, "descriptions of 1 labels came"),

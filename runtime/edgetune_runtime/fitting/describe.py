@@ -20,6 +20,7 @@ from edgetune_runtime.fitting.draft import fitted_draft, new_draft
 from edgetune_runtime.fitting.label_set import label_set
 from edgetune_runtime.fitting.linear import Head, head_tensors
 from edgetune_runtime.kinds import probabilities
+from edgetune_runtime.kinds.kind import whole
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.task import Task
 from edgetune_runtime.text import TextEncoder
@@ -96,8 +97,6 @@ def descriptions_of(given: object) -> dict[str, list[str]]:
     Raises:
         DataError: they are something else, or there are fewer than two labels.
     """
-    from edgetune_runtime.kinds.kind import whole
-
     if not isinstance(given, Mapping):
         raise DataError(
             f"`descriptions` is a {type(given).__name__}: expected label → list of texts, such as "
@@ -108,9 +107,10 @@ def descriptions_of(given: object) -> dict[str, list[str]]:
         name = whole(label.item() if hasattr(label, "item") else label)
         if isinstance(listed, str):
             raise DataError(f"the description of '{label}' is one string: expected a list of texts, write [text]")
-        if name is None or not isinstance(listed, Iterable) or not all(isinstance(one, str) for one in listed):
+        texts = [*listed] if isinstance(listed, Iterable) else [listed]
+        if name is None or not all(isinstance(one, str) for one in texts):
             raise DataError(f"the description of {label!r:.60} is {listed!r:.60}: expected a list of texts")
-        found[name] = list(listed)
+        found[name] = texts
     if len(found) < 2:
         raise DataError(f"descriptions of {len(found)} labels came: expected those of at least two")
     return found
