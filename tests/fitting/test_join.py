@@ -88,10 +88,11 @@ def temperature(logits: np.ndarray, right: np.ndarray) -> float:
     return 1 / float(minimize_scalar(loss, bounds=(0.05, 20.0), method="bounded", options={"xatol": 1e-8}).x)
 
 
-def test_it_equals_scikit_learns_head_joined_by_hand() -> None:
-    world = World(2.5)
-    features, targets = world.rows(12)
-    right, described = targets[:, 0].astype(int), world.described(vague=1.0)
+@pytest.mark.parametrize(("noise", "vague", "per_label"), [(1.2, 0.6, 20), (2.0, 0.6, 12)])
+def test_it_equals_scikit_learns_head_joined_by_hand(noise: float, vague: float, per_label: int) -> None:
+    world = World(noise)
+    features, targets = world.rows(per_label)
+    right, described = targets[:, 0].astype(int), world.described(vague=vague)
     found = with_descriptions(SINGLE, fit_head(SINGLE, features, targets, LABELS), described, features, targets, None)
     split = PredefinedSplit(folds(targets, 0))
 
