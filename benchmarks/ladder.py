@@ -8,8 +8,9 @@ all methods; each method sees it and nothing else, and chooses what it chooses o
 ones) are looked at once, at the end. A run appends one line to the results; every run counts.
 
 The methods: `describe`, `fit` and `train` are edgetune's, with their defaults, answered by the exported bundle (int8,
-close calls in fp32). `linear` is scikit-learn's LogisticRegressionCV on frozen fp32 features. `setfit` is the package
-setfit with its defaults, `full` is fine-tuning of all weights, its epoch chosen on a fifth of the rows.
+close calls in fp32); "fit, described" and "train, described" get the descriptions too. `linear` is scikit-learn's
+LogisticRegressionCV on frozen fp32 features. `setfit` is the package setfit with its
+defaults, `full` is fine-tuning of all weights, its epoch chosen on a fifth of the rows.
 """
 
 from __future__ import annotations
@@ -141,21 +142,29 @@ def drawn(folder: Path, data: str, rows: int, sample: int) -> tuple[Rows, Rows]:
 def _describe(
     model: str, bundle: Path, data: str, train: Rows, test: Rows, sample: int, scratch: Path
 ) -> tuple[Answers, dict[str, Any]]:
-    labels = sorted({str(row.target) for row in train})
-    descriptions = DESCRIPTIONS.get(data) or {label: [label.replace("_", " ")] for label in labels}
     with Engine(bundle) as engine:
-        engine.describe(descriptions, "ladder", store=False)
+        engine.describe(_descriptions(data, train), "ladder", store=False)
         return _answered(engine, test), {}
 
 
+def _descriptions(data: str, train: Rows) -> dict[str, list[str]]:
+    labels = sorted({str(row.target) for row in train})
+    return DESCRIPTIONS.get(data) or {label: [label.replace("_", " ")] for label in labels}
+
+
 def _fit(
-    model: str, bundle: Path, data: str, train: Rows, test: Rows, sample: int, scratch: Path
+    model: str, bundle: Path, data: str, train: Rows, test: Rows, sample: int, scratch: Path, **options: Any
 ) -> tuple[Answers, dict[str, Any]]:
+    texts, labels = [row.text for row in train], [row.target for row in train]
     with Engine(bundle) as engine:
-        report = engine.fit(
-            [row.text for row in train], [row.target for row in train], "ladder", seed=sample, store=False
-        )
-        return _answered(engine, test), {"strength": report.strength}
+        report = engine.fit(texts, labels, "ladder", seed=sample, store=False, **options)
+        more = {"strength": report.strength, "description_share": report.description_share}
+        return _answered(engine, test), more
+
+
+def _fit_described(*given: Any) -> tuple[Answers, dict[str, Any]]:
+    _, _, data, train, *_ = given
+    return _fit(*given, descriptions=_descriptions(data, train))
 
 
 def _train(
@@ -177,6 +186,11 @@ def _epochs(*given: Any) -> tuple[Answers, dict[str, Any]]:
 
 def _contrastive(*given: Any) -> tuple[Answers, dict[str, Any]]:
     return _train(*given, recipe="contrastive")
+
+
+def _train_described(*given: Any) -> tuple[Answers, dict[str, Any]]:
+    _, _, data, train, *_ = given
+    return _train(*given, descriptions=_descriptions(data, train))
 
 
 def _linear(
@@ -230,7 +244,9 @@ METHODS: dict[str, Method] = {
     "describe": _describe,
     "linear": _linear,
     "fit": _fit,
+    "fit, described": _fit_described,
     "train": _train,
+    "train, described": _train_described,
     "train, epochs": _epochs,
     "train, contrastive": _contrastive,
     "setfit": _setfit,

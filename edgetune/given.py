@@ -14,6 +14,7 @@ from edgetune.training.options import LabelWords, TrainingOptions, parse_parts
 from edgetune.training.rules import with_implied
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting.class_weight import class_weight_of
+from edgetune_runtime.fitting.describe import Descriptions, descriptions_of
 from edgetune_runtime.task import Task
 
 
@@ -108,7 +109,17 @@ def _parts(value: Any) -> Mapping[str, int] | None:
     return parse_parts(",".join(f"{name}:{length}" for name, length in value.items()))
 
 
-_OWN = {"class_weight": class_weight_of, "init_from": _init_from, "label_words": _label_words, "parts": _parts}
+def _descriptions(value: Any) -> Descriptions | None:
+    return None if value is None else descriptions_of(value)
+
+
+_OWN = {
+    "class_weight": class_weight_of,
+    "descriptions": _descriptions,
+    "init_from": _init_from,
+    "label_words": _label_words,
+    "parts": _parts,
+}
 """Field → what makes its value, if the metadata does not say all."""
 
 

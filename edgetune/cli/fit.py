@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from edgetune_runtime.fitting.fit import FitReport
 
 _READING = ("pooling", "template", "max_length", "long_texts", "stride")
-_FIELDS = (*_READING, "class_weight", "seed")
+_FIELDS = (*_READING, "class_weight", "descriptions", "seed")
 
 
 @click.command(cls=Command)
@@ -86,9 +86,13 @@ def fit(
     (cross-validation), which also tells how good it is. With hundreds of texts and a machine with PyTorch,
     'edgetune train' makes the same task better.
 
+    With few texts say what labels are about, with --describe: held-out rows choose how much the descriptions count.
+
     \b
     Example:
       edgetune fit bundle --data tickets.csv --name tickets
+      edgetune fit bundle --data tickets.csv --name tickets --describe 'billing=invoices, refunds' \\
+        --describe 'delivery=parcels that are late or lost'
     """
     let_nobody_wait()
     with needs("fit"):
@@ -157,6 +161,7 @@ def _record(report: FitReport, bundle: Path, out: Path | None) -> dict[str, Any]
         "rows": report.rows,
         "precision": report.precision,
         "strength": report.strength,
+        "description_share": report.description_share,
         **({} if measured is None else {f"cv_{figure}": value for figure, value in measured.values.items()}),
         "temperature": task.temperature,
         **({"thresholds": list(task.thresholds)} if task.thresholds else {}),
@@ -173,8 +178,9 @@ def _print(report: FitReport, record: dict[str, Any]) -> None:
         else "cross-validated "
         + ", ".join(f"{figure_name(name)} {value:.3f}" for name, value in measured.values.items())
     )
+    described = f"descriptions count {report.description_share:.0%}, " if report.description_share else ""
     labels = f"{len(task.labels)} labels, " if measured is None or measured.by_label else ""
     click.echo(
-        f"{record['bundle']}: task '{task.name}', {report.rows:,} rows, {labels}{shown}, temperature "
+        f"{record['bundle']}: task '{task.name}', {report.rows:,} rows, {labels}{described}{shown}, temperature "
         f"{task.temperature:.2f}, {record['bytes'] / 1000:,.0f} kB, {report.seconds:.1f} s"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -37,6 +37,7 @@ class TextClassifier(ClassifierMixin, TaskEstimator):  # type: ignore[misc]
             `edgetune.sklearn.reading.TextEstimator`.
         kind: "single-label", or "multi-label" for labels joined with `|`; what y looks like by default.
         class_weight: `None` if rows of all labels count the same, "balanced", or label → weight.
+        descriptions: label → texts that say what it is about, which help if there are few rows; see `Engine.fit`.
         random_state: decides which rows are held out together.
 
     Attributes:
@@ -58,6 +59,7 @@ class TextClassifier(ClassifierMixin, TaskEstimator):  # type: ignore[misc]
         threads: int | None = None,
         kind: str | None = None,
         class_weight: Mapping[Any, float] | str | None = None,
+        descriptions: Mapping[Any, Sequence[str]] | None = None,
         from_task: Task | str | None = None,
         template: str = contract.TEXT_SLOT,
         pooling: str | None = None,
@@ -72,6 +74,7 @@ class TextClassifier(ClassifierMixin, TaskEstimator):  # type: ignore[misc]
         )  # fmt: skip
         self.kind = kind
         self.class_weight = class_weight
+        self.descriptions = descriptions
         self.random_state = random_state
 
     def __sklearn_tags__(self) -> Any:
@@ -93,7 +96,8 @@ class TextClassifier(ClassifierMixin, TaskEstimator):  # type: ignore[misc]
             form = form_of(y, kind)
             if form.kind is SINGLE_LABEL and len(form.classes) < 2:
                 raise DataError(f"y has 1 class, {', '.join(form.names)!r}: expected at least two")
-            self._fit(X, form.targets, kind=form.kind, class_weight=class_weight_of(self.class_weight))
+            weight = class_weight_of(self.class_weight)
+            self._fit(X, form.targets, kind=form.kind, class_weight=weight, descriptions=self.descriptions)
         form.targets = []  # the fit is over, and a pickle would carry every label
         self._form: Form = form
         self.classes_ = form.classes

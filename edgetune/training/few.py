@@ -18,19 +18,24 @@ from transformers import TrainerCallback
 from edgetune.training import prompts
 from edgetune.training.batches import text_features, text_targets
 from edgetune.training.contrastive import STEPS, train_prompt
+from edgetune.training.described import Described
 from edgetune.training.options import TrainingOptions
 from edgetune.training.progress import Steps
 from edgetune.training.rungs import Rung
 from edgetune.training.setup import Setup
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.fitting.by_kind import fitting_of
-from edgetune_runtime.fitting.head import USUAL_STRENGTH, folds
+from edgetune_runtime.fitting.head import USUAL_STRENGTH, can_be_judged, folds
+from edgetune_runtime.fitting.join import join_of
 from edgetune_runtime.fitting.linear import Head, head_tensors
 
 FOLDS = 4
 
 NEW_HEAD, SHARED_HEAD = "prompt", "prompt, head of first features too"
 """What people call the two heads."""
+
+DESCRIBED = "descriptions"
+"""The head that is made of descriptions, behind the same prompt."""
 
 
 def train_few(
@@ -39,7 +44,8 @@ def train_few(
     """Train a prompt and heads on the rows of one task with one label per text.
 
     There are two heads for the trained prompt: one fitted to the features that it makes, the other also to those that
-    it made before it was trained, which does not follow it in what it learned by heart.
+    it made before it was trained, which does not follow it in what it learned by heart. If labels are described, the
+    prompt learns from the descriptions, too, and each head is joined with the one that they make behind it.
 
     Args:
         setup: what the training begins with.
@@ -62,6 +68,8 @@ def train_few(
     if dev:
         features = text_features(setup.tuner, dev)
         held_out = {name: head.logits(features) for name, head in heads.items()}
+    if DESCRIBED in heads:
+        heads, held_out = few.joined(heads, held_out, text_targets(dev) if dev else few.targets)
     (draft,) = setup.drafts
     return [Rung(name, draft, few.tensors(head), held_out[name]) for name, head in heads.items()]
 
@@ -77,17 +85,23 @@ class _Few:
         self.targets = text_targets(self._rows)
         self._start = copy.deepcopy(self._tuner.parts.state_dict())
         self._first_features = text_features(self._tuner, self._rows)
+        self._described = None if options.descriptions is None else Described(setup, options.descriptions)
 
     def learn(self, texts: Array) -> tuple[dict[str, Head], Array]:
         """Train the prompt on some texts, from its beginning: its heads, and the features of all texts."""
         chosen = set(texts.tolist())
         self._tuner.parts.load_state_dict(self._start)
         rows = [row for row in self._rows if row["text"] in chosen]
+        if self._described is not None:
+            rows += self._described.rows  # without them the prompt loses what descriptions say
         train_prompt(self._tuner, rows, self._options, self._folder, self._callbacks)
         features = text_features(self._tuner, self._rows)
         new, targets = features[texts], self.targets[texts]
         both = np.concatenate([self._first_features[texts], new]), np.concatenate([targets, targets])
-        return {NEW_HEAD: self._head(new, targets), SHARED_HEAD: self._head(*both)}, features
+        heads = {NEW_HEAD: self._head(new, targets), SHARED_HEAD: self._head(*both)}
+        if self._described is not None:
+            heads[DESCRIBED] = self._described.head()
+        return heads, features
 
     def held_out(self) -> dict[str, Array]:
         """Logits of each text by heads that learned without it."""
@@ -99,6 +113,26 @@ class _Few:
             for name, head in heads.items():
                 found.setdefault(name, np.zeros((len(fold), len(head.bias))))[out] = head.logits(features[out])
         return found
+
+    def joined(
+        self, heads: dict[str, Head], held_out: dict[str, Array], targets: Array
+    ) -> tuple[dict[str, Head], dict[str, Array]]:
+        """Each fitted head joined with the described one, and its logits.
+
+        Shape:
+            held_out: [rows, labels]
+            targets: [rows, numbers], of the rows that heads are judged by
+        """
+        (draft,), others = self._setup.drafts, (NEW_HEAD, SHARED_HEAD)
+        fitting = fitting_of(draft.kind)
+        judged = np.full(len(targets), True) if self._setup.rows["dev"] else can_be_judged(fitting, targets)
+        own, described = targets[judged], held_out[DESCRIBED]
+        weights = self._setup.row_weights(0, own)
+        joins = {name: join_of(fitting, held_out[name][judged], described[judged], own, weights) for name in others}
+        return (
+            {name: joins[name].head(heads[name], heads[DESCRIBED]) for name in others},
+            {name: joins[name].logits(held_out[name], described) for name in others},
+        )
 
     def tensors(self, head: Head) -> dict[str, Array]:
         """What the task stores."""

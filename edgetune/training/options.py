@@ -14,6 +14,7 @@ from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting.class_weight import BALANCED, NONE, ClassWeight
 
 if TYPE_CHECKING:
+    from edgetune_runtime.fitting.describe import Descriptions
     from edgetune_runtime.task import Task
 
 AUTO, CONTRASTIVE, EPOCHS = RECIPES = ("auto", "contrastive", "epochs")
@@ -57,6 +58,11 @@ names of the labels again and again, or a text of the user's."""
 def parse_label_words(items: Sequence[str]) -> LabelWords | None:
     """Label words as they are written on the command line; `None` if none are. Raises what `parse_words` does."""
     return parse_words(items, "label_words") if items else None
+
+
+def parse_descriptions(items: Sequence[str]) -> Descriptions | None:
+    """Descriptions as they are written on the command line; `None` if none are. Raises what `parse_words` does."""
+    return parse_words(items, "descriptions") if items else None
 
 
 def parse_words(items: Sequence[str], parameter: str) -> LabelWords:
@@ -168,6 +174,8 @@ class TrainingOptions:
         keep_prompt: whether what was trained is kept even if a head without a prompt is better on held-out rows.
         class_weight: how much a row of each label counts in the loss: "none" for all the same, "balanced" for all
             labels the same, or label → weight, 1 if it is not named. Development data is judged without weights.
+        descriptions: label → what people would say that it is about, for some or all labels of one task. Heads are
+            joined with one that is made of them; held-out rows choose how much each counts.
         learning_rate: of the parts; each part's own if `None`.
         head_learning_rate: of the head; if `None`, a small one with other parts and a larger one alone.
         dropout: share of the backbone's hidden numbers that training leaves out; the method's own if `None`.
@@ -254,6 +262,14 @@ class TrainingOptions:
         "have, or a number for a label, compared with 1 for the others, once for each. [default: none]",
         metavar="none|balanced|LABEL=NUMBER",
         parse_all=parse_class_weight,
+    )
+    descriptions: Descriptions | None = option(
+        None,
+        "What people would say that a label is about; once for each label that is described. It helps if there are few "
+        "rows: held-out rows choose how much it counts beside the rows.",
+        flag="--describe",
+        metavar="LABEL=TEXT[,TEXT...]",
+        parse_all=parse_descriptions,
     )
     learning_rate: float | None = option(
         None, "Learning rate of the prompt. [default: by method]", flag="--lr", above=0.0

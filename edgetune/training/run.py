@@ -21,6 +21,7 @@ from edgetune.evaluation import Evaluation
 from edgetune.training import checkpoints, methods, prompts
 from edgetune.training.batches import DivergedError, text_features, text_targets
 from edgetune.training.checkpoints import Unfinished
+from edgetune.training.described import Described
 from edgetune.training.epochs import Epoch, best
 from edgetune.training.few import train_few
 from edgetune.training.options import ADDED, AUTO, CONTRASTIVE, EPOCHS, TrainingOptions
@@ -39,6 +40,7 @@ from edgetune_runtime.fitting.by_kind import fitting_of, loss_of
 from edgetune_runtime.fitting.class_weight import BALANCED, NONE
 from edgetune_runtime.fitting.finish import finished
 from edgetune_runtime.fitting.head import can_be_judged, fit_head
+from edgetune_runtime.fitting.join import with_descriptions
 from edgetune_runtime.fitting.linear import FIT_METHOD, Head, head_tensors
 from edgetune_runtime.kinds import Figures
 from edgetune_runtime.parts import HEAD
@@ -360,7 +362,11 @@ def _head_alone(alone: Setup, place: int, options: TrainingOptions) -> tuple[Run
     targets, dev = text_targets(rows), alone.own("dev", place)
     weights = alone.row_weights(place, targets)
     features = text_features(alone.tuner, rows)
-    found = fit_head(fitting_of(draft.kind), features, targets, len(draft.labels), weights, options.seed)
+    fitting = fitting_of(draft.kind)
+    found = fit_head(fitting, features, targets, len(draft.labels), weights, options.seed)
+    if options.descriptions is not None:
+        described = Described(alone, options.descriptions).head()
+        found = with_descriptions(fitting, found, described, features, targets, weights)
     logits = found.head.logits(text_features(alone.tuner, dev)) if dev else found.held_out
     return Rung(HEAD_ALONE, draft, head_tensors(found.head), logits), None if dev else found.judged
 

@@ -25,6 +25,7 @@ from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting import balance
 from edgetune_runtime.fitting.balance import Spread
 from edgetune_runtime.fitting.by_kind import Measure, fitting_of
+from edgetune_runtime.fitting.describe import Descriptions, check_descriptions, undescribed
 from edgetune_runtime.fitting.draft import fitted_draft, new_draft
 from edgetune_runtime.fitting.label_set import label_set
 from edgetune_runtime.kinds import Kind
@@ -111,6 +112,8 @@ def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptio
         for one, draft in zip(tasks, drafts, strict=True)
     ]
     balance.check_class_weight(options.class_weight, spreads)
+    if options.descriptions is not None:
+        _note_descriptions(options.descriptions, drafts, note)
     weights = [spread.weights(options.class_weight) for spread in spreads]
     tuner, unfitted = _new_tuner(backbone, drafts, encoded["train"], weights, scales, options)
     return Setup(tuner, drafts, spreads, encoded, weights, unfitted)
@@ -121,6 +124,14 @@ def set_up_again(setup: Setup, options: TrainingOptions) -> Setup:
     backbone, scales = setup.tuner.backbone, setup.tuner.scales
     tuner, unfitted = _new_tuner(backbone, setup.drafts, setup.rows["train"], setup.weights, scales, options)
     return dataclasses.replace(setup, tuner=tuner, unfitted=unfitted)
+
+
+def _note_descriptions(descriptions: Descriptions, drafts: Sequence[Task], note: Note) -> None:
+    if len(drafts) > 1:
+        raise DataError(f"`descriptions` came with {len(drafts)} tasks: expected them with one; train it alone")
+    check_descriptions(descriptions, drafts[0])
+    for remark in undescribed(drafts[0].labels, descriptions):
+        note(f"{drafts[0].name}: {remark}")
 
 
 def fit_first_heads(setup: Setup, options: TrainingOptions) -> None:

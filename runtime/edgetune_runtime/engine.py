@@ -325,6 +325,7 @@ class Engine:
         *,
         kind: Kind | str | None = None,
         class_weight: ClassWeight = NONE,
+        descriptions: Descriptions | None = None,
         from_task: Task | str | None = None,
         pooling: str | None = None,
         template: str = contract.TEXT_SLOT,
@@ -348,6 +349,9 @@ class Engine:
             kind: what an answer is; what the labels look like by default.
             class_weight: how much a row of each label counts: "none" for all the same, "balanced" for all labels the
                 same, or label → weight.
+            descriptions: label → what people would say that it is about, as `describe` takes them, for some or all
+                labels: a head made of them is joined with the fitted one, and rows that are held out choose how much
+                each counts. They help most with few rows.
             from_task: a task, or its name, whose prompt, template and lengths are used, so that both share a pass.
             pooling, template, max_length, long_texts, stride: how texts are read, without `from_task`; see `Task`.
             seed: decides which rows are held out together.
@@ -356,7 +360,8 @@ class Engine:
 
         Raises:
             DataError: a text or a label cannot be used, or there are fewer than two different labels, or more than
-                rows, or class weights for labels that no row has.
+                rows, or class weights or descriptions of labels that no row has, or descriptions for a task that does
+                not have one label per text.
             EdgetuneError: the bundle cannot be written.
             MissingPackageError: scikit-learn is not installed.
             TaskError: the name cannot be used, or the template lacks a slot or leaves no room for text.
@@ -365,9 +370,9 @@ class Engine:
 
         origin = self.task(from_task) if isinstance(from_task, str) else from_task
         report = fit(
-            self, texts, labels, name, kind=kind, class_weight=class_weight, from_task=origin, pooling=pooling,
-            template=template, max_length=max_length, long_texts=long_texts, stride=stride, seed=seed,
-            progress=progress,
+            self, texts, labels, name, kind=kind, class_weight=class_weight, descriptions=descriptions,
+            from_task=origin, pooling=pooling, template=template, max_length=max_length, long_texts=long_texts,
+            stride=stride, seed=seed, progress=progress,
         )  # fmt: skip
         self._keep(report.task, store)
         return report

@@ -27,6 +27,7 @@ OWN = {
 
 NAMED_OTHERWISE = {
     "long_texts": "--long",
+    "descriptions": "--describe",
     "learning_rate": "--lr",
     "head_learning_rate": "--head-lr",
     "train_head": "--fixed-label-words",
@@ -66,6 +67,7 @@ def test_the_help_shows_each_default(name: str) -> None:
     # Others say in words what is done if they are not given, or need none: flags, and what is nothing by default.
     in_words = {"class_weight", "learning_rate", "head_learning_rate", "pooling", "patience"}
     silent = {"init_text", "init_from", "label_words", "train_head", "positions_behind_prompt", "keep_prompt"}
+    silent |= {"descriptions"}
     if name in in_words:
         assert "[default: " in own
     elif name in silent:
@@ -88,6 +90,7 @@ def test_the_help_shows_each_default(name: str) -> None:
             ["--label-words", "a=x, y", "--label-words", "b=z"],
             {"label_words": {"a": ["x", "y"], "b": ["z"]}},
         ),
+        (["--describe", "a=x y, z", "--describe", "b=w"], {"descriptions": {"a": ["x y", "z"], "b": ["w"]}}),
         (["--init-text", "a lamp", "--template", "{text}!"], {"init_text": "a lamp", "template": "{text}!"}),
         (["--seed", "3", "--mixed-precision", "bf16"], {"seed": 3, "mixed_precision": "bf16"}),
     ],
@@ -126,6 +129,7 @@ def test_a_value_that_an_option_cannot_have_is_wrong_usage(arguments: list[str],
         (["--class-weight", "a=1", "--class-weight", "balanced"], "--class-weight 'balanced': expected"),
         (["--label-words", "good"], "--label-words 'good' is not LABEL=WORD"),
         (["--label-words", "good=a"], "for the label 'good' alone: expected at least two labels"),
+        (["--describe", "good=a"], "--describe for the label 'good' alone: expected at least two labels"),
         (["--init-from", "nowhere.safetensors"], "the task file nowhere.safetensors cannot be read"),
     ],
 )

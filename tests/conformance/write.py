@@ -201,7 +201,7 @@ def encoder_tasks(backbone: Backbone) -> Iterator[Task]:
     yield made(backbone, "pair-stars", "mean", prefix=2, **SCORE, **joined)
     yield made(backbone, "low-rank", "mean", ranks={"query": 2, "value": 3})
     yield made(backbone, "units", "cls", prompt=2, units=3, **MULTI)
-    every = {site: 1 for site in ("query", "key", "value", "output", "widen", "narrow")}
+    every = dict.fromkeys(("query", "key", "value", "output", "widen", "narrow"), 1)
     yield made(backbone, "pair-all-parts", "mean", prefix=2, ranks=every, units=2, **joined)
     yield made(backbone, "with-a-note", "mean", ("no", "yes"), unknown={"note": 'für später: \x7f"\\/\u2028 😀'})
 

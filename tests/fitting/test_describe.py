@@ -108,7 +108,7 @@ def test_a_bundle_and_the_model_give_the_same_task(folder: Path, model_folder: P
         ({"a": ["x"], "b": [" "]}, "expected at least one word for each"),
         ({}, "descriptions of 0 labels came"),
         ({"a": "x", "b": ["y"]}, r"the description of 'a' is one string: expected a list of texts, write \[text\]"),
-        (["a", "b"], "the descriptions are a list: expected label → list of texts"),
+        (["a", "b"], "`descriptions` is a list: expected label → list of texts"),
     ],
 )
 def test_labels_without_a_description_are_refused(folder: Path, descriptions: Any, message: str) -> None:

@@ -110,3 +110,16 @@ def test_label_words() -> None:
         training_options(None, {"label_words": {"good": ["great"], "bad": ["great"]}})
     with pytest.raises(DataError, match="`train_head` came without `label_words`: expected the words"):
         training_options(None, {"train_head": False})
+
+
+def test_descriptions() -> None:
+    found = training_options(None, {"descriptions": {1: (word for word in ("great", "fine")), "bad": ["poor"]}})
+    assert found.descriptions == {"1": ["great", "fine"], "bad": ["poor"]}
+    for value, message in (
+        ({"good": ["great"]}, "descriptions of 1 labels came"),
+        ({"good": "great", "bad": ["poor"]}, "the description of 'good' is one string"),
+        ({"good": ["great"], "bad": 3}, "the description of 'bad' is 3: expected a list of texts"),
+        (["good=great"], "`descriptions` is a list"),
+    ):
+        with pytest.raises(DataError, match=message):
+            training_options(None, {"descriptions": value})

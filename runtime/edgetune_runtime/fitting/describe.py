@@ -8,7 +8,7 @@ backbones that were trained for sentence embeddings.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from edgetune_runtime.fitting.draft import fitted_draft, new_draft
 from edgetune_runtime.fitting.label_set import label_set
 from edgetune_runtime.fitting.linear import Head, head_tensors
 from edgetune_runtime.kinds import probabilities
+from edgetune_runtime.kinds.kind import whole
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.task import Task
 from edgetune_runtime.text import TextEncoder
@@ -45,16 +46,7 @@ def new_described(
     max_length: int = contract.DEFAULT_MAX_LENGTH,
 ) -> Task:
     """The draft of a described task, with one label per text. Raises what `Engine.describe` does."""
-    if not isinstance(descriptions, Mapping):
-        raise DataError(
-            f"the descriptions are a {type(descriptions).__name__}: expected label → list of texts, such as "
-            f"{{'billing': ['invoices', 'refunds']}}"
-        )
-    one = next((label for label, listed in descriptions.items() if isinstance(listed, str)), None)
-    if one is not None:
-        raise DataError(f"the description of '{one}' is one string: expected a list of texts, write [text]")
-    if len(descriptions) < 2:
-        raise DataError(f"descriptions of {len(descriptions)} labels came: expected those of at least two")
+    descriptions = descriptions_of(descriptions)
     labels = label_set([*descriptions], [], SINGLE_LABEL)
     draft = new_draft(
         facts, encoder, name=files.check_task_name(name), labels=labels, kind=SINGLE_LABEL, pairs=False,
@@ -79,29 +71,107 @@ def described(
     Raises:
         DataError: a label has no description, or an empty one.
     """
-    empty = [label for label in draft.labels if not all(one.strip() for one in descriptions.get(label) or ("",))]
-    if empty or set(descriptions) != set(draft.labels):
+    descriptions = descriptions_of(descriptions)
+    if set(descriptions) != set(draft.labels) or not all(map(_has_words, descriptions.values())):
         raise DataError(
             f"there are descriptions for {', '.join(sorted(descriptions))}, and the labels are "
             f"{', '.join(draft.labels)}: expected at least one word for each"
         )
-    lines = [template.format(one) for label in draft.labels for one in descriptions[label] for template in TEMPLATES]
-    made = features(lines).astype(np.float64)
-    found = iter(made)
-    read = features(texts).astype(np.float64) if len(texts) else np.zeros((0, 0))
-    middle = read.mean(axis=0) if len(read) else 0.0
-    prototypes = []
-    for label in draft.labels:
-        own = np.stack([next(found) for _ in range(len(descriptions[label]) * len(TEMPLATES))]) - middle
-        prototypes.append(_normed(_normed(own).mean(axis=0)))
-    weight = np.stack(prototypes)
-    length = float(np.linalg.norm(read - middle if len(read) else made, axis=1).mean())
-    weight = (weight - weight.mean(axis=0)) * _SHARPNESS / max(length, 1e-9)
-    head = Head(weight, -weight @ (middle + np.zeros(weight.shape[1])))
-    if len(read):
-        prior = probabilities(head.logits(read), 1.0).mean(axis=0)
-        head = Head(head.weight, head.bias - np.log(np.maximum(prior, 1e-12)))
+    made = features(lines(draft.labels, descriptions))
+    if len(texts):
+        read = features(texts).astype(np.float64)
+        middle = read.mean(axis=0)
+        length = float(np.linalg.norm(read - middle, axis=1).mean())
+        weight = described_head(draft.labels, descriptions, made - middle, length).weight
+        logits = (read - middle) @ weight.T
+        prior = probabilities(logits, 1.0).mean(axis=0)
+        head = Head(weight, -weight @ middle - np.log(np.maximum(prior, 1e-12)))
+    else:
+        head = described_head(draft.labels, descriptions, made)
     return dataclasses.replace(draft, tensors={**draft.tensors, **head_tensors(head)})
+
+
+def descriptions_of(given: object) -> dict[str, list[str]]:
+    """Descriptions as Python has them: label → texts, where labels may be integers or booleans.
+
+    Raises:
+        DataError: they are something else, or there are fewer than two labels.
+    """
+    if not isinstance(given, Mapping):
+        raise DataError(
+            f"`descriptions` is a {type(given).__name__}: expected label → list of texts, such as "
+            f"{{'billing': ['invoices', 'refunds']}}"
+        )
+    found: dict[str, list[str]] = {}
+    for label, listed in given.items():
+        name = whole(label.item() if hasattr(label, "item") else label)
+        if isinstance(listed, str):
+            raise DataError(f"the description of '{label}' is one string: expected a list of texts, write [text]")
+        texts = [*listed] if isinstance(listed, Iterable) else [listed]
+        if name is None or not all(isinstance(one, str) for one in texts):
+            raise DataError(f"the description of {label!r:.60} is {listed!r:.60}: expected a list of texts")
+        found[name] = texts
+    if len(found) < 2:
+        raise DataError(f"descriptions of {len(found)} labels came: expected those of at least two")
+    return found
+
+
+def check_descriptions(descriptions: Descriptions, draft: Task) -> None:
+    """Raise `DataError` unless descriptions can stand beside the labelled rows of a task; not each label needs one."""
+    if draft.kind is not SINGLE_LABEL or draft.pairs:
+        came = "pairs of texts" if draft.pairs else f"a task of the kind '{draft.kind_name}'"
+        raise DataError(f"descriptions came for {came}: expected none; they are for tasks with one label per text")
+    unknown = [label for label in descriptions if label not in draft.labels]
+    if unknown:
+        raise DataError(
+            f"there are descriptions of {', '.join(unknown)}, but the labels are {', '.join(draft.labels)}: write the "
+            f"label as the data has it"
+        )
+    empty = [label for label, listed in descriptions.items() if not _has_words(listed)]
+    if empty:
+        raise DataError(f"the description of '{empty[0]}' is empty: expected at least one word, or no description")
+
+
+def undescribed(labels: Sequence[str], descriptions: Descriptions) -> list[str]:
+    """What people should know of labels without a description: a line, or none."""
+    others = [label for label in labels if label not in descriptions]
+    return [f"no description of {', '.join(others)}: only rows tell of it"] if others else []
+
+
+def lines(labels: Sequence[str], descriptions: Descriptions) -> list[str]:
+    """The texts whose features `described_head` takes."""
+    own = [one for label in labels for one in descriptions.get(label, ())]
+    return [template.format(one) for one in own for template in TEMPLATES]
+
+
+def described_head(
+    labels: Sequence[str], descriptions: Descriptions, features: Array, length: float | None = None
+) -> Head:
+    """A head whose logits are the cosines of texts and descriptions, sharpened.
+
+    Args:
+        labels: the task's. One without a description is as close to every text as the described ones on average.
+        descriptions: of at least two of them.
+        features: of the `lines`.
+        length: of the features of a text, on average; by default that of `features`.
+
+    Shape:
+        features: [lines, hidden]
+    """
+    found, prototypes = iter(features.astype(np.float64)), {}
+    for place, label in enumerate(labels):
+        own = [next(found) for _ in range(len(descriptions.get(label, ())) * len(TEMPLATES))]
+        if own:
+            prototypes[place] = _normed(_normed(np.stack(own)).mean(axis=0))
+    near = np.stack([*prototypes.values()])
+    weight = np.zeros((len(labels), features.shape[1]))
+    weight[[*prototypes]] = near - near.mean(axis=0)
+    usual = float(np.linalg.norm(features, axis=1).mean()) if length is None else length
+    return Head(weight * _SHARPNESS / max(usual, 1e-9), np.zeros(len(labels)))
+
+
+def _has_words(listed: Sequence[str]) -> bool:
+    return bool(listed) and all(one.strip() for one in listed)
 
 
 def _normed(values: Array) -> Array:

@@ -16,9 +16,18 @@ from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting.balance import Spread, check_class_weight, row_weights
 from edgetune_runtime.fitting.by_kind import fitting_of
 from edgetune_runtime.fitting.class_weight import NONE, ClassWeight, class_weight_of
+from edgetune_runtime.fitting.describe import (
+    Descriptions,
+    check_descriptions,
+    described_head,
+    descriptions_of,
+    lines,
+    undescribed,
+)
 from edgetune_runtime.fitting.draft import fitted_draft, new_draft
 from edgetune_runtime.fitting.finish import finished
 from edgetune_runtime.fitting.head import fit_head
+from edgetune_runtime.fitting.join import with_descriptions
 from edgetune_runtime.fitting.label_set import label_set
 from edgetune_runtime.fitting.linear import FIT_METHOD, head_tensors
 from edgetune_runtime.fitting.rows import LabelledRows, labelled_rows
@@ -40,6 +49,7 @@ class FitReport:
         judged: whether each row could be held out. Shape: [rows].
         held_out: logits of these rows, by heads that were fitted without them. Shape: [judged rows, labels].
         strength: the inverse of the penalty on the squared weight that was chosen.
+        description_share: how much of the head is made of descriptions, from 0 to 1; 0 if there are none.
         precision: the precision that the features were made in.
         rows: how many there were.
         remarks: what people should know of these rows, a line each.
@@ -51,6 +61,7 @@ class FitReport:
     judged: Array
     held_out: Array
     strength: float
+    description_share: float
     precision: str
     rows: int
     remarks: list[str]
@@ -70,6 +81,7 @@ def fit(
     *,
     kind: Kind | str | None = None,
     class_weight: ClassWeight = NONE,
+    descriptions: Descriptions | None = None,
     from_task: Task | None = None,
     pooling: str | None = None,
     template: str = contract.TEXT_SLOT,
@@ -105,10 +117,16 @@ def fit(
     spread = Spread(named, rows.targets, [], rows.kind)
     check_class_weight(class_weight, [spread])
     weights = spread.weights(class_weight)
+    told = None if descriptions is None else descriptions_of(descriptions)
+    if told is not None:
+        check_descriptions(told, new)
     targets = np.array([fitting.encode(target, named) for target in rows.targets])
     features = engine.features(rows.texts, new, progress)
     by_row = row_weights(weights, targets)
     found = fit_head(fitting, features, targets, len(named), by_row, seed)
+    if told is not None:
+        described = described_head(named, told, engine.features(lines(named, told), new))
+        found = with_descriptions(fitting, found, described, features, targets, by_row)
     judged = found.judged
     tensors = {**new.tensors, **head_tensors(found.head)}
     task, cross_validated = dataclasses.replace(new, tensors=tensors), None
@@ -120,9 +138,10 @@ def fit(
         judged=judged,
         held_out=found.held_out[judged],
         strength=found.strength,
+        description_share=found.share,
         precision=engine.precision,
         rows=len(rows.texts),
-        remarks=spread.remarks(class_weight != NONE),
+        remarks=[*spread.remarks(class_weight != NONE), *([] if told is None else undescribed(named, told))],
         seconds=time.monotonic() - began,
     )
 

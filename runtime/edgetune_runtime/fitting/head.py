@@ -32,12 +32,14 @@ class FittedHead:
         held_out: logits of each row, by a head that was fitted without it. Shape: [rows, labels].
         judged: whether a row's `held_out` says something: not if it is the only one of its label, or was not held out.
             Shape: [rows].
+        share: how much of the head is made of descriptions (`join.with_descriptions`).
     """
 
     head: Head
     strength: float
     held_out: Array
     judged: Array
+    share: float = 0.0
 
 
 def fit_head(

@@ -1,0 +1,112 @@
+"""One head of two: one fitted to rows, and one made of descriptions of the labels.
+
+With a few rows per label, descriptions say more than the rows; with hundreds they add little. So the joined head is a
+weighted mean of both, each calibrated, and rows that were held out in turn choose the share of each. Descriptions are
+never judged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgetune_runtime.arrays import Array
+from edgetune_runtime.fitting.by_kind import Fitting
+from edgetune_runtime.fitting.head import FittedHead
+from edgetune_runtime.fitting.linear import Head
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Shares of the described head to choose from."""
+
+UNJUDGED_SHARE = 0.75
+"""What is taken if no row can be held out."""
+
+DOUBT = 0.5
+"""The largest share is taken whose loss is above the least by at most so many standard errors.
+
+Who describes labels knows them, and on a few dozen rows a small difference of loss is chance."""
+
+
+@dataclass(frozen=True)
+class Join:
+    """How two heads become one.
+
+    Attributes:
+        share: of the described head, one of `SHARES`.
+        fitted, described: what the logits of each head are multiplied by.
+    """
+
+    share: float
+    fitted: float
+    described: float
+
+    def logits(self, fitted: Array, described: Array) -> Array:
+        """Logits of the joined head, given those of both. Shape: [rows, labels], all."""
+        found: Array = self.fitted * fitted + self.described * described
+        return found
+
+    def head(self, fitted: Head, described: Head) -> Head:
+        """The joined head."""
+        return Head(*(self.logits(one, other) for one, other in zip(fitted, described, strict=True)))
+
+
+def join_of(fitting: Fitting, fitted: Array, described: Array, targets: Array, weights: Array | None) -> Join:
+    """How to join two heads, by their logits for rows that neither learned from.
+
+    Args:
+        fitting: how the kind of answer is fitted.
+        fitted: logits by the head that was fitted to other rows; there may be none.
+        described: logits by the head that is made of descriptions.
+        targets: of these rows.
+        weights: how much each row counts; all the same if `None`.
+
+    Shape:
+        fitted, described: [rows, labels]
+        targets: [rows, numbers]
+        weights: [rows]
+    """
+    if not len(targets):
+        return Join(UNJUDGED_SHARE, 1 - UNJUDGED_SHARE, UNJUDGED_SHARE)
+    sharpness = [1 / fitting.calibrate(logits, targets)[0].get("temperature", 1.0) for logits in (fitted, described)]
+    joins = [Join(share, (1 - share) * sharpness[0], share * sharpness[1]) for share in SHARES]
+    losses = [fitting.losses(join.logits(fitted, described), targets) for join in joins]
+    means = [float(np.average(own, weights=weights)) for own in losses]
+    least = int(np.argmin(means))
+
+    def in_doubt(place: int) -> bool:
+        worse, mean = losses[place] - losses[least], means[place] - means[least]
+        variance = float(np.average((worse - mean) ** 2, weights=weights)) / max(1, len(worse) - 1)
+        return bool(mean <= DOUBT * np.sqrt(variance))
+
+    return joins[max(place for place in range(len(SHARES)) if place == least or in_doubt(place))]
+
+
+def with_descriptions(
+    fitting: Fitting, found: FittedHead, described: Head, features: Array, targets: Array, weights: Array | None
+) -> FittedHead:
+    """A fitted head joined with one that is made of descriptions.
+
+    Args:
+        fitting: how the kind of answer is fitted.
+        found: the fitted head.
+        described: the other.
+        features: of the rows that the head was fitted to.
+        targets: theirs.
+        weights: how much each row counts; all the same if `None`.
+
+    Shape:
+        features: [rows, hidden]
+        targets: [rows, numbers]
+        weights: [rows]
+    """
+    other, judged = described.logits(features), found.judged
+    counts = None if weights is None else weights[judged]
+    join = join_of(fitting, found.held_out[judged], other[judged], targets[judged], counts)
+    return dataclasses.replace(
+        found,
+        head=join.head(found.head, described),
+        held_out=join.logits(found.held_out, other).astype(np.float32),
+        share=join.share,
+    )
