@@ -31,6 +31,11 @@ class _Injected:
     read: Tensor | None = None
     """What the feed-forward that is running reads."""
 
+    def by_text(self, read: Tensor) -> Tensor:
+        """What a layer reads, as [batch, sequence, width]."""
+        batch = next(iter(self.tensors.values())).shape[0]  # which stays open when a graph is traced
+        return read if read.ndim == 3 else read.reshape(batch, -1, read.shape[-1])
+
     def layer(self, name: str, number: int) -> Tensor:
         return self.tensors[name][:, number]
 
@@ -82,13 +87,19 @@ def _add(site: str, is_first: bool, module: nn.Module, given: tuple[Tensor, ...]
     state = _current.get()
     if state is None:
         return None
-    number, read = state.calls[site], given[0]
+    number, read = state.calls[site], state.by_text(given[0])
     state.calls[site] += 1
     if is_first:
         state.read = read
     if contract.down(site) in state.tensors:
-        output = output + read @ state.layer(contract.down(site), number) @ state.layer(contract.up(site), number)
+        low = read @ state.layer(contract.down(site), number) @ state.layer(contract.up(site), number)
+        output = output + _as(output, low)
     if site == "narrow" and contract.UNIT_READ in state.tensors and state.read is not None:
         unit_read, bias, write = (state.layer(name, number) for name in contract.UNIT_INPUTS)
-        output = output + torch.relu(state.read @ unit_read + bias[:, None]) @ write
+        output = output + _as(output, torch.relu(state.read @ unit_read + bias[:, None]) @ write)
     return output
+
+
+def _as(output: Tensor, added: Tensor) -> Tensor:
+    """What is added, in the shape of what it is added to: OPT's feed-forwards have the tokens of all texts in a row."""
+    return added if output.ndim == added.ndim else added.flatten(0, 1)

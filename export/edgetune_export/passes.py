@@ -110,7 +110,9 @@ def without_parts(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelP
     instead: dict[str, str] = {}
     for node in graph.node:
         _rename_inputs(node, instead)
-        if zero.intersection(node.input):
+        if node.op_type == "Reshape" and node.input[0] in zero:
+            zero.update(node.output)
+        elif zero.intersection(node.input):
             rest = [name for name in node.input if name not in zero]
             if node.op_type != "Add" or len(rest) != 1:
                 raise BackboneError(f"the graph cannot do without {sorted(names)}: {node.op_type} takes what they make")

@@ -124,8 +124,8 @@ def _made_from(tensor: Tensor, sources: Sequence[Tensor]) -> set[int]:
 
 
 def _site(calls: Sequence[_Linear]) -> Site | None:
-    """A site, or `None` if its layers are of more than one shape, or do not read [batch, sequence, width]."""
+    """A site, or `None` if its layers are of more than one shape."""
     shapes = {(one.read.shape[-1], one.gave.shape[-1]) for one in calls}
-    if len(shapes) != 1 or any(one.read.ndim != 3 for one in calls):
+    if len(shapes) != 1:
         return None
     return Site([one.module for one in calls], *shapes.pop())

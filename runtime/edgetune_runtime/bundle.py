@@ -115,8 +115,9 @@ class Bundle:
         return known and all(os.path.lexists(self.path / name) for name in self.graph_files(precision))
 
     def graph_bytes(self, precision: str) -> int:
-        """Bytes of a precision on disk, all variants together."""
-        return sum((self.path / name).stat().st_size for name in self.manifest.graphs[precision].paths)
+        """Bytes of a precision on disk, the variants that are there together."""
+        there = {name for variant in self.variants(precision) for name in self.graph_files(precision, variant)}
+        return sum((self.path / name).stat().st_size for name in there)
 
     def precision(self, wanted: str | None) -> str:
         """The precision to use: `wanted`, or int8 where the bundle has it.

@@ -24,8 +24,8 @@ class BackboneFacts:
         poolings: where features can be read, some of `contract.POOLINGS`; the first is its usual one.
         mask_token: what `{mask}` in a template becomes; empty if it has no such token.
         inputs: names of the inputs that its graph takes, some of `contract.INPUTS`.
-        variants: variant of the graph → inputs that it takes beside these; from the cheapest on. Some of
-            `contract.VARIANTS`, and never the base.
+        variants: variant of the graph → inputs that it takes beside these. Some of `contract.VARIANTS` in its order,
+            from the cheapest on, and never the base.
     """
 
     name: str

@@ -181,7 +181,10 @@ def test_a_folder_gets_all_of_it(here: Path, there: Path) -> None:
     assert [path.name for path in there.parent.iterdir() if "partial" in path.name] == []
 
 
-GRAPHS = ["onnx/model.onnx", "onnx/model_int8.onnx"]
+FP32, INT8 = (
+    [f"onnx/{name}.onnx", f"onnx/{name}_full.onnx", f"onnx/{name}_light.onnx"] for name in ("model", "model_int8")
+)
+GRAPHS = [*FP32, *INT8]
 
 
 @pytest.mark.parametrize("chunk_bytes", [1000, 1 << 20])
@@ -258,7 +261,7 @@ def test_only_some_precisions_are_copied_and_others_later(published: Site, there
     published.served.clear()
     assert go(published.url, there, precisions=["int8"]).copied == []
     assert [path for path, _ in published.served] == [files.INDEX, files.CARD]
-    assert go(published.url, there, precisions=["int8", "fp32"]).copied == ["onnx/model.onnx"]
+    assert go(published.url, there, precisions=["int8", "fp32"]).copied == FP32
     assert Bundle(there).has_graph("fp32")
 
 
@@ -1025,7 +1028,7 @@ def test_the_command_gives_json(here: Path, there: Path) -> None:
         "source": str(here),
         "destination": str(there),
         "dry_run": False,
-        "copied": ["README.md", "config.json", "tokenizer.json", "onnx/model_int8.onnx", "edgetune.json"],
+        "copied": ["README.md", "config.json", "tokenizer.json", *INT8, "edgetune.json"],
         "left_out": ["fp32"],
         "added": ["colour", "size"],
         "replaced": [],

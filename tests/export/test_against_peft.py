@@ -39,6 +39,7 @@ def our_features(folder: Path, inputs: dict[str, torch.Tensor], tensors: dict[st
     bank = {
         name: tensors.get(name, torch.ones(backbone.sizes.shape(name, **lengths), dtype=getattr(torch, spec.dtype)))
         for name, spec in contract.BANK_INPUTS.items()
+        if name in contract.BASE_INPUTS
     }
     bank[contract.POSITION_OFFSET] *= LENGTH
     bank[contract.POOLING] *= contract.POOLINGS.index("cls")

@@ -186,7 +186,7 @@ class Pair:
                 self.backbone.sizes.shape(name, tasks=1, labels=1, **lengths), dtype=getattr(torch, spec.dtype)
             )
             for name, spec in contract.BANK_INPUTS.items()
-            if name in self.backbone.inputs
+            if name in self.backbone.facts.inputs
         }
         bank |= {name: value[None] for name, value in tensors.items()}
         bank[contract.PROMPT_MASK] += 1

@@ -22,6 +22,7 @@ from edgetune_export.graph import to_onnx, with_default_bank
 from edgetune_export.loading import from_language_model, language_model_class
 from edgetune_runtime import contract
 from edgetune_runtime.devices import CPU
+from edgetune_runtime.errors import BackboneError
 from edgetune_runtime.session import open_any
 
 SMALL = {
@@ -179,17 +180,77 @@ def session(model: onnx.ModelProto) -> ort.InferenceSession:
 
 @pytest.mark.parametrize("architecture", sorted(FAMILIES))
 def test_graph_equals_pytorch(architecture: str) -> None:
+    """Every variant of it; the lengths of the other parts are the prefix's."""
     backbone = tiny_backbone(architecture)
-    model = with_default_bank(passes.optimize(to_onnx(backbone)), backbone)
-    assert count_operators(model, "MultiHeadAttention") == backbone.sizes.layers
-    assert count_operators(model, "Softmax") == 0
+    whole = passes.optimize(to_onnx(backbone))
+    for variant, lengths in (("full", LENGTHS), ("light", LENGTHS[-2:]), ("base", LENGTHS[-1:])):
+        inputs = backbone.facts.inputs_of(variant)
+        model = passes.without_parts(copy_of(whole), set(backbone.inputs).difference(inputs))
+        assert count_operators(model, "MultiHeadAttention") == backbone.sizes.layers
+        assert count_operators(model, "Softmax") == 0
+        assert [value.name for value in model.graph.input] == inputs
+        compare_with_pytorch(backbone, with_default_bank(model, backbone), lengths)
+
+
+def compare_with_pytorch(backbone: Backbone, model: onnx.ModelProto, lengths: list[tuple[int, int]]) -> None:
     opened = session(model)
-    for prompt, prefix in LENGTHS:
+    taken = {value.name for value in model.graph.input}
+    for prompt, prefix in lengths:
         for tasks, batch in ((1, 1), (5, 5)):  # five for five poolings
             arrays = feed(backbone, prompt, prefix, tasks, batch)
+            arrays = {name: array for name, array in arrays.items() if name in taken}
             got = opened.run([contract.LOGITS, contract.FEATURES], arrays)
             for mine, expected in zip(got, torch_outputs(backbone, arrays), strict=True):
                 np.testing.assert_allclose(mine, expected, atol=1e-4, err_msg=f"{prompt=} {prefix=} {tasks=}")
+
+
+SITES = {
+    "fused": {"projection", "output", "widen", "narrow"},
+    "gated": {"query", "key", "value", "output", "gate", "widen", "narrow"},
+    "plain": {"query", "key", "value", "output", "widen", "narrow"},
+}
+FUSED = ("gpt2", "gpt_neox", "modernbert")
+GATED = ("gemma3_text", "llama", "mt5", "qwen2", "qwen3")
+FEED_FORWARDS = {"bart": 4, "mt5": 4, "t5": 3}
+"""Of an encoder-decoder: of both; the others have two."""
+
+
+@pytest.mark.parametrize("architecture", sorted(FAMILIES))
+def test_the_layers_that_parts_enter_are_found(architecture: str) -> None:
+    backbone = tiny_backbone(architecture)
+    shape = "fused" if architecture in FUSED else "gated" if architecture in GATED else "plain"
+    assert backbone.sites.keys() == SITES[shape]
+    for name, site in backbone.sites.items():
+        in_attention = name in contract.ATTENTION_SITES
+        number = backbone.sizes.layers if in_attention else FEED_FORWARDS.get(architecture, 2)
+        assert len(site.modules) == number
+        assert not in_attention or len({id(one) for one in site.modules}) == (1 if architecture == "albert" else number)
+    assert backbone.sizes.feed_forwards == FEED_FORWARDS.get(architecture, 2)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama", "t5"])
+def test_the_base_costs_what_it_would_without_other_parts(architecture: str) -> None:
+    """Node for node, but for a number that the exporter may work out twice."""
+    backbone = tiny_backbone(architecture)
+    lacking = set(backbone.inputs) & contract.PART_INPUTS
+    base = passes.without_parts(passes.optimize(to_onnx(backbone)), lacking)
+    backbone.sites = {}
+    never_had = passes.optimize(to_onnx(backbone))
+    assert never_had.graph.input == base.graph.input
+    for operator in ("MatMul", "Gemm", "Relu", "Gather", "Split", "Reshape"):
+        assert count_operators(base, operator) == count_operators(never_had, operator)
+    assert len(base.graph.node) <= len(never_had.graph.node) + 1
+
+
+def test_parts_that_lead_elsewhere_cannot_be_left_out() -> None:
+    nodes = [
+        onnx.helper.make_node("MatMul", ["x", "down"], ["low"]),
+        onnx.helper.make_node("MatMul", ["low", "up"], ["more"]),
+        onnx.helper.make_node("Mul", ["x", "more"], ["y"]),
+    ]
+    model = graph_of(nodes, {}, {"x": [1, 4], "down": [4, "rank"], "up": ["rank", 4]})
+    with pytest.raises(BackboneError, match=r"cannot do without \['down', 'up'\]: Mul takes what they make"):
+        passes.without_parts(model, {"down", "up"})
 
 
 def family_table() -> list[str]:
