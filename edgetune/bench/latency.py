@@ -18,17 +18,19 @@ from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.cpus import available_threads
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.manifest import Manifest
+from edgetune_runtime.parts import PARTS
 from edgetune_runtime.session import cpu_name, has_int8_dot_product
 from edgetune_runtime.task import Task
 
 TORCH = "torch"
 _TURNS = 4
+_VARIANT = "light"  # whose parts are those that are usually trained
 _TURN_PAUSE_S = 0.01  # lets the other contenders' threads go to sleep
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of the table: what is run."""
+    """One row of the table: what is run. `prompt_length` is the length of the part that the method trains."""
 
     method: str
     prompt_length: int
@@ -140,13 +142,18 @@ def machine(threads: int, *packages: str) -> dict[str, Any]:
 
 
 def random_task(manifest: Manifest, cell: Cell) -> Task:
-    """A task of random numbers with the cell's prompt."""
+    """A task of random numbers with the cell's part.
+
+    Raises:
+        DataError: no graph of the bundle takes such a part.
+    """
     random = np.random.default_rng(0)
-    names = {
-        "prefix": [contract.PREFIX_KEYS, contract.PREFIX_VALUES],
-        "prompt": [contract.PROMPT_EMBEDDINGS],
-    }[cell.method]
-    lengths = {"tasks": 1, "prompt": cell.prompt_length, "prefix": cell.prompt_length, "labels": 2}
+    taken = manifest.facts.inputs_of(_VARIANT)
+    parts = [part for part in PARTS.values() if part.title == cell.method and part.tensors[0] in taken]
+    if not parts:
+        raise DataError(f"the bundle of {manifest.facts.name} takes no {cell.method}: export it again")
+    names = [name for part in parts for name in part.tensors]
+    lengths = {"tasks": 1, "labels": 2, **{part.length: cell.prompt_length for part in parts}}
     tensors = {
         name: random.normal(0, 0.1, manifest.facts.sizes.shape(name, **lengths)[1:]).astype(np.float32)
         for name in [*names, contract.HEAD_WEIGHT, contract.HEAD_BIAS]

@@ -45,7 +45,7 @@ class _Numbers(click.ParamType[list[int]]):
     type=_Numbers(0),
     default="0,5,20,50,100",
     show_default=True,
-    help="Lengths of prompts.",
+    help="Lengths of prompts, or ranks, or numbers of units.",
 )
 @click.option("--sequence-lengths", type=_Numbers(1), default="32,128", show_default=True, help="Tokens of a text.")
 @click.option("--batch-sizes", type=_Numbers(1), default="1,16", show_default=True, help="Texts at once.")
@@ -53,10 +53,10 @@ class _Numbers(click.ParamType[list[int]]):
     "--method",
     "methods",
     multiple=True,
-    type=click.Choice(["prefix", "prompt"]),
+    type=click.Choice(["prefix", "prompt", "low-rank", "units"]),
     default=["prefix", "prompt"],
     show_default=True,
-    help="Kind of prompt; may be repeated.",
+    help="Part of the task; may be repeated.",
 )
 @click.option("--precision", "precisions", multiple=True, help="May be repeated. [default: all of the bundle]")
 @click.option("--against-torch", metavar="MODEL", help="Compare with PyTorch running the bundle's backbone MODEL.")

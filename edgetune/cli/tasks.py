@@ -54,12 +54,12 @@ def list_tasks(bundle: Path, as_json: bool) -> None:
     if not found:
         note(f"no tasks in {bundle}: add one with 'edgetune tasks add {bundle} FILE'")
         return
-    click.echo(f"{'task':<24}{'kind':<20}{'method':<17}{'length':>7}{'labels':>8}{'kB':>8}")
+    click.echo(f"{'task':<24}{'kind':<20}{'method':<17}{'parts':<26}{'labels':>8}{'kB':>8}")
     for task in found:
-        length = task["prompt_length"] + task["prefix_length"]
+        parts = ", ".join(f"{name} {length}" for name, length in task["parts"].items()) or "head alone"
         kind = f"{task['kind']}{', pairs' if task['pairs'] else ''}"
         click.echo(
-            f"{task['task']:<24}{kind:<20}{task['method']:<17}{length:>7}{len(task['labels']):>8}"
+            f"{task['task']:<24}{kind:<20}{task['method']:<17}{parts:<26}{len(task['labels']):>8}"
             f"{task['bytes'] / 1000:>8.0f}"
         )
 
@@ -152,11 +152,14 @@ def export_adapter(bundle: Path, name: str, out: Path, as_json: bool) -> None:
 
     opened = Bundle(bundle)
     task = opened.load_task(name)
-    save_adapter(task, opened.facts, out)
+    variant = save_adapter(task, opened.facts, out)
+    graphs = [graph.paths_of(variant)[0] for graph in opened.manifest.graphs.values()]
     if as_json:
-        print_json({**_summary(task), "file": str(out), "bytes": out.stat().st_size})
+        print_json({**_summary(task), "file": str(out), "bytes": out.stat().st_size, "graphs": graphs})
     else:
-        click.echo(f"{out}: task '{task.name}', {out.stat().st_size / 1000:,.0f} kB, labels {', '.join(task.labels)}")
+        size_kb = out.stat().st_size / 1000
+        click.echo(f"{out}: task '{task.name}', {size_kb:,.0f} kB, labels {', '.join(task.labels)}")
+        click.echo(f"it is for {' or '.join(graphs)}")
 
 
 for command in (import_peft, export_peft, sync):
@@ -171,6 +174,7 @@ def _summary(task: Task) -> dict[str, Any]:
         "labels": list(task.labels),
         **({"thresholds": list(task.thresholds)} if task.thresholds else {}),
         "method": task.method,
+        "parts": task.parts,
         "prompt_length": task.prompt_length,
         "prefix_length": task.prefix_length,
         "pooling": task.pooling,

@@ -90,12 +90,12 @@ def train(
 ) -> None:
     """Train a task on the frozen backbone MODEL: a local folder, a .gguf file, or a hub id.
 
-    Only the prompt and the head are trained. An answer is one label, any number of labels, or a number, as the labels
-    look. If there are few rows per label, pairs of texts train the prompt and a head is fitted (recipe contrastive).
-    Else prompt and head learn in epochs, and the one that is best on development data is kept: by accuracy, or by
-    macro-F1 if a label is rare; of any number of labels by mean average precision, of a number by Pearson's
-    correlation; ties by loss. A training in epochs that is broken off leaves its state in OUT.checkpoints, and goes on
-    from there with --resume.
+    Only small parts beside it and the head are trained. An answer is one label, any number of labels, or a number, as
+    the labels look. If there are few rows per label, pairs of texts train the parts and a head is fitted (recipe
+    contrastive). Else parts and head learn in epochs, and the epoch that is best on development data is kept: by
+    accuracy, or by macro-F1 if a label is rare; of any number of labels by mean average precision, of a number by
+    Pearson's correlation; ties by loss. A training in epochs that is broken off leaves its state in OUT.checkpoints,
+    and goes on from there with --resume.
 
     On rows that were not learned from, a temperature is fitted, so that scores are calibrated, and of any number of
     labels each one's threshold. If a head alone, as 'edgetune fit' gives it, is better on them, it is kept instead.

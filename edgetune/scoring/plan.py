@@ -19,7 +19,7 @@ from edgetune.data.lines import Coding
 from edgetune.data.tables import missing_column
 from edgetune.data.text_files import TEXT_COLUMN, TEXT_PAIR_COLUMN, Form
 from edgetune.scoring.shards import Shard
-from edgetune_runtime import files
+from edgetune_runtime import contract, files
 from edgetune_runtime.attempts import MOST_CHARACTERS
 from edgetune_runtime.checks import check_min_score
 from edgetune_runtime.engine import Engine
@@ -125,7 +125,14 @@ def identity(settings: Settings, engine: Engine, tasks: Sequence[Task], columns:
     """All that the bytes of every part depend on but its rows; alike for a run and for whoever works for it."""
     manifest = engine.bundle.manifest
     _, *text_pair = settings.text_columns(tasks)
-    graphs = [name for precision in engine.precisions for name in engine.bundle.graph_files(precision)]
+    # Which of a graph's variants run is up to the tasks; without parts of theirs it is as it always was.
+    variants = dict.fromkeys(manifest.facts.variant_for(task.needed_inputs) or contract.BASE for task in tasks)
+    graphs = [
+        name
+        for precision in engine.precisions
+        for variant in variants
+        for name in engine.bundle.graph_files(precision, variant)
+    ]
     return {
         "format_version": _FORMAT_VERSION,
         "versions": {

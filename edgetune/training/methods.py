@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgetune.training.added import LowRank, Units
-from edgetune.training.options import PART_NAMES, TrainingOptions
+from edgetune.training.options import TrainingOptions
 from edgetune.training.prompts import (
     Perceptron,
     Prefix,
@@ -24,7 +24,7 @@ from edgetune.training.trained import Tensors, TrainedPart
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract
 from edgetune_runtime.errors import TaskError
-from edgetune_runtime.parts import HEAD, PARTS
+from edgetune_runtime.parts import titled_lengths
 from edgetune_runtime.task import Task
 
 
@@ -160,14 +160,8 @@ def begin_from(options: TrainingOptions, task: Task) -> TrainedParts:
 
 def lengths_in(task: Task) -> dict[str, int]:
     """The parts of a stored task, by the names of `options.PART_NAMES`, and their lengths."""
-    lengths = {part.length: part.length_of(task.tensors) for part in PARTS.values() if part is not HEAD}
-    found = {
-        "prompt": len(task.tensors.get(contract.PROMPT_SOURCE, ())) or lengths["prompt"],
-        "prefix": lengths["prefix"],
-        "low-rank": max(lengths[contract.rank(site)] for site in contract.SITES),
-        "units": lengths["units"],
-    }
-    return {name: found[name] for name in PART_NAMES if found[name]}
+    source = len(task.tensors.get(contract.PROMPT_SOURCE, ()))
+    return {**titled_lengths(task.tensors), **({"prompt": source} if source else {})}
 
 
 def _build(training: Training, start: Tensors) -> TrainedPart:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgetune_runtime.manifest import Manifest, TaskParity
+from edgetune_runtime.manifest import Graph, Manifest, TaskParity
 
 
 def card(manifest: Manifest) -> str:
@@ -13,7 +13,7 @@ def card(manifest: Manifest) -> str:
         for precision, graph in manifest.graphs.items()
         for task, parity in graph.parity.items()
     ]
-    graphs = "\n".join(f"- `{graph.file}`: {precision}" for precision, graph in manifest.graphs.items())
+    graphs = "\n".join(_files(precision, graph) for precision, graph in manifest.graphs.items())
     return f"""---
 library_name: edgetune
 base_model: {manifest.facts.name}
@@ -42,6 +42,11 @@ echo "some text" | edgetune classify . --task NAME
 
 Backbone SHA-256 `{manifest.facts.sha256}`; written by edgetune {manifest.edgetune_version}.
 """
+
+
+def _files(precision: str, graph: Graph) -> str:
+    variants = ", ".join(f"`{path}`" for path in graph.variants.values())
+    return f"- `{graph.file}`: {precision}" + (f"; for tasks with low rank or units {variants}" if variants else "")
 
 
 def _figure(parity: TaskParity) -> str:

@@ -26,6 +26,7 @@ from edgetune_runtime.manifest import Graph, Manifest, TaskParity
 from edgetune_runtime.task import Task
 
 _LARGEST_FP32_DIFFERENCE = 1e-2
+_TEXTS_OF_A_VARIANT = 8
 
 
 def export_bundle(
@@ -90,6 +91,7 @@ def export_bundle(
             staged.add_task(task)
         manifest = _measured(backbone, staged, tasks or [probe_task(backbone)], checks, progress)
         _check_drops(manifest, max_drop)
+        _check_variants(backbone, staged, progress)
         write(files.CARD, card(manifest).encode())
         manifest = dataclasses.replace(manifest, files=dict(hashes))
         files.write_atomic(staging / files.MANIFEST, manifest.to_json())
@@ -164,6 +166,23 @@ def _measured(
         manifest,
         graphs={name: dataclasses.replace(graph, parity=parity[name]) for name, graph in manifest.graphs.items()},
     )
+
+
+def _check_variants(backbone: Backbone, staged: Bundle, progress: Callable[[str], None]) -> None:
+    """Compare the variants of the fp32 graph with PyTorch, on a few texts."""
+    if "fp32" not in staged.manifest.graphs:
+        return
+    few = CheckTexts(default_texts().texts[:_TEXTS_OF_A_VARIANT])
+    with Engine(staged, precision="fp32", prepare=False) as engine:
+        for variant in staged.facts.variants:
+            progress(f"comparing with PyTorch: graph variant {variant}, {len(few.texts)} texts")
+            task = probe_task(backbone, variant)
+            found = compare(torch_logits(backbone, task, few.texts), engine, task, few)
+            if found.max_logit_difference > _LARGEST_FP32_DIFFERENCE:
+                raise AccuracyDropError(
+                    f"the fp32 graph's variant {variant} differs from PyTorch by {found.max_logit_difference:.1e}, "
+                    f"expected at most {_LARGEST_FP32_DIFFERENCE:g}: nothing is written; please report it"
+                )
 
 
 def _check_drops(manifest: Manifest, max_drop: float) -> None:

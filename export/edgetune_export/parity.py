@@ -20,6 +20,7 @@ from edgetune_runtime.text import Text
 
 _TORCH_BATCH_SIZE = 32
 _PROBE_PREFIX_LENGTH = 20
+_PROBE_LENGTH, _PROBE_PART_SIZE = 2, 0.05  # of the other parts
 PROBE = "probe"
 """Name of the random task that stands in where a bundle is exported without tasks."""
 
@@ -44,18 +45,24 @@ def in_pairs(check: CheckTexts) -> CheckTexts:
     return CheckTexts(list(zip(texts, texts[1:] + texts[:1], strict=True)))
 
 
-def probe_task(backbone: Backbone) -> Task:
-    """A task of random numbers, the same each time."""
+def probe_task(backbone: Backbone, variant: str = contract.BASE) -> Task:
+    """A task of random numbers, the same each time, that has something in all that a variant of the graph takes."""
     random = np.random.default_rng(0)
+    more = sorted(backbone.facts.variants.get(variant, ()))
+    lengths = {dim: _PROBE_LENGTH for name in more for dim in contract.BANK_INPUTS[name].dims}
+    lengths |= {"tasks": 1, "prefix": _PROBE_PREFIX_LENGTH, "labels": 2, **vars(backbone.sizes)}
     shapes = {
-        name: backbone.sizes.shape(name, tasks=1, prefix=_PROBE_PREFIX_LENGTH, labels=2)[1:]
-        for name in (contract.PREFIX_KEYS, contract.PREFIX_VALUES, contract.HEAD_WEIGHT, contract.HEAD_BIAS)
+        name: backbone.sizes.shape(name, **lengths)[1:]
+        for name in (contract.PREFIX_KEYS, contract.PREFIX_VALUES, contract.HEAD_WEIGHT, contract.HEAD_BIAS, *more)
     }
     return Task(
         name=PROBE,
         labels=("a", "b"),
         backbone_sha256=backbone.facts.sha256,
-        tensors={name: random.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()},
+        tensors={
+            name: random.normal(0, _PROBE_PART_SIZE if name in more else 0.2, shape).astype(np.float32)
+            for name, shape in shapes.items()
+        },
         method="random",
         base_model=backbone.name,
         pooling=backbone.poolings[0],

@@ -22,7 +22,8 @@ class Part:
     """Tensors that belong together and have one length.
 
     Attributes:
-        name: what people call it.
+        name: what it is called here; each has its own.
+        title: what people call it, and others like it at other places.
         tensors: names of its bank inputs, which a task file stores without the tasks dimension; all or none of them.
         length: the dimension that varies from task to task.
         side: where it is filled up beside longer ones of other tasks.
@@ -31,6 +32,7 @@ class Part:
     """
 
     name: str
+    title: str
     tensors: tuple[str, ...]
     length: str
     side: Literal["left", "right"] = "right"
@@ -45,24 +47,32 @@ class Part:
         return int(tensors[first].shape[contract.TASK_TENSORS[first].index(self.length)])
 
 
-SOFT_PROMPT = Part("soft prompt", (contract.PROMPT_EMBEDDINGS,), "prompt", side="left", mask=contract.PROMPT_MASK)
+SOFT_PROMPT = Part(
+    "soft prompt", "prompt", (contract.PROMPT_EMBEDDINGS,), "prompt", side="left", mask=contract.PROMPT_MASK
+)
 """Embeddings before the text's (prompt tuning). Filled up on the left, so that a prompt and its text touch."""
 
-PREFIX = Part("prefix", (contract.PREFIX_KEYS, contract.PREFIX_VALUES), "prefix", mask=contract.PREFIX_MASK)
+PREFIX = Part("prefix", "prefix", (contract.PREFIX_KEYS, contract.PREFIX_VALUES), "prefix", mask=contract.PREFIX_MASK)
 """Keys and values before the text's in every layer (prefix tuning, P-tuning v2)."""
 
 LOW_RANK = {
     site: Part(
-        f"low rank on {site}", (contract.down(site), contract.up(site)), contract.rank(site), requires="part:low-rank"
+        f"low rank on {site}",
+        "low-rank",
+        (contract.down(site), contract.up(site)),
+        contract.rank(site),
+        requires="part:low-rank",
     )
     for site in contract.SITES
 }
 """x·down·up beside a linear layer (LoRA, Hu et al. 2021), by its site. A scale is multiplied in."""
 
-UNITS = Part("units", (contract.UNIT_READ, contract.UNIT_BIAS, contract.UNIT_WRITE), "units", requires="part:units")
+UNITS = Part(
+    "units", "units", (contract.UNIT_READ, contract.UNIT_BIAS, contract.UNIT_WRITE), "units", requires="part:units"
+)
 """relu(x·read + bias)·write beside each feed-forward (parallel adapters, He et al. 2022)."""
 
-HEAD = Part("head", (contract.HEAD_WEIGHT, contract.HEAD_BIAS), "labels")
+HEAD = Part("head", "head", (contract.HEAD_WEIGHT, contract.HEAD_BIAS), "labels")
 """The linear layer from features to logits. Every task has one."""
 
 PARTS: dict[str, Part] = {part.name: part for part in (SOFT_PROMPT, PREFIX, *LOW_RANK.values(), UNITS, HEAD)}
@@ -71,3 +81,12 @@ PARTS: dict[str, Part] = {part.name: part for part in (SOFT_PROMPT, PREFIX, *LOW
 def lengths_of(tensors: Mapping[str, Sized]) -> dict[str, int]:
     """The dimensions that vary from task to task, as a task's tensors have them."""
     return {part.length: part.length_of(tensors) for part in PARTS.values()}
+
+
+def titled_lengths(tensors: Mapping[str, Sized]) -> dict[str, int]:
+    """Lengths of the parts of a task but its head, by what people call them; the longest of those called alike."""
+    found: dict[str, int] = {}
+    for part in PARTS.values():
+        if part is not HEAD and (length := part.length_of(tensors)):
+            found[part.title] = max(length, found.get(part.title, 0))
+    return found

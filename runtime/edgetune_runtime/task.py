@@ -17,7 +17,7 @@ from edgetune_runtime.errors import TaskError
 from edgetune_runtime.kinds import KINDS, Kind
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.lazy import lazy
-from edgetune_runtime.parts import HEAD, PARTS, PREFIX, SOFT_PROMPT
+from edgetune_runtime.parts import HEAD, PARTS, PREFIX, SOFT_PROMPT, titled_lengths
 
 MOST_LABELS = 10_000
 LONGEST_LABEL = task_file.LONGEST_TEXT
@@ -106,6 +106,11 @@ class Task:
     def prefix_length(self) -> int:
         """Keys and values put before the text's, in every layer."""
         return PREFIX.length_of(self.tensors)
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Its parts but the head, by what people call them, and their lengths."""
+        return titled_lengths(self.tensors)
 
     @property
     def num_parameters(self) -> int:
