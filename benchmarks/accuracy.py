@@ -1,4 +1,4 @@
-"""Accuracy of a frozen backbone with a linear head, prompts and prefixes, beside LoRA and full fine-tuning.
+"""Accuracy of a frozen backbone with a linear head, prompts and prefixes, beside PEFT's LoRA and full fine-tuning.
 
     python benchmarks/accuracy.py run MODEL DATA_FOLDER --data sst2 --method prefix --out results.jsonl
     python benchmarks/accuracy.py table results.jsonl > benchmarks/results/accuracy.md
@@ -30,7 +30,7 @@ from sklearn.model_selection import train_test_split
 
 from edgetune.data.labelled import LabelledText, read_labelled
 from edgetune.data.splits import split_dev
-from edgetune.training import TaskData, TrainingOptions, prompts, train
+from edgetune.training import TaskData, TrainingOptions, options, train
 from edgetune.training.batches import encode_rows, text_features
 from edgetune.training.epochs import epochs
 from edgetune.training.setup import fit_first_heads, set_up
@@ -43,7 +43,9 @@ from edgetune_runtime.fitting.by_kind import figures, fitting_of
 from edgetune_runtime.session import cpu_name, has_int8_dot_product
 from edgetune_runtime.task import Task
 
-METHODS = ("linear", *prompts.METHODS, "lora", "full")
+OWN = tuple(options.METHODS)
+METHODS = ("linear", *OWN, "parts", "peft-lora", "full")
+FULL_EPOCHS = 5
 FULL_LEARNING_RATE, LORA_LEARNING_RATE = 5e-5, 1e-3
 LORA_RANK = 8
 
@@ -62,6 +64,11 @@ class FineTuner(PromptTuner):
         return torch.nn.Module.load_state_dict(self, state_dict, strict=strict, assign=assign)
 
 
+def order(method: str) -> tuple[int, str]:
+    """Sorts methods as they are listed, and combinations of parts between edgetune's and others'."""
+    return METHODS.index(method if method in METHODS else "parts"), method
+
+
 @click.group()
 def cli() -> None:
     """Measure accuracy by method."""
@@ -72,8 +79,13 @@ def cli() -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--data", required=True, help="Folder inside FOLDER.")
 @click.option("--method", type=click.Choice(METHODS), required=True)
-@click.option("--prompt-length", default=20, show_default=True)
-@click.option("--epochs", default=5, show_default=True)
+@click.option("--prompt-length", default=20, show_default=True, help="Of the methods that train a prompt or a prefix.")
+@click.option(
+    "--parts",
+    callback=lambda _, __, given: None if given is None else options.parse_parts(given),
+    help="With the method 'parts': such as prefix:16,low-rank:8.",
+)
+@click.option("--epochs", type=int, help="[default: the method's own; 5 of fine-tuning]")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--train-rows", type=int, help="Draw that many training rows by the seed. [default: all]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Results, one JSON object a line.")
@@ -84,7 +96,8 @@ def run(
     data: str,
     method: str,
     prompt_length: int,
-    epochs: int,
+    parts: dict[str, int] | None,
+    epochs: int | None,
     seed: int,
     train_rows: int | None,
     out: Path,
@@ -101,17 +114,20 @@ def run(
     if train_rows is not None and train_rows < len(rows["train"]):
         rows["train"] = random.Random(seed).sample(rows["train"], train_rows)
     backbone = load_backbone(model)
-    own = method in prompts.METHODS
-    options = TrainingOptions(
+    own = method in (*OWN, "parts")
+    how = TrainingOptions(
         recipe="epochs",
-        method=method if own else "prefix",
+        method=method if method in OWN else "prefix",
+        parts=parts,
         prompt_length=prompt_length if own else 0,
-        epochs=epochs,
+        epochs=epochs or (None if own else FULL_EPOCHS),
+        keep_prompt=True,
         seed=seed,
     )
-    result: dict[str, Any] = {"data": data, "method": method, "seed": seed, "epochs": epochs}
+    title = how.title if method == "parts" else method
+    result: dict[str, Any] = {"data": data, "method": title, "seed": seed, "epochs": how.passes, "parts": how.lengths}
     result |= {"kind": kind.name, "figure": kind.headline, "train_rows": len(rows["train"])}
-    result["prompt_length"] = options.prompt_length
+    result["prompt_length"] = sum(how.lengths.get(name, 0) for name in options.PROMPTING)
     result["backbone"] = sum(parameter.numel() for parameter in backbone.parameters())
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
@@ -119,9 +135,9 @@ def run(
         if method == "linear":
             result |= linear.measured(backbone, rows, kind)
         elif not own:
-            result |= fine_tuning(backbone, one, rows["test"], options, method, Path(scratch) / "checkpoints")
+            result |= fine_tuning(backbone, one, rows["test"], how, method, Path(scratch) / "checkpoints")
         else:
-            (report,) = train(backbone, [one], options)
+            (report,) = train(backbone, [one], how)
             result |= {"dev": [epoch.score for epoch in report.epochs], "trained": report.trained_parameters}
             result |= {"bytes": one.out.stat().st_size, "seconds": round(time.monotonic() - began)}
             result |= exported_accuracy(backbone, report.task, rows["test"], Path(scratch))
@@ -137,8 +153,8 @@ def run(
 
 
 def fine_tuner(backbone: Backbone, tuner: PromptTuner, method: str) -> FineTuner:
-    """The tuner as one that trains the backbone's weights ("full"), or adapters in its attention ("lora")."""
-    if method == "lora":
+    """The tuner as one that trains the backbone's weights ("full"), or adapters in its attention ("peft-lora")."""
+    if method == "peft-lora":
         config = LoraConfig(r=LORA_RANK, lora_alpha=2 * LORA_RANK, target_modules=["query", "value"])
         inject_adapter_in_model(config, backbone.model)
     else:
@@ -151,7 +167,7 @@ def fine_tuning_optimizer(tuner: FineTuner, method: str) -> torch.optim.Optimize
     """AdamW for the backbone's weights, or the adapters in it, and the head."""
     learning = [parameter for parameter in tuner.backbone.parameters() if parameter.requires_grad]
     groups = [
-        {"params": learning, "lr": LORA_LEARNING_RATE if method == "lora" else FULL_LEARNING_RATE},
+        {"params": learning, "lr": LORA_LEARNING_RATE if method == "peft-lora" else FULL_LEARNING_RATE},
         {"params": list(tuner.heads.parameters()), "lr": HEAD_LEARNING_RATE},
     ]
     return torch.optim.AdamW(groups, weight_decay=0.01)
@@ -161,15 +177,15 @@ def fine_tuning(
     backbone: Backbone,
     one: TaskData,
     test_rows: list[LabelledText],
-    options: TrainingOptions,
+    how: TrainingOptions,
     method: str,
     checkpoints: Path,
 ) -> dict[str, Any]:
     """Train weights of the backbone with the same trainer, epochs, batches and choice of epoch."""
-    setup = set_up(backbone, [one], options)
-    fit_first_heads(setup, options)
+    setup = set_up(backbone, [one], how)
+    fit_first_heads(setup, how)
     tuner = fine_tuner(backbone, setup.tuner, method)
-    arguments = training_arguments(checkpoints, options)
+    arguments = training_arguments(checkpoints, how)
     trainer = new_trainer(setup, arguments, fine_tuning_optimizer(tuner, method))
     trainer.train()
     history = [one.score for one in epochs(trainer.state.log_history)]
@@ -194,11 +210,11 @@ def fine_tuned(
     labels = [str(row.target) for row in train_rows]
     held_out = max(len(set(labels)), len(labels) // 5)
     rest, dev = train_test_split(list(train_rows), test_size=held_out, stratify=labels, random_state=seed)
-    options = TrainingOptions(recipe="epochs", prompt_length=0, epochs=10, seed=seed)
-    setup = set_up(backbone, [TaskData("full", scratch / "full.safetensors", rest, dev)], options)
-    fit_first_heads(setup, options)
+    how = TrainingOptions(recipe="epochs", prompt_length=0, epochs=10, seed=seed)
+    setup = set_up(backbone, [TaskData("full", scratch / "full.safetensors", rest, dev)], how)
+    fit_first_heads(setup, how)
     tuner = fine_tuner(backbone, setup.tuner, "full")
-    arguments = training_arguments(scratch / "checkpoints", options)
+    arguments = training_arguments(scratch / "checkpoints", how)
     trainer = new_trainer(setup, arguments, fine_tuning_optimizer(tuner, "full"))
     trainer.train()
     tuner.eval()
@@ -240,7 +256,7 @@ def exported_accuracy(backbone: Backbone, task: Task, test: list[LabelledText], 
 def table(results: Path) -> None:
     """Print the results as Markdown tables: test accuracy by method and data, then every run."""
     runs = [json.loads(line) for line in results.read_text().splitlines()]
-    runs.sort(key=lambda run: (run["data"], METHODS.index(run["method"]), run["seed"]))
+    runs.sort(key=lambda run: (run["data"], order(run["method"]), run["seed"]))
     _print_summary(runs)
     click.echo(
         "\n| data | method | length | numbers trained | share | bytes a task | epochs | best dev | test, PyTorch "
@@ -305,10 +321,8 @@ def _print_summary(runs: list[dict[str, Any]]) -> None:
     click.echo(
         f"| method | {' | '.join(data)} | mean | beside full | most trained |\n" + "|---" * (len(data) + 4) + "|"
     )
-    for method in METHODS:
+    for method in sorted({one["method"] for one in runs}, key=order):
         own = {name: means[method, name] for name in data if (method, name) in means}
-        if not own:
-            continue
         shares = [one["trained"] / one["backbone"] for one in runs if one["method"] == method]
         cells = [f"{own[name]:.4f}" if name in own else "" for name in data]
         mean, beside = "", ""

@@ -37,8 +37,10 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from edgetune.data.labelled import LabelledText, read_labelled
-from edgetune.training import TaskData, TrainingOptions, prompts
+from edgetune.training import TaskData, TrainingOptions
 from edgetune.training.batches import Collator
+from edgetune.training.methods import trainings
+from edgetune.training.options import METHODS
 from edgetune.training.setup import fit_first_heads, set_up
 from edgetune.training.trainer import HEAD_LEARNING_RATE, optimizer, training_arguments
 from edgetune_export import load_backbone
@@ -50,7 +52,7 @@ Rows = list[dict[str, Any]]
 
 THEIRS = {"peft-prompt": "prompt", "peft-p-tuning": "p-tuning-lstm", "peft-prefix": "prefix", "peft-lora": "lora"}
 """PEFT's contenders → ours of the same method."""
-CONTENDERS = (*prompts.METHODS, "lora", "full", *THEIRS)
+CONTENDERS = (*METHODS, "full", *THEIRS)
 
 
 @dataclass
@@ -161,11 +163,11 @@ Texts = dict[str, list[LabelledText]]
 
 def _ours(name: str, model: str, texts: Texts, prompt_length: int, batch_size: int, scratch: Path) -> Contender:
     backbone = load_backbone(model)
-    tunes_prompt = name in prompts.METHODS
+    is_own = name in METHODS
     options = TrainingOptions(
         recipe="epochs",
-        method=name if tunes_prompt else "prefix",
-        prompt_length=prompt_length if tunes_prompt else 0,
+        method=name if is_own else "prefix",
+        prompt_length=prompt_length if is_own else 0,
         batch_size=batch_size,
         epochs=1,
     )
@@ -174,7 +176,7 @@ def _ours(name: str, model: str, texts: Texts, prompt_length: int, batch_size: i
     fit_first_heads(setup, options)
     collator = Collator(backbone.facts, 1)
     arguments = _same_schedule(training_arguments(scratch / "checkpoints", options))
-    if tunes_prompt:
+    if is_own:
         return Contender(setup.tuner, optimizer(setup.tuner, options), arguments, setup.rows, collator)
     fine = fine_tuner(backbone, setup.tuner, name)
     return Contender(fine, fine_tuning_optimizer(fine, name), arguments, setup.rows, collator)
@@ -204,8 +206,8 @@ def _theirs(name: str, model: str, texts: Texts, prompt_length: int, batch_size:
     learning = {key: parameter for key, parameter in tuned.named_parameters() if parameter.requires_grad}
     head = [parameter for key, parameter in learning.items() if "classifier" in key]
     rest = [parameter for key, parameter in learning.items() if "classifier" not in key]
-    method = prompts.METHODS.get(THEIRS[name])
-    rate = LORA_LEARNING_RATE if method is None else method.learning_rate
+    (own,) = trainings(TrainingOptions(method=THEIRS[name])).values()
+    rate = LORA_LEARNING_RATE if name == "peft-lora" else own.learning_rate
     groups = [{"params": rest, "lr": rate}, {"params": head, "lr": HEAD_LEARNING_RATE}]
     arguments = TrainingArguments(
         output_dir=str(scratch / "peft"),
