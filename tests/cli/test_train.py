@@ -400,3 +400,47 @@ def test_a_page_is_written_about_the_rows_that_judged(model_folder: Path, tmp_pa
     assert record["report"] == str(tmp_path / "page" / "report.html")
     assert ("Score and loss per epoch" in page) == (recipe == "epochs")
     assert "precision fp32" in page
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--method", "strong"], {"low-rank": 8, "units": 16}),
+        (["--parts", "prefix:3,units:2"], {"prefix": 3, "units": 2}),
+    ],
+)
+def test_parts_are_trained_exported_and_listed(
+    model_folder: Path, tmp_path: Path, options: list[str], parts: dict[str, int]
+) -> None:
+    data = write(tmp_path / "rows.jsonl", rows_of("single-label"))
+    out, bundle = tmp_path / "t.safetensors", tmp_path / "bundle"
+    run = CliRunner().invoke
+    told = ["--data", str(data), "--name", "t", "--out", str(out), "--epochs", "1", "--keep-prompt"]
+    done = run(cli, ["train", str(model_folder), *told, *options])
+    assert done.exit_code == 0, f"{done.output}{done.exception!r}"
+    assert Task.load(out).parts == parts
+    assert run(cli, ["export", str(model_folder), str(bundle), "--task", str(out)]).exit_code == 0
+    (task,) = json.loads(run(cli, ["tasks", "list", str(bundle), "--json"]).stdout)["tasks"]
+    assert task["parts"] == parts
+    shown = ", ".join(f"{name} {length}" for name, length in parts.items())
+    assert shown in run(cli, ["tasks", "list", str(bundle)]).stdout
+    adapter = run(cli, ["tasks", "export-adapter", str(bundle), "t", "--out", str(tmp_path / "t.onnx_adapter")])
+    assert "it is for onnx/model_light.onnx or onnx/model_int8_light.onnx" in adapter.stdout
+    answered = run(cli, ["classify", str(bundle), "--task", "t"], input="the lamp 3\n")
+    assert json.loads(answered.stdout)["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--parts", "units:2", "--method", "lora"], "--parts came with --method"),
+        (["--method", "lora", "--prompt-length", "3"], "--prompt-length came with low-rank alone"),
+        (["--parts", "rank:2"], "--parts 'rank:2': expected PART:LENGTH"),
+        (["--parts", "prefix:2", "--prompt-length", "3"], "--prompt-length came with --parts"),
+    ],
+)
+def test_parts_that_do_not_go_together_are_refused(tmp_path: Path, options: list[str], said: str) -> None:
+    told = ["--data", "rows.jsonl", "--name", "t", "--out", str(tmp_path / "t.safetensors")]
+    done = CliRunner().invoke(cli, ["train", "model", *told, *options])
+    assert done.exit_code == 2
+    assert said in done.stderr
