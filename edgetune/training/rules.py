@@ -31,7 +31,7 @@ def with_implied(given: Mapping[str, Any]) -> dict[str, Any]:
     about_prompts = [name for name in _BEGINNING if name in found and not parts.keys() & set(PROMPTING)]
     if about_prompts:
         raise DataError(
-            f"{_named(about_prompts)} came with {' and '.join(parts)} alone: expected a prompt or a prefix among the parts"
+            f"{_named(about_prompts)} came with {' and '.join(parts)} alone: expected a prompt or a prefix beside them"
         )
     if found.get("parts") is not None and "prompt_length" in found:
         raise DataError("`prompt_length` came with `parts`, which have their own lengths")

@@ -7,28 +7,25 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers import TrainerCallback
 
 from edgetune.data.labelled import say
 from edgetune.data.sources import Note
 from edgetune.data.splits import split_dev
-from edgetune.evaluation import Evaluation
 from edgetune.training import checkpoints, methods, prompts
 from edgetune.training.batches import DivergedError, text_features, text_targets
 from edgetune.training.checkpoints import Unfinished
 from edgetune.training.described import Described
-from edgetune.training.epochs import Epoch, best
 from edgetune.training.few import train_few
 from edgetune.training.options import ADDED, AUTO, CONTRASTIVE, EPOCHS, TrainingOptions
 from edgetune.training.outcomes import Outcome
 from edgetune.training.recipes import recipe_of
-from edgetune.training.rungs import HEAD_ALONE, Rung, choose
-from edgetune.training.seeds import SeedSpread, Trial, best_trial, seed_spread
+from edgetune.training.report import TrainingReport, report_of
+from edgetune.training.rungs import HEAD_ALONE, Rung
+from edgetune.training.seeds import Trial, best_trial, seed_spread
 from edgetune.training.setup import Setup, TaskData, fit_first_heads, set_up, set_up_again
 from edgetune.training.trainer import train_by_epochs
 from edgetune_export.backbone import Backbone
@@ -36,64 +33,13 @@ from edgetune_runtime import files
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError, EdgetuneError
 from edgetune_runtime.fitting.balance import Spread
-from edgetune_runtime.fitting.by_kind import fitting_of, loss_of
+from edgetune_runtime.fitting.by_kind import fitting_of
 from edgetune_runtime.fitting.class_weight import BALANCED, NONE
-from edgetune_runtime.fitting.finish import finished
-from edgetune_runtime.fitting.head import can_be_judged, fit_head
+from edgetune_runtime.fitting.head import fit_head
 from edgetune_runtime.fitting.join import with_descriptions
 from edgetune_runtime.fitting.linear import FIT_METHOD, Head, head_tensors
-from edgetune_runtime.kinds import Figures
 from edgetune_runtime.parts import HEAD
 from edgetune_runtime.task import Task
-
-
-@dataclass(frozen=True)
-class TrainingReport:
-    """What came of a training.
-
-    Attributes:
-        task: the task that was kept.
-        recipe: how it was trained, "contrastive" or "epochs".
-        rung: what was kept: `HEAD_ALONE`, or which head of the trained prompt.
-        errors: what could have been kept → its mean error on the rows that it was judged by: the share of wrong answers
-            or, if an answer is not one label, the loss.
-        trained_parameters: numbers that were trained, of all tasks of the training together; of a head alone, its own.
-        backbone_parameters: numbers of the backbone, none of which changed.
-        epochs: what development data says of each epoch; none if it was not trained so.
-        chosen_by: name of the measure of this task by which the epoch was chosen, such as "accuracy".
-        judged_by: what it was judged by: "dev" for development rows, "cv" for training rows held out in turn.
-        evaluation: its answers to these, and how good they are; `None` if each label had one row, so that none was held
-            out.
-        loss: the loss of these answers, averaged as the measure is; 0 if there are none.
-        spread: how its rows are spread over its labels.
-        seconds: time that training took, with all seeds.
-        seeds: how far apart the trainings with several seeds ended; `None` with one seed, or if no row was held out.
-    """
-
-    task: Task
-    recipe: str
-    rung: str
-    errors: dict[str, float]
-    trained_parameters: int
-    backbone_parameters: int
-    epochs: list[Epoch]
-    chosen_by: str
-    judged_by: str
-    evaluation: Evaluation | None
-    loss: float
-    spread: Spread
-    seconds: float = 0.0
-    seeds: SeedSpread | None = None
-
-    @property
-    def figures(self) -> Figures | None:
-        """How good the task's answers to the rows are that it was judged by."""
-        return None if self.evaluation is None else self.evaluation.figures
-
-    @property
-    def usual(self) -> str:
-        """The figure that epochs are usually chosen by for this kind of answer, such as "accuracy"."""
-        return fitting_of(self.task.kind).measure.figure
 
 
 def train(
@@ -243,7 +189,7 @@ def _train_with_seeds(
             alone.tuner.to(next(backbone.parameters()).device)
             lone = [_head_alone(alone, place, options) for place in range(len(tasks))]
         reports = [
-            _report(setup, place, one, outcome, None if lone is None else lone[place], recipe)
+            report_of(setup, place, one, outcome, None if lone is None else lone[place], recipe)
             for place, one in enumerate(tasks)
         ]
         trials.append(_trial(seed, reports))
@@ -369,52 +315,6 @@ def _head_alone(alone: Setup, place: int, options: TrainingOptions) -> tuple[Run
         found = with_descriptions(fitting, found, described, features, targets, weights)
     logits = found.head.logits(text_features(alone.tuner, dev)) if dev else found.held_out
     return Rung(HEAD_ALONE, draft, head_tensors(found.head), logits), None if dev else found.judged
-
-
-def _report(
-    setup: Setup, place: int, one: TaskData, outcome: Outcome, lone: tuple[Rung, Array | None] | None, recipe: str
-) -> TrainingReport:
-    """What is kept of one task that was trained with one seed.
-
-    Args:
-        lone: a head alone, and which training rows can be judged by it, if it may be kept; see `_head_alone`.
-    """
-    spread, dev = setup.spreads[place], setup.own("dev", place)
-    fitting, targets = fitting_of(spread.kind), text_targets(dev or setup.own("train", place))
-    rungs, judged = outcome.rungs[place], None
-    if lone is not None:
-        rungs, judged = [*rungs, lone[0]], lone[1]
-    if judged is None:
-        judged = np.full(len(targets), True) if dev else can_be_judged(fitting, targets)
-    own = [dataclasses.replace(rung, logits=rung.logits[judged]) for rung in rungs]
-    chosen, errors = choose(own, fitting, targets[judged], setup.row_weights(place, targets[judged]))
-    judged_by = "dev" if dev else "cv"
-    task, evaluation, loss = dataclasses.replace(chosen.draft, tensors=chosen.tensors), None, 0.0
-    if judged.any():
-        task, figures = finished(chosen.draft, chosen.tensors, chosen.logits, targets[judged], judged_by)
-        if outcome.history and chosen.name != HEAD_ALONE:
-            by = f"dev_{spread.measure.figure}"
-            chosen_by = {by: figures.values[spread.measure.figure], "best_epoch": best(outcome.history).number}
-            task = dataclasses.replace(task, metrics={**task.metrics, **chosen_by})
-        rows = [row for row, yes in zip(one.dev or one.train, judged, strict=True) if yes]
-        evaluation = Evaluation.of_logits(task, rows, chosen.logits, "fp32")
-        loss = loss_of(spread.kind, chosen.logits / task.temperature, targets[judged], spread.measure)
-    return TrainingReport(
-        task=task,
-        recipe=recipe,
-        rung=chosen.name,
-        errors=errors,
-        trained_parameters=task.num_parameters
-        if chosen.name == HEAD_ALONE
-        else sum(one.numel() for one in setup.tuner.parameters() if one.requires_grad),
-        backbone_parameters=sum(one.numel() for one in setup.tuner.backbone.parameters()),
-        epochs=outcome.history,
-        chosen_by=spread.measure.name,
-        judged_by=judged_by,
-        evaluation=evaluation,
-        loss=loss,
-        spread=spread,
-    )
 
 
 def _check_files(one: TaskData) -> None:
