@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgetune.training.options import TrainingOptions
-    from edgetune.training.run import TrainingReport, train
+    from edgetune.training.report import TrainingReport
+    from edgetune.training.run import train
     from edgetune.training.setup import TaskData
 
 __all__ = ["TaskData", "TrainingOptions", "TrainingReport", "train"]
 
-_HOME = {"TrainingOptions": "options", "TaskData": "setup", "TrainingReport": "run", "train": "run"}
+_HOME = {"TrainingOptions": "options", "TaskData": "setup", "TrainingReport": "report", "train": "run"}
 
 
 def __getattr__(name: str) -> Any:
