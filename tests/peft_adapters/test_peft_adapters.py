@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -350,14 +351,15 @@ class TestRefused:
         return Adapter.load(saved)
 
     def test_other_kinds_of_adapter(self, folder: Folder, load: Load, tmp_path: Path) -> None:
-        get_peft_model(auto("SEQ_CLS", folder("gpt2")), peft.LoraConfig(task_type="SEQ_CLS")).save_pretrained(tmp_path)
-        with pytest.raises(TaskError, match="is LORA, which is not a prompt beside a frozen model: expected one of"):
+        get_peft_model(auto("SEQ_CLS", folder("gpt2")), peft.IA3Config(task_type="SEQ_CLS")).save_pretrained(tmp_path)
+        with pytest.raises(TaskError, match="is IA3, which a task cannot do beside a frozen model: expected one of"):
             import_task(load("gpt2"), Adapter.load(tmp_path), "t")
 
     def test_a_classifier_through_a_pooler_that_is_not_there(self, folder: Folder, tmp_path: Path) -> None:
         trained(folder("bert"), tmp_path / "adapter", "PROMPT_TUNING", "SEQ_CLS")
         AutoModelForMaskedLM.from_pretrained(folder("bert")).save_pretrained(tmp_path / "tiny-bert")
-        save_tokenizer(tmp_path / "tiny-bert")
+        for file in folder("bert").glob("tokenizer*"):
+            shutil.copy(file, tmp_path / "tiny-bert")
         with pytest.raises(TaskError, match="reads bert through its pooler, and the weights of tiny-bert have none"):
             import_task(load_backbone(str(tmp_path / "tiny-bert")), Adapter.load(tmp_path / "adapter"), "t")
 
@@ -402,14 +404,21 @@ class TestRefused:
         with pytest.raises(TaskError, match=r"adapter_model.bin, a pickle, which can run code and is not opened"):
             Adapter.load(saved)
 
-    def test_damaged_and_missing_files(self, saved: Path, tmp_path: Path) -> None:
+    def test_damaged_and_missing_files(self, load: Load, saved: Path, tmp_path: Path) -> None:
+        weights = (saved / "adapter_model.safetensors").read_bytes()
         (saved / "adapter_model.safetensors").write_bytes(b"nonsense" * 3)
         with pytest.raises(TaskError, match=r"adapter_model.safetensors cannot be read"):
             Adapter.load(saved)
-        for content in ("[1]", "{}", "nonsense", '{"peft_type": "PREFIX_TUNING", "num_layers": "x"}'):
+        (saved / "adapter_model.safetensors").write_bytes(weights)
+        for content in (
+            "[1]",
+            "{}",
+            "nonsense",
+            '{"peft_type": "PREFIX_TUNING", "task_type": "SEQ_CLS", "num_layers": "x"}',
+        ):
             (saved / "adapter_config.json").write_text(content)
             with pytest.raises(TaskError, match=r"adapter_config.json.* PEFT's save_pretrained wrote"):
-                Adapter.load(saved)
+                import_task(load("gpt2"), Adapter.load(saved), "t", same_base=True)
         with pytest.raises(TaskError, match="No such file or directory"):
             Adapter.load(tmp_path / "nothing")
 
@@ -702,7 +711,7 @@ class TestExport:
                 "template": "{text} {mask}",
             },
             "is a head alone": {"tensors": alone},
-            "has a prompt and a prefix": {"tensors": both},
+            "has soft prompt and prefix: expected a soft prompt, a prefix or low rank": {"tensors": both},
             "was trained on the backbone": {"backbone_sha256": "0" * 64},
         }.items():
             with pytest.raises(TaskError, match=message):
