@@ -111,6 +111,8 @@ class LowRank(Change):
             rank = int(_by_pattern(settings.get("rank_pattern"), path, settings["r"]))
             alpha = float(_by_pattern(settings.get("alpha_pattern"), path, settings["lora_alpha"]))
             scaling = alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+            if not math.isfinite(scaling):
+                raise ValueError(f"a scaling of {scaling}")
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, re.error) as error:
             raise self.adapter.unreadable(error) from error
         names = self.factors[path]

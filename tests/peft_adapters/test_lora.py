@@ -56,7 +56,7 @@ REASONS = {
     HEAD: "the adapter's head has a layer of its own that is not linear, a task's head is linear",
     PLACE: "among all linear layers there are some of neither attention nor feed-forwards: BERT's and ALBERT's pooler, "
     "the layer before the vocabulary, those between embeddings and layers (ALBERT, ELECTRA, OPT-350m). Name the others "
-    "in `target_modules`, and it can be",
+    "in `target_modules` instead",
 }
 ELSEWHERE = ("pooler", "cls.", "lm_head", "predictions", "vocab_", "head.", "embedding", "project_")
 """In the names of such layers."""
@@ -200,6 +200,22 @@ def test_an_imported_task_is_served_as_peft_answers(
     with Engine(tmp_path / "bundle") as engine:
         scores = [list(result.scores.values()) for result in engine.classify(TEXTS, task="mood")]
     np.testing.assert_allclose(scores, expected, atol=1e-4)
+
+
+def test_pissa_that_peft_made_plain(folder: Folder, load: Load, tmp_path: Path) -> None:
+    config = peft.LoraConfig(task_type="CAUSAL_LM", init_lora_weights="pissa", target_modules=["q_proj", "v_proj"], r=4)
+    model = get_peft_model(auto("CAUSAL_LM", folder("llama")), config).eval()
+    model.peft_config["default"].init_lora_weights = True  # as PEFT's guide to PiSSA does before it saves the start
+    model.save_pretrained(tmp_path / "start")
+    model.peft_config["default"].init_lora_weights = "pissa"
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    # A classifier's head is not among what this writes.
+    model.save_pretrained(tmp_path / "plain", path_initial_model_for_weight_conversion=str(tmp_path / "start"))
+    task = imported(load("llama"), tmp_path / "plain", "LORA", "CAUSAL_LM")
+    expected = peft_logits(model, load("llama"), task, "CAUSAL_LM", "LORA")
+    np.testing.assert_allclose(torch_logits(load("llama"), task, TEXTS), expected, atol=1e-4)
 
 
 def test_an_adapter_that_was_not_trained_is_a_head_alone(folder: Folder, load: Load, tmp_path: Path) -> None:
