@@ -50,9 +50,9 @@ def import_peft(
 ) -> None:
     """Make a task of the PEFT adapter in ADAPTER_DIR; its logits are those of PEFT.
 
-    PROMPT_TUNING, P_TUNING, PREFIX_TUNING and MULTITASK_PROMPT_TUNING, for SEQ_CLS (decoders, BERT and ALBERT; its
-    head comes along), CAUSAL_LM, SEQ_2_SEQ_LM and, at a {mask}, FEATURE_EXTRACTION. What cannot be carried over
-    exactly is refused; docs/peft.md has the table.
+    PROMPT_TUNING, P_TUNING, PREFIX_TUNING, MULTITASK_PROMPT_TUNING and LORA, for SEQ_CLS (decoders, BERT and ALBERT;
+    its head comes along), CAUSAL_LM, SEQ_2_SEQ_LM and, at a {mask}, FEATURE_EXTRACTION. What cannot be carried over
+    exactly is refused; docs/peft.md has the tables.
 
     \b
     Example:
@@ -63,6 +63,7 @@ def import_peft(
     with needs("export"):
         from edgetune.peft_adapters import Adapter, import_task
         from edgetune_export.loading import load_backbone
+    from edgetune_runtime.parts import LOW_RANK
 
     adapter = Adapter.load(adapter_dir)
     task = import_task(
@@ -89,13 +90,14 @@ def import_peft(
                 "labels": list(task.labels),
                 "prompt_length": task.prompt_length,
                 "prefix_length": task.prefix_length,
+                "ranks": {site: part.length_of(task.tensors) for site, part in LOW_RANK.items()},
                 "bytes": out.stat().st_size,
             }
         )
     else:
         click.echo(
-            f"{out}: task '{task.name}' from {adapter.peft_type} for {adapter.task_type}, {adapter.length} virtual "
-            f"tokens, labels {', '.join(task.labels)}"
+            f"{out}: task '{task.name}' from {adapter.peft_type} for {adapter.task_type}, {adapter.size}, "
+            f"labels {', '.join(task.labels)}"
         )
 
 
@@ -107,10 +109,11 @@ def import_peft(
 def export_peft(task_file: Path, model: str, out: Path, as_json: bool) -> None:
     """Write the task in TASK_FILE as an adapter that PEFT loads; its logits are those of the task.
 
-    A soft prompt becomes PROMPT_TUNING, a prefix PREFIX_TUNING. A head behind BERT's or ALBERT's pooler, or without
-    biases at a decoder's last token, becomes that of a SEQ_CLS adapter. Otherwise the adapter is for
-    FEATURE_EXTRACTION, and head.safetensors beside it has the weight and bias for those features. What PEFT would
-    compute otherwise is refused. An encoder's task goes to PEFT if it was trained with --positions-behind-prompt.
+    A soft prompt becomes PROMPT_TUNING, a prefix PREFIX_TUNING, low rank LORA. A head behind BERT's or ALBERT's
+    pooler, or without biases at a decoder's last token, becomes that of a SEQ_CLS adapter. Otherwise the adapter is
+    for FEATURE_EXTRACTION, and head.safetensors beside it has the weight and bias for those features. What PEFT would
+    compute otherwise is refused. A prompt or prefix of an encoder goes to PEFT if it was trained with
+    --positions-behind-prompt.
 
     \b
     Example:
@@ -132,7 +135,8 @@ def export_peft(task_file: Path, model: str, out: Path, as_json: bool) -> None:
                 "folder": str(out),
                 "peft_type": adapter.peft_type,
                 "task_type": adapter.task_type,
-                "num_virtual_tokens": adapter.length,
+                "num_virtual_tokens": adapter.settings.get("num_virtual_tokens", 0),
+                "r": adapter.settings.get("r", 0),
                 "labels": list(task.labels),
                 "pooling": task.pooling,
                 "head_beside": bool(exported.head),
@@ -146,4 +150,4 @@ def export_peft(task_file: Path, model: str, out: Path, as_json: bool) -> None:
             if exported.head
             else f"load the model with num_labels={len(task.labels)}{problem_type}"
         )
-        click.echo(f"{out}: {adapter.peft_type} for {adapter.task_type}, {adapter.length} virtual tokens; {head}")
+        click.echo(f"{out}: {adapter.peft_type} for {adapter.task_type}, {adapter.size}; {head}")

@@ -11,11 +11,15 @@ import torch
 from torch import Tensor
 
 from edgetune.peft_adapters import files as peft
+from edgetune.peft_adapters import heads
+from edgetune.peft_adapters.change import Change
 from edgetune.peft_adapters.files import Adapter
-from edgetune.peft_adapters.limits import check_same_computation, classifier_pooling, reads_positions
+from edgetune.peft_adapters.kinds import CHANGES, WRITERS
 from edgetune_export.backbone import Backbone
+from edgetune_export.language_model import OneStep
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import TaskError
+from edgetune_runtime.parts import HEAD, LOW_RANK, PARTS
 from edgetune_runtime.task import Task
 
 
@@ -36,12 +40,12 @@ class Exported:
     @property
     def problem_type(self) -> str:
         """What the config of PEFT's model must say of its outputs, which the adapter cannot."""
-        return peft.problem_type(self.task)
+        return heads.problem_type(self.task)
 
     @property
     def says_problem_type(self) -> bool:
         """Whether the config must say it, since transformers would take so many outputs for something else."""
-        return peft.usual_kind(len(self.task.labels)) is not self.task.kind
+        return heads.usual_kind(len(self.task.labels)) is not self.task.kind
 
     def save(self, folder: Path) -> None:
         """Write the adapter's folder.
@@ -60,16 +64,16 @@ class Exported:
                 "problem_type": self.problem_type,
                 **({"thresholds": json.dumps(list(self.task.thresholds))} if self.task.thresholds else {}),
             }
-            files.write_atomic(folder / peft.HEAD, safetensors.torch.save(self.head, metadata))
+            files.write_atomic(folder / heads.FILE, safetensors.torch.save(self.head, metadata))
         self.adapter.save(folder)
 
 
 def export_adapter(backbone: Backbone, task: Task, base_model: str) -> Exported:
     """The adapter with which PEFT's model answers as the task does.
 
-    A soft prompt becomes PROMPT_TUNING, a prefix PREFIX_TUNING. A head behind a pooler, or without biases at a
-    decoder's last token, is a sequence classifier's; any other is kept beside the adapter, for the features that
-    PEFT's model gives.
+    A soft prompt becomes PROMPT_TUNING, a prefix PREFIX_TUNING, low rank LORA. A head behind a pooler, or without
+    biases at a decoder's last token, is a sequence classifier's; any other is kept beside the adapter, for the
+    features that PEFT's model gives.
 
     Args:
         backbone: the task's backbone.
@@ -80,57 +84,53 @@ def export_adapter(backbone: Backbone, task: Task, base_model: str) -> Exported:
         TaskError: the task is another backbone's, or PEFT's model would compute something else.
     """
     backbone.facts.check(task)
+    writer = _writer(task)
     tensors = {name: torch.from_numpy(tensor) for name, tensor in task.tensors.items()}
-    prompt = tensors.get(contract.PROMPT_SOURCE, tensors.get(contract.PROMPT_EMBEDDINGS))
-    length = len(prompt) if prompt is not None else task.prefix_length
-    _check_expressible(backbone, task, length)
     weight, bias = tensors[contract.HEAD_WEIGHT], tensors[contract.HEAD_BIAS]
-    classifier = _classifier(backbone, task.pooling, weight, bias)
-    sizes = backbone.sizes
-    if prompt is None:
-        prompt = peft.flat_prefix(tensors[contract.PREFIX_KEYS], tensors[contract.PREFIX_VALUES])
-        peft_type, width = peft.PREFIX_TUNING, sizes.kv_heads * sizes.head_dim
-    else:
-        peft_type, width = peft.PROMPT_TUNING, sizes.embedding
+    classifier = heads.write(backbone, task.pooling, weight, bias, writer.inside)
+    written = writer.write(backbone, task, tensors, bool(classifier))
+    _check_expressible(backbone, task, written.length)
     adapter = Adapter(
         origin=f"task '{task.name}'",
-        peft_type=peft_type,
-        task_type=peft.SEQ_CLS if classifier else peft.FEATURE_EXTRACTION,
-        length=length,
-        layers=sizes.layers,
-        heads=sizes.kv_heads,
-        width=width,
-        submodules=1,
-        base_model=base_model,
-        tensors={peft.PROMPT: prompt, **classifier},
+        settings={
+            "base_model_name_or_path": base_model or None,
+            "inference_mode": True,
+            "peft_type": written.peft_type,
+            "task_type": peft.SEQ_CLS if classifier else peft.FEATURE_EXTRACTION,
+            **written.settings,
+        },
+        tensors={**written.tensors, **classifier},
     )
-    check_same_computation(backbone, adapter, task)
+    CHANGES[written.peft_type].kind.read(adapter).check(backbone, task)
     return Exported(adapter, task, {} if classifier else {"weight": weight, "bias": bias})
 
 
-def _classifier(backbone: Backbone, pooling: str, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
-    """The head as a sequence classifier's, or nothing where PEFT's has no place for it."""
-    if pooling != classifier_pooling(backbone):
-        return {}
-    if pooling == "pooler":
-        return {"base_model.classifier.weight": weight, "base_model.classifier.bias": bias}
-    return {} if bias.any() else {"base_model.score.weight": weight}
+def _writer(task: Task) -> type[Change]:
+    """What writes the task's part, of which there must be one; low rank on several layers is one."""
+    has = [part for part in PARTS.values() if part is not HEAD and part.length_of(task.tensors)]
+    names = list(dict.fromkeys("low rank" if part in LOW_RANK.values() else part.name for part in has))
+    expected = "expected a soft prompt, a prefix or low rank, which PEFT's adapters hold"
+    if not names:
+        raise TaskError(f"task '{task.name}' is a head alone: {expected}")
+    if len(names) > 1 or has[0].name not in WRITERS:
+        raise TaskError(f"task '{task.name}' has {' and '.join(names)}: {expected}, and nothing else")
+    return WRITERS[has[0].name]
 
 
 def _check_expressible(backbone: Backbone, task: Task, length: int) -> None:
-    if not length:
-        raise TaskError(
-            f"task '{task.name}' is a head alone: expected a prompt or a prefix, which PEFT's adapters hold"
-        )
-    if task.prompt_length and task.prefix_length:
-        raise TaskError(f"task '{task.name}' has a prompt and a prefix: expected one of them, as PEFT's adapters hold")
     if task.pooling == "mask":
         raise TaskError(
             f"task '{task.name}' reads its features at the mask, behind layers of the masked language model that "
             f"PEFT's FEATURE_EXTRACTION does not give: expected another pooling, such as cls"
         )
-    if task.position_offset != length and reads_positions(backbone):
+    if task.position_offset != length and _reads_positions(backbone):
+        hint = "; train it with `positions_behind_prompt`" if length else ""
         raise TaskError(
             f"the texts of task '{task.name}' begin at position {task.position_offset}, PEFT's behind the "
-            f"{length} virtual tokens: expected position_offset {length}; train it with `positions_behind_prompt`"
+            f"{length} virtual tokens: expected position_offset {length}{hint}"
         )
+
+
+def _reads_positions(backbone: Backbone) -> bool:
+    """Whether it matters where a text's positions begin; not in T5, which has none."""
+    return not isinstance(backbone.model, OneStep) or hasattr(backbone.model.encoder, "embed_positions")

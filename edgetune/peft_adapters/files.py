@@ -1,173 +1,119 @@
 """PEFT's adapter folders: `adapter_config.json` beside `adapter_model.safetensors`.
 
-A prompt is stored as it is used, whatever network it came out of while it was trained.
 Format: https://huggingface.co/docs/peft/developer_guides/checkpoint.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from edgetune_runtime import files
 from edgetune_runtime.errors import TaskError
-from edgetune_runtime.kinds import Kind
-from edgetune_runtime.kinds.multi_label import MULTI_LABEL
-from edgetune_runtime.kinds.score import SCORE
-from edgetune_runtime.kinds.single_label import SINGLE_LABEL
-from edgetune_runtime.task import Task
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 PICKLED_WEIGHTS = "adapter_model.bin"
-HEAD = "head.safetensors"
-"""What edgetune adds where PEFT's model has no place for a task's head: `weight` and `bias`."""
-
-PROMPT = "prompt_embeddings"
-TASK_COLUMNS, TASK_ROWS = "prefix_task_cols", "prefix_task_rows"
 
 PREFIX_TUNING = "PREFIX_TUNING"
 PROMPT_TUNING = "PROMPT_TUNING"
 P_TUNING = "P_TUNING"
 MULTITASK_PROMPT_TUNING = "MULTITASK_PROMPT_TUNING"
+LORA = "LORA"
+PEFT_TYPES = (PROMPT_TUNING, P_TUNING, PREFIX_TUNING, MULTITASK_PROMPT_TUNING, LORA)
+"""What can be carried over."""
 
 SEQ_CLS = "SEQ_CLS"
 CAUSAL_LM = "CAUSAL_LM"
 SEQ_2_SEQ_LM = "SEQ_2_SEQ_LM"
 FEATURE_EXTRACTION = "FEATURE_EXTRACTION"
 
-PROBLEM_TYPES = {
-    "single_label_classification": SINGLE_LABEL,
-    "multi_label_classification": MULTI_LABEL,
-    "regression": SCORE,
-}
-"""What transformers calls it → the kind of answer. It stands in the model's config: PEFT's has no place for it."""
-
-
-def usual_kind(outputs: int) -> Kind:
-    """What transformers takes so many outputs for if the config names no problem type."""
-    return SCORE if outputs == 1 else SINGLE_LABEL
-
-
-def problem_type(task: Task) -> str:
-    """What transformers calls a task's kind of answer; empty if it has no name for it."""
-    return next((name for name, kind in PROBLEM_TYPES.items() if kind is task.kind), "")
-
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter of PEFT's, in float32.
+    """An adapter of PEFT's, its numbers in float32.
 
     Attributes:
         origin: what to call it in an error.
-        peft_type: how it was trained, such as "PROMPT_TUNING".
-        task_type: what its model does, such as "SEQ_CLS".
-        length: virtual tokens, which PEFT puts before each text.
-        layers: layers of its model.
-        heads: heads of keys and values.
-        width: of a virtual token's embedding; of a prefix, that of all heads together.
-        submodules: how many of the model's stacks get virtual tokens, 2 where the decoder gets its own.
-        base_model: what PEFT called the model, or nothing.
-        tensors: the tensors by the names that PEFT gives them.
-
-    Shape:
-        prompt_embeddings: [submodules · length, width]; of a prefix [length, 2 · layers · width]
-        prefix_task_cols: [tasks, submodules · length, ranks]
-        prefix_task_rows: [tasks, ranks, width]
+        settings: the contents of `adapter_config.json`.
+        tensors: the tensors by the names that PEFT gives them; none if it is of a kind that is not in `PEFT_TYPES`.
     """
 
     origin: str
-    peft_type: str
-    task_type: str
-    length: int
-    layers: int
-    heads: int
-    width: int
-    submodules: int
-    base_model: str
+    settings: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
 
     @property
-    def is_prefix(self) -> bool:
-        """Whether its virtual tokens are keys and values, not embeddings."""
-        return self.peft_type == PREFIX_TUNING
+    def peft_type(self) -> str:
+        """How it was trained, such as "PROMPT_TUNING"."""
+        return str(self.settings["peft_type"])
 
-    def config(self) -> dict[str, Any]:
-        """The contents of `adapter_config.json`."""
-        return {
-            "base_model_name_or_path": self.base_model or None,
-            "inference_mode": True,
-            "num_attention_heads": self.heads,
-            "num_layers": self.layers,
-            "num_transformer_submodules": self.submodules,
-            "num_virtual_tokens": self.length,
-            "peft_type": self.peft_type,
-            "task_type": self.task_type,
-            "token_dim": self.width,
-        }
+    @property
+    def task_type(self) -> str:
+        """What its model does, such as "SEQ_CLS"."""
+        return str(self.settings.get("task_type"))
+
+    @property
+    def base_model(self) -> str:
+        """What PEFT called the model, or nothing."""
+        return str(self.settings.get("base_model_name_or_path") or "")
+
+    @property
+    def size(self) -> str:
+        """How large it is, for people."""
+        tokens = self.settings.get("num_virtual_tokens")
+        return f"{tokens} virtual tokens" if tokens else f"rank {self.settings.get('r')}"
+
+    def tensor(self, name: str, expected: Sequence[int] | None = None) -> Tensor:
+        """One of its tensors.
+
+        Raises:
+            TaskError: it is not there, or has another shape than expected.
+        """
+        found = self.tensors.get(name)
+        if found is None:
+            raise TaskError(f"{self.origin} has no {name} among {', '.join(self.tensors)}: copy it again")
+        if expected is not None and tuple(found.shape) != tuple(expected):
+            raise TaskError(
+                f"{self.origin} has {name} of shape {list(found.shape)}: expected {list(expected)} by its {CONFIG}; "
+                f"copy both again"
+            )
+        return found
+
+    def unreadable(self, error: Exception) -> TaskError:
+        """What is raised if its settings are not what PEFT writes."""
+        return TaskError(
+            f"{self.origin}/{CONFIG} is not a PEFT adapter's ({type(error).__name__}: {error}): expected what PEFT's "
+            f"save_pretrained wrote"
+        )
 
     def save(self, folder: Path) -> None:
         """Write the folder that PEFT loads; its config last, without which it is none."""
         tensors = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
         files.write_atomic(folder / WEIGHTS, safetensors.torch.save(tensors, {"format": "pt"}))
-        files.write_atomic(folder / CONFIG, json.dumps(self.config(), indent=2).encode())
+        files.write_atomic(folder / CONFIG, json.dumps(self.settings, indent=2).encode())
 
     @classmethod
     def load(cls, folder: Path) -> Adapter:
         """Read an adapter's folder.
 
         Raises:
-            TaskError: it is not an adapter that PEFT saved, its weights are pickled or damaged, or it is of a kind
-                that has no virtual tokens.
+            TaskError: it is not an adapter that PEFT saved, or its weights are pickled or damaged.
         """
-        config = _config(folder)
-        tensors = _tensors(folder) if config.get("num_virtual_tokens") else {}
-        two = config.get("task_type") == SEQ_2_SEQ_LM
-        try:
-            return cls(
-                origin=str(folder),
-                peft_type=str(config["peft_type"]),
-                task_type=str(config.get("task_type")),
-                length=int(config.get("num_virtual_tokens") or 0),
-                layers=int(config.get("num_layers") or 0),
-                heads=int(config.get("num_attention_heads") or 0),
-                width=int(config.get("token_dim") or 0),
-                submodules=int(config.get("num_transformer_submodules") or (2 if two else 1)),
-                base_model=str(config.get("base_model_name_or_path") or ""),
-                tensors=tensors,
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise TaskError(
-                f"{folder / CONFIG} is not a PEFT adapter's ({type(error).__name__}: {error}): expected what PEFT's "
-                f"save_pretrained wrote"
-            ) from error
+        settings = _settings(folder)
+        if "peft_type" not in settings:
+            raise cls(str(folder), settings, {}).unreadable(KeyError("peft_type"))
+        return cls(str(folder), settings, _tensors(folder) if settings["peft_type"] in PEFT_TYPES else {})
 
 
-def flat_prefix(keys: Tensor, values: Tensor) -> Tensor:
-    """A prefix as PEFT stores it: keys and values of each layer in turn.
-
-    Shape:
-        keys, values: [layers, kv_heads, prefix, head_dim]
-        output: [prefix, 2 · layers · kv_heads · head_dim]
-    """
-    return torch.stack([keys, values], dim=1).flatten(0, 1).permute(2, 0, 1, 3).flatten(1)
-
-
-def keys_and_values(prefix: Tensor, layers: int, heads: int) -> tuple[Tensor, Tensor]:
-    """The opposite of `flat_prefix`."""
-    states = prefix.reshape(len(prefix), layers, 2, heads, -1).permute(2, 1, 3, 0, 4)
-    return states[0], states[1]
-
-
-def _config(folder: Path) -> dict[str, Any]:
+def _settings(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads((folder / CONFIG).read_bytes())
     except (OSError, ValueError) as error:

@@ -451,6 +451,26 @@ class TestPeft:
         assert all(np.array_equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
         assert "again already exists" in refused(run("tasks", "export-peft", out, "--model", decoder, "--out", again))
 
+    def test_low_rank_there_and_back(self, decoder: Path, adapter: Path, tmp_path: Path) -> None:
+        config = {"peft_type": "LORA", "task_type": "SEQ_CLS", "r": 2, "lora_alpha": 2, "target_modules": ["c_attn"]}
+        (adapter / "adapter_config.json").write_text(json.dumps(config))
+        layer = "base_model.model.transformer.h.1.attn.c_attn.lora_"
+        shapes = {f"{layer}A.weight": (2, 32), f"{layer}B.weight": (96, 2), "base_model.model.score.weight": (2, 32)}
+        random = np.random.default_rng(0)
+        tensors = {name: random.normal(0, 1, shape).astype(np.float32) for name, shape in shapes.items()}
+        save_file(tensors, adapter / "adapter_model.safetensors")
+        out, again = tmp_path / "task.safetensors", tmp_path / "again"
+        done = run("tasks", "import-peft", adapter, "--model", decoder, "--out", out, "--json", without=("peft",))
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        assert {site: rank for site, rank in report["ranks"].items() if rank} == {"projection": 2}
+        done = run("tasks", "export-peft", out, "--model", decoder, "--out", again, without=("peft",))
+        assert done.returncode == 0, done.stderr
+        assert "LORA for SEQ_CLS, rank 2; load the model with num_labels=2" in done.stdout
+        found = load_file(again / "adapter_model.safetensors")
+        assert found.keys() == tensors.keys()
+        assert all(np.array_equal(found[name], tensors[name]) for name in tensors)
+
     def test_refusals(self, model_folder: Path, adapter: Path, tmp_path: Path) -> None:
         arguments = ("tasks", "import-peft", adapter, "--model", model_folder, "--out", tmp_path / "task.safetensors")
         assert "trained on somebody/tiny-gpt2, but this is tiny-bert" in refused(run(*arguments))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,17 +14,30 @@ import numpy as np
 import peft
 import pytest
 import torch
-from conftest import TEXTS, save_tokenizer
+from conftest import TEXTS
 from peft import PeftModel, get_peft_model
+from peft_models import (
+    FAMILIES,
+    LABELS,
+    LANGUAGE_MODELS,
+    LENGTH,
+    MAX_LENGTH,
+    POOLED,
+    ROWS,
+    WORDS,
+    Folder,
+    Load,
+    auto,
+    imported,
+    logits_of_export,
+    models_in,
+    peft_logits,
+    token_rows,
+)
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
     AutoModelForMaskedLM,
-    AutoModelForPreTraining,
-    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
 )
 
@@ -34,53 +49,7 @@ from edgetune_export.parity import torch_logits
 from edgetune_runtime import Engine, Task, contract
 from edgetune_runtime.errors import DataError, TaskError
 from edgetune_runtime.kinds import KINDS
-from edgetune_runtime.text import TextEncoder
 
-LENGTH, LABELS, MAX_LENGTH = 5, 3, 40
-WORDS = {"up": ["good"], "down": ["broken", "black"]}
-SMALL = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "max_position_embeddings": 96,
-    "pad_token_id": 0,
-    "bos_token_id": 2,
-    "eos_token_id": 3,
-    "decoder_start_token_id": 0,
-}
-FAMILIES: dict[str, dict[str, Any]] = {
-    "bert": {},
-    "albert": {"embedding_size": 16},
-    "roberta": {},
-    "electra": {"embedding_size": 16},
-    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48},
-    "modernbert": {"cls_token_id": 2, "sep_token_id": 3, "local_attention": 16},
-    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96},
-    "llama": {"num_key_value_heads": 2},
-    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 24},
-    "gemma3_text": {
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "sliding_window": 64,
-        "layer_types": ["sliding_attention", "full_attention"],
-    },
-    "t5": {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4},
-    "bart": {
-        "d_model": 32,
-        "encoder_layers": 2,
-        "decoder_layers": 2,
-        "encoder_attention_heads": 4,
-        "decoder_attention_heads": 4,
-        "encoder_ffn_dim": 48,
-        "decoder_ffn_dim": 48,
-    },
-}
-LANGUAGE_MODELS = {
-    "CAUSAL_LM": (AutoModelForCausalLM, ("gpt2", "llama", "opt", "gemma3_text")),
-    "FEATURE_EXTRACTION": (AutoModelForMaskedLM, ("bert", "albert", "roberta", "electra", "distilbert", "modernbert")),
-    "SEQ_2_SEQ_LM": (AutoModelForSeq2SeqLM, ("t5", "bart")),
-}
 # What PEFT takes for granted and some configs do not say.
 SIZES = {"token_dim": 32, "num_layers": 2, "num_attention_heads": 4}
 METHODS: dict[str, Callable[..., Any]] = {
@@ -91,8 +60,6 @@ METHODS: dict[str, Callable[..., Any]] = {
         num_tasks=3, num_ranks=2, num_transformer_submodules=1, **more
     ),
 }
-POOLED = ("bert", "albert")
-"""Encoders whose sequence classifiers have nothing but a linear layer of their own."""
 WITHOUT_PAST = ("albert", "distilbert", "modernbert")
 HEAD, PREFIX, PAST, IDS = "not linear", "self-attention alone", "no past_key_values", "hands no task_ids on"
 REASONS = {
@@ -114,8 +81,6 @@ def outcome(method: str, family: str, task_type: str) -> str:
     return ""
 
 
-ROWS = [(family, kind) for family in FAMILIES for kind, (_, having) in LANGUAGE_MODELS.items() if family in having]
-ROWS += [(family, "SEQ_CLS") for family in FAMILIES if family not in ("t5", "bart")]
 CELLS = [(method, family, kind) for family, kind in ROWS for method in METHODS]
 
 
@@ -130,53 +95,16 @@ def import_table() -> str:
     return "\n".join([*lines, "", *notes])
 
 
-Folder = Callable[[str], Path]
-Load = Callable[[str], Backbone]
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     """Saves a tiny random language model of a family, once."""
-    root = tmp_path_factory.mktemp("families")
-
-    def make(family: str) -> Path:
-        path = root / f"tiny-{family}"
-        if not path.exists():
-            vocabulary = save_tokenizer(path)
-            config = AutoConfig.for_model(family, vocab_size=vocabulary, **{**SMALL, **FAMILIES[family]})
-            kind = next(auto for auto, having in LANGUAGE_MODELS.values() if family in having)
-            if family in POOLED:
-                kind = AutoModelForPreTraining  # with its pooler
-            torch.manual_seed(0)
-            model = kind.from_config(config)
-            for parameter in model.parameters():
-                if parameter.ndim > 1:
-                    torch.nn.init.normal_(parameter, std=0.3)
-            model.save_pretrained(path)
-        return path
-
-    return make
+    return models_in(tmp_path_factory.mktemp("families"))
 
 
 @pytest.fixture(scope="module")
 def load(folder: Folder) -> Load:
     """Loads a family's backbone, once."""
-    loaded: dict[str, Backbone] = {}
-
-    def get(family: str) -> Backbone:
-        if family not in loaded:
-            loaded[family] = load_backbone(str(folder(family)))
-        return loaded[family]
-
-    return get
-
-
-def auto(task_type: str, folder: Path) -> Any:
-    """The model that PEFT wraps."""
-    if task_type != "SEQ_CLS":
-        return LANGUAGE_MODELS[task_type][0].from_pretrained(folder)
-    torch.manual_seed(1)
-    return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=LABELS)
+    return functools.cache(lambda family: load_backbone(str(folder(family))))
 
 
 def trained(folder: Path, out: Path, method: str, task_type: str, **more: Any) -> PeftModel:
@@ -190,47 +118,6 @@ def trained(folder: Path, out: Path, method: str, task_type: str, **more: Any) -
             torch.nn.init.normal_(parameter, std=0.5)
     model.eval().save_pretrained(out)
     return model
-
-
-def token_rows(backbone: Backbone, task: Task) -> list[torch.Tensor]:
-    encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions, backbone.mask_token)
-    return [torch.tensor([row.ids]) for row in encoder.encode(TEXTS, [task] * len(TEXTS))]
-
-
-def peft_logits(model: PeftModel, backbone: Backbone, task: Task, task_type: str, method: str) -> np.ndarray:
-    """PEFT's logits of the labels, each text alone."""
-    encoder = TextEncoder(backbone.tokenizer_json, backbone.max_positions)
-    ids = {word: encoder.ids(f" {word}") for words in WORDS.values() for word in words}
-    assert all(len(found) == 1 for found in ids.values())
-    rows = []
-    for tokens in token_rows(backbone, task):
-        inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-        if method == "MULTITASK_PROMPT_TUNING":
-            inputs["task_ids"] = torch.tensor([1])
-        if task_type == "SEQ_2_SEQ_LM":
-            start = torch.tensor([[model.config.decoder_start_token_id]])
-            # PEFT's multitask forward looks at labels alone and puts the decoder's start before them.
-            inputs["labels" if method == "MULTITASK_PROMPT_TUNING" else "decoder_input_ids"] = start
-        with torch.no_grad():
-            logits = model(**inputs).logits[0]
-        if task_type == "SEQ_CLS":
-            rows.append(logits.numpy())
-            continue
-        place = {"CAUSAL_LM": -1, "SEQ_2_SEQ_LM": 0}.get(task_type)
-        if place is None:
-            place = tokens[0].tolist().index(4) + (0 if method == "PREFIX_TUNING" else LENGTH)
-        rows.append(np.array([logits[place, [ids[word][0] for word in words]].mean() for words in WORDS.values()]))
-    return np.stack(rows)
-
-
-def imported(backbone: Backbone, out: Path, method: str, task_type: str) -> Task:
-    arguments: dict[str, Any] = {"max_length": MAX_LENGTH}
-    if task_type != "SEQ_CLS":
-        arguments["words"] = WORDS
-        arguments["template"] = "{text} it was {mask}" if task_type == "FEATURE_EXTRACTION" else "{text} it was"
-    if method == "MULTITASK_PROMPT_TUNING":
-        arguments["peft_task"] = 1
-    return import_task(backbone, Adapter.load(out), "mood", **arguments)
 
 
 @pytest.mark.parametrize(("method", "family", "task_type"), [cell for cell in CELLS if not outcome(*cell)], ids=str)
@@ -350,14 +237,15 @@ class TestRefused:
         return Adapter.load(saved)
 
     def test_other_kinds_of_adapter(self, folder: Folder, load: Load, tmp_path: Path) -> None:
-        get_peft_model(auto("SEQ_CLS", folder("gpt2")), peft.LoraConfig(task_type="SEQ_CLS")).save_pretrained(tmp_path)
-        with pytest.raises(TaskError, match="is LORA, which is not a prompt beside a frozen model: expected one of"):
+        get_peft_model(auto("SEQ_CLS", folder("gpt2")), peft.IA3Config(task_type="SEQ_CLS")).save_pretrained(tmp_path)
+        with pytest.raises(TaskError, match="is IA3, which a task cannot do beside a frozen model: expected one of"):
             import_task(load("gpt2"), Adapter.load(tmp_path), "t")
 
     def test_a_classifier_through_a_pooler_that_is_not_there(self, folder: Folder, tmp_path: Path) -> None:
         trained(folder("bert"), tmp_path / "adapter", "PROMPT_TUNING", "SEQ_CLS")
         AutoModelForMaskedLM.from_pretrained(folder("bert")).save_pretrained(tmp_path / "tiny-bert")
-        save_tokenizer(tmp_path / "tiny-bert")
+        for file in folder("bert").glob("tokenizer*"):
+            shutil.copy(file, tmp_path / "tiny-bert")
         with pytest.raises(TaskError, match="reads bert through its pooler, and the weights of tiny-bert have none"):
             import_task(load_backbone(str(tmp_path / "tiny-bert")), Adapter.load(tmp_path / "adapter"), "t")
 
@@ -402,14 +290,21 @@ class TestRefused:
         with pytest.raises(TaskError, match=r"adapter_model.bin, a pickle, which can run code and is not opened"):
             Adapter.load(saved)
 
-    def test_damaged_and_missing_files(self, saved: Path, tmp_path: Path) -> None:
+    def test_damaged_and_missing_files(self, load: Load, saved: Path, tmp_path: Path) -> None:
+        weights = (saved / "adapter_model.safetensors").read_bytes()
         (saved / "adapter_model.safetensors").write_bytes(b"nonsense" * 3)
         with pytest.raises(TaskError, match=r"adapter_model.safetensors cannot be read"):
             Adapter.load(saved)
-        for content in ("[1]", "{}", "nonsense", '{"peft_type": "PREFIX_TUNING", "num_layers": "x"}'):
+        (saved / "adapter_model.safetensors").write_bytes(weights)
+        for content in (
+            "[1]",
+            "{}",
+            "nonsense",
+            '{"peft_type": "PREFIX_TUNING", "task_type": "SEQ_CLS", "num_layers": "x"}',
+        ):
             (saved / "adapter_config.json").write_text(content)
             with pytest.raises(TaskError, match=r"adapter_config.json.* PEFT's save_pretrained wrote"):
-                Adapter.load(saved)
+                import_task(load("gpt2"), Adapter.load(saved), "t", same_base=True)
         with pytest.raises(TaskError, match="No such file or directory"):
             Adapter.load(tmp_path / "nothing")
 
@@ -475,29 +370,6 @@ def random_task(backbone: Backbone, kind: str, bias: bool, pooling: str) -> Task
         position_offset=LENGTH,
         max_length=MAX_LENGTH,
     )
-
-
-def logits_of_export(folder: Path, out: Path, backbone: Backbone, task: Task) -> np.ndarray:
-    """What PEFT's model gives with the exported folder, each text alone."""
-    config = json.loads((out / "adapter_config.json").read_text())
-    base = auto("SEQ_CLS", folder) if config["task_type"] == "SEQ_CLS" else AutoModel.from_pretrained(folder)
-    model = PeftModel.from_pretrained(base, out).eval()
-    rows = []
-    for tokens in token_rows(backbone, task):
-        inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-        with torch.no_grad():
-            if config["task_type"] == "SEQ_CLS":
-                rows.append(model(**inputs).logits[0].numpy())
-                continue
-            if task.pooling == "decoder":
-                inputs["decoder_input_ids"] = torch.tensor([[base.config.decoder_start_token_id]])
-            hidden = model(**inputs).last_hidden_state[0]
-        if task.pooling != "decoder" and config["peft_type"] == "PROMPT_TUNING":
-            hidden = hidden[LENGTH:]
-        pooled = {"cls": hidden[0], "decoder": hidden[0], "last": hidden[-1], "mean": hidden.mean(dim=0)}[task.pooling]
-        head = load_file(out / "head.safetensors")
-        rows.append((head["weight"] @ pooled + head["bias"]).numpy())
-    return np.stack(rows)
 
 
 PROBLEMS = {
@@ -702,7 +574,7 @@ class TestExport:
                 "template": "{text} {mask}",
             },
             "is a head alone": {"tensors": alone},
-            "has a prompt and a prefix": {"tensors": both},
+            "has soft prompt and prefix: expected a soft prompt, a prefix or low rank": {"tensors": both},
             "was trained on the backbone": {"backbone_sha256": "0" * 64},
         }.items():
             with pytest.raises(TaskError, match=message):
