@@ -133,35 +133,38 @@ def begin(
 
 
 def begin_from(options: TrainingOptions, task: Task) -> TrainedParts:
-    """Parts that begin as a stored task's (prompt transfer, Vu et al. 2022).
-
-    Raises:
-        TaskError: the task has other parts, or the method cannot begin anywhere.
-    """
+    """Parts that begin as a stored task's (prompt transfer, Vu et al. 2022), as long as `lengths_from` says."""
     given = {name: torch.from_numpy(tensor) for name, tensor in task.tensors.items()}
     if contract.PROMPT_SOURCE in given:
         given[contract.PROMPT_EMBEDDINGS] = given[contract.PROMPT_SOURCE]
-    found: dict[str, TrainedPart] = {}
+    return TrainedParts(
+        {
+            name: _build(training, {one: given[one] for one in training.part.names if one in given})
+            for name, training in trainings(options).items()
+        }
+    )
+
+
+def lengths_from(options: TrainingOptions, task: Task) -> dict[str, int]:
+    """The lengths of the parts that begin as a stored task's.
+
+    Raises:
+        TaskError: the task lacks one of them, or the method cannot begin anywhere.
+    """
+    source = len(task.tensors.get(contract.PROMPT_SOURCE, ()))
+    has = {**titled_lengths(task.tensors), **({"prompt": source} if source else {})}
     for name, training in trainings(options).items():
         if not training.starts_anywhere:
             raise TaskError(
                 f"'{options.method}' cannot begin from task '{task.name}': its prompt comes out of an encoder, which "
                 f"is not stored; use `method` prompt or prompt-residual"
             )
-        start = {name: given[name] for name in training.part.names if name in given}
-        if not start:
+        if name not in has:
             raise TaskError(
                 f"task '{task.name}' was trained as '{task.method}' and has no {training.part.names[0]} for "
-                f"'{options.method}' to begin from: use a method of its kind"
+                f"'{options.title}' to begin from: use a method of its kind"
             )
-        found[name] = _build(training, start)
-    return TrainedParts(found)
-
-
-def lengths_in(task: Task) -> dict[str, int]:
-    """The parts of a stored task, by the names of `options.PART_NAMES`, and their lengths."""
-    source = len(task.tensors.get(contract.PROMPT_SOURCE, ()))
-    return {**titled_lengths(task.tensors), **({"prompt": source} if source else {})}
+    return {name: has[name] for name in options.lengths}
 
 
 def _build(training: Training, start: Tensors) -> TrainedPart:

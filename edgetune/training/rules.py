@@ -26,9 +26,8 @@ def with_implied(given: Mapping[str, Any]) -> dict[str, Any]:
         found["recipe"] = EPOCHS
     if found.get("parts") is not None and "method" in found:
         raise DataError("`parts` came with `method`: expected one of them")
-    parts = found.get("parts") or METHODS.get(found.get("method", ""), {PROMPTING[0]: None})
-    parts = parse_parts(parts) if isinstance(parts, str) else parts
-    about_prompts = [name for name in _BEGINNING if name in found and not parts.keys() & set(PROMPTING)]
+    parts = _part_names(found)
+    about_prompts = [name for name in _BEGINNING if name in found and not set(parts) & set(PROMPTING)]
     if about_prompts:
         raise DataError(
             f"{_named(about_prompts)} came with {' and '.join(parts)} alone: expected a prompt or a prefix beside them"
@@ -47,6 +46,16 @@ def with_implied(given: Mapping[str, Any]) -> dict[str, Any]:
     if found.get("train_head") is False and not found.get("label_words"):
         raise DataError("`train_head` came without `label_words`: expected the words that the head stays as")
     return found
+
+
+def _part_names(given: Mapping[str, Any]) -> list[str]:
+    """The parts that are asked for. What cannot be is told of where it is read."""
+    parts, method = given.get("parts"), given.get("method")
+    if isinstance(parts, str):
+        parts = parse_parts(parts)
+    if not isinstance(parts, Mapping):
+        parts = METHODS.get(method, {}) if isinstance(method, str) else {}
+    return list(parts) or [PROMPTING[0]]
 
 
 def _named(names: Sequence[str]) -> str:

@@ -91,8 +91,8 @@ def train(
     if len({one.out for one in tasks}) < len(tasks):
         raise EdgetuneError(f"two tasks would go to the same file among {', '.join(str(one.out) for one in tasks)}")
     if options.init_from is not None:
-        found = methods.lengths_in(options.init_from)
-        options = dataclasses.replace(options, parts={name: found.get(name, 0) for name in options.lengths})
+        backbone.facts.check(options.init_from)
+        options = dataclasses.replace(options, parts=methods.lengths_from(options, options.init_from))
     if not (options.lengths or options.train_head):
         raise DataError("there is nothing to train: a prompt of length 0, and label words that stay as they are")
     recipe = recipe_of(tasks, options)

@@ -218,5 +218,4 @@ def _beginning(
     if options.init_from is None:
         ids = [row["input_ids"] for row in rows]
         return methods.begin(options, backbone, ids, [label for draft in drafts for label in draft.labels])
-    backbone.facts.check(options.init_from)
     return methods.begin_from(options, options.init_from)

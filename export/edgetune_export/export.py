@@ -89,9 +89,9 @@ def export_bundle(
         staged = Bundle(staging)
         for task in tasks:
             staged.add_task(task)
+        _check_variants(backbone, staged, progress)
         manifest = _measured(backbone, staged, tasks or [probe_task(backbone)], checks, progress)
         _check_drops(manifest, max_drop)
-        _check_variants(backbone, staged, progress)
         write(files.CARD, card(manifest).encode())
         manifest = dataclasses.replace(manifest, files=dict(hashes))
         files.write_atomic(staging / files.MANIFEST, manifest.to_json())

@@ -96,11 +96,20 @@ def test_the_files_are_plain_onnx(split: Path) -> None:
         assert external.weight_bytes(onnx.load(split / graph.file)) > 1024
 
 
-def test_size_counts_both_files(split: Path) -> None:
+def test_size_counts_all_files(split: Path) -> None:
     graph = Bundle(split).manifest.graphs["fp32"]
     assert graph.data is not None
-    both = (split / graph.file).stat().st_size + (split / graph.data).stat().st_size
-    assert Bundle(split).graph_bytes("fp32") == both
+    every = (graph.file, graph.data, *graph.variants.values())
+    assert len(every) == 4
+    assert Bundle(split).graph_bytes("fp32") == sum((split / name).stat().st_size for name in every)
+
+
+def test_variants_take_the_same_weights(split: Path) -> None:
+    for precision, graph in Bundle(split).manifest.graphs.items():
+        assert graph.data is not None
+        for variant in graph.variants:
+            _, weights = Bundle(split).read_graph(precision, variant)
+            assert list(weights) == [Path(graph.data).name]
 
 
 def test_damaged_weights_are_refused(copied: Path) -> None:

@@ -222,7 +222,7 @@ def test_an_engine_joins_heads_of_its_own_features(engine: Engine) -> None:
     targets = np.array([[report.task.labels.index(label)] for label in BY_CHANCE], np.float64)
     found = fit_head(SINGLE, features, targets, 3)
     expected = with_descriptions(SINGLE, found, described, features, targets, None)
-    assert report.description_share == expected.share > 0
+    assert report.description_share == expected.share  # whatever these features make it; `World` has sure ones
     np.testing.assert_allclose(report.task.head[0], expected.head.weight, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(report.held_out, expected.held_out, rtol=1e-5, atol=1e-5)
 
@@ -241,8 +241,8 @@ def test_one_row_of_each_label_and_descriptions(engine: Engine) -> None:
 
 def test_a_classifier_takes_descriptions(folder: Path) -> None:
     told, plain = (TextClassifier(folder, descriptions=given).fit(TEXTS, BY_CHANCE) for given in (DESCRIPTIONS, None))
-    assert told.fit_report_.description_share > 0
-    assert not np.allclose(told.predict_proba(TEXTS), plain.predict_proba(TEXTS))
+    counted = told.fit_report_.description_share > 0
+    assert np.allclose(told.predict_proba(TEXTS), plain.predict_proba(TEXTS)) != counted
     with pytest.raises(ValueError, match="there are descriptions of dear, but the labels are bad, good, odd"):
         TextClassifier(folder, descriptions={"dear": ["x"], "bad": ["y"]}).fit(TEXTS, BY_CHANCE)
 
@@ -269,7 +269,7 @@ def test_the_command_takes_descriptions(folder: Path, tmp_path: Path) -> None:
     done = run(*command, "--describe", "bad=is broken", "--json")
     assert done.exit_code == 0, done.stderr
     assert "no description of odd: only rows tell of it" in done.stderr
-    assert json.loads(done.stdout)["description_share"] in SHARES[1:]
+    assert json.loads(done.stdout)["description_share"] in SHARES
     with Engine(folder, "fp32") as engine:
         given = {"good": ["works very well", "fine"], "bad": ["is broken"]}
         expected = engine.fit(TEXTS, BY_CHANCE, "told", descriptions=given, store=False).task

@@ -100,7 +100,7 @@ def test_a_head_alone_is_what_fit_makes_of_rows_and_descriptions(
     monkeypatch.setattr("edgetune.training.few.train_prompt", lambda *_: None)
     with Engine(bundle_folder, "fp32", threads=1) as engine:
         for rows in (ROWS, chance):
-            monkeypatch.setattr("edgetune.training.run.choose", lambda rungs, *_: (rungs[-1], {}))
+            monkeypatch.setattr("edgetune.training.report.choose", lambda rungs, *_: (rungs[-1], {}))
             (report,) = train(backbone, [one(rows, tmp_path)], OPTIONS)
             assert report.rung == HEAD_ALONE
             texts, labels = [row.text for row in rows], [row.target for row in rows]
