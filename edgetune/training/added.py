@@ -67,7 +67,7 @@ class Units(TrainedPart):
     @staticmethod
     def start(backbone: Backbone, length: int, text: RunningText) -> dict[str, Tensor]:
         """Units that read by random numbers, and write nothing."""
-        if "narrow" not in backbone.sites:
+        if contract.UNIT_READ not in backbone.inputs:
             raise BackboneError(
                 f"{backbone.name} ({backbone.architecture}) has no feed-forwards that units have a place beside: use "
                 f"the method prefix"

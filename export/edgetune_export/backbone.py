@@ -123,7 +123,7 @@ class Backbone(nn.Module):
                 for site in contract.SITES
                 for name in (contract.down(site), contract.up(site))
             },
-            **dict.fromkeys(contract.UNIT_INPUTS, "narrow" not in self.sites),
+            **dict.fromkeys(contract.UNIT_INPUTS, not {"widen", "narrow"} <= self.sites.keys()),
         }
         return tuple(name for name in contract.INPUTS if not lacks.get(name))
 

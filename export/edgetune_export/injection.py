@@ -94,7 +94,9 @@ def _add(site: str, is_first: bool, module: nn.Module, given: tuple[Tensor, ...]
     if contract.down(site) in state.tensors:
         low = read @ state.layer(contract.down(site), number) @ state.layer(contract.up(site), number)
         output = output + _as(output, low)
-    if site == "narrow" and contract.UNIT_READ in state.tensors and state.read is not None:
+    if site == "narrow" and contract.UNIT_READ in state.tensors:
+        if state.read is None:
+            raise BackboneError("the model narrows a feed-forward before it widens: expected the other order for units")
         unit_read, bias, write = (state.layer(name, number) for name in contract.UNIT_INPUTS)
         output = output + _as(output, torch.relu(state.read @ unit_read + bias[:, None]) @ write)
     return output
