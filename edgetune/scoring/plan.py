@@ -19,7 +19,7 @@ from edgetune.data.lines import Coding
 from edgetune.data.tables import missing_column
 from edgetune.data.text_files import TEXT_COLUMN, TEXT_PAIR_COLUMN, Form
 from edgetune.scoring.shards import Shard
-from edgetune_runtime import contract, files
+from edgetune_runtime import files
 from edgetune_runtime.attempts import MOST_CHARACTERS
 from edgetune_runtime.checks import check_min_score
 from edgetune_runtime.engine import Engine
@@ -126,7 +126,7 @@ def identity(settings: Settings, engine: Engine, tasks: Sequence[Task], columns:
     manifest = engine.bundle.manifest
     _, *text_pair = settings.text_columns(tasks)
     # Which of a graph's variants run is up to the tasks; without parts of theirs it is as it always was.
-    variants = dict.fromkeys(manifest.facts.variant_for(task.needed_inputs) or contract.BASE for task in tasks)
+    variants = dict.fromkeys(manifest.facts.variant_for(task) for task in tasks)
     graphs = [
         name
         for precision in engine.precisions

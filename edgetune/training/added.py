@@ -25,7 +25,7 @@ class LowRank(TrainedPart):
         up: [layers, rank, outputs]
     """
 
-    names = tuple(name for site in contract.SITES for name in (contract.down(site), contract.up(site)))
+    names = tuple(name for names in contract.LOW_RANK_INPUTS.values() for name in names)
 
     def __init__(self, start: Tensors, reparameterization: nn.Module) -> None:
         super().__init__(start, reparameterization)
@@ -40,7 +40,7 @@ class LowRank(TrainedPart):
                 f"{backbone.name} ({backbone.architecture}) makes query and value in a way that low rank has no place "
                 f"in: use the method prefix"
             )
-        names = [name for site in sites for name in (contract.down(site), contract.up(site))]
+        names = [name for site in sites for name in contract.LOW_RANK_INPUTS[site]]
         shapes = {name: _shape(backbone, name, length) for name in names}
         return {name: _reads(shape) if name.endswith("_down") else torch.zeros(shape) for name, shape in shapes.items()}
 

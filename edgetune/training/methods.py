@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -124,10 +125,7 @@ def begin(
     found: dict[str, TrainedPart] = {}
     for name, training in trainings(options).items():
         length = options.lengths[name]
-
-        def text(length: int = length) -> tuple[Tensor, Tensor]:
-            return running_text(backbone, length, options.init, rows, labels, options.init_text)
-
+        text = partial(running_text, backbone, length, options.init, rows, labels, options.init_text)
         found[name] = _build(training, training.part.start(backbone, length, text))
     return TrainedParts(found)
 

@@ -199,7 +199,7 @@ class TrainingOptions:
         "Instead of a method: parts to train together and their lengths, such as prefix:16,low-rank:8,units:16. "
         f"Parts: {', '.join(PART_NAMES)}.",
         metavar="PART:LENGTH[,…]",
-        parse=lambda text: parse_parts(text),
+        parse=parse_parts,
     )
     prompt_length: int = option(20, "Tokens of the prompt or prefix; 0 trains the head alone.", least=0)
     init: str = option(

@@ -118,11 +118,7 @@ class Backbone(nn.Module):
             contract.TOKEN_TYPE_IDS: not self.has_segments,
             contract.SPANS: isinstance(self.model, OneStep),  # which reads one step of its decoder
             contract.POOLING: not self.transforms,
-            **{
-                name: site not in self.sites
-                for site in contract.SITES
-                for name in (contract.down(site), contract.up(site))
-            },
+            **{name: site not in self.sites for site, names in contract.LOW_RANK_INPUTS.items() for name in names},
             **dict.fromkeys(contract.UNIT_INPUTS, not {"widen", "narrow"} <= self.sites.keys()),
         }
         return tuple(name for name in contract.INPUTS if not lacks.get(name))

@@ -138,10 +138,9 @@ def _write_graph(
     if data is not None:
         write(data_file, data)
     places = external.places(base, graph, Path(file).name, weights)
-
     variants = {one: files.variant_file(file, one) for one in facts.variants}
     for one, path in variants.items():
-        write(path, external.refer(variant(one), places).SerializeToString())
+        write(path, external.put_weights(variant(one), weights, places).SerializeToString())
     return Graph(file, precision.batch_invariant, data=data_file if beside else None, variants=variants)
 
 

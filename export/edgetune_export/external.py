@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import onnx
 import onnx.checker
@@ -43,19 +44,15 @@ def take_weights(model: onnx.ModelProto) -> Weights:
     return taken
 
 
-def put_weights(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
-    """Put back what `take_weights` took."""
+def put_weights(
+    model: onnx.ModelProto, weights: Weights, lie: Mapping[str, Place] = MappingProxyType({})
+) -> onnx.ModelProto:
+    """Put back what `take_weights` took, or say where it lies already."""
     for tensor in model.graph.initializer:
-        if tensor.name in weights:
+        if tensor.name in lie:
+            _move(tensor, lie[tensor.name])
+        elif tensor.name in weights:
             tensor.raw_data = weights[tensor.name]
-    return model
-
-
-def refer(model: onnx.ModelProto, places: Mapping[str, Place]) -> onnx.ModelProto:
-    """Let tensors whose bytes were taken be read from where they lie."""
-    for tensor in model.graph.initializer:
-        if tensor.name in places:
-            _move(tensor, places[tensor.name])
     return model
 
 

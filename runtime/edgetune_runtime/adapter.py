@@ -11,7 +11,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from edgetune_runtime import bank, contract, files
+from edgetune_runtime import bank, files
 from edgetune_runtime.facts import BackboneFacts
 from edgetune_runtime.task import Task
 
@@ -33,7 +33,7 @@ def save_adapter(task: Task, facts: BackboneFacts, path: Path) -> str:
         TaskError: the task is another backbone's, or has what no graph of this one takes.
     """
     facts.check(task)
-    variant = facts.variant_for(task.needed_inputs) or contract.BASE
+    variant = facts.variant_for(task)
     adapter = ort.AdapterFormat()
     adapter.set_adapter_version(_VERSION)
     adapter.set_model_version(_VERSION)

@@ -95,6 +95,12 @@ def rank(site: str) -> str:
     return f"{site}_rank"
 
 
+LOW_RANK_INPUTS = {site: (down(site), up(site)) for site in SITES}
+"""Linear layer of a backbone → names of its low rank's bank inputs."""
+
+UNIT_INPUTS = (UNIT_READ, UNIT_BIAS, UNIT_WRITE)
+"""Names of the units' bank inputs."""
+
 TEXT_INPUTS: dict[str, GraphInput] = {
     INPUT_IDS: GraphInput("int64", ("batch", "sequence")),
     ATTENTION_MASK: GraphInput("int64", ("batch", "sequence")),
@@ -112,7 +118,7 @@ BANK_INPUTS: dict[str, GraphInput] = {
     **{
         name: GraphInput("float32", ("tasks", number, *dims))
         for site, (number, read, given) in SITES.items()
-        for name, dims in ((down(site), (read, rank(site))), (up(site), (rank(site), given)))
+        for name, dims in zip(LOW_RANK_INPUTS[site], ((read, rank(site)), (rank(site), given)), strict=True)
     },
     UNIT_READ: GraphInput("float32", ("tasks", "feed_forwards", "width", "units")),
     UNIT_BIAS: GraphInput("float32", ("tasks", "feed_forwards", "units")),
@@ -145,10 +151,7 @@ INPUTS_OF_0_1 = (
 """Inputs of the graphs that edgetune 0.1 wrote. They read one span per text, which `pooling` chooses."""
 
 
-_LOW_RANK_INPUTS = {site: (down(site), up(site)) for site in SITES}
-UNIT_INPUTS = (UNIT_READ, UNIT_BIAS, UNIT_WRITE)
-
-PART_INPUTS = frozenset((*UNIT_INPUTS, *(name for names in _LOW_RANK_INPUTS.values() for name in names)))
+PART_INPUTS = frozenset((*UNIT_INPUTS, *(name for names in LOW_RANK_INPUTS.values() for name in names)))
 """Inputs of parts that the base does not take."""
 
 BASE_INPUTS = tuple(name for name in INPUTS if name not in PART_INPUTS)
@@ -159,7 +162,7 @@ BASE = "base"
 VARIANTS: dict[str, frozenset[str]] = {
     BASE: frozenset(),
     "light": frozenset(
-        (*(name for site in ("query", "value", "projection") for name in _LOW_RANK_INPUTS[site]), *UNIT_INPUTS)
+        (*(name for site in ("query", "value", "projection") for name in LOW_RANK_INPUTS[site]), *UNIT_INPUTS)
     ),
     "full": PART_INPUTS,
 }

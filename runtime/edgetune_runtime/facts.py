@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from edgetune_runtime import contract
@@ -42,12 +42,22 @@ class BackboneFacts:
         taken = {*self.inputs, *self.variants.get(variant, ())}
         return [name for name in contract.INPUTS if name in taken]
 
-    def variant_for(self, names: Iterable[str]) -> str | None:
-        """The cheapest variant of the graph that takes these inputs, or `None` if none does."""
-        lacking = set(names).difference(self.inputs)
-        if not lacking:
-            return contract.BASE
-        return next((variant for variant, more in self.variants.items() if lacking.issubset(more)), None)
+    def variant_for(self, *tasks: Task) -> str:
+        """The cheapest variant of the graph that takes what these tasks have.
+
+        Raises:
+            TaskError: none does.
+        """
+        needed = {name for task in tasks for name in task.needed_inputs}.difference(self.inputs)
+        for variant in (contract.BASE, *self.variants):
+            if needed.issubset(self.variants.get(variant, ())):
+                return variant
+        missing = ", ".join(sorted(needed.difference(*self.variants.values()) or needed))
+        named = " and ".join(f"task '{task.name}'" for task in tasks)
+        raise TaskError(
+            f"{named} needs the graph's input {missing}, which this bundle of {self.name} does not have: export "
+            f"{self.name} again with this edgetune"
+        )
 
     def check(self, task: Task) -> None:
         """Raise `TaskError` unless the task was made for this backbone and needs only what its graph has."""
@@ -62,12 +72,7 @@ class BackboneFacts:
                 f"task '{task.name}' reads its features by pooling '{task.pooling}', which {self.name} does not have: "
                 f"expected one of {', '.join(self.poolings)}; train it again with `pooling` {self.poolings[0]}"
             )
-        if self.variant_for(task.needed_inputs) is None:
-            has = {*self.inputs, *(name for more in self.variants.values() for name in more)}
-            raise TaskError(
-                f"task '{task.name}' needs the graph's input {', '.join(sorted(task.needed_inputs.difference(has)))}, "
-                f"which this bundle of {self.name} does not have: export {self.name} again with this edgetune"
-            )
+        self.variant_for(task)
         if max(task.prompt_length, task.position_offset) >= self.max_positions:
             raise TaskError(
                 f"task '{task.name}' has a prompt of {task.prompt_length} tokens and its text begins at position "

@@ -59,11 +59,11 @@ LOW_RANK = {
     site: Part(
         f"low rank on {site}",
         "low-rank",
-        (contract.down(site), contract.up(site)),
+        names,
         contract.rank(site),
         requires="part:low-rank",
     )
-    for site in contract.SITES
+    for site, names in contract.LOW_RANK_INPUTS.items()
 }
 """x·down·up beside a linear layer (LoRA, Hu et al. 2021), by its site. A scale is multiplied in."""
 

@@ -19,7 +19,7 @@ from edgetune_runtime import bank, contract, forks, prepared
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.devices import Device
-from edgetune_runtime.errors import BundleError, TextError
+from edgetune_runtime.errors import TextError
 from edgetune_runtime.parts import HEAD
 from edgetune_runtime.session import open_session
 from edgetune_runtime.task import Task
@@ -101,7 +101,7 @@ class Runner:
         Raises:
             BundleError: a graph is missing or damaged.
         """
-        for variant in {self._variant([task]) for task in tasks} or {contract.BASE}:
+        for variant in {self._bundle.facts.variant_for(task) for task in tasks} or {contract.BASE}:
             self._session(precision, variant, threads)
 
     def run(self, passes: Sequence[Pass], precision: str, threads: int | None = None) -> list[Array]:
@@ -148,7 +148,7 @@ class Runner:
         """Features of a batch. Shape: [batch, spans, hidden]."""
         rows = [one for _, one in batch]
         tasks = {self.parts(one.task): one.task for one in rows}
-        variant = self._variant(tasks.values())
+        variant = self._bundle.facts.variant_for(*tasks.values())
         session = self._session(precision, variant, threads)
         arrays = {contract.INPUT_IDS: _padded([one.tokens.ids for one in rows])}
         feed: dict[str, ort.OrtValue] = {}
@@ -187,14 +187,6 @@ class Runner:
                 del self._plain_inputs[next(iter(self._plain_inputs))]
             self._plain_inputs[length] = values
         return values
-
-    def _variant(self, tasks: Iterable[Task]) -> str:
-        """The cheapest variant of the graph that takes what these tasks have."""
-        facts = self._bundle.facts
-        found = facts.variant_for(name for task in tasks for name in task.needed_inputs)
-        if found is None:  # each fits by itself, or it would not be here
-            raise BundleError(f"no graph of {self._bundle.path} takes these tasks together: export it again")
-        return found
 
     def _bank(self, tasks: dict[PartsKey, Task], variant: str) -> dict[str, ort.OrtValue]:
         # On the device, and kept while single tasks come again; mixed banks are as many as the mixtures.

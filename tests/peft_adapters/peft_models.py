@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +174,18 @@ def logits_of_export(folder: Path, out: Path, backbone: Backbone, task: Task) ->
         head = load_file(out / "head.safetensors")
         rows.append((head["weight"] @ pooled + head["bias"]).numpy())
     return np.stack(rows)
+
+
+def table_of(
+    columns: Sequence[str],
+    rows: Sequence[tuple[str, str]],
+    outcome: Callable[[str, str, str], str],
+    reasons: Mapping[str, str],
+) -> str:
+    """What can be imported of each family and task type, as docs/peft.md has it; `outcome` gives a reason if not."""
+    lines = ["| model | task type | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
+    marks = {"": "yes"} | {reason: f"no ({place})" for place, reason in enumerate(reasons, 1)}
+    for family, task_type in rows:
+        cells = " | ".join(marks[outcome(column, family, task_type)] for column in columns)
+        lines.append(f"| {family} | {task_type} | {cells} |")
+    return "\n".join([*lines, "", *(f"{place}. {text}." for place, text in enumerate(reasons.values(), 1))])

@@ -29,6 +29,7 @@ from peft_models import (
     logits_of_export,
     models_in,
     peft_logits,
+    table_of,
     token_rows,
 )
 from safetensors.torch import load_file, save_file
@@ -75,12 +76,7 @@ CELLS = [(targets, family, task_type) for family, task_type in ROWS for targets 
 
 def import_table() -> str:
     """What can be imported, as docs/peft.md has it."""
-    lines = ["| model | task type | " + " | ".join(TARGETS) + " |", "|---|---|" + "---|" * len(TARGETS)]
-    marks = {"": "yes"} | {reason: f"no ({place})" for place, reason in enumerate(REASONS, 1)}
-    for family, task_type in ROWS:
-        cells = " | ".join(marks[outcome(targets, family, task_type)] for targets in TARGETS)
-        lines.append(f"| {family} | {task_type} | {cells} |")
-    return "\n".join([*lines, "", *(f"{place}. {text}." for place, text in enumerate(REASONS.values(), 1))])
+    return table_of(list(TARGETS), ROWS, outcome, REASONS)
 
 
 def test_the_documented_table_is_what_is_tested() -> None:

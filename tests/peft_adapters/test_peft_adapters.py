@@ -32,6 +32,7 @@ from peft_models import (
     logits_of_export,
     models_in,
     peft_logits,
+    table_of,
     token_rows,
 )
 from safetensors import safe_open
@@ -86,13 +87,7 @@ CELLS = [(method, family, kind) for family, kind in ROWS for method in METHODS]
 
 def import_table() -> str:
     """What can be imported, as docs/peft.md has it."""
-    lines = ["| model | task type | " + " | ".join(METHODS) + " |", "|---|---|" + "---|" * len(METHODS)]
-    marks = {"": "yes"} | {reason: f"no ({place})" for place, reason in enumerate(REASONS, 1)}
-    for family, kind in ROWS:
-        cells = " | ".join(marks[outcome(method, family, kind)] for method in METHODS)
-        lines.append(f"| {family} | {kind} | {cells} |")
-    notes = [f"{place}. {text}." for place, text in enumerate(REASONS.values(), 1)]
-    return "\n".join([*lines, "", *notes])
+    return table_of(list(METHODS), ROWS, outcome, REASONS)
 
 
 @pytest.fixture(scope="module")
