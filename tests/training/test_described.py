@@ -98,6 +98,7 @@ def test_a_head_alone_is_what_fit_makes_of_rows_and_descriptions(
     targets = random.Random(2).sample([row.target for row in ROWS], len(ROWS))  # so that rows teach nothing
     chance = [dataclasses.replace(row, target=target) for row, target in zip(ROWS, targets, strict=True)]
     monkeypatch.setattr("edgetune.training.few.train_prompt", lambda *_: None)
+    monkeypatch.setattr("edgetune_runtime.fitting.join.SHARES", (0.5,))  # so that descriptions count in any case
     with Engine(bundle_folder, "fp32", threads=1) as engine:
         for rows in (ROWS, chance):
             monkeypatch.setattr("edgetune.training.report.choose", lambda rungs, *_: (rungs[-1], {}))
@@ -107,7 +108,7 @@ def test_a_head_alone_is_what_fit_makes_of_rows_and_descriptions(
             expected = engine.fit(texts, labels, "t", descriptions=DESCRIPTIONS, store=False)
             for name, tensor in expected.task.tensors.items():
                 np.testing.assert_allclose(report.task.tensors[name], tensor, rtol=1e-2, atol=1e-2)
-        assert expected.description_share > 0
+            assert expected.description_share == 0.5
 
 
 def test_a_label_without_a_description_is_named(backbone: Backbone, tmp_path: Path) -> None:
