@@ -21,12 +21,16 @@ COMMAND = re.compile(r"^(?:\$ )?(edgetune (?:.*\\\n)*.*)$", re.MULTILINE)
 NUMBER = re.compile(r"(?<![\w.])\d[\d.,]*(?<![.,])")
 
 
+RECHECKED = re.compile(r"(int8) with [\d.]+% rechecked in fp32")
+"""What stands beside int8 if an answer was close, which is chance here."""
+
 BARS = {"classifying", "reading texts"}
 """What stands before bars, which no page shows."""
 
 
 def form(output: str) -> list[str]:
     """Lines without their numbers."""
+    output = RECHECKED.sub(r"\1", output)
     return [line for line in NUMBER.sub("#", output).strip().splitlines() if line not in BARS]
 
 
