@@ -35,7 +35,7 @@ class LowRank(TrainedPart):
     def start(backbone: Backbone, length: int, text: RunningText) -> dict[str, Tensor]:
         """Random numbers that read, and zeros that write."""
         sites = [site for site in SITES if site in backbone.sites]
-        if not sites:
+        if not LowRank.has_place(backbone):
             raise BackboneError(
                 f"{backbone.name} ({backbone.architecture}) makes query and value in a way that low rank has no place "
                 f"in: use the method prefix"
@@ -43,6 +43,11 @@ class LowRank(TrainedPart):
         names = [name for site in sites for name in contract.LOW_RANK_INPUTS[site]]
         shapes = {name: _shape(backbone, name, length) for name in names}
         return {name: _reads(shape) if name.endswith("_down") else torch.zeros(shape) for name, shape in shapes.items()}
+
+    @staticmethod
+    def has_place(backbone: Backbone) -> bool:
+        """Whether linear layers that make query or value were found."""
+        return any(site in backbone.sites for site in SITES)
 
     def tensors(self) -> dict[str, Tensor]:
         """The factors as the graph takes them."""
@@ -67,13 +72,18 @@ class Units(TrainedPart):
     @staticmethod
     def start(backbone: Backbone, length: int, text: RunningText) -> dict[str, Tensor]:
         """Units that read by random numbers, and write nothing."""
-        if contract.UNIT_READ not in backbone.inputs:
+        if not Units.has_place(backbone):
             raise BackboneError(
                 f"{backbone.name} ({backbone.architecture}) has no feed-forwards that units have a place beside: use "
                 f"the method prefix"
             )
         read, bias, write = (_shape(backbone, name, length) for name in Units.names)
         return dict(zip(Units.names, (_reads(read), torch.zeros(bias), torch.zeros(write)), strict=True))
+
+    @staticmethod
+    def has_place(backbone: Backbone) -> bool:
+        """Whether feed-forwards were found."""
+        return contract.UNIT_READ in backbone.inputs
 
     def tensors(self) -> dict[str, Tensor]:
         """The units as the graph takes them."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from edgetune.training.added import LowRank, Units
-from edgetune.training.options import TrainingOptions
+from edgetune.training.options import AUTO, INITS, METHODS, PREFIX, STRONG, TrainingOptions
 from edgetune.training.prompts import (
     Perceptron,
     Prefix,
@@ -65,6 +65,23 @@ REPARAMETERIZED: dict[str, Training] = {
     "p-tuning-lstm": replace(_PROMPT, learning_rate=1e-3, reparameterization=Recurrent, starts_anywhere=False),
 }
 """Method → how the one part that it has is trained, if that is not as in `TRAININGS`."""
+
+
+def chosen(options: TrainingOptions, backbone: Backbone) -> TrainingOptions:
+    """The options with a method for "auto".
+
+    It is `STRONG`. It is `PREFIX` if something is said that only prompts have, or the backbone has no place for all of
+    strong. What begins as another task has the parts of that.
+    """
+    if options.method != AUTO or options.parts is not None:
+        return options
+    if options.init_from is not None:
+        has = titled_lengths(options.init_from.tensors)
+        alike = [name for name in (PREFIX, "prompt", "lora", "units", STRONG) if METHODS[name].keys() == has.keys()]
+        return replace(options, parts=has) if has and not alike else replace(options, method=[*alike, PREFIX][0])
+    about_prompts = options.prompt_length is not None or options.init != INITS[0] or options.label_words is not None
+    places = all(TRAININGS[name].part.has_place(backbone) for name in METHODS[STRONG])
+    return replace(options, method=STRONG if places and not about_prompts else PREFIX)
 
 
 def trainings(options: TrainingOptions) -> dict[str, Training]:

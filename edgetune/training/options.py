@@ -47,6 +47,14 @@ p-tuning-v2 is the name of the paper that gave prefixes to classification, and t
 PROMPTING = ("prompt", "prefix")
 """Parts that stand before a text's tokens."""
 
+PREFIX = "prefix"
+"""The method where nothing else is said of a prompt."""
+
+STRONG = "strong"
+"""The method that comes nearest to fine-tuning all weights."""
+
+PROMPT_LENGTH = 20
+
 ADDED = ("low-rank", "units")
 """Parts that are added beside linear layers. They learn faster, with the backbone's dropout against overfitting."""
 
@@ -155,9 +163,9 @@ class TrainingOptions:
     """How to train.
 
     Attributes:
-        method: one of `METHODS`.
+        method: one of `METHODS`, or "auto": `methods.chosen` takes one.
         parts: part of `PART_NAMES` → its length, instead of those of the method.
-        prompt_length: tokens of the prompt or prefix; 0 trains the head alone.
+        prompt_length: tokens of the prompt or prefix, `PROMPT_LENGTH` if `None`; 0 trains the head alone.
         init: what the prompt begins as, one of `INITS`.
         init_text: the text, for the init "text".
         init_from: a task that the prompt begins as, and the head if the labels are the same.
@@ -188,11 +196,12 @@ class TrainingOptions:
     """
 
     method: str = option(
-        "prefix",
+        AUTO,
         "prefix (also called p-tuning-v2), prefix-mlp: keys and values in every layer. lora: low-rank changes of query "
         "and value. units: a few more units beside each feed-forward. strong: both of these. The others: embeddings "
-        "before the text.",
-        choices=tuple(METHODS),
+        "before the text. auto is strong; it is prefix if the prompt's length, beginning or label words are given, or "
+        "the backbone has no place for strong.",
+        choices=(AUTO, *METHODS),
     )
     parts: Mapping[str, int] | None = option(
         None,
@@ -201,7 +210,9 @@ class TrainingOptions:
         metavar="PART:LENGTH[,…]",
         parse=parse_parts,
     )
-    prompt_length: int = option(20, "Tokens of the prompt or prefix; 0 trains the head alone.", least=0)
+    prompt_length: int | None = option(
+        None, f"Tokens of the prompt or prefix; 0 trains the head alone. [default: {PROMPT_LENGTH}]", least=0
+    )
     init: str = option(
         "data",
         "What the prompt begins as: tokens of the training texts, common tokens, random numbers, the names of the "
@@ -310,15 +321,22 @@ class TrainingOptions:
     @property
     def lengths(self) -> dict[str, int]:
         """The parts that are trained beside the head, and their lengths."""
-        given = METHODS[self.method] if self.parts is None else self.parts
-        found = {name: self.prompt_length if length is None else length for name, length in given.items()}
+        given = self._of_method if self.parts is None else self.parts
+        prompt_length = PROMPT_LENGTH if self.prompt_length is None else self.prompt_length
+        found = {name: prompt_length if length is None else length for name, length in given.items()}
         return {name: length for name, length in found.items() if length}
 
     @property
     def title(self) -> str:
         """What the task says that it was trained by."""
-        given = METHODS[self.method] if self.parts is None else self.parts
-        return self.method if given.keys() == METHODS[self.method].keys() else "+".join(given)
+        given = self._of_method if self.parts is None else self.parts
+        method = PREFIX if self.method == AUTO else self.method
+        return method if given.keys() == self._of_method.keys() else "+".join(given)
+
+    @property
+    def _of_method(self) -> Mapping[str, int | None]:
+        """The parts of the method; "auto" is a prefix until it is chosen."""
+        return METHODS[PREFIX if self.method == AUTO else self.method]
 
     @property
     def adds(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgetune.training.options import CONTRASTIVE, EPOCHS, METHODS, PROMPTING, parse_parts
+from edgetune.training.options import CONTRASTIVE, EPOCHS, METHODS, PREFIX, PROMPTING, parse_parts
 from edgetune_runtime.errors import DataError
 
 _IN_EPOCHS = ("epochs", "patience", "head_learning_rate")
@@ -37,6 +37,8 @@ def with_implied(given: Mapping[str, Any]) -> dict[str, Any]:
     beginning = [name for name in _BEGINNING if name in found]
     if found.get("init_from") is not None and beginning:
         raise DataError(f"{_named(beginning)} came with `init_from`, which gives the prompt and its length")
+    if found.get("parts") is None and any(found[name] not in (None, "") for name in beginning):
+        found.setdefault("method", PREFIX)
     if found.get("init_text"):
         if found.get("init", "text") != "text":
             raise DataError(f"`init_text` came with `init` '{found['init']}': expected one of them")

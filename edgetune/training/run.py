@@ -90,12 +90,14 @@ def train(
         _check_files(one)
     if len({one.out for one in tasks}) < len(tasks):
         raise EdgetuneError(f"two tasks would go to the same file among {', '.join(str(one.out) for one in tasks)}")
+    asked, options = options, methods.chosen(options, backbone)
     if options.init_from is not None:
         backbone.facts.check(options.init_from)
         options = dataclasses.replace(options, parts=methods.lengths_from(options, options.init_from))
     if not (options.lengths or options.train_head):
         raise DataError("there is nothing to train: a prompt of length 0, and label words that stay as they are")
     recipe = recipe_of(tasks, options)
+    _note_choices(tasks, asked, options, recipe, note)
     device = next(backbone.parameters()).device
     try:
         with tempfile.TemporaryDirectory(prefix="edgetune-") as scratch:
@@ -116,9 +118,6 @@ def _train(
 ) -> list[TrainingReport]:
     began = time.monotonic()
     folder = tasks[0].out.with_name(f"{tasks[0].out.name}.checkpoints")
-    if options.recipe == AUTO:
-        rows = sum(len(one.train) for one in tasks)
-        note(f"{rows:,} training rows: recipe {recipe} (`recipe` overrides)")
     resumable = recipe == EPOCHS or options.seeds > 1
     if not resumable:
         if resume and folder.exists():
@@ -232,6 +231,20 @@ def _with_seeds(report: TrainingReport, place: int, trials: Sequence[Trial], not
     note(f"{report.task.name}: {found}")
     task = dataclasses.replace(report.task, metrics={**report.task.metrics, **found.metrics})
     return dataclasses.replace(report, task=task, seeds=found)
+
+
+def _note_choices(
+    tasks: Sequence[TaskData], asked: TrainingOptions, options: TrainingOptions, recipe: str, note: Note
+) -> None:
+    """Say what was chosen that was not asked for."""
+    left_open = {"recipe": asked.recipe == AUTO, "method": asked.method == AUTO and asked.parts is None}
+    values = {"recipe": recipe, "method": options.title if options.lengths else "a head alone"}
+    found = [name for name, is_open in left_open.items() if is_open]
+    if found:
+        rows = sum(len(one.train) for one in tasks)
+        said = ", ".join(f"{name} {values[name]}" for name in found)
+        override = "`recipe` and `method` override" if len(found) > 1 else f"`{found[0]}` overrides"
+        note(f"{rows:,} training rows: {said} ({override})")
 
 
 def _with_weights(one: TaskData, options: TrainingOptions, note: Note) -> TrainingOptions:

@@ -40,6 +40,11 @@ class TrainedPart(nn.Module, ABC):
         super().__init__()
 
     @staticmethod
+    def has_place(backbone: Backbone) -> bool:
+        """Whether the backbone has a place for it."""
+        return True
+
+    @staticmethod
     @abstractmethod
     def start(backbone: Backbone, length: int, text: RunningText) -> dict[str, Tensor]:
         """What it begins as.

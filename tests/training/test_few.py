@@ -218,7 +218,7 @@ def test_a_training_that_diverges_says_so(backbone: Backbone, tmp_path: Path, de
 def test_it_says_which_recipe_it_takes(backbone: Backbone, tmp_path: Path) -> None:
     said: list[str] = []
     train(backbone, [one(ROWS, tmp_path)], OPTIONS, resume=True, note=said.append)
-    assert said[0] == "12 training rows: recipe contrastive (`recipe` overrides)"
+    assert said[0] == "12 training rows: recipe contrastive, method prefix (`recipe` and `method` override)"
     assert said[1] == "the recipe contrastive with one seed keeps nothing to resume: beginning from the start"
 
 

@@ -14,7 +14,7 @@ from conftest import LanguageModelFolder
 from edgetune.data.labelled import LabelledText
 from edgetune.training import TaskData, TrainingOptions, train
 from edgetune.training.methods import REPARAMETERIZED, TRAININGS
-from edgetune.training.options import ADDED, INITS, METHODS, PART_NAMES
+from edgetune.training.options import ADDED, AUTO, INITS, METHODS, PART_NAMES
 from edgetune_export import Backbone, load_backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import Task, contract
@@ -46,7 +46,7 @@ def fit(backbone: Backbone, options: TrainingOptions, folder: Path, rows: list[L
 
 def test_the_command_line_offers_every_method_and_beginning() -> None:
     parameters = {one.name: one for one in import_module("edgetune.cli.train").train.params}
-    assert set(parameters["method"].type.choices) == set(METHODS) >= set(REPARAMETERIZED)
+    assert set(parameters["method"].type.choices) == {AUTO, *METHODS} > set(REPARAMETERIZED)
     assert set(PART_NAMES) == set(TRAININGS) >= {name for parts in METHODS.values() for name in parts}
     assert set(parameters["init"].type.choices) == set(INITS)
 
