@@ -79,7 +79,12 @@ def chosen(options: TrainingOptions, backbone: Backbone) -> TrainingOptions:
         has = titled_lengths(options.init_from.tensors)
         alike = [name for name in (PREFIX, "prompt", "lora", "units", STRONG) if METHODS[name].keys() == has.keys()]
         return replace(options, parts=has) if has and not alike else replace(options, method=[*alike, PREFIX][0])
-    about_prompts = options.prompt_length is not None or options.init != INITS[0] or options.label_words is not None
+    about_prompts = (
+        options.prompt_length is not None
+        or options.init != INITS[0]
+        or options.label_words is not None
+        or options.positions_behind_prompt
+    )
     places = all(TRAININGS[name].part.has_place(backbone) for name in METHODS[STRONG])
     return replace(options, method=STRONG if places and not about_prompts else PREFIX)
 

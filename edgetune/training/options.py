@@ -200,7 +200,7 @@ class TrainingOptions:
         "prefix (also called p-tuning-v2), prefix-mlp: keys and values in every layer. lora: low-rank changes of query "
         "and value. units: a few more units beside each feed-forward. strong: both of these. The others: embeddings "
         "before the text. auto is strong; it is prefix if the prompt's length, beginning or label words are given, or "
-        "the backbone has no place for strong.",
+        "PEFT's positions, and where the backbone has no place for strong.",
         choices=(AUTO, *METHODS),
     )
     parts: Mapping[str, int] | None = option(

@@ -37,6 +37,7 @@ def backbone(language_model_folder: LanguageModelFolder) -> Backbone:
         ({"init": "data"}, "prefix"),
         ({"init_text": "a film"}, "prefix"),
         ({"label_words": {"works": ["good"], "broke": ["bad"]}}, "prefix"),
+        ({"positions_behind_prompt": True}, "prefix"),
         ({"method": "auto", "prompt_length": 7}, "prefix"),
         ({"method": "prompt"}, "prompt"),
         ({"parts": {"units": 3}}, "auto"),
