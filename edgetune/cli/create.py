@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     metavar="LABEL=TEXT[,TEXT...]",
     help="What people would say that a label is about; once for each label. Not with --label-words.",
 )
+@click.option("--from-head", is_flag=True, help="Take the head of the model, which is a fine-tuned classifier.")
+@click.option("--pairs", is_flag=True, help="With --from-head: the classifier reads pairs of texts (a cross-encoder).")
 @field_options(TrainingOptions, ("template", "label_words", "max_length"))
 @click.option("--prompt", default="", help="Words before each text; a decoder reads them once, not with every text.")
 @click.option(
@@ -48,6 +50,8 @@ def create(
     name: str | None,
     out: Path | None,
     descriptions: tuple[str, ...],
+    from_head: bool,
+    pairs: bool,
     template: str,
     label_words: tuple[str, ...],
     max_length: int,
@@ -56,7 +60,7 @@ def create(
     precision: str | None,
     as_json: bool,
 ) -> None:
-    """Make a task without labelled texts: from descriptions of its labels, or from words that a language model says.
+    """Make a task without labelled texts: from descriptions of its labels, from words, or from a classifier.
 
     With --describe a text gets the label whose descriptions are closest to it. It works on a bundle, without PyTorch,
     and on a model; best on one that was trained for sentence embeddings. On a bundle, descriptions are read in the
@@ -65,31 +69,44 @@ def create(
     With --label-words a language model answers: a masked one at the template's {mask}, a decoder with the word that it
     would say next, an encoder-decoder with the first word that it would say. It takes the model.
 
+    With --from-head the task is the one that a classifier of transformers was fine-tuned for: same labels, same logits.
+    Export the model with it, and train further tasks beside it. It reads texts as long as the model can, unless
+    --max-length says otherwise.
+
     \b
     Example:
       edgetune tasks create bundle --name tickets --describe 'billing=invoices, refunds, charges' \\
         --describe 'delivery=parcels that are late or lost'
       edgetune tasks create ./BERT --name sentiment --out sentiment.safetensors --template "{text} It was {mask}." \\
         --label-words positive=great,good --label-words negative=terrible --calibrate texts.txt
+      edgetune tasks create ./roberta-sentiment --name sentiment --out sentiment.safetensors --from-head
     """
     if name is None:
         raise click.UsageError("no --name: name the task")
-    if bool(descriptions) == bool(label_words):
+    if bool(descriptions) + bool(label_words) + from_head != 1:
         raise click.UsageError(
             "expected descriptions of the labels, as --describe 'billing=invoices, refunds', or a language model's "
-            "words, as --label-words positive=great,good"
+            "words, as --label-words positive=great,good, or a classifier's own head, as --from-head"
         )
     in_bundle = (Path(model) / files.MANIFEST).is_file()
-    if in_bundle and not descriptions:
+    if in_bundle and label_words:
         raise click.UsageError(f"{model} is a bundle, which has no vocabulary to read --label-words of: name the model")
+    if in_bundle and from_head:
+        raise click.UsageError(f"--from-head came with {model}, which is a bundle: name the model")
+    if pairs and not from_head:
+        raise click.UsageError("--pairs came without --from-head: expected them together")
     if out is None and not in_bundle:
         raise click.UsageError("no --out: name the task file to write")
-    if descriptions and prompt:
-        raise click.UsageError("--prompt came with --describe: expected it with --label-words")
+    if prompt and not label_words:
+        raise click.UsageError("--prompt came without --label-words: expected them together")
+    if calibrate and from_head:
+        raise click.UsageError("--calibrate came with --from-head, whose head stays as it is: leave it out")
     if precision is not None and not in_bundle:
         raise click.UsageError(f"--precision came with {model}, which is no bundle: leave it out, or name a bundle")
     texts = _texts(calibrate)
-    if in_bundle:
+    if from_head:
+        task = _from_head(model, name, template, max_length if _is_given("max_length") else None, pairs)
+    elif in_bundle:
         task = _described_in_bundle(Path(model), name, descriptions, template, max_length, texts, precision)
     else:
         task = _from_model(model, name, descriptions, label_words, template, max_length, prompt, texts)
@@ -113,6 +130,18 @@ def create(
         calibration = f", calibrated on {len(texts):,} texts" if texts else ""
         place = model if in_bundle else out
         click.echo(f"{place}: task '{name}', labels {', '.join(task.labels)}{calibration}, {record['bytes']:,} bytes")
+
+
+def _is_given(parameter: str) -> bool:
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is not click.core.ParameterSource.DEFAULT
+
+
+def _from_head(model: str, name: str, template: str, max_length: int | None, pairs: bool) -> Task:
+    with needs("export"):
+        from edgetune.training.zero_shot import own_task
+
+    return own_task(model, name, template, max_length, pairs)[1]
 
 
 def _texts(path: Path | None) -> list[str]:

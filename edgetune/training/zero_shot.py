@@ -1,4 +1,4 @@
-"""Tasks without training: a template, a prompt in words, and label words; or descriptions of the labels."""
+"""Tasks without training: from label words, from descriptions of the labels, or from a fine-tuned classifier."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ import torch
 from edgetune.training import prompts, verbalizer
 from edgetune.training.options import LabelWords
 from edgetune_export.backbone import Backbone
-from edgetune_export.parity import torch_logits
+from edgetune_export.loading import load_backbone
+from edgetune_export.own_head import READINGS, classifier_logits
+from edgetune_export.parity import CheckTexts, in_pairs, torch_logits
 from edgetune_runtime import contract, files
-from edgetune_runtime.errors import DataError
+from edgetune_runtime.errors import BackboneError, DataError
 from edgetune_runtime.fitting.describe import Descriptions, described, new_described
-from edgetune_runtime.fitting.draft import pooling_of
+from edgetune_runtime.fitting.draft import fitted_draft, new_draft, pooling_of
 from edgetune_runtime.kinds import probabilities
+from edgetune_runtime.kinds.multi_label import MULTI_LABEL
 from edgetune_runtime.task import Task
+
+_SAMPLES = ["good", "The parcel came late, and the lamp in it was broken.", "Where is my refund? " * 8]
+"""What an own head is compared on."""
 
 
 def create_task(
@@ -99,6 +105,58 @@ def describe_task(
     head = {contract.HEAD_WEIGHT: np.eye(width, dtype=np.float32), contract.HEAD_BIAS: np.zeros(width, np.float32)}
     as_they_are = dataclasses.replace(draft, tensors=head, labels=tuple(map(str, range(width))))
     return described(draft, descriptions, lambda given: torch_logits(backbone, as_they_are, given), texts)
+
+
+def own_task(
+    model: str, name: str, template: str = contract.TEXT_SLOT, max_length: int | None = None, pairs: bool = False
+) -> tuple[Backbone, Task]:
+    """The task that a fine-tuned sequence classifier of transformers was trained for, with its own head.
+
+    Its logits are compared with those that transformers computes.
+
+    Args:
+        model: the classifier: a local folder or a hub id.
+        name: name of the task.
+        template: what surrounds a text.
+        max_length: tokens of a text that are read; as many as the model can if `None`.
+        pairs: whether the task takes pairs of texts, as cross-encoders do.
+
+    Raises:
+        BackboneError: the model has no such head, or one that edgetune does not compute.
+        TaskError: the template lacks a slot, or leaves no room for text.
+    """
+    backbone = load_backbone(model, with_head=True)
+    head = backbone.own_head
+    if head is None:
+        raise BackboneError(
+            f"{model} ({backbone.architecture}) has no head to make a task of: expected a sequence classifier of "
+            f"{', '.join(sorted(READINGS))}, with …ForSequenceClassification under 'architectures' in its config.json"
+        )
+    draft = new_draft(
+        backbone.facts,
+        backbone.text_encoder,
+        name=files.check_task_name(name),
+        labels=head.labels,
+        kind=head.kind,
+        pairs=pairs,
+        pooling=head.pooling,
+        template=template,
+        max_length=max_length or backbone.max_positions,
+        method="classifier",
+    )
+    draft = fitted_draft(backbone.text_encoder, draft)
+    tensors = {contract.HEAD_WEIGHT: head.weight.numpy(), contract.HEAD_BIAS: head.bias.numpy()}
+    thresholds = (0.5,) * len(head.labels) if head.kind is MULTI_LABEL else ()
+    task = dataclasses.replace(draft, tensors=tensors, thresholds=thresholds)
+    check = in_pairs(CheckTexts(_SAMPLES)) if pairs else CheckTexts(_SAMPLES)
+    expected = classifier_logits(model, backbone.text_encoder.encode(check.texts, [task] * len(check.texts)))
+    got = torch_logits(backbone, task, check.texts)
+    if not np.allclose(got, expected, rtol=1e-3, atol=1e-3):
+        raise BackboneError(
+            f"the head of {model} answers {np.abs(got - expected).max():.3g} off what transformers computes: it reads "
+            f"features in a way that edgetune does not know; train a task instead"
+        )
+    return backbone, task
 
 
 def calibrated(backbone: Backbone, task: Task, texts: Sequence[str]) -> Task:

@@ -16,6 +16,7 @@ from transformers import PreTrainedConfig
 from edgetune_export import attention, injection
 from edgetune_export.families import OFFSETS_POSITIONS_BY_PADDING, family_of
 from edgetune_export.language_model import OneStep, Vocabulary
+from edgetune_export.own_head import OwnHead
 from edgetune_export.rotary import hold_frequencies
 from edgetune_export.sites import Site, find_sites
 from edgetune_export.tokenizer import BackboneEncoder
@@ -39,6 +40,7 @@ class Backbone(nn.Module):
         mask_token: its tokenizer's mask token and that token's id, where it has one.
         transforms: pooling → the layers behind the backbone that it reads features through ("mask", "pooler").
         vocabulary: the vocabulary's layer, where the weights have one.
+        own_head: the head of the checkpoint itself, if it is a sequence classifier and was loaded with its head.
 
     Attributes:
         sizes: of what enters and leaves it.
@@ -59,6 +61,7 @@ class Backbone(nn.Module):
         mask_token: tuple[str, int] | None = None,
         transforms: Mapping[str, nn.Module] = MappingProxyType({}),
         vocabulary: Vocabulary | None = None,
+        own_head: OwnHead | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -69,6 +72,7 @@ class Backbone(nn.Module):
         self.tokenizer_json = tokenizer_json
         self.family = family_of(config)
         self.vocabulary = vocabulary
+        self.own_head = own_head
         self.mask_token = mask_token[0] if mask_token else ""
         self.poolings = (*self.family.poolings, *transforms)
         padding = int(config.pad_token_id or 0)
@@ -109,6 +113,7 @@ class Backbone(nn.Module):
                 for variant, more in contract.VARIANTS.items()
                 if more.intersection(self.inputs)
             },
+            classifier_sha256=self.fingerprint(whole=True) if self.transforms.keys() & contract.OWN_CLASSIFIER else "",
         )
 
     @property
@@ -130,11 +135,17 @@ class Backbone(nn.Module):
         """
         return prompt_length if self.family.causal else 0
 
-    def fingerprint(self) -> str:
-        """SHA-256 over all weights that the graph has: names in order, dtypes, shapes and bytes."""
+    def fingerprint(self, whole: bool = False) -> str:
+        """SHA-256 over all weights that the graph has: names in order, dtypes, shapes and bytes.
+
+        Args:
+            whole: count the layers of the checkpoint's own classifier, too, which only its own tasks pass through.
+        """
         digest = hashlib.sha256()
         tensors = self.model.state_dict()
         for pooling, transform in self.transforms.items():
+            if pooling in contract.OWN_CLASSIFIER and not whole:
+                continue
             tensors |= {f"{pooling}_transform.{name}": tensor for name, tensor in transform.state_dict().items()}
         for name, tensor in sorted(tensors.items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

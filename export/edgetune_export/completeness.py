@@ -88,13 +88,16 @@ def _says_something(key: str, value: Any) -> bool:
     return bool(value) and not quiet
 
 
-def check_report(checkpoint: Checkpoint, model: PreTrainedModel, report: Mapping[str, Any]) -> None:
+def check_report(
+    checkpoint: Checkpoint, model: PreTrainedModel, report: Mapping[str, Any], with_head: bool = False
+) -> None:
     """Compare the tensors of the weights with those that the backbone has.
 
     Args:
         checkpoint: where they come from.
         model: a language model that was loaded from it.
         report: what its `from_pretrained` says of the loading.
+        with_head: whether the head of a classifier is used too.
 
     Raises:
         BackboneError: tensors inside the backbone are missing, have another shape, or are not used.
@@ -123,11 +126,11 @@ def check_report(checkpoint: Checkpoint, model: PreTrainedModel, report: Mapping
             f"{strange[0]}: it would compute something else; expected a model whose tensors are all used"
         )
     heads = [name for name, within in unused if not within and not name.startswith((*_PRETRAINING_HEADS, _POOLER))]
-    if heads:
+    if heads and not with_head:
         parts = dict.fromkeys(name.rpartition(".")[0] or name for name in heads)
         note(
             f"{checkpoint.model} has a head of its own ({', '.join(parts)}), which is not used: every task brings the "
-            f"head that it was trained with"
+            f"head that it was trained with, and a classifier's own can be made one"
         )
 
 

@@ -18,6 +18,7 @@ from edgetune_export.checkpoint import Checkpoint, find_checkpoint
 from edgetune_export.completeness import check_config, check_report, inside
 from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES, family_of
 from edgetune_export.language_model import MaskTransform, OneStep, Pooler, take_vocabulary
+from edgetune_export.own_head import READINGS, OwnHead, has_own_head, load_classifier, read_own_head
 from edgetune_export.quiet import quiet
 from edgetune_export.tokenizer import check_embedded, exported_tokenizer, usable_mask_token
 from edgetune_runtime.errors import BackboneError, EdgetuneError, MissingPackageError
@@ -26,13 +27,14 @@ _NO_CODE = {"trust_remote_code": False}
 """Without it transformers asks on stdin whether to run what a checkpoint brings."""
 
 
-def load_backbone(model: str) -> Backbone:
+def load_backbone(model: str, with_head: bool = False) -> Backbone:
     """Load a frozen backbone in fp32.
 
     What of the checkpoint is not used is refused if it belongs to the backbone, and otherwise said on stderr.
 
     Args:
         model: a local folder, a `.gguf` file, or a hub id.
+        with_head: also the head of a sequence classifier.
 
     Raises:
         BackboneError: it cannot be found or loaded, its architecture is not supported, or its files do not fit
@@ -51,7 +53,8 @@ def load_backbone(model: str) -> Backbone:
             )
         check_config(checkpoint, config)
         loaded, report = _load_weights(checkpoint, config.model_type)
-        check_report(checkpoint, loaded, report)
+        takes_head = with_head and has_own_head(config, report["unexpected_keys"])
+        check_report(checkpoint, loaded, report, takes_head)
         # Masked language models leave the pooler out, which only some weights have.
         pools = config.model_type in CLASSIFIES_THROUGH_POOLER and any("pooler" in k for k in report["unexpected_keys"])
         pooler = None
@@ -59,6 +62,11 @@ def load_backbone(model: str) -> Backbone:
             pooler = _or_backbone_error(
                 model, AutoModel.from_pretrained, {**checkpoint.source, **_NO_CODE, "dtype": torch.float32}
             ).pooler
+        own_head = None
+        # The graph always has the layers before the head's last one, so that its tasks can join others later.
+        if has_own_head(config, report["unexpected_keys"]) and (with_head or READINGS[config.model_type].layers):
+            classifier = _or_backbone_error(model, load_classifier, {"checkpoint": checkpoint})
+            own_head = read_own_head(checkpoint, config, classifier)
         tokenizer = _or_backbone_error(model, AutoTokenizer.from_pretrained, {**checkpoint.source, **_NO_CODE})
     if not getattr(tokenizer, "is_fast", False):
         raise BackboneError(f"{model} has no fast tokenizer: expected a tokenizer.json beside the weights")
@@ -72,6 +80,7 @@ def load_backbone(model: str) -> Backbone:
         mask_token=usable_mask_token(tokenizer_json, tokenizer, embeddings),
         has_vocabulary=all(name.startswith(inside(loaded)) for name in report["missing_keys"]),
         pooler=pooler,
+        own_head=own_head,
     )
 
 
@@ -99,6 +108,7 @@ def from_language_model(
     mask_token: tuple[str, int] | None = None,
     has_vocabulary: bool = True,
     pooler: nn.Module | None = None,
+    own_head: OwnHead | None = None,
 ) -> Backbone:
     """The backbone of a language model that was loaded with edgetune's attention; takes the model apart.
 
@@ -109,6 +119,7 @@ def from_language_model(
         mask_token: its tokenizer's mask token and that token's id, where it has one.
         has_vocabulary: whether the layers that lead to the vocabulary are trained.
         pooler: the model's pooler, where its weights have one (BERT, ALBERT).
+        own_head: the head of its checkpoint, if that is a sequence classifier.
     """
     config = model.config
     core = OneStep(model) if config.is_encoder_decoder else getattr(model, model.base_model_prefix)
@@ -119,7 +130,9 @@ def from_language_model(
         transforms["mask"] = MaskTransform(model)
     if pooler is not None:
         transforms["pooler"] = Pooler(pooler)
-    return Backbone(core, config, name, tokenizer_json, mask_token, transforms, vocabulary)
+    if own_head is not None and own_head.layers is not None:
+        transforms[own_head.pooling] = own_head.layers
+    return Backbone(core, config, name, tokenizer_json, mask_token, transforms, vocabulary, own_head)
 
 
 def language_model_class(architecture: str) -> Any:

@@ -191,17 +191,22 @@ TASK_TENSORS: dict[str, tuple[str, ...]] = {
 kept so that a training can begin where this one ended.
 """
 
-POOLINGS = ("cls", "mean", "last", "mask", "decoder", "pooler")
+POOLINGS = ("cls", "mean", "last", "mask", "decoder", "pooler", "classifier", "classifier_mean")
 """Where a text's features are read. The graph's input `pooling` is a place in this tuple; it chooses the layers that
-features pass through ("mask", "pooler"), and in graphs of edgetune 0.1 the tokens too.
+features pass through (`TRANSFORMS`), and in graphs of edgetune 0.1 the tokens too.
 
 cls, mean, last: at the first token, as the mean over all tokens, at the last token. mask: at the template's mask
 token, through the layers between the backbone and its vocabulary (masked language models). decoder: at the first
 step of the decoder (encoder-decoders, which have no other). pooler: at the first token of all, a soft prompt's if
-there is one, through the layer that BERT's sequence classifiers read it through (BERT, ALBERT).
+there is one, through the layer that BERT's sequence classifiers read it through (BERT, ALBERT). classifier,
+classifier_mean: at the first token, or as the mean, through the layers of the checkpoint's own classifier that stand
+before its last one.
 """
 
-TRANSFORMS = ("mask", "pooler")
+OWN_CLASSIFIER = ("classifier", "classifier_mean")
+"""Poolings through layers of one fine-tuned checkpoint, which have a fingerprint of their own."""
+
+TRANSFORMS = ("mask", "pooler", *OWN_CLASSIFIER)
 """Poolings whose features pass through layers behind the backbone. A graph without them has no input `pooling`."""
 
 TEXT_SLOT = "{text}"

@@ -26,6 +26,8 @@ class BackboneFacts:
         inputs: names of the inputs that its graph takes, some of `contract.INPUTS`.
         variants: variant of the graph → inputs that it takes beside these. Some of `contract.VARIANTS` in its order,
             from the cheapest on, and never the base.
+        classifier_sha256: fingerprint of the weights with those of the checkpoint's own
+            classifier (`contract.OWN_CLASSIFIER`); empty if it has no layers before its last.
     """
 
     name: str
@@ -36,6 +38,11 @@ class BackboneFacts:
     mask_token: str
     inputs: Collection[str] = contract.BASE_INPUTS
     variants: Mapping[str, Collection[str]] = field(default_factory=dict)
+    classifier_sha256: str = ""
+
+    def sha256_for(self, pooling: str) -> str:
+        """Fingerprint of all weights that a task with that pooling passes through."""
+        return self.classifier_sha256 if pooling in contract.OWN_CLASSIFIER else self.sha256
 
     def inputs_of(self, variant: str) -> list[str]:
         """Names of the inputs that a variant of the graph takes, in the contract's order."""
@@ -61,10 +68,11 @@ class BackboneFacts:
 
     def check(self, task: Task) -> None:
         """Raise `TaskError` unless the task was made for this backbone and needs only what its graph has."""
-        if task.backbone_sha256 != self.sha256:
+        own = self.sha256_for(task.pooling)
+        if task.backbone_sha256 != own:
             raise TaskError(
                 f"task '{task.name}' was trained on the backbone {task.base_model} ({task.backbone_sha256[:12]}…), "
-                f"but this is {self.name} ({self.sha256[:12]}…): use the bundle of its own backbone, or train "
+                f"but this is {self.name} ({(own or self.sha256)[:12]}…): use the bundle of its own backbone, or train "
                 f"it again on this one"
             )
         if task.pooling not in self.poolings:

@@ -162,6 +162,8 @@ class Manifest:
             "files": dict(self.files),
             "edgetune_version": self.edgetune_version,
         }
+        if facts.classifier_sha256:
+            record["classifier_sha256"] = facts.classifier_sha256
         return (json.dumps(record, indent=2, sort_keys=True) + "\n").encode()
 
     @classmethod
@@ -192,6 +194,7 @@ class Manifest:
                 mask_token=strict.plain_text(record["mask_token"], _LONGEST_TEXT),
                 inputs=contract.INPUTS_OF_0_1 if version == 1 else _inputs(record["inputs"]),
                 variants=_variants(record.get("variants", {})),
+                classifier_sha256=strict.plain_text(record.get("classifier_sha256", ""), _LONGEST_TEXT),
             )
             manifest = cls(
                 facts=facts,

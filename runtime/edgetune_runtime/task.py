@@ -94,8 +94,9 @@ class Task:
         parts = [part.requires for part in PARTS.values() if part.requires and part.length_of(self.tensors)]
         inputs = [f"input:{name}" for name in self.graph_inputs]
         pairs = ["pairs"] if self.pairs else []
+        pooling = [f"pooling:{self.pooling}"] if self.pooling in contract.OWN_CLASSIFIER else []
         windows = ["long:windows"] if self.long_texts == contract.WINDOWS else []
-        return (*self.kind.requires, *parts, *pairs, *windows, *inputs)
+        return (*self.kind.requires, *parts, *pooling, *pairs, *windows, *inputs)
 
     @property
     def prompt_length(self) -> int:

@@ -207,7 +207,7 @@ class TextEncoder:
 
     def _span(self, ids: Sequence[int], task: Task) -> Span:
         """What a task's pooling reads."""
-        if task.pooling == "cls":
+        if task.pooling in ("cls", "classifier"):
             return 0, 1
         if task.pooling == "last":
             return len(ids) - 1, len(ids)

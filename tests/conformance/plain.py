@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime as ort
 from tokenizers import Encoding, Tokenizer
 
-POOLINGS = ("cls", "mean", "last", "mask", "decoder", "pooler")
+POOLINGS = ("cls", "mean", "last", "mask", "decoder", "pooler", "classifier", "classifier_mean")
 SLOTS = ("{text}", "{text_pair}")
 Array = np.ndarray[Any, Any]
 
@@ -155,7 +155,12 @@ class PlainBundle:
             number = self.tokenizer.token_to_id(self.manifest["mask_token"])
             place = ids.index(number) if number in ids else 0
             return [place, place + 1]
-        spans = {"cls": (0, 1), "last": (len(ids) - 1, len(ids)), "pooler": (-task.prompt, 1 - task.prompt)}
+        spans = {
+            "cls": (0, 1),
+            "classifier": (0, 1),
+            "last": (len(ids) - 1, len(ids)),
+            "pooler": (-task.prompt, 1 - task.prompt),
+        }
         return list(spans.get(task.pooling, (0, len(ids))))
 
 

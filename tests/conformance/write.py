@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from torch import nn
 from transformers import AutoConfig, BertForPreTraining, PreTrainedTokenizerFast
 
 from edgetune.training import prompts
@@ -131,6 +132,18 @@ def save_model(folder: Path, architecture: str, tokenizer: Tokenizer, names: dic
     model.save_pretrained(folder)
 
 
+def load(folder: Path) -> Backbone:
+    """The backbone; an encoder with the layers of classifiers, of which a real checkpoint has one at most."""
+    backbone = load_backbone(str(folder))
+    if backbone.architecture == "bert":
+        torch.manual_seed(1)
+        hidden = backbone.sizes.hidden
+        for pooling in contract.OWN_CLASSIFIER:
+            backbone.transforms[pooling] = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh()).requires_grad_(False)
+            backbone.poolings += (pooling,)
+    return backbone
+
+
 # ---- tasks ----
 
 THREE = ("bad", "good", "neutral")
@@ -161,7 +174,7 @@ def made(
         **{
             "name": name,
             "labels": tuple(labels),
-            "backbone_sha256": backbone.facts.sha256,
+            "backbone_sha256": backbone.facts.sha256_for(pooling),
             "tensors": {
                 tensor: random.normal(0, 0.4, backbone.sizes.of(contract.TASK_TENSORS[tensor], **lengths)).astype("f4")
                 for tensor in names
@@ -185,6 +198,8 @@ def encoder_tasks(backbone: Backbone) -> Iterator[Task]:
     yield made(backbone, "prompt-mean", "mean", prompt=3, max_length=8)
     yield made(backbone, "prefix-last", "last", prefix=4, template="Someone wrote: {text}, today.", max_length=16)
     yield made(backbone, "both-pooler", "pooler", prompt=2, prefix=3, temperature=1.75)
+    yield made(backbone, "own-classifier", "classifier", prompt=2)
+    yield made(backbone, "own-classifier-mean", "classifier_mean", prefix=2, max_length=12)
     yield made(backbone, "words-mask", "mask", template="{text} it was {mask}.", max_length=14)
     yield made(backbone, "mask-cut-off", "mask", template="{text} it was {mask}.", max_length=4)
     yield made(backbone, "behind-prefix", "mean", prefix=2, position_offset=2, metrics={"dev_accuracy": 0.875})
@@ -575,7 +590,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, model in MODELS.items():
             save_model(Path(folder) / name, model.architecture, *model.tokenizer(), **model.sizes)
-            backbone = load_backbone(str(Path(folder) / name))
+            backbone = load(Path(folder) / name)
             export_bundle(
                 backbone, BUNDLES / name, precisions=model.precisions, tasks=list(model.tasks(backbone)), max_drop=1
             )

@@ -173,7 +173,7 @@ class TestCommand:
             (("--describe", "device=lamp"), "--describe for the label 'device' alone: expected at least two labels"),
             (("--describe", "device", "--describe", "b=c"), "--describe 'device' is not LABEL=WORD"),
             (("--describe", "a=x", "--describe", "b=x"), "--describe has x more than once"),
-            ((*words, "--prompt", "hm"), "--prompt came with --describe"),
+            ((*words, "--prompt", "hm"), "--prompt came without --label-words"),
         ],
     )
     def test_what_cannot_be_made_is_refused(self, folder: Path, arguments: tuple[str, ...], message: str) -> None:

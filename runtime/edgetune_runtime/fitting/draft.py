@@ -54,14 +54,15 @@ def new_draft(
     if pairs and template == contract.TEXT_SLOT and not encoder.separates_pairs:
         template = f"{contract.TEXT_SLOT}\n{contract.TEXT_PAIR_SLOT}"
     in_segments = pairs and contract.TEXT_PAIR_SLOT not in template and contract.TOKEN_TYPE_IDS in facts.inputs
+    read = pooling_of(facts, template, pooling, pairs)
     return Task(
         name=name,
         labels=tuple(labels),
-        backbone_sha256=facts.sha256,
+        backbone_sha256=facts.sha256_for(read),
         tensors={},
         method=method,
         base_model=facts.name,
-        pooling=pooling_of(facts, template, pooling, pairs),
+        pooling=read,
         template=template,
         max_length=max_length,
         kind_name=kind.name,
