@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from edgetune.training.added import LowRank, Units
-from edgetune.training.options import AUTO, INITS, METHODS, PREFIX, STRONG, TrainingOptions
+from edgetune.training.options import AUTO, EPOCHS, INITS, METHODS, PREFIX, STRONG, TrainingOptions
 from edgetune.training.prompts import (
     Perceptron,
     Prefix,
@@ -67,11 +67,11 @@ REPARAMETERIZED: dict[str, Training] = {
 """Method → how the one part that it has is trained, if that is not as in `TRAININGS`."""
 
 
-def chosen(options: TrainingOptions, backbone: Backbone) -> TrainingOptions:
+def chosen(options: TrainingOptions, recipe: str, backbone: Backbone) -> TrainingOptions:
     """The options with a method for "auto".
 
-    It is `STRONG`. It is `PREFIX` if something is said that only prompts have, or the backbone has no place for all of
-    strong. What begins as another task has the parts of that.
+    It is `STRONG` in epochs. It is `PREFIX` for few rows, where strong is not better, if something is said that only
+    prompts have, and where the backbone has no place for all of strong. What begins as another task has its parts.
     """
     if options.method != AUTO or options.parts is not None:
         return options
@@ -85,8 +85,8 @@ def chosen(options: TrainingOptions, backbone: Backbone) -> TrainingOptions:
         or options.label_words is not None
         or options.positions_behind_prompt
     )
-    places = all(TRAININGS[name].part.has_place(backbone) for name in METHODS[STRONG])
-    return replace(options, method=STRONG if places and not about_prompts else PREFIX)
+    has_place = all(TRAININGS[name].part.has_place(backbone) for name in METHODS[STRONG])
+    return replace(options, method=STRONG if recipe == EPOCHS and has_place and not about_prompts else PREFIX)
 
 
 def trainings(options: TrainingOptions) -> dict[str, Training]:

@@ -90,13 +90,13 @@ def train(
         _check_files(one)
     if len({one.out for one in tasks}) < len(tasks):
         raise EdgetuneError(f"two tasks would go to the same file among {', '.join(str(one.out) for one in tasks)}")
-    asked, options = options, methods.chosen(options, backbone)
+    recipe = recipe_of(tasks, options)
+    asked, options = options, methods.chosen(options, recipe, backbone)
     if options.init_from is not None:
         backbone.facts.check(options.init_from)
         options = dataclasses.replace(options, parts=methods.lengths_from(options, options.init_from))
     if not (options.lengths or options.train_head):
         raise DataError("there is nothing to train: a prompt of length 0, and label words that stay as they are")
-    recipe = recipe_of(tasks, options)
     _note_choices(tasks, asked, options, recipe, note)
     device = next(backbone.parameters()).device
     try:

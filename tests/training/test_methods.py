@@ -13,6 +13,7 @@ from edgetune.data.labelled import LabelledText
 from edgetune.given import training_options
 from edgetune.training import TaskData, TrainingOptions, methods, train
 from edgetune.training.methods import chosen
+from edgetune.training.options import CONTRASTIVE, EPOCHS
 from edgetune_export import Backbone, load_backbone
 from edgetune_runtime import Task
 from edgetune_runtime.parts import titled_lengths
@@ -44,13 +45,18 @@ def backbone(language_model_folder: LanguageModelFolder) -> Backbone:
     ],
 )
 def test_strong_unless_a_prompt_is_asked_for(backbone: Backbone, given: dict[str, Any], method: str) -> None:
-    assert chosen(training_options(None, given), backbone).method == method
+    assert chosen(training_options(None, given), EPOCHS, backbone).method == method
+
+
+def test_a_prefix_for_few_rows(backbone: Backbone) -> None:
+    assert chosen(TrainingOptions(), CONTRASTIVE, backbone).method == "prefix"
+    assert chosen(TrainingOptions(method="strong"), CONTRASTIVE, backbone).method == "strong"
 
 
 @pytest.mark.parametrize("part", ["low-rank", "units"])
 def test_a_prefix_where_a_part_has_no_place(backbone: Backbone, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     monkeypatch.setattr(methods.TRAININGS[part].part, "has_place", lambda _: False)
-    assert chosen(TrainingOptions(), backbone).method == "prefix"
+    assert chosen(TrainingOptions(), EPOCHS, backbone).method == "prefix"
 
 
 def _trained(backbone: Backbone, folder: Path, **options: Any) -> Task:
