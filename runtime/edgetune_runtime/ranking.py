@@ -9,6 +9,7 @@ from edgetune_runtime.checks import check_text
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.kinds import Result
 from edgetune_runtime.task import Task
+from edgetune_runtime.text import is_unicode
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class Ranker:
             raise DataError("one string came where a list of texts was expected: write [text]")
         if not isinstance(query, str):
             raise DataError(f"the query is a {type(query).__name__}: expected a string")
+        if not is_unicode(query):
+            raise DataError("the query has half of a surrogate pair, or is not UTF-8: expected whole characters")
         for place, text in enumerate(texts):
             if not isinstance(text, str):
                 raise DataError(f"text {place} is a {type(text).__name__}: expected a string")

@@ -126,6 +126,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "a number": ({"task": "alike", "texts": ["good", 1]}, DataError, "text 1 is a int: expected a string"),
     "a pair": ({"task": "alike", "texts": [("a", "b")]}, DataError, "text 0 is a tuple: expected a string"),
     "a query that is none": ({"task": "alike", "query": None}, DataError, "the query is a NoneType"),
+    "a query of half a pair": ({"task": "alike", "query": "\ud800"}, DataError, "the query has half of a surrogate"),
     "half of a pair": ({"task": "alike", "texts": ["\ud800"]}, DataError, "text 0 has half of a surrogate pair"),
 }
 
