@@ -15,9 +15,10 @@ OPPOSITES: Mapping[str, Collection[str]] = {
     "same": ("different",),
     "entailment": ("contradiction",),
 }
-"""Name that says yes → names that say no beside it. Beside any name "not" and that name says no."""
+"""Name that says yes → names that say no beside it."""
 
 _NEGATIONS = ("not", "non", "no")
+"""What stands before a name that says no beside the same name alone."""
 
 
 def positive_label(labels: Sequence[str]) -> str | None:
