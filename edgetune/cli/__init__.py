@@ -13,6 +13,7 @@ from edgetune.cli.demo import demo
 from edgetune.cli.evaluate import evaluate
 from edgetune.cli.export import export
 from edgetune.cli.fit import fit
+from edgetune.cli.rank import rank
 from edgetune.cli.score import score
 from edgetune.cli.serve import serve
 from edgetune.cli.tasks import tasks
@@ -34,7 +35,7 @@ def cli() -> None:
     """
 
 
-for command in (train, fit, export, classify, score, serve, evaluate, bench, tasks, verify, demo):
+for command in (train, fit, export, classify, rank, score, serve, evaluate, bench, tasks, verify, demo):
     cli.add_command(command)
 
 

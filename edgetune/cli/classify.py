@@ -15,11 +15,13 @@ from edgetune.cli.flags import Command, in_flags
 from edgetune.cli.options import (
     FILE,
     engine_options,
+    input_option,
     max_characters_option,
     min_score_option,
     note,
     print_json,
     reading_options,
+    shortest,
     text_column_option,
     text_pair_column_option,
 )
@@ -37,15 +39,7 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=FILE)
 @click.argument("source", default="-", metavar="[FILE|-]")
 @click.option("--task", help="A task of the bundle, or a task file. Rows may name their own (`task`).")
-@click.option(
-    "--input",
-    "kind",
-    type=click.Choice(["auto", "text", "jsonl", "json", "csv"]),
-    default="auto",
-    show_default=True,
-    help="What the rows are: a text per line, a JSON object per line, a JSON array, or fields with separators. auto "
-    "goes by the name of the file, else by its beginning.",
-)
+@input_option
 @text_column_option
 @text_pair_column_option
 @reading_options
@@ -184,17 +178,10 @@ def _shown(kind: AnswerKind, result: Result) -> dict[str, Any]:
     }
 
 
-def _shortest(number: float) -> float:
-    """The number with no more digits than float32 has: graphs compute in no more."""
-    import numpy as np
-
-    return float(str(np.float32(number)))
-
-
 _PRINTED: Mapping[Column, Callable[[Any], Any]] = {
     "string": lambda text: text,
     "strings": lambda texts: texts,
-    "number": _shortest,
+    "number": shortest,
     "numbers": lambda scores: {label: round(score, 6) for label, score in scores.items()},
 }
 """Type of an answer's field → how it is printed."""

@@ -71,6 +71,13 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False))
 
 
+def shortest(number: float) -> float:
+    """The number with no more digits than float32 has: graphs compute in no more."""
+    import numpy as np
+
+    return float(str(np.float32(number)))
+
+
 def json_option(command: Command) -> Command:
     """`--json`: results as one JSON object."""
     return click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON object.")(command)
@@ -142,6 +149,16 @@ def _delimiter(context: click.Context, option: click.Parameter, value: str | Non
         raise click.BadParameter(f"{value!r} came, and one character was expected, or 'tab'")
     return value
 
+
+input_option: Callable[[Command], Command] = click.option(
+    "--input",
+    "kind",
+    type=click.Choice(["auto", "text", "jsonl", "json", "csv"]),
+    default="auto",
+    show_default=True,
+    help="What the rows are: a text per line, a JSON object per line, a JSON array, or fields with separators. auto "
+    "goes by the name of the file, else by its beginning.",
+)
 
 text_column_option: Callable[[Command], Command] = click.option(
     "--text-column", default="text", show_default=True, help="Column with the texts."

@@ -82,9 +82,10 @@ def serve(
     """Serve the tasks of BUNDLE over HTTP, without PyTorch, until SIGTERM or Ctrl-C.
 
     A page for people is at /; POST /v1/classify (every kind of task), /classify (vLLM's, for tasks that give one label)
-    and /v2/models/TASK/infer (Open Inference Protocol) answer programs, /metrics Prometheus; /openapi.json describes
-    every route. Logs are JSON lines on stderr. Excess load is rejected immediately with 429; accepted requests are
-    always answered, also on SIGTERM.
+    and /v2/models/TASK/infer (Open Inference Protocol) answer programs, as do /v1/embeddings (OpenAI's, vectors) and
+    /rerank (text-embeddings-inference's); /metrics answers Prometheus; /openapi.json describes every route. Logs are
+    JSON lines on stderr. Excess load is rejected immediately with 429; accepted requests are always answered, also on
+    SIGTERM.
 
     \b
     Example:

@@ -30,6 +30,15 @@ VLLM_CLASSIFY = "/classify"
 
 CLASSIFY = (VLLM_CLASSIFY, OWN_CLASSIFY)
 
+EMBEDDINGS = "/v1/embeddings"
+"""OpenAI's route for vectors."""
+
+RERANK = "/rerank"
+"""text-embeddings-inference's route for the order of texts."""
+
+_QUEUED = frozenset((*CLASSIFY, EMBEDDINGS, RERANK))
+"""Paths whose texts wait in the queue; those of the Open Inference Protocol name a task, and end in `/infer`."""
+
 TASK_CHANGES = "/v2/repository/models/"
 """Paths that begin so change tasks, and need the key for that."""
 
@@ -106,7 +115,7 @@ class Access:
             return RequestError(
                 401, "unauthorized", "expected the header 'Authorization: Bearer KEY'", {"www-authenticate": "Bearer"}
             )
-        if scope["method"] == "POST" and (path in CLASSIFY or path.endswith("/infer")):
+        if scope["method"] == "POST" and (path in _QUEUED or path.endswith("/infer")):
             return self._service.scheduler.lack_of_room()  # here, where it costs least
         return None
 

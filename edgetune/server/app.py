@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from importlib import resources
 from importlib.metadata import version
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,12 +16,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from edgetune.server import infer, messages, metrics
-from edgetune.server.access import CLASSIFY, TASK_CHANGES, Access
+from edgetune.server.access import CLASSIFY, EMBEDDINGS, RERANK, TASK_CHANGES, Access
 from edgetune.server.classify import ClassifyRequest, classify_response
+from edgetune.server.embeddings import EmbeddingsRequest, embeddings_response
 from edgetune.server.errors import RequestError, too_large
 from edgetune.server.openapi import document
+from edgetune.server.rerank import RerankRequest, ranks
 from edgetune.server.responses import error_response, json_response
-from edgetune.server.scheduler import Outcome, Ticket
+from edgetune.server.scheduler import Answered, Ticket, Work
 from edgetune.server.service import Service
 from edgetune.server.texts import check_texts, misfit
 from edgetune_runtime.errors import EdgetuneError
@@ -51,6 +54,8 @@ def build_app(service: Service) -> ASGIApp:
         Route("/v2/repository/index", routes.repository_index, methods=["POST"]),
         Route(TASK_CHANGES + "{task}/load", routes.load_task, methods=["POST"]),
         Route(TASK_CHANGES + "{task}/unload", routes.unload_task, methods=["POST"]),
+        Route(EMBEDDINGS, routes.embeddings, methods=["POST"]),
+        Route(RERANK, routes.rerank, methods=["POST"]),
         Route("/tasks", routes.tasks),
         Route("/metrics", routes.metrics),
         Route("/openapi.json", routes.openapi),
@@ -80,6 +85,7 @@ class Routes:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._engine = service.engine
         self._catalog = service.catalog
         self._scheduler = service.scheduler
         self._settings = service.settings
@@ -136,11 +142,8 @@ class Routes:
         self._check_content(request, "", "application/json", "application/octet-stream")
         body = await self._body(request, self._settings.max_body_bytes)
         message, texts = infer.read_request(body, header_length, task)
-        outcomes, ticket = await self._answer(request, texts, [task])
-        for outcome in outcomes:  # the protocol has no status for one text
-            if isinstance(outcome, RequestError):
-                raise outcome
-        results = [outcome for outcome in outcomes if not isinstance(outcome, RequestError)]
+        outcomes, ticket = await self._answer(request, texts, [task], self._engine.answer)
+        results = _all_answered(outcomes)
         content, headers = infer.write_response(message, task, results)
         return Response(content, headers={**headers, **_timing(ticket)})
 
@@ -152,10 +155,29 @@ class Routes:
         tasks = [self._catalog.named(name) for name in message.models]
         for task in tasks:
             message.check_task(task, request.scope["path"])
-        outcomes, ticket = await self._answer(request, message.texts(), tasks)
+        outcomes, ticket = await self._answer(request, message.texts(), tasks, self._engine.answer)
         if all(isinstance(outcome, RequestError) for outcome in outcomes):
             raise outcomes[0]  # type: ignore[misc]
         return json_response(classify_response(message, tasks, outcomes, ticket.tokens), headers=_timing(ticket))
+
+    async def embeddings(self, request: Request) -> Response:
+        """Texts as vectors, in OpenAI's shape."""
+        self._check_content(request, "application/json")
+        message = messages.decode(await self._body(request, self._settings.max_body_bytes), EmbeddingsRequest)
+        task = self._catalog.reading(message.model)
+        message.check_task(task, self._engine.bundle.facts.sizes.hidden)
+        outcomes, ticket = await self._answer(request, [*message.texts()], [task], self._engine.pooled)
+        response = embeddings_response(message, task, _all_answered(outcomes), ticket.tokens)
+        return json_response(response, headers=_timing(ticket))
+
+    async def rerank(self, request: Request) -> Response:
+        """Texts in the order of their relevance to a query, as text-embeddings-inference does it."""
+        self._check_content(request, "application/json")
+        message = messages.decode(await self._body(request, self._settings.max_body_bytes), RerankRequest)
+        message.check()
+        ranker = message.ranker(self._catalog.ranking(message.model))
+        outcomes, ticket = await self._answer(request, message.pairs(), [ranker.task], self._engine.answer)
+        return json_response(ranks(message, ranker, _all_answered(outcomes)), headers=_timing(ticket))
 
     async def tasks(self, request: Request) -> Response:
         """All tasks."""
@@ -195,7 +217,9 @@ class Routes:
     def _task(self, request: Request) -> Task:
         return self._catalog.task(request.path_params["task"], request.path_params.get("version"))
 
-    async def _answer(self, request: Request, texts: list[Text], tasks: Sequence[Task]) -> tuple[list[Outcome], Ticket]:
+    async def _answer(
+        self, request: Request, texts: list[Text], tasks: Sequence[Task], work: Work[Answered]
+    ) -> tuple[list[Answered | RequestError], Ticket[Answered]]:
         """What comes of each text, by each of the tasks, and how it ran; texts that a task does not take do not."""
         rows = [(text, task) for text in texts for task in tasks]
         check_texts([text for text, _ in rows], self._settings)
@@ -203,7 +227,7 @@ class Routes:
         fitting = [row for row, why in zip(rows, misfits, strict=True) if why is None]
         if not fitting:
             raise next(filter(None, misfits))
-        ticket = self._scheduler.submit([text for text, _ in fitting], [task for _, task in fitting])
+        ticket = self._scheduler.submit([text for text, _ in fitting], [task for _, task in fitting], work)
         gone = asyncio.ensure_future(request.receive())  # the body is read: what comes next is the end
         try:
             await asyncio.wait((ticket.answer, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -213,7 +237,7 @@ class Routes:
         finally:
             gone.cancel()
             self._scheduler.cancel(ticket)
-        outcomes: list[Outcome] = [why or next(answered) for why in misfits]
+        outcomes: list[Answered | RequestError] = [why or next(answered) for why in misfits]
         failures = [outcome for outcome in outcomes if isinstance(outcome, RequestError)]
         self._service.metrics.rows.inc(len(outcomes) - len(failures))
         self._service.metrics.failed_rows.inc(len(failures))
@@ -255,7 +279,17 @@ class Routes:
         return bytes(body)
 
 
-def _timing(ticket: Ticket) -> dict[str, str]:
+def _all_answered(outcomes: Sequence[Answered | RequestError]) -> list[Answered]:
+    """The answers, in a protocol that has no status for one text; raises what one failed with."""
+    answered = []
+    for outcome in outcomes:
+        if isinstance(outcome, RequestError):
+            raise outcome
+        answered.append(outcome)
+    return answered
+
+
+def _timing(ticket: Ticket[Any]) -> dict[str, str]:
     """https://www.w3.org/TR/server-timing/, in milliseconds."""
     return {"server-timing": f"queue;dur={ticket.queue_s * 1e3:.2f}, run;dur={ticket.run_s * 1e3:.2f}"}
 

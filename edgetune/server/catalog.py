@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgetune.server.errors import RequestError, not_found, unusable
+from edgetune.server.errors import RequestError, not_found, unfit, unusable
 from edgetune_runtime import files
 from edgetune_runtime.engine import Engine
 from edgetune_runtime.errors import TaskError
+from edgetune_runtime.ranking import can_rank
 from edgetune_runtime.task import Task
 
 
@@ -58,6 +59,38 @@ class Catalog:
         if len(tasks) != 1:
             raise unusable(f"no 'model' came, and there are {len(tasks)} tasks: name one of GET /v1/models")
         return tasks[0]
+
+    def reading(self, name: str | None) -> Task:
+        """What reads texts to make vectors of them: the task of that name, or the backbone by itself.
+
+        Args:
+            name: of a task; `None`, or the backbone's name unless a task has it, for the backbone.
+
+        Raises:
+            RequestError: there is no such task.
+        """
+        bare = self._engine.bare_task
+        if name is None or (name == bare.name and self._engine.catalog.get(name) is None):
+            return bare
+        return self.task(name)
+
+    def ranking(self, name: str | None) -> Task:
+        """The task of that name; the only one that can rank if none is named.
+
+        Raises:
+            RequestError: there is no such task, or none is named and there is not exactly one that can rank.
+        """
+        if name is not None:
+            return self.task(name)
+        able = [task for task in self.tasks() if can_rank(task)]
+        if not able:
+            raise unfit(
+                "no task here can rank: expected one that takes pairs of texts, and gives one label or a number"
+            )
+        if len(able) > 1:
+            have = ", ".join(task.name for task in able)
+            raise unusable(f"no 'model' came, and {len(able)} tasks can rank: expected one of {have}")
+        return able[0]
 
     def tasks(self) -> list[Task]:
         """All tasks, sorted by name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import msgspec
@@ -10,16 +11,21 @@ import numpy as np
 from edgetune.server import texts
 from edgetune.server.answers import fits_vllm
 from edgetune.server.classify import ClassifyRequest, classify_response
+from edgetune.server.embeddings import EmbeddingsRequest, embeddings_response
 from edgetune.server.infer import InferRequest, write_response
+from edgetune.server.rerank import RerankRequest, ranks
 from edgetune.server.tensors import InputTensor
 from edgetune_runtime.contract import POOLINGS
 from edgetune_runtime.kinds import KINDS, Kind, Result
+from edgetune_runtime.kinds.score import SCORE
+from edgetune_runtime.ranking import Ranker
 from edgetune_runtime.task import Task
 
 Examples = dict[str, dict[str, Any]]
 
 _LABELS = ("delivery", "damage", "praise")
 _TEXTS = ("the parcel came early", "the box was open and the lamp in it broken")
+_QUERY = "where is my parcel?"
 _LOGITS = (1.5, 0.5, -1.0)
 _TOKENS = 12  # that the text is said to have
 
@@ -102,3 +108,50 @@ def infer_answers() -> Examples:
         body, _ = write_response(_infer_request(False), task, [_result(task)])
         found[kind.name] = {"summary": kind.title, "value": msgspec.json.decode(body)}
     return found
+
+
+def embeddings_requests() -> Examples:
+    """Bodies of `/v1/embeddings`."""
+    first, second = _TEXTS
+    return {
+        "text": {"summary": "a text", "value": {"input": first}},
+        "texts": {"summary": "texts, packed", "value": {"input": [first, second], "encoding_format": "base64"}},
+        "task": {"summary": "behind a task's prompt", "value": {"model": "TASK", "input": first}},
+    }
+
+
+def embeddings_answers() -> Examples:
+    """Answers of `/v1/embeddings`, of vectors that are short."""
+    vectors = [np.array(_LOGITS, np.float32)]
+    found: Examples = {}
+    for packing in ("float", "base64"):
+        request = EmbeddingsRequest(_TEXTS[0], encoding_format=packing)
+        answer = embeddings_response(request, _task(SCORE), vectors, _TOKENS)
+        found[packing] = {"summary": packing, "value": msgspec.to_builtins(answer)}
+    return found
+
+
+def _rerank_request(return_text: bool) -> RerankRequest:
+    return RerankRequest(_QUERY, list(_TEXTS[::-1]), model="TASK", return_text=return_text)
+
+
+def rerank_requests() -> Examples:
+    """Bodies of `/rerank`."""
+    plain = {"query": _QUERY, "texts": list(_TEXTS[::-1])}
+    return {
+        "task": {"summary": "by the only task that can rank", "value": plain},
+        "label": {
+            "summary": "by a label of a task",
+            "value": {**plain, "model": "TASK", "label": _LABELS[0], "return_text": True},
+        },
+    }
+
+
+def rerank_answers() -> Examples:
+    """Answers of `/rerank`."""
+    task = dataclasses.replace(_task(SCORE), pairs=True)
+    results = [task.kind.answer(np.array([[logit]], np.float32), task) for logit in _LOGITS[1::-1]]
+    return {
+        name: {"summary": name, "value": msgspec.to_builtins(ranks(_rerank_request(text), Ranker(task), results))}
+        for name, text in (("plain", False), ("with texts", True))
+    }

@@ -26,7 +26,7 @@ class Metrics:
         self.requests = Counter("edgetune_requests", "Requests answered.", ["route", "status"], registry=registry)
         self.failures = Counter("edgetune_failures", "Failed requests, by reason.", ["reason"], registry=registry)
         self.rows = Counter("edgetune_rows", "Texts answered.", registry=registry)
-        self.failed_rows = Counter("edgetune_failed_rows", "Texts that could not be classified.", registry=registry)
+        self.failed_rows = Counter("edgetune_failed_rows", "Texts that could not be answered.", registry=registry)
         self.tokens = Counter("edgetune_tokens", "Tokens of texts answered.", registry=registry)
         self.log_lines_dropped = Counter(
             "edgetune_log_lines_dropped", "Lines of the log that nobody read in time.", registry=registry

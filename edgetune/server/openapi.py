@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from edgetune.server import answers, classify, examples, infer, messages
-from edgetune.server.access import OWN_CLASSIFY, VLLM_CLASSIFY
+from edgetune.server import answers, classify, embeddings, examples, infer, messages, rerank
+from edgetune.server.access import EMBEDDINGS, OWN_CLASSIFY, RERANK, VLLM_CLASSIFY
 from edgetune.server.examples import Examples
 from edgetune.server.settings import Settings
-from edgetune.server.texts import TextRow, input_schema, names, row_schema, text_schema
+from edgetune.server.texts import TextRow, input_schema, names, row_schema, text_schema, texts_schema
 
 _JSON = "application/json"
 _REASONS = {
@@ -22,7 +22,7 @@ _REASONS = {
     "408": "The body came too slowly.",
     "413": "Too many bytes, texts or characters.",
     "415": "Another content type, or a compressed body.",
-    "500": "No text could be classified.",
+    "500": "No text could be answered.",
     "422": "Not the message that was expected.",
     "429": "More than the server can do: come again after `Retry-After` seconds.",
     "503": "Starting, or about to end.",
@@ -41,6 +41,10 @@ def document(settings: Settings) -> dict[str, Any]:
         TextRow,
         classify.ClassifyResponse,
         answers.ClassifyData,
+        embeddings.EmbeddingsRequest,
+        embeddings.EmbeddingsResponse,
+        rerank.RerankRequest,
+        rerank.Rank,
         infer.InferRequest,
         infer.InferResponse,
         infer.ModelMetadata,
@@ -58,9 +62,15 @@ def document(settings: Settings) -> dict[str, Any]:
     }
     components["ClassifyRequest"]["required"] = ["input"]
     components["TextRow"]["properties"] = row_schema(settings)
+    components["EmbeddingsRequest"]["properties"]["input"] = embeddings.embeddings_input_schema(settings)
+    components["RerankRequest"]["properties"] |= {
+        "query": text_schema(settings),
+        "texts": texts_schema(settings),
+        "truncation_direction": {"enum": ["Right", "right", None], "default": None},
+    }
     inputs, outputs = components["InputTensor"]["properties"], components["OutputTensor"]["properties"]
     inputs["name"] = {"enum": list(names(pairs=True))}
-    inputs["data"] = {"type": "array", "items": text_schema(settings), "minItems": 1, "maxItems": settings.max_rows}
+    inputs["data"] = texts_schema(settings)
     outputs["name"] = {"enum": sorted(infer.OUTPUTS)}
     rows = answers.schemas()
     components |= rows
@@ -102,6 +112,22 @@ def document(settings: Settings) -> dict[str, Any]:
         )
     }
     paths |= {
+        EMBEDDINGS: {
+            "post": _operation(
+                "Texts as vectors, as OpenAI does it",
+                of[embeddings.EmbeddingsResponse],
+                of[embeddings.EmbeddingsRequest],
+                examples=(examples.embeddings_answers(), examples.embeddings_requests()),
+            )
+        },
+        RERANK: {
+            "post": _operation(
+                "Texts in the order of their relevance to a query, as text-embeddings-inference does it",
+                {"type": "array", "items": of[rerank.Rank]},
+                of[rerank.RerankRequest],
+                examples=(examples.rerank_answers(), examples.rerank_requests()),
+            )
+        },
         "/v1/models": {"get": _operation("All tasks as models", of[messages.ModelList], errors="401 503")},
         "/v1/models/{task}": {"get": _operation("A task as a model", of[messages.ModelCard], errors="401 404 503")},
         "/health": {"get": _health()},

@@ -2,9 +2,9 @@
 
 On a CPU a text is a run of its own, and there are as many runs at a time as threads, one thread each; a text that
 finds the machine idle gets all threads. If the engine batches (GPU), a run takes what waits, up to a budget of tokens;
-rows with the same tokens share a pass if their tasks have the same parts. Texts run in the order in which they came. A
-request is accepted whole or refused at once, when what waits before it would take longer than the deadline; texts of a
-client that went away, or that waited too long, do not run.
+rows with the same tokens share a pass if their tasks have the same parts. All texts of a run are answered, or all are
+made vectors. Texts run in the order in which they came. A request is accepted whole or refused at once, when what waits
+before it would take longer than the deadline; texts of a client that went away, or that waited too long, do not run.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from edgetune.server.errors import RequestError, busy, draining
 from edgetune.server.metrics import Metrics
 from edgetune_runtime.contract import WINDOWS
-from edgetune_runtime.engine import Engine, Result
+from edgetune_runtime.engine import Engine
 from edgetune_runtime.task import Task
-from edgetune_runtime.text import Text
+from edgetune_runtime.text import Text, Tokens
 
-Outcome = Result | RequestError
-"""What came of one text: its answer, or why it has none."""
+Answered = TypeVar("Answered")
+
+Work = Callable[[Sequence[tuple[Tokens, Task]], int | None], Sequence[Answered]]
+"""What is done with texts, each with its task, on so many threads: a method of the engine, such as `answer`."""
 
 _BATCH_TOKENS = 16_384
 _CHARACTERS_A_TOKEN = 4
@@ -33,11 +36,12 @@ _SMOOTHING = 0.1
 _MARGIN = 0.75  # of the longest wait is what may be foreseen, so that next to nothing accepted waits too long
 
 
-class Ticket:
+class Ticket(Generic[Answered]):
     """One request's texts on their way through the queue.
 
     Attributes:
-        answer: becomes what came of each text, in their order, or the error of all; belongs to the event loop.
+        answer: becomes what came of each text, in their order, or the error of all; belongs to the event loop. What
+            came of a text is its answer, or why it has none.
         queue_s: how long the first of the texts waited.
         run_s: how long runs took, all texts together.
         tokens: tokens of all texts.
@@ -45,8 +49,8 @@ class Ticket:
 
     def __init__(self, rows: int, deadline: float, ahead: int) -> None:
         self._loop = asyncio.get_running_loop()
-        self.answer: asyncio.Future[list[Outcome]] = self._loop.create_future()
-        self.outcomes: list[Outcome | None] = [None] * rows
+        self.answer: asyncio.Future[list[Answered | RequestError]] = self._loop.create_future()
+        self.outcomes: list[Answered | RequestError | None] = [None] * rows
         self.came = time.monotonic()
         self.deadline = deadline
         self.ahead = ahead
@@ -73,10 +77,11 @@ class Ticket:
 
 @dataclass(frozen=True)
 class _Row:
-    ticket: Ticket
+    ticket: Ticket[Any]
     place: int
     text: Text
     task: Task
+    work: Work[Any]
     tokens: int = field(compare=False)  # about how many
 
 
@@ -132,19 +137,20 @@ class Scheduler:
             return busy(wait_s, f"{waiting} texts wait, for about {wait_s:.1f} s: come again later")
         return None
 
-    def submit(self, texts: Sequence[Text], tasks: Sequence[Task]) -> Ticket:
+    def submit(self, texts: Sequence[Text], tasks: Sequence[Task], work: Work[Answered]) -> Ticket[Answered]:
         """Put a request's texts into the queue.
 
         Args:
             texts: at least one.
             tasks: the task of each.
+            work: what is done with them.
 
         Raises:
             RequestError: there is no room, or the server is stopping.
         """
-        ticket = Ticket(len(texts), time.monotonic() + self._queue_s, self._tokens)
+        ticket: Ticket[Answered] = Ticket(len(texts), time.monotonic() + self._queue_s, self._tokens)
         rows = [
-            _Row(ticket, place, text, task, _about_tokens(text, task))
+            _Row(ticket, place, text, task, work, _about_tokens(text, task))
             for place, (text, task) in enumerate(zip(texts, tasks, strict=True))
         ]
         with self._changed:
@@ -157,7 +163,7 @@ class Scheduler:
             self._changed.notify(len(rows))
         return ticket
 
-    def cancel(self, ticket: Ticket) -> None:
+    def cancel(self, ticket: Ticket[Any]) -> None:
         """Nobody waits for a request's answer any more: those of its texts that have not begun do not run."""
         ticket.answer.cancel()
         with self._changed:
@@ -190,6 +196,8 @@ class Scheduler:
         tokens, now = 0, time.monotonic()
         while self._rows:
             row = self._rows[0]
+            if batch and row.work != batch[0].work:
+                break
             shares = bool(batch) and self._shares(batch[-1], row)
             if not shares and (
                 len(batch) >= self._engine.batch_size or (batch and tokens + row.tokens > _BATCH_TOKENS)
@@ -227,7 +235,7 @@ class Scheduler:
             tokens = self._engine.encode([row.text for row in batch], [row.task for row in batch])
             encoded = time.monotonic()
             pairs = [(ids, row.task) for ids, row in zip(tokens, batch, strict=True)]
-            results = self._engine.answer(pairs, threads=threads)
+            results = batch[0].work(pairs, threads)
         except Exception as error:  # noqa: BLE001 - a worker outlives whatever a text does
             if len(batch) > 1:  # of which the others are not to blame
                 for row in batch:
@@ -243,9 +251,7 @@ class Scheduler:
         self.metrics.batch_tokens.observe(sum(lengths))
         self._settle(batch, results, lengths, ended - began)
 
-    def _settle(
-        self, batch: Sequence[_Row], outcomes: Sequence[Outcome], lengths: Sequence[int], seconds: float
-    ) -> None:
+    def _settle(self, batch: Sequence[_Row], outcomes: Sequence[Any], lengths: Sequence[int], seconds: float) -> None:
         with self._changed:
             for row, outcome, length in zip(batch, outcomes, lengths, strict=True):
                 ticket = row.ticket
@@ -264,4 +270,4 @@ def _about_tokens(text: Text, task: Task) -> int:
 
 
 def _failed(error: Exception) -> RequestError:
-    return RequestError(500, "failed", f"the text could not be classified ({type(error).__name__}: {error})")
+    return RequestError(500, "failed", f"the text could not be answered ({type(error).__name__}: {error})")

@@ -19,10 +19,12 @@ class Service:
         settings: limits and keys.
 
     Attributes:
+        engine: the engine.
         draining: whether the server is about to end.
     """
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
+        self.engine = engine
         self.settings = settings
         self.catalog = Catalog(engine)
         self.scheduler = Scheduler(engine, settings.queue_rows, settings.queue_s)

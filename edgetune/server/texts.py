@@ -81,6 +81,11 @@ def text_schema(settings: Settings) -> dict[str, Any]:
     return {"type": "string", "maxLength": settings.max_characters}
 
 
+def texts_schema(settings: Settings) -> dict[str, Any]:
+    """JSON schema of several texts."""
+    return {"type": "array", "items": text_schema(settings), "minItems": 1, "maxItems": settings.max_rows}
+
+
 def row_schema(settings: Settings) -> dict[str, Any]:
     """JSON schema of `TextRow`'s properties."""
     text = text_schema(settings)

@@ -11,6 +11,7 @@ texts, and nearly all of them are among those that are close to another answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -18,16 +19,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgetune_runtime import contract, files, forks
-from edgetune_runtime.arrays import Array
+from edgetune_runtime.arrays import Array, unit_length
 from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.catalog import Catalog
 from edgetune_runtime.checks import check_min_score, check_text
 from edgetune_runtime.cpus import available_threads
 from edgetune_runtime.errors import BundleError, DataError
 from edgetune_runtime.fitting.class_weight import NONE, ClassWeight
+from edgetune_runtime.fitting.draft import fitted_draft, new_draft
 from edgetune_runtime.kinds import Kind, Result
 from edgetune_runtime.kinds.kind import mean_over_spans
+from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.passes import Runner
+from edgetune_runtime.ranking import Ranked, Ranker, best_first
 from edgetune_runtime.session import find_device
 from edgetune_runtime.sharing import head_logits, shared_passes
 from edgetune_runtime.task import Task
@@ -307,15 +311,70 @@ class Engine:
             for place, text in enumerate(some, start):
                 check_text(place, text, read)
             tokens = self.encode(some, [read] * len(some))
-            windows = [(window, read) for row in tokens for window in row.windows]
-            passes, places = shared_passes(windows, self._runner)
-            made = self._runner.run(passes, self.precision)
-            own = iter(made[place][list(spans)] for place, spans in places)
-            for place, row in enumerate(tokens, start):
-                found[place] = np.concatenate([next(own) for _ in row.windows]).mean(axis=0)
+            for place, one in enumerate(self.pooled([(row, read) for row in tokens]), start):
+                found[place] = one
             if progress is not None:
                 progress(len(some))
         return found
+
+    def embed(self, texts: Sequence[Text], *, task: Task | str | None = None, normalize: bool = False) -> Array:
+        """Texts as vectors, such as those of sentence-transformers, for search, clusters, duplicates.
+
+        Args:
+            texts: texts; for a task that takes pairs, (text, text_pair) tuples.
+            task: a task, or its name, behind whose prompt texts are read, in its template and with its pooling. By
+                default the backbone reads them by itself, up to 256 tokens, with its usual pooling.
+            normalize: whether vectors have length 1, so that their products are cosines.
+
+        Returns:
+            Vectors in the engine's precision: name fp32 if they are compared with those of another program.
+
+        Shape:
+            output: [texts, hidden], float32
+
+        Raises:
+            TaskError: there is no such task.
+            DataError: a text is not what the task takes.
+        """
+        found = self.features(texts, self.bare_task if task is None else task)
+        return unit_length(found) if normalize else found
+
+    @cached_property
+    def bare_task(self) -> Task:
+        """A task without prompt and head, called like the backbone: it reads texts as the backbone does by itself."""
+        facts = self.bundle.facts
+        draft = new_draft(facts, self._encoder, name=facts.name, labels=(), kind=SINGLE_LABEL, pairs=False)
+        return fitted_draft(self._encoder, draft)
+
+    def rank(
+        self, query: str, texts: Sequence[str], task: str, *, label: str | None = None, raw_scores: bool = False
+    ) -> list[Ranked]:
+        """Put texts in the order of their relevance to a query.
+
+        Args:
+            query: the first text of each pair.
+            texts: the second texts.
+            task: a task that takes pairs, and gives a number or one label.
+            label: of a task that gives one label, the label that means "relevant". It may be left out if there are two
+                whose names tell, such as "yes" and "no".
+            raw_scores: whether scores are logits (log-odds) of that label instead of its probability; the probability
+                is the sigmoid of the logit. A number is the same either way.
+
+        Returns:
+            The texts, the most relevant first. A score is the label's probability, as `classify` gives it, or the
+            task's number.
+
+        Raises:
+            TaskError: there is no such task.
+            DataError: the query or a text is not a string, or the task cannot rank, or its label is not known.
+        """
+        ranker = Ranker(self.task(task), label)
+        ranker.check(query, texts)
+        given = list(texts)  # a column of a table may have an index of its own
+        tokens = self.encode([(query, text) for text in given], [ranker.task] * len(given))
+        results = self.answer([(row, ranker.task) for row in tokens])
+        scores = [ranker.score(result, raw_scores) for result in results]
+        return [Ranked(place, given[place], scores[place], results[place].truncated) for place in best_first(scores)]
 
     def fit(
         self,
@@ -436,6 +495,23 @@ class Engine:
             task.kind.answer(values, task, tokens.truncated, precision)
             for values, (tokens, task), precision in zip(logits, rows, precisions, strict=True)
         ]
+
+    def pooled(self, rows: Sequence[tuple[Tokens, Task]], threads: int | None = None) -> list[Array]:
+        """Features of texts that `encode` tokenized, each as the task given with it reads them.
+
+        Args:
+            rows: (tokens, task) pairs. Rows with the same tokens and parts share a pass.
+            threads: CPU threads inside a run, and the rows one after the other; all threads by default, several rows
+                side by side.
+
+        Shape:
+            output: for each row [hidden], float32
+        """
+        windows = [(window, task) for tokens, task in rows for window in tokens.windows]
+        passes, places = shared_passes(windows, self._runner)
+        made = self._runner.run(passes, self.precision, threads)
+        own = iter(made[place][list(spans)] for place, spans in places)
+        return [np.concatenate([next(own) for _ in tokens.windows]).mean(axis=0) for tokens, _ in rows]
 
     def share_a_pass(self, one: Task, other: Task) -> bool:
         """Whether two tasks have the parts in common that decide the features of a text."""

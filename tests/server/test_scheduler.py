@@ -71,8 +71,8 @@ def run(
     asyncio.run(whole())
 
 
-def submit(scheduler: Scheduler, engine: Engine, texts: Sequence[str], task: str = "colour") -> Ticket:
-    return scheduler.submit(texts, [engine.task(task)] * len(texts))
+def submit(scheduler: Scheduler, engine: Engine, texts: Sequence[str], task: str = "colour") -> Ticket[Result]:
+    return scheduler.submit(texts, [engine.task(task)] * len(texts), engine.answer)
 
 
 async def begun(engine: HeldEngine, runs: int) -> None:
@@ -303,3 +303,25 @@ def test_at_its_end_it_runs_what_waits_and_takes_no_more(engine: HeldEngine) -> 
         assert scheduler.idle
 
     run(engine, test)
+
+
+def test_texts_that_are_made_vectors_are_no_run_with_those_that_are_answered(batching: HeldEngine) -> None:
+    async def test(scheduler: Scheduler) -> None:
+        batching.free.clear()
+        first = submit(scheduler, batching, TEXTS[:1])
+        await begun(batching, 1)
+        task = batching.task("colour")
+        answered = [submit(scheduler, batching, [text]) for text in TEXTS[:2]]
+        vectors = [scheduler.submit([text], [task], batching.pooled) for text in TEXTS[:3]]
+        answered.append(submit(scheduler, batching, TEXTS[2:3]))
+        batching.free.set()
+        await first.answer
+        for ticket in answered:
+            assert [result.task for result in await ticket.answer if not isinstance(result, RequestError)] == ["colour"]
+        for text, vector in zip(TEXTS, vectors, strict=False):
+            (found,) = await vector.answer
+            assert not isinstance(found, RequestError)
+            assert found == pytest.approx(batching.features([text], task)[0], abs=1e-5)
+        assert [len(rows) for rows, _ in batching.runs] == [1, 2, 1]
+
+    run(batching, test)

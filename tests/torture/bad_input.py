@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import json
 import random
@@ -31,6 +32,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import httpx
+from conftest import HIDDEN, random_task
 from serving import Server, run_server
 from torture.cases import CLIENT_S, KINDS, LOAD, SOUND, Case, task_files
 from torture.common import Asker, Findings, Parts, command, memory_mb, metric
@@ -199,6 +201,8 @@ def document(bundle: Path, number: int, seed: int) -> Findings:
         seed: of all that is random.
     """
     spare = canary(Bundle(bundle), 0).to_bytes()
+    alike = random_task(Bundle(bundle), "alike", labels=1, seed=3)
+    Bundle(bundle).add_task(dataclasses.replace(alike, kind_name="score", pairs=True))
     with (
         run_server(bundle, "--allow-task-changes", "--no-access-log", env=KEY) as server,
         server.client(headers={"authorization": "Bearer key"}) as client,
@@ -253,8 +257,12 @@ def with_names(whole: dict[str, Any]) -> dict[str, Any]:
             names = ["spare"] if "repository" in path else ["colour", "size"]
             if parameter["name"] == "task":
                 parameter["schema"]["enum"] = names
-    changed["components"]["schemas"]["ClassifyRequest"]["properties"]["model"]["enum"] = ["colour", "size"]
-    tensor = changed["components"]["schemas"]["InputTensor"]["properties"]
+    schemas = changed["components"]["schemas"]
+    for message in ("ClassifyRequest", "EmbeddingsRequest"):
+        schemas[message]["properties"]["model"]["enum"] = ["colour", "size"]
+    schemas["EmbeddingsRequest"]["properties"]["dimensions"] = {"enum": [None, HIDDEN]}
+    schemas["RerankRequest"]["properties"] |= {"model": {"enum": ["alike", None]}, "label": {"const": None}}
+    tensor = schemas["InputTensor"]["properties"]
     tensor["name"]["enum"], tensor["datatype"]["enum"] = ["text"], ["BYTES"]
     tensor["shape"], tensor["data"]["maxItems"] = {"const": [1]}, 1
     return changed

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from edgetune_runtime import contract, files
-from edgetune_runtime.arrays import Array
+from edgetune_runtime.arrays import Array, unit_length
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.facts import BackboneFacts
 from edgetune_runtime.fitting.draft import fitted_draft, new_draft
@@ -162,7 +162,7 @@ def described_head(
     for place, label in enumerate(labels):
         own = [next(found) for _ in range(len(descriptions.get(label, ())) * len(TEMPLATES))]
         if own:
-            prototypes[place] = _normed(_normed(np.stack(own)).mean(axis=0))
+            prototypes[place] = unit_length(unit_length(np.stack(own)).mean(axis=0))
     near = np.stack([*prototypes.values()])
     weight = np.zeros((len(labels), features.shape[1]))
     weight[[*prototypes]] = near - near.mean(axis=0)
@@ -172,8 +172,3 @@ def described_head(
 
 def _has_words(listed: Sequence[str]) -> bool:
     return bool(listed) and all(one.strip() for one in listed)
-
-
-def _normed(values: Array) -> Array:
-    found: Array = values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-12)
-    return found

@@ -104,6 +104,22 @@ class Output:
     of: Callable[[Any], list[Any]]
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """How answers about pairs (query, text) put texts in an order.
+
+    Attributes:
+        label: gives the label that means "relevant", of a task and what the caller says it is, if that is said; `None`
+            if the kind has no labels. Raises `ValueError` if it cannot be known, or there is no such label.
+        relevance: gives how relevant a text is, of its result and that label: more is better.
+        raw: gives the same before it became a probability: also more is better, and in the same order.
+    """
+
+    label: Callable[[Task, str | None], str | None]
+    relevance: Callable[[Any, Any], float]
+    raw: Callable[[Any, Any], float]
+
+
 class Kind(ABC):
     """A kind of answer. One instance per module of this package; `KINDS` lists them.
 
@@ -115,6 +131,7 @@ class Kind(ABC):
         min_score: whether a lowest score means something for its answers.
         columns: field → its type, the columns that bulk scoring writes.
         outputs: its tensors in the Open Inference Protocol.
+        ranking: how its answers put texts in an order; `None` if they do not.
         headline: the figure that stands for the others; more is better.
     """
 
@@ -125,6 +142,7 @@ class Kind(ABC):
     min_score: ClassVar[bool] = True
     columns: ClassVar[Mapping[str, Column]]
     outputs: ClassVar[tuple[Output, ...]]
+    ranking: ClassVar[Ranking | None] = None
     headline: ClassVar[str]
 
     def check(self, task: Task) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgetune_runtime.arrays import Array
-from edgetune_runtime.kinds.kind import Figures, Kind, Output, Result, Target, mean_over_spans
+from edgetune_runtime.kinds.kind import Figures, Kind, Output, Ranking, Result, Target, mean_over_spans
 from edgetune_runtime.metrics import pearson, spearman
 
 if TYPE_CHECKING:
@@ -34,6 +34,15 @@ class ScoreResult(Result):
         return {"score": self.score}
 
 
+def _no_label(task: Task, label: str | None) -> None:
+    if label is not None:
+        raise ValueError(f"gives a number and has no labels, but the label {label!r:.60} came: leave `label` out")
+
+
+def _number_of(result: ScoreResult, label: str | None) -> float:
+    return result.score
+
+
 class Score(Kind):
     """Each text has a number: the logit itself."""
 
@@ -44,6 +53,7 @@ class Score(Kind):
     min_score = False
     columns = {"score": "number"}  # noqa: RUF012 - it is never changed
     outputs = (Output("score", "FP32", False, lambda result: [result.score]),)
+    ranking = Ranking(_no_label, _number_of, _number_of)
     headline = "pearson"
 
     def sees(self, values: Sequence[object]) -> bool:

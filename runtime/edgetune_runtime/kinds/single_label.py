@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgetune_runtime.arrays import Array
-from edgetune_runtime.kinds.kind import Figures, Kind, Output, Result, Target, mean_over_spans, whole
+from edgetune_runtime.kinds.kind import Figures, Kind, Output, Ranking, Result, Target, mean_over_spans, whole
 from edgetune_runtime.metrics import calibration_error, quality
+from edgetune_runtime.positive import positive_label
 
 if TYPE_CHECKING:
     from edgetune_runtime.task import Task
@@ -47,6 +48,33 @@ class LabelResult(Result):
         return {"label": self.label, "score": self.score, "scores": dict(self.scores)}
 
 
+_LEAST = np.finfo(np.float64).tiny
+
+
+def _relevant_label(task: Task, label: str | None) -> str:
+    if label is None:
+        found = positive_label(task.labels)
+        if found is None:
+            raise ValueError(
+                f"has the labels {', '.join(task.labels)}, and which of them means that a text is relevant is not "
+                f"known: name it with `label`"
+            )
+        return found
+    if label not in task.labels:
+        raise ValueError(f"has no label {label!r:.60}: expected one of {', '.join(task.labels)}")
+    return label
+
+
+def _probability(result: LabelResult, label: str) -> float:
+    return result.scores[label]
+
+
+def _log_odds(result: LabelResult, label: str) -> float:
+    """The logit of the label's probability, which is this number's sigmoid."""
+    others = sum(score for name, score in result.scores.items() if name != label)
+    return float(np.log(max(result.scores[label], _LEAST)) - np.log(max(others, _LEAST)))
+
+
 class SingleLabel(Kind):
     """Each text has exactly one label: softmax at the task's temperature, the best score decides."""
 
@@ -58,6 +86,7 @@ class SingleLabel(Kind):
         Output("label", "BYTES", False, lambda result: [result.best]),
         Output("scores", "FP32", True, lambda result: list(result.scores.values())),
     )
+    ranking = Ranking(_relevant_label, _probability, _log_odds)
     headline = "accuracy"
 
     def sees(self, values: Sequence[object]) -> bool:

@@ -1,0 +1,93 @@
+"""Texts in the order of their relevance to a query, by a task that takes pairs (query, text)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgetune_runtime.checks import check_text
+from edgetune_runtime.errors import DataError
+from edgetune_runtime.kinds import Result
+from edgetune_runtime.task import Task
+from edgetune_runtime.text import is_unicode
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A text in its order.
+
+    Attributes:
+        index: its place among the texts that were given.
+        text: the text.
+        score: how relevant it is; see `Engine.rank`.
+        truncated: whether the end of the text or of the query was not read.
+    """
+
+    index: int
+    text: str
+    score: float
+    truncated: bool = False
+
+
+class Ranker:
+    """How a task ranks.
+
+    Args:
+        task: the task.
+        label: of a task with one label per text, the label that means "relevant". With two labels it may be left out if
+            their names tell (see `positive`).
+
+    Raises:
+        DataError: the task cannot rank, or its label is not known.
+    """
+
+    def __init__(self, task: Task, label: str | None = None) -> None:
+        ranking = task.kind.ranking
+        if ranking is None:
+            raise DataError(
+                f"task '{task.name}' is of the kind '{task.kind.name}' ({task.kind.title}), which does not rank: "
+                f"expected a task that gives one label or a number"
+            )
+        if not task.pairs:
+            raise DataError(
+                f"task '{task.name}' takes single texts, and ranking asks about pairs (query, text): expected a task "
+                f"that takes pairs"
+            )
+        try:
+            self._label = ranking.label(task, label)
+        except ValueError as error:
+            raise DataError(f"task '{task.name}' {error}") from error
+        self.task = task
+        self._ranking = ranking
+
+    def score(self, result: Result, raw: bool = False) -> float:
+        """How relevant a text is: more is better.
+
+        Args:
+            result: the task's answer about the query and the text.
+            raw: not as a probability; see `Engine.rank`.
+        """
+        return (self._ranking.raw if raw else self._ranking.relevance)(result, self._label)
+
+    def check(self, query: object, texts: Sequence[object]) -> None:
+        """Raise `DataError` unless a query and texts are strings that can be read."""
+        if isinstance(texts, str):
+            raise DataError("one string came where a list of texts was expected: write [text]")
+        if not isinstance(query, str):
+            raise DataError(f"the query is a {type(query).__name__}: expected a string")
+        if not is_unicode(query):
+            raise DataError("the query has half of a surrogate pair, or is not UTF-8: expected whole characters")
+        for place, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise DataError(f"text {place} is a {type(text).__name__}: expected a string")
+            check_text(place, (query, text), self.task)
+
+
+def can_rank(task: Task) -> bool:
+    """Whether a task can rank texts, perhaps with a label that has to be named."""
+    return task.pairs and task.kind.ranking is not None
+
+
+def best_first(scores: Sequence[float]) -> list[int]:
+    """Places of scores, the highest first; of equal ones, the first that came."""
+    return sorted(range(len(scores)), key=lambda place: -scores[place])
