@@ -53,7 +53,7 @@ def run_demo(
         say(f"\n== train: {task} ==")
         trained[task] = _edgetune(
             "train", backbone, "--data", data / "train.csv", "--name", task, "--label-column", task,
-            "--epochs", epochs, "--out", out / f"{task}.safetensors", "--json",
+            "--method", "prefix", "--epochs", epochs, "--out", out / f"{task}.safetensors", "--json",
         )  # fmt: skip
         say(
             f"{task}: {trained[task]['trained_parameters']:,} numbers trained beside a frozen "

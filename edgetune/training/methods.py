@@ -70,8 +70,9 @@ REPARAMETERIZED: dict[str, Training] = {
 def chosen(options: TrainingOptions, recipe: str, backbone: Backbone) -> TrainingOptions:
     """The options with a method for "auto".
 
-    It is `STRONG` in epochs. It is `PREFIX` for few rows, where strong is not better, if something is said that only
-    prompts have, and where the backbone has no place for all of strong. What begins as another task has its parts.
+    It is `STRONG` on an encoder in epochs. It is `PREFIX` for few rows, where strong is not better, on decoders, where
+    it was not measured, if something is said that only prompts have, and where the backbone has no place for all of
+    strong. What begins as another task has its parts.
     """
     if options.method != AUTO or options.parts is not None:
         return options
@@ -86,7 +87,9 @@ def chosen(options: TrainingOptions, recipe: str, backbone: Backbone) -> Trainin
         or options.positions_behind_prompt
     )
     has_place = all(TRAININGS[name].part.has_place(backbone) for name in METHODS[STRONG])
-    return replace(options, method=STRONG if recipe == EPOCHS and has_place and not about_prompts else PREFIX)
+    is_encoder = backbone.family.language_model == "fill-mask"
+    is_strong = recipe == EPOCHS and is_encoder and has_place and not about_prompts
+    return replace(options, method=STRONG if is_strong else PREFIX)
 
 
 def trainings(options: TrainingOptions) -> dict[str, Training]:

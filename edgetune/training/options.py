@@ -199,8 +199,8 @@ class TrainingOptions:
         AUTO,
         "prefix (also called p-tuning-v2), prefix-mlp: keys and values in every layer. lora: low-rank changes of query "
         "and value. units: a few more units beside each feed-forward. strong: both of these. The others: embeddings "
-        "before the text. auto is strong; it is prefix if rows are few, if the prompt's length or beginning, label "
-        "words or PEFT's positions are given, and where the backbone has no place for strong.",
+        "before the text. auto is strong on encoders; it is prefix on others, if rows are few, and if the prompt's "
+        "length or beginning, label words or PEFT's positions are given.",
         choices=(AUTO, *METHODS),
     )
     parts: Mapping[str, int] | None = option(

@@ -48,6 +48,11 @@ def test_strong_unless_a_prompt_is_asked_for(backbone: Backbone, given: dict[str
     assert chosen(training_options(None, given), EPOCHS, backbone).method == method
 
 
+@pytest.mark.parametrize("architecture", ["gpt2", "t5"])
+def test_a_prefix_on_a_decoder(language_model_folder: LanguageModelFolder, architecture: str) -> None:
+    assert chosen(TrainingOptions(), EPOCHS, load_backbone(str(language_model_folder(architecture)))).method == "prefix"
+
+
 def test_a_prefix_for_few_rows(backbone: Backbone) -> None:
     assert chosen(TrainingOptions(), CONTRASTIVE, backbone).method == "prefix"
     assert chosen(TrainingOptions(method="strong"), CONTRASTIVE, backbone).method == "strong"
