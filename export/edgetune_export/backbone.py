@@ -41,6 +41,7 @@ class Backbone(nn.Module):
         transforms: pooling → the layers behind the backbone that it reads features through ("mask", "pooler").
         vocabulary: the vocabulary's layer, where the weights have one.
         own_head: the head of the checkpoint itself, if it is a sequence classifier and was loaded with its head.
+        pooling: its usual one, if it has that; else that of its family.
 
     Attributes:
         sizes: of what enters and leaves it.
@@ -62,6 +63,7 @@ class Backbone(nn.Module):
         transforms: Mapping[str, nn.Module] = MappingProxyType({}),
         vocabulary: Vocabulary | None = None,
         own_head: OwnHead | None = None,
+        pooling: str | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -74,7 +76,7 @@ class Backbone(nn.Module):
         self.vocabulary = vocabulary
         self.own_head = own_head
         self.mask_token = mask_token[0] if mask_token else ""
-        self.poolings = (*self.family.poolings, *transforms)
+        self.poolings = tuple(sorted((*self.family.poolings, *transforms), key=lambda own: own != pooling))
         padding = int(config.pad_token_id or 0)
         self._first_position = padding + 1 if self.architecture in OFFSETS_POSITIONS_BY_PADDING else 0
         positions = getattr(config, "max_position_embeddings", None) or _UNLIMITED_POSITIONS

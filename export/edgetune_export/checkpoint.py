@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -156,17 +156,15 @@ def find_checkpoint(model: str) -> Checkpoint:
 def _with_config(checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint, or the one inside it that sentence-transformers or a training keeps in a subfolder."""
     if "model_type" in checkpoint.read_json(CONFIG):
-        _say_what_is_left_out(_modules(checkpoint), checkpoint.model)
         return checkpoint
-    modules = _modules(checkpoint)
-    inner = [str(module.get("path", "")) for module in modules if _kind(module) == "Transformer"]
+    modules = modules_of(checkpoint)
+    inner = [str(module.get("path", "")) for module in modules if kind_of(module) == "Transformer"]
     if not inner and checkpoint.folder is not None:
         inner = [path.parent.name for path in sorted(checkpoint.folder.glob(f"*/{CONFIG}")) if _has_type(path)]
     if len(inner) == 1 and inner[0]:
         found = dataclasses.replace(checkpoint, subfolder=inner[0])
         if "model_type" in found.read_json(CONFIG):
             note(f"{checkpoint.model} keeps its transformer in {inner[0]}: that is used")
-            _say_what_is_left_out(modules, checkpoint.model)
             return found
     if checkpoint.folder is None:
         return checkpoint  # let transformers say what is wrong with a name of the hub
@@ -189,8 +187,12 @@ def _with_config(checkpoint: Checkpoint) -> Checkpoint:
     )
 
 
-def _modules(checkpoint: Checkpoint) -> list[dict[str, Any]]:
-    """The modules of a sentence-transformers model."""
+def modules_of(checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    """The modules of a sentence-transformers model; none if it is another.
+
+    Raises:
+        BackboneError: the file that lists them is damaged.
+    """
     data = checkpoint.read(_MODULES)
     try:
         modules = json.loads(data) if data is not None else []
@@ -201,15 +203,9 @@ def _modules(checkpoint: Checkpoint) -> list[dict[str, Any]]:
     return [module for module in modules if isinstance(module, dict)] if isinstance(modules, list) else []
 
 
-def _kind(module: Mapping[str, Any]) -> str:
+def kind_of(module: Mapping[str, Any]) -> str:
+    """What sort of module it is, such as "Pooling"."""
     return str(module.get("type", "")).rpartition(".")[2]
-
-
-def _say_what_is_left_out(modules: Iterable[Mapping[str, Any]], model: str) -> None:
-    # What pools and what normalizes has no weights; a task brings its own way to read features.
-    left = [_kind(module) for module in modules if _kind(module) not in ("Transformer", "Pooling", "Normalize")]
-    if left:
-        note(f"the modules {', '.join(left)} behind the transformer of {model} are not used: a task reads its features")
 
 
 def _has_type(path: Path) -> bool:

@@ -20,6 +20,7 @@ from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES, family
 from edgetune_export.language_model import MaskTransform, OneStep, Pooler, take_vocabulary
 from edgetune_export.own_head import READINGS, OwnHead, has_own_head, load_classifier, read_own_head
 from edgetune_export.quiet import quiet
+from edgetune_export.sentences import usual_pooling
 from edgetune_export.tokenizer import check_embedded, exported_tokenizer, usable_mask_token
 from edgetune_runtime.errors import BackboneError, EdgetuneError, MissingPackageError
 
@@ -81,6 +82,7 @@ def load_backbone(model: str, with_head: bool = False) -> Backbone:
         has_vocabulary=all(name.startswith(inside(loaded)) for name in report["missing_keys"]),
         pooler=pooler,
         own_head=own_head,
+        pooling=usual_pooling(checkpoint),
     )
 
 
@@ -109,6 +111,7 @@ def from_language_model(
     has_vocabulary: bool = True,
     pooler: nn.Module | None = None,
     own_head: OwnHead | None = None,
+    pooling: str | None = None,
 ) -> Backbone:
     """The backbone of a language model that was loaded with edgetune's attention; takes the model apart.
 
@@ -120,6 +123,7 @@ def from_language_model(
         has_vocabulary: whether the layers that lead to the vocabulary are trained.
         pooler: the model's pooler, where its weights have one (BERT, ALBERT).
         own_head: the head of its checkpoint, if that is a sequence classifier.
+        pooling: where it was trained to read features, if that is known; else where its family does.
     """
     config = model.config
     core = OneStep(model) if config.is_encoder_decoder else getattr(model, model.base_model_prefix)
@@ -132,7 +136,7 @@ def from_language_model(
         transforms["pooler"] = Pooler(pooler)
     if own_head is not None and own_head.layers is not None:
         transforms[own_head.pooling] = own_head.layers
-    return Backbone(core, config, name, tokenizer_json, mask_token, transforms, vocabulary, own_head)
+    return Backbone(core, config, name, tokenizer_json, mask_token, transforms, vocabulary, own_head, pooling)
 
 
 def language_model_class(architecture: str) -> Any:

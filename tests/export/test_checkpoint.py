@@ -228,6 +228,56 @@ def test_a_transformer_in_a_subfolder_is_found(
     assert backbone.fingerprint() == load_backbone(str(model_folder)).fingerprint()
 
 
+def sentence_model(model_folder: Path, folder: Path, pooling: dict[str, Any], **config: Any) -> Path:
+    """A model as sentence-transformers saves it."""
+    shutil.copytree(model_folder, folder, dirs_exist_ok=True)
+    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+    listed = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in kinds.items()]
+    (folder / "modules.json").write_text(json.dumps(listed))
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(config))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 32, **pooling}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("pooling", "usual", "told"),
+    [
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls", ""),
+        ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}, "mean", ""),
+        ({"pooling_mode_lasttoken": True}, "last", ""),
+        ({"pooling_mode": "cls"}, "cls", ""),
+        ({"pooling_mode": ["lasttoken"], "include_prompt": True}, "last", ""),
+        ({"pooling_mode": "cls", "include_prompt": False}, "cls", "to leave a prompt out of its pooling"),
+        ({"pooling_mode_max_tokens": True}, "mean", "by the pooling max_tokens, which edgetune has not"),
+        ({"pooling_mode": ["cls", "max"]}, "mean", "by the pooling cls and max, which edgetune has not"),
+        ({"pooling_mode_weightedmean_tokens": True}, "mean", "by the pooling weightedmean, which"),
+        ({}, "mean", ""),
+    ],
+)
+def test_the_pooling_of_sentence_transformers_is_the_usual_one(
+    model_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    pooling: dict[str, Any],
+    usual: str,
+    told: str,
+) -> None:
+    backbone = load_backbone(str(sentence_model(model_folder, tmp_path, pooling)))
+    said = capsys.readouterr().err
+    plain = load_backbone(str(model_folder))
+    assert backbone.poolings[0] == usual and sorted(backbone.poolings) == sorted(plain.poolings)
+    assert said.count("\n") == bool(told) and told in said
+    assert backbone.fingerprint() == plain.fingerprint()
+
+
+def test_words_before_texts_are_said(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prompts = {"query": "query: ", "document": ""}
+    load_backbone(str(sentence_model(model_folder, tmp_path, {"pooling_mode": "mean"}, prompts=prompts)))
+    assert "words before its texts (query 'query: ')" in (said := capsys.readouterr().err)
+    assert "such as `template` 'query: {text}'" in said and said.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("prepare", "told"),
     [
