@@ -127,6 +127,7 @@ def run(
     title = how.title if method == "parts" else method
     result: dict[str, Any] = {"data": data, "method": title, "seed": seed, "epochs": how.passes, "parts": how.lengths}
     result |= {"kind": kind.name, "figure": kind.headline, "train_rows": len(rows["train"])}
+    result["test_rows"] = len(rows["test"])
     result["prompt_length"] = sum(how.lengths.get(name, 0) for name in options.PROMPTING)
     result["backbone"] = sum(parameter.numel() for parameter in backbone.parameters())
     began = time.monotonic()
@@ -312,25 +313,34 @@ def _mean_and_spread(values: Sequence[float]) -> str:
 
 
 def _print_summary(runs: list[dict[str, Any]]) -> None:
-    """Test accuracy in PyTorch by method and data, of several seeds their mean; full fine-tuning's distance."""
+    """Test accuracy in PyTorch by method and data, of several seeds the mean; full fine-tuning's distance, int8's."""
     data = sorted({one["data"] for one in runs})
     found: dict[tuple[str, str], list[float]] = {}
     for one in runs:
         found.setdefault((one["method"], one["data"]), []).append(one["test"])
     means = {key: float(np.mean(tests)) for key, tests in found.items()}
     click.echo(
-        f"| method | {' | '.join(data)} | mean | beside full | most trained |\n" + "|---" * (len(data) + 4) + "|"
+        f"| method | {' | '.join(data)} | mean | beside full | int8 | most trained |\n" + "|---" * (len(data) + 5) + "|"
     )
     for method in sorted({one["method"] for one in runs}, key=order):
-        own = {name: means[method, name] for name in data if (method, name) in means}
-        shares = [one["trained"] / one["backbone"] for one in runs if one["method"] == method]
-        cells = [f"{own[name]:.4f}" if name in own else "" for name in data]
+        own = [one for one in runs if one["method"] == method]
+        there = [name for name in data if (method, name) in means]
+        cells = [_mean_and_seeds(found.get((method, name), [])) for name in data]
         mean, beside = "", ""
-        if len(own) == len(data):
-            mean = f"{np.mean(list(own.values())):.4f}"
+        if there == data:
+            mean = f"{np.mean([means[method, name] for name in data]):.4f}"
             if all(("full", name) in means for name in data):
-                beside = f"{100 * np.mean([own[name] - means['full', name] for name in data]):+.1f}"
-        click.echo(f"| {method} | {' | '.join(cells)} | {mean} | {beside} | {max(shares):.2%} |")
+                beside = f"{100 * np.mean([means[method, name] - means['full', name] for name in data]):+.1f}"
+        losses = [one["test_int8"] - one["test"] for one in own if "test_int8" in one]
+        int8 = f"{100 * np.mean(losses):+.2f}" if losses else ""
+        share = max(one["trained"] / one["backbone"] for one in own)
+        click.echo(f"| {method} | {' | '.join(cells)} | {mean} | {beside} | {int8} | {share:.2%} |")
+
+
+def _mean_and_seeds(values: Sequence[float]) -> str:
+    """The mean; of several also their deviation and number."""
+    several = f" ± {np.std(values, ddof=1):.4f} ({len(values)})" if len(values) > 1 else ""
+    return f"{np.mean(values):.4f}{several}" if len(values) else ""
 
 
 if __name__ == "__main__":
