@@ -13,6 +13,7 @@ from edgetune.cli.demo import demo
 from edgetune.cli.evaluate import evaluate
 from edgetune.cli.export import export
 from edgetune.cli.fit import fit
+from edgetune.cli.group import Group
 from edgetune.cli.rank import rank
 from edgetune.cli.score import score
 from edgetune.cli.serve import serve
@@ -23,7 +24,7 @@ from edgetune_runtime import cpus, privacy
 from edgetune_runtime.errors import EdgetuneError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="edgetune")
 def cli() -> None:
     """Train soft prompts on a frozen transformer, export it once, classify many tasks without PyTorch.

@@ -9,6 +9,7 @@ import click
 
 from edgetune.cli.create import create
 from edgetune.cli.flags import Command, in_flags
+from edgetune.cli.group import Group
 from edgetune.cli.options import FILE, json_option, note, note_unread_tasks, print_json
 from edgetune.cli.peft import export_peft, import_peft
 from edgetune.cli.sync import sync
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from edgetune_runtime.task import Task
 
 
-@click.group()
+@click.group(cls=Group)
 def tasks() -> None:
     """See and change which tasks a bundle holds; make, import, export and sync them."""
 

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import TEXTS, LanguageModelFolder, MakeTask, save_tokenizer
 from safetensors.numpy import load_file, save_file
 
+from edgetune.cli import cli
 from edgetune_runtime import Bundle, Engine, Task
 from edgetune_runtime.metrics import calibration_error
 
@@ -71,8 +73,16 @@ def test_the_readme_shows_the_commands_that_exist() -> None:
     listed = re.findall(
         r"^\| `([a-z]+)[^`]*` \|", readme.partition("## Use it")[2].partition("From Python")[0], re.MULTILINE
     )
-    offered = [line.split()[0] for line in run("--help").stdout.partition("Commands:\n")[2].splitlines()]
-    assert sorted(set(listed)) == offered
+    offered = re.findall(r"^  ([a-z]+)  ", run("--help").stdout.partition("Commands:\n")[2], re.MULTILINE)
+    assert set(listed) == set(offered) and len(offered) == len(cli.commands)
+
+
+def test_the_help_of_a_group_has_whole_sentences() -> None:
+    for group in (cli, cli.commands["tasks"]):
+        shown = CliRunner().invoke(group, ["--help"]).stdout.partition("Commands:\n")[2]
+        sentences = re.split(r"\n  (?=\S)", shown.strip())
+        assert len(sentences) == len(group.commands)
+        assert all(sentence.rstrip().endswith(".") and "..." not in sentence for sentence in sentences)
 
 
 @pytest.mark.parametrize(("engine", "package", "extra"), [("local", "pyarrow", "score"), ("ray", "ray", "ray")])
