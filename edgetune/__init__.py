@@ -16,7 +16,7 @@ import edgetune_runtime  # noqa: F401 - first: what it sets is read when onnxrun
 
 if TYPE_CHECKING:
     from edgetune import sklearn
-    from edgetune.api import export, train
+    from edgetune.api import export, task_from_head, train
     from edgetune.evaluation import Evaluation, evaluate
     from edgetune.report import write_report
     from edgetune.training.options import TrainingOptions
@@ -35,6 +35,7 @@ __all__ = [
     "evaluate",
     "export",
     "sklearn",
+    "task_from_head",
     "train",
     "write_report",
 ]
@@ -48,6 +49,7 @@ _HOME = {
     "TrainingOptions": "edgetune.training.options",
     "evaluate": "edgetune.evaluation",
     "export": "edgetune.api",
+    "task_from_head": "edgetune.api",
     "train": "edgetune.api",
     "write_report": "edgetune.report",
 }

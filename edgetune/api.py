@@ -12,7 +12,7 @@ from edgetune.data.sources import Note
 from edgetune.evaluation import rows_for
 from edgetune.given import training_options
 from edgetune.training.options import TrainingOptions
-from edgetune_runtime import files
+from edgetune_runtime import contract, files
 from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.errors import BackboneError, DataError, needs
 from edgetune_runtime.fitting.rows import LabelledRows, labelled_rows
@@ -155,6 +155,36 @@ def export(
         progress=tell,
     )
     return Bundle(out)
+
+
+def task_from_head(
+    model: str | Path,
+    name: str,
+    *,
+    template: str = contract.TEXT_SLOT,
+    max_length: int | None = None,
+    pairs: bool = False,
+) -> Task:
+    """The task that a sequence classifier of transformers was fine-tuned for, with its own head. Needs PyTorch.
+
+    Its labels and its kind are those of the classifier's config.json, and its logits were compared with those that
+    transformers computes. Export the same model with it.
+
+    Args:
+        model: the classifier: a folder or a hub id.
+        name: name of the task.
+        template: what surrounds a text.
+        max_length: tokens of a text that are read; by default as many as the model can.
+        pairs: whether the task takes pairs of texts, as a cross-encoder does.
+
+    Raises:
+        BackboneError: the model cannot be loaded, or has no such head, or one that edgetune does not compute.
+        MissingPackageError: PyTorch and the like are not installed.
+        TaskError: the name cannot be used, or the template lacks a slot or leaves no room for text.
+    """
+    with needs("export"):
+        from edgetune.training.zero_shot import head_task
+    return head_task(str(model), name, template, max_length, pairs)
 
 
 def _development(texts: Iterable[Any] | None, labels: Iterable[Any] | None, rows: LabelledRows) -> LabelledRows | None:

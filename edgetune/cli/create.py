@@ -139,9 +139,9 @@ def _is_given(parameter: str) -> bool:
 
 def _from_head(model: str, name: str, template: str, max_length: int | None, pairs: bool) -> Task:
     with needs("export"):
-        from edgetune.training.zero_shot import own_task
+        from edgetune.training.zero_shot import head_task
 
-    return own_task(model, name, template, max_length, pairs)[1]
+    return head_task(model, name, template, max_length, pairs)
 
 
 def _texts(path: Path | None) -> list[str]:

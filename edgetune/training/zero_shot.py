@@ -107,9 +107,9 @@ def describe_task(
     return described(draft, descriptions, lambda given: torch_logits(backbone, as_they_are, given), texts)
 
 
-def own_task(
+def head_task(
     model: str, name: str, template: str = contract.TEXT_SLOT, max_length: int | None = None, pairs: bool = False
-) -> tuple[Backbone, Task]:
+) -> Task:
     """The task that a fine-tuned sequence classifier of transformers was trained for, with its own head.
 
     Its logits are compared with those that transformers computes.
@@ -156,7 +156,7 @@ def own_task(
             f"the head of {model} answers {np.abs(got - expected).max():.3g} off what transformers computes: it reads "
             f"features in a way that edgetune does not know; train a task instead"
         )
-    return backbone, task
+    return task
 
 
 def calibrated(backbone: Backbone, task: Task, texts: Sequence[str]) -> Task:

@@ -26,13 +26,19 @@ from transformers import (
 
 from edgetune.cli import cli
 from edgetune.training import zero_shot
-from edgetune.training.zero_shot import own_task
-from edgetune_export import export_bundle, load_backbone
+from edgetune.training.zero_shot import head_task
+from edgetune_export import Backbone, export_bundle, load_backbone
 from edgetune_export.own_head import READINGS
 from edgetune_export.parity import torch_logits
 from edgetune_runtime import Engine, Task
 from edgetune_runtime.errors import BackboneError, TaskError
 from edgetune_runtime.text import Text
+
+
+def own_task(model: str, name: str, **more: Any) -> tuple[Backbone, Task]:
+    """The backbone and its own task."""
+    return load_backbone(model), head_task(model, name, **more)
+
 
 ANSWERS = ["angry", "calm", "glad"]
 PROBLEMS = {
