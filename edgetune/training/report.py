@@ -10,6 +10,7 @@ import numpy as np
 from edgetune.evaluation import Evaluation
 from edgetune.training.batches import text_targets
 from edgetune.training.epochs import Epoch, best
+from edgetune.training.options import CONTRASTIVE
 from edgetune.training.outcomes import Outcome
 from edgetune.training.rungs import HEAD_ALONE, Rung, choose
 from edgetune.training.seeds import SeedSpread
@@ -93,7 +94,8 @@ def report_of(
     if judged is None:
         judged = np.full(len(targets), True) if dev else can_be_judged(fitting, targets)
     own = [dataclasses.replace(rung, logits=rung.logits[judged]) for rung in rungs]
-    chosen, errors = choose(own, fitting, targets[judged], setup.row_weights(place, targets[judged]))
+    weights = setup.row_weights(place, targets[judged])
+    chosen, errors = choose(own, fitting, targets[judged], weights, recipe == CONTRASTIVE)
     judged_by = "dev" if dev else "cv"
     task, evaluation, loss = dataclasses.replace(chosen.draft, tensors=chosen.tensors), None, 0.0
     if judged.any():

@@ -19,6 +19,14 @@ DOUBT = 2.0
 
 On a few dozen rows a smaller difference is chance, and what was trained is better more often than not."""
 
+ROOM = 0.12
+"""A head alone that surely has fewer errors leaves pairs of texts little to teach: they rather undo what the backbone
+knows, and what they trained is kept only if it is better by more than `PROOF` standard errors.
+
+Of 20 labels of clinc150 with 8 rows each, a head alone was right in 95% to 97%, and a prompt in 92% to 94%."""
+
+PROOF = 1.0
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -38,17 +46,19 @@ class Rung:
 
 
 def choose(
-    rungs: Sequence[Rung], fitting: Fitting, targets: Array, weights: Array | None
+    rungs: Sequence[Rung], fitting: Fitting, targets: Array, weights: Array | None, by_pairs: bool = False
 ) -> tuple[Rung, dict[str, float]]:
     """What is kept, and the mean error of each.
 
-    Of what was trained it is that with the fewest errors, among equals with the least loss, unless `DOUBT` drops it.
+    Of what was trained it is that with the fewest errors, among equals with the least loss, unless it is dropped for
+    the head alone (`DOUBT`, `PROOF`).
 
     Args:
         rungs: at least one; at most one is `HEAD_ALONE`.
         fitting: how the kind of answer is fitted; it says what an error is.
         targets: of the rows that they are judged by; there may be none.
         weights: how much each row counts; all the same if `None`.
+        by_pairs: whether pairs of texts trained it.
 
     Shape:
         targets: [rows, numbers]
@@ -69,8 +79,18 @@ def choose(
     best = min(trained or rungs, key=badness)
     lone = next((one for one in rungs if one.name == HEAD_ALONE), best)
     worse, mean = errors[best.name] - errors[lone.name], means[best.name] - means[lone.name]
-    variance = float(np.average((worse - mean) ** 2, weights=weights)) / max(1, len(worse) - 1)
-    return (lone if mean > DOUBT * np.sqrt(variance) else best), means
+    error = float(np.sqrt(np.average((worse - mean) ** 2, weights=weights) / max(1, len(worse) - 1)))
+    if by_pairs and not _leaves_room(means[lone.name], len(worse)):
+        is_kept = mean < -PROOF * error
+    else:
+        is_kept = mean <= DOUBT * error
+    return (best if is_kept else lone), means
+
+
+def _leaves_room(errors: float, rows: int) -> bool:
+    """Whether a head may have more errors than `ROOM`, given its share of errors on some rows."""
+    share = (errors * rows + 1) / (rows + 2)  # Laplace's estimate, which is never 0
+    return bool(share + DOUBT * np.sqrt(share * (1 - share) / rows) >= ROOM)
 
 
 def _calibrated(fitting: Fitting, logits: Array, targets: Array) -> Array:

@@ -118,6 +118,27 @@ def test_a_prompt_is_dropped_if_it_is_worse_beyond_doubt(prompt: int, alone: int
     assert errors == pytest.approx({"prompt": prompt / 40, HEAD_ALONE: alone / 40})
 
 
+@pytest.mark.parametrize(
+    ("prompt", "alone", "rows", "kept"),
+    [
+        (8, 8, 200, HEAD_ALONE),
+        (7, 8, 200, HEAD_ALONE),
+        (0, 8, 200, "prompt"),
+        (0, 0, 200, HEAD_ALONE),
+        (40, 40, 200, "prompt"),  # it leaves room
+        (42, 40, 200, "prompt"),
+        (0, 0, 16, "prompt"),  # few rows do not show that there is none
+    ],
+)
+def test_of_few_rows_a_prompt_proves_itself_beside_a_head_that_is_right(
+    prompt: int, alone: int, rows: int, kept: str
+) -> None:
+    own = [rung("prompt", prompt, rows=rows), rung(HEAD_ALONE, alone, rows=rows)]
+    fitting, targets = FITTINGS["single-label"], np.zeros((rows, 1))
+    assert choose(own, fitting, targets, None, by_pairs=True)[0].name == kept
+    assert choose(own, fitting, targets, None)[0].name == "prompt"
+
+
 def test_of_a_prompts_heads_the_better_one_is_kept() -> None:
     heads = [rung("first", 8), rung("new", 3), rung(HEAD_ALONE, 5)]
     assert choose(heads, FITTINGS["single-label"], np.zeros((40, 1)), None)[0].name == "new"
