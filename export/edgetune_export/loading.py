@@ -16,7 +16,7 @@ from edgetune_export import attention
 from edgetune_export.backbone import Backbone
 from edgetune_export.checkpoint import Checkpoint, find_checkpoint
 from edgetune_export.completeness import check_config, check_report, inside
-from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES, family_of
+from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES
 from edgetune_export.language_model import MaskTransform, OneStep, Pooler, take_vocabulary
 from edgetune_export.quiet import quiet
 from edgetune_export.tokenizer import check_embedded, exported_tokenizer, usable_mask_token
@@ -113,7 +113,7 @@ def from_language_model(
     config = model.config
     core = OneStep(model) if config.is_encoder_decoder else getattr(model, model.base_model_prefix)
     vocabulary = take_vocabulary(model) if has_vocabulary else None
-    fills_masks = has_vocabulary and family_of(config).language_model == "fill-mask"
+    fills_masks = has_vocabulary and FAMILIES[config.model_type].language_model == "fill-mask"
     transforms: dict[str, nn.Module] = {}
     if fills_masks and mask_token is not None:
         transforms["mask"] = MaskTransform(model)

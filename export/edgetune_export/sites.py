@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from edgetune_export import attention
 from edgetune_runtime import contract
+from edgetune_runtime.errors import BackboneError
 
 LINEAR = (nn.Linear, Conv1D)
 
@@ -54,9 +55,17 @@ def find_sites(model: nn.Module, forward: Callable[[], object]) -> tuple[dict[st
     Args:
         model: the transformer.
         forward: runs it on some text, with gradients.
+
+    Raises:
+        BackboneError: the forward never calls the attention interface.
     """
     with torch.enable_grad(), _linear_calls(model) as linear, attention.recording() as calls:
         forward()
+        if not calls:
+            raise BackboneError(
+                f"{type(model).__name__} never calls transformers' attention interface, through which prefixes enter: "
+                f"use a model of another architecture"
+            )
         found = _attention_sites(linear, calls)
         found |= _feed_forward_sites(linear, {one for site in found.values() for one in site})
     complete = dict.fromkeys(contract.ATTENTION_SITES, len(calls))

@@ -30,7 +30,7 @@ from edgetune_runtime import contract
 from edgetune_runtime.errors import BackboneError
 
 CLOSE = 1e-4
-VOCABULARY = 300
+VOCABULARY = 200
 FIRST_WORD = 6  # behind the special tokens
 ROPE = {"rope_theta": 10000.0}
 WINDOWED = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 8}
@@ -390,7 +390,7 @@ def test_the_window_is_what_attention_is_told(model: Model, window: int | None, 
     assert pair(model).backbone.window == window
 
 
-@pytest.mark.parametrize("name", ["softcap", "s_aux", "something_new"])
+@pytest.mark.parametrize("name", ["something_new", "cu_seq_lens_q"])
 def test_attention_refuses_what_it_does_not_compute(name: str) -> None:
     states = torch.zeros(1, 4, 3, 8)
     with pytest.raises(BackboneError, match=f"Module passes {name} to its attention"):
