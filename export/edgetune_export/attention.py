@@ -234,7 +234,7 @@ def _with_sink(
     s_aux: Tensor, mask: Tensor | None, query: Tensor, key: Tensor, value: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A key of zeros before all others, so that the mask alone is its score, with a value of zeros."""
-    score = s_aux.to(query.dtype)[None, :, None, None].expand(len(query), -1, query.shape[1], 1)
+    score = s_aux.to(query.dtype)[None, :, None, None].expand(query.shape[0], -1, query.shape[1], 1)
     if mask is None:
         mask = query.new_zeros(1, 1, 1, key.shape[1])
     mask = torch.cat([score, mask.expand(*score.shape[:3], mask.shape[-1])], dim=-1)

@@ -138,7 +138,7 @@ class Backbone(nn.Module):
             tensors |= {f"{pooling}_transform.{name}": tensor for name, tensor in transform.state_dict().items()}
         for name, tensor in sorted(tensors.items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
         return digest.hexdigest()
 
     def embed(self, input_ids: Tensor) -> Tensor:

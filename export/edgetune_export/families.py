@@ -33,13 +33,27 @@ _ENCODER_DECODER = Family(poolings=("decoder",), causal=False, language_model="t
 
 FAMILIES: dict[str, Family] = {
     **dict.fromkeys(
-        ("albert", "bert", "camembert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta"), _ENCODER
+        (
+            *("albert", "bert", "camembert", "data2vec-text", "distilbert", "electra", "ernie", "eurobert", "gte"),
+            *("jina_embeddings_v3", "layoutlm", "modernbert", "nomic_bert", "roberta", "roberta-prelayernorm"),
+            *("ultrabert", "xlm-roberta", "xlm-roberta-xl"),
+        ),
+        _ENCODER,
     ),
-    **dict.fromkeys(("gemma3_text", "gpt2", "gpt_neox", "llama", "opt", "qwen2", "qwen3"), _DECODER),
-    **dict.fromkeys(("bart", "mt5", "t5"), _ENCODER_DECODER),
+    **dict.fromkeys(
+        (
+            *("apertus", "arcee", "biogpt", "bitnet", "cohere", "cohere2", "cwm", "ernie4_5", "exaone4", "gemma"),
+            *("gemma2", "gemma3_text", "glm", "glm4", "gpt2", "gpt_bigcode", "gpt_neox", "granite", "granite_swa"),
+            *("helium", "hunyuan_v1_dense", "hyperclovax", "internlm3", "iquestcoder", "jais2", "llama", "ministral"),
+            *("ministral3", "mistral", "modernbert-decoder", "nanochat", "nemotron", "olmo", "olmo2", "olmo3", "opt"),
+            *("persimmon", "phi", "phi3", "qwen2", "qwen3", "seed_oss", "smollm3", "stablelm", "starcoder2"),
+            *("vaultgemma", "youtu"),
+        ),
+        _DECODER,
+    ),
+    **dict.fromkeys(("bart", "mbart", "mt5", "plbart", "t5", "umt5"), _ENCODER_DECODER),
 }
-"""`model_type` → its family: the architectures whose exported graph is tested against PyTorch."""
-
+"""`model_type` → its family: the architectures that are tested, against transformers and with their graph."""
 
 CLASSIFIES_THROUGH_POOLER = ("albert", "bert")
 """Architectures whose sequence classifiers read the first token through a layer of the pre-trained model's."""
