@@ -34,9 +34,18 @@ _ENCODER_DECODER = Family(poolings=("decoder",), causal=False, language_model="t
 FAMILIES: dict[str, Family] = {
     **dict.fromkeys(
         (
-            *("albert", "bert", "camembert", "data2vec-text", "distilbert", "electra", "ernie", "eurobert", "gte"),
-            *("jina_embeddings_v3", "layoutlm", "modernbert", "nomic_bert", "roberta", "roberta-prelayernorm"),
-            *("ultrabert", "xlm-roberta", "xlm-roberta-xl"),
+            *("albert", "bert", "camembert", "data2vec-text", "deberta-v2", "distilbert", "electra", "ernie"),
+            *(
+                "eurobert",
+                "gte",
+                "jina_embeddings_v3",
+                "layoutlm",
+                "megatron-bert",
+                "modernbert",
+                "mpnet",
+                "nomic_bert",
+            ),
+            *("rembert", "roberta", "roberta-prelayernorm", "ultrabert", "xlm-roberta", "xlm-roberta-xl"),
         ),
         _ENCODER,
     ),

@@ -18,6 +18,7 @@ from edgetune_export.checkpoint import Checkpoint, find_checkpoint
 from edgetune_export.completeness import check_config, check_report, inside
 from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES
 from edgetune_export.language_model import MaskTransform, OneStep, Pooler, take_vocabulary
+from edgetune_export.own_attention import let_attend
 from edgetune_export.quiet import quiet
 from edgetune_export.tokenizer import check_embedded, exported_tokenizer, usable_mask_token
 from edgetune_runtime.errors import BackboneError, EdgetuneError, MissingPackageError
@@ -111,6 +112,10 @@ def from_language_model(
         pooler: the model's pooler, where its weights have one (BERT, ALBERT).
     """
     config = model.config
+    let_attend(model)
+    # Some name a layer that leads elsewhere (DeBERTa's newer head).
+    layer, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    has_vocabulary = has_vocabulary and len(layer.weight) == embeddings.num_embeddings
     core = OneStep(model) if config.is_encoder_decoder else getattr(model, model.base_model_prefix)
     vocabulary = take_vocabulary(model) if has_vocabulary else None
     fills_masks = has_vocabulary and FAMILIES[config.model_type].language_model == "fill-mask"

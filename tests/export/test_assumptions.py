@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_graph import language_model
+from test_graph import MORE, language_model
 from torch import Tensor
 
 from edgetune_export import assumptions, attention
@@ -60,6 +60,13 @@ def test_tokens_that_reach_one_another_beside_the_interface_are_noticed(architec
     backbone(architecture)
     with pytest.raises(BackboneError, match=r"tokens of spoilt \(\w+\) reach one another beside"):
         backbone(architecture, spoil)
+
+
+def test_a_convolution_of_debertas_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest of its second version have one behind their first layer."""
+    monkeypatch.setitem(MORE, "deberta-v2", {**MORE["deberta-v2"], "conv_kernel_size": 3})
+    with pytest.raises(BackboneError, match=r"tokens of spoilt \(deberta-v2\) reach one another beside"):
+        backbone("deberta-v2")
 
 
 @pytest.mark.parametrize("architecture", ["bert", "llama"])

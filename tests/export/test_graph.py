@@ -79,6 +79,15 @@ MORE: dict[str, dict[str, Any]] = {
     **{architecture: sizes for sizes, architectures in _SHARED for architecture in architectures},
     "albert": {"embedding_size": 16},
     "bart": _BART,
+    "deberta-v2": {
+        "relative_attention": True,
+        "pos_att_type": ["c2p", "p2c"],
+        "position_buckets": 8,
+        "share_att_key": True,
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
+        "type_vocab_size": 0,
+    },
     "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48},
     "electra": {"embedding_size": 16},
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96},
@@ -89,6 +98,7 @@ MORE: dict[str, dict[str, Any]] = {
     "mt5": _T5,
     "opt": {"ffn_dim": 48, "word_embed_proj_dim": 24},
     "plbart": {**_BART, "decoder_start_token_id": 2},
+    "rembert": {"input_embedding_size": 16, "output_embedding_size": 24},
     "t5": {**_T5, "num_decoder_layers": 1},
     "umt5": _T5,
     "youtu": {
@@ -101,8 +111,8 @@ MORE: dict[str, dict[str, Any]] = {
     },
 }
 IN_FULL = (
-    *("albert", "bart", "bert", "distilbert", "electra", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "llama"),
-    *("modernbert", "opt", "qwen3", "roberta", "t5"),
+    *("albert", "bart", "bert", "deberta-v2", "distilbert", "electra", "gemma2", "gemma3_text", "gpt2", "gpt_neox"),
+    *("llama", "modernbert", "mpnet", "opt", "qwen3", "roberta", "t5"),
 )
 """The architectures whose graph every run of the tests exports, each of which differs from the others in code."""
 CAPPED = ("gemma2", "vaultgemma")
@@ -237,6 +247,7 @@ def compare_with_pytorch(backbone: Backbone, model: onnx.ModelProto, lengths: li
 SITES = {
     "fused": {"projection", "output", "widen", "narrow"},
     "gated": {"query", "key", "value", "output", "gate", "widen", "narrow"},
+    "distances": {"value", "output", "widen", "narrow"},  # query and key project distances, too
     "latent": {"output"},
     "plain": {"query", "key", "value", "output", "widen", "narrow"},
 }
@@ -261,6 +272,7 @@ SHAPES = {
         "plain",
     ),
     **dict.fromkeys(("eurobert", "gte", "mt5", "nomic_bert", "ultrabert", "umt5"), "gated"),
+    "deberta-v2": "distances",
     "youtu": "latent",
 }
 """What is unlike the family: its encoders are plain, its decoders gated."""
@@ -394,6 +406,14 @@ def test_features_at_a_mask_lead_to_the_words_that_the_language_model_says(archi
             attention_mask=torch.from_numpy(arrays[contract.ATTENTION_MASK]),
         ).logits
     np.testing.assert_allclose(torch_outputs(backbone, arrays)[0][:, 0], words[:, 1, 3:60].numpy(), atol=1e-4)
+
+
+def test_a_head_whose_last_layer_is_not_the_vocabulary_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DeBERTa's newer one multiplies with the embeddings, behind what it calls its output."""
+    monkeypatch.setitem(MORE, "deberta-v2", {**MORE["deberta-v2"], "legacy": False})
+    backbone = tiny_backbone("deberta-v2")
+    assert backbone.vocabulary is None
+    assert backbone.poolings == ("mean", "cls", "last")
 
 
 @pytest.mark.parametrize("architecture", ["bert", "gemma3_text", "modernbert", "t5"])
