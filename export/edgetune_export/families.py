@@ -35,17 +35,9 @@ FAMILIES: dict[str, Family] = {
     **dict.fromkeys(
         (
             *("albert", "bert", "camembert", "data2vec-text", "deberta-v2", "distilbert", "electra", "ernie"),
-            *(
-                "eurobert",
-                "gte",
-                "jina_embeddings_v3",
-                "layoutlm",
-                "megatron-bert",
-                "modernbert",
-                "mpnet",
-                "nomic_bert",
-            ),
-            *("rembert", "roberta", "roberta-prelayernorm", "ultrabert", "xlm-roberta", "xlm-roberta-xl"),
+            *("eurobert", "gte", "jina_embeddings_v3", "layoutlm", "megatron-bert", "modernbert", "mpnet"),
+            *("nomic_bert", "rembert", "roberta", "roberta-prelayernorm", "ultrabert", "xlm-roberta"),
+            *("xlm-roberta-xl",),
         ),
         _ENCODER,
     ),
@@ -60,7 +52,10 @@ FAMILIES: dict[str, Family] = {
         ),
         _DECODER,
     ),
-    **dict.fromkeys(("bart", "mbart", "mt5", "plbart", "t5", "umt5"), _ENCODER_DECODER),
+    **dict.fromkeys(
+        ("bart", "blenderbot", "blenderbot-small", "marian", "mbart", "mt5", "pegasus", "plbart", "t5", "umt5"),
+        _ENCODER_DECODER,
+    ),
 }
 """`model_type` → its family: the architectures that are tested, against transformers and with their graph."""
 

@@ -144,4 +144,4 @@ def take_vocabulary(model: PreTrainedModel) -> Vocabulary:
 
 
 def _look_up(table: Any, position_ids: Tensor) -> Tensor:
-    return nn.functional.embedding(position_ids + table.offset, table.weight)
+    return nn.functional.embedding(position_ids + getattr(table, "offset", 0), table.weight)

@@ -74,6 +74,10 @@ _SHARED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         ("cohere2", "cwm", "exaone4", "gemma3_text", "granite_swa", "ministral", "olmo3"),
     ),
     ({**_GROUPED, **_WINDOW, **_CAP}, ("gemma2", "vaultgemma")),
+    (
+        {**_BART, "decoder_start_token_id": 2},
+        ("blenderbot", "blenderbot-small", "marian", "mbart", "pegasus", "plbart"),
+    ),
 ]
 MORE: dict[str, dict[str, Any]] = {
     **{architecture: sizes for sizes, architectures in _SHARED for architecture in architectures},
@@ -92,12 +96,10 @@ MORE: dict[str, dict[str, Any]] = {
     "electra": {"embedding_size": 16},
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96},
     "gpt_bigcode": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96},
-    "mbart": {**_BART, "decoder_start_token_id": 2},
     "modernbert": {"cls_token_id": 0, "sep_token_id": 2, "local_attention": 16},
     "modernbert-decoder": {"cls_token_id": 0, "sep_token_id": 2, "local_attention": 16},
     "mt5": _T5,
     "opt": {"ffn_dim": 48, "word_embed_proj_dim": 24},
-    "plbart": {**_BART, "decoder_start_token_id": 2},
     "rembert": {"input_embedding_size": 16, "output_embedding_size": 24},
     "t5": {**_T5, "num_decoder_layers": 1},
     "umt5": _T5,
@@ -276,7 +278,11 @@ SHAPES = {
     "youtu": "latent",
 }
 """What is unlike the family: its encoders are plain, its decoders gated."""
-FEED_FORWARDS = {"bart": 4, "mbart": 4, "mt5": 4, "plbart": 4, "t5": 3, "umt5": 4, "youtu": 0}
+FEED_FORWARDS = {
+    **{name: 4 for name, family in FAMILIES.items() if family.language_model == "text2text-generation"},
+    "t5": 3,
+    "youtu": 0,
+}
 """Of an encoder-decoder: of both; the others have two, or none that is found."""
 
 
