@@ -3,7 +3,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export ORT_DISABLE_TELEMETRY ?= 1
 
-.PHONY: help demo test torture format lint wheel-check check bench clean
+.PHONY: help demo test families torture format lint wheel-check check bench clean
 
 # A target's line in `make help` is what stands behind ## beside it.
 help: ## what there is to make
@@ -15,6 +15,9 @@ demo: .venv/installed ## install into .venv, then run the main job, from trainin
 
 test: .venv/installed ## all tests, on all CPUs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+families: .venv/installed ## the tests of every architecture in full, half an hour; `make test` exports the graphs of fewer
+	OMP_NUM_THREADS=1 EDGETUNE_FAMILIES=all $(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/export
 
 # Files changed at random (N of them), tables in every form, faults under load, bad input over HTTP, a long load, runs
 # that are killed.

@@ -123,6 +123,8 @@ def attend(
     dropout: float = 0.0,
     position_bias: Tensor | None = None,
     sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **more: Any,
 ) -> tuple[Tensor, None]:
     """Attention with this layer's prefix, in the signature of transformers' attention interface.
@@ -130,22 +132,25 @@ def attend(
     Args:
         module: the attention that calls; named if it is refused.
         sliding_window: recorded only: the mask has it already.
+        softcap: what scores are capped at, by a tanh, before anything is added (Gemma 2); such attention is not fused.
+        s_aux: scores of a token with nothing in it that all tokens see (attention sinks).
         more: what else the model passes; what changes nothing is passed over, anything else is refused.
 
     Shape:
         query: [batch, heads, sequence, head_dim]
         key, value: [batch, kv_heads, sequence, head_dim]
         attention_mask, position_bias: [batch or 1, heads or 1, sequence, sequence], added to the scores
+        s_aux: [heads]
         output: [batch, sequence, heads, head_dim]
 
     Raises:
-        BackboneError: the model asks for something that this attention does not compute, such as capped scores.
+        BackboneError: the model asks for something that this attention does not compute.
     """
     unknown = sorted(name for name, value in more.items() if name not in _CHANGES_NOTHING and value is not None)
     if unknown:
         raise BackboneError(
             f"{type(module).__name__} passes {', '.join(unknown)} to its attention, which edgetune does not compute: "
-            f"expected scaling, a mask and a position bias; use a model of another architecture"
+            f"expected scaling, a mask, a position bias, a cap or a sink; use a model of another architecture"
         )
     recorded, state = _recorded.get(), _current.get()
     given = query, key, value
@@ -157,20 +162,21 @@ def attend(
         key, value = _behind(state.keys[layer], key), _behind(state.values[layer], value)
     elif position_bias is not None:
         attention_mask = _sum(attention_mask, position_bias)
+    if s_aux is not None:
+        attention_mask, key, value = _with_sink(s_aux, attention_mask, query, key, value)
     groups = query.shape[2] // key.shape[2]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=2), value.repeat_interleave(groups, dim=2)
     scale = float(query.shape[-1] ** -0.5 if scaling is None else scaling)
-    if torch.compiler.is_exporting():
+    if torch.compiler.is_exporting() and softcap is None:
         return _fused(query, key, value, attention_mask, scale), None
-    output = torch.nn.functional.scaled_dot_product_attention(
-        query.transpose(1, 2),
-        key.transpose(1, 2),
-        value.transpose(1, 2),
-        attn_mask=attention_mask,
-        dropout_p=dropout,
-        scale=scale,
-    )
+    turned = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+    if softcap is None:
+        output = torch.nn.functional.scaled_dot_product_attention(
+            *turned, attn_mask=attention_mask, dropout_p=dropout, scale=scale
+        )
+    else:
+        output = _capped(*turned, attention_mask, dropout, scale, softcap)
     output = output.transpose(1, 2).contiguous()
     if recorded is not None:
         output = output.detach().requires_grad_()
@@ -222,6 +228,27 @@ def _widened(bias: Tensor, mask: Tensor, query: Tensor) -> Tensor:
     return torch.cat(
         [bias.expand(batch, heads, length, bias.shape[-1]), mask.expand(batch, heads, length, mask.shape[-1])], dim=-1
     )
+
+
+def _with_sink(
+    s_aux: Tensor, mask: Tensor | None, query: Tensor, key: Tensor, value: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A key of zeros before all others, so that the mask alone is its score, with a value of zeros."""
+    score = s_aux.to(query.dtype)[None, :, None, None].expand(query.shape[0], -1, query.shape[1], 1)
+    if mask is None:
+        mask = query.new_zeros(1, 1, 1, key.shape[1])
+    mask = torch.cat([score, mask.expand(*score.shape[:3], mask.shape[-1])], dim=-1)
+    key, value = (torch.nn.functional.pad(states, (0, 0, 0, 0, 1, 0)) for states in (key, value))
+    return mask, key, value
+
+
+def _capped(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, scale: float, cap: float
+) -> Tensor:
+    """Attention whose scores are capped; all of [batch, heads, sequence, head_dim]."""
+    scores = torch.tanh(query @ key.transpose(2, 3) * (scale / cap)) * cap
+    weights = torch.softmax(scores if mask is None else scores + mask, dim=-1)
+    return torch.nn.functional.dropout(weights, dropout) @ value
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:

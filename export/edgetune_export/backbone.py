@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedConfig
 
-from edgetune_export import attention, injection
-from edgetune_export.families import OFFSETS_POSITIONS_BY_PADDING, family_of
+from edgetune_export import assumptions, attention, injection
+from edgetune_export.families import FAMILIES
 from edgetune_export.language_model import OneStep, Vocabulary
 from edgetune_export.own_head import OwnHead
 from edgetune_export.rotary import hold_frequencies
@@ -72,20 +72,20 @@ class Backbone(nn.Module):
         self.config = config
         self.name = name
         self.tokenizer_json = tokenizer_json
-        self.family = family_of(config)
+        self.family = FAMILIES[self.architecture]
         self.vocabulary = vocabulary
         self.own_head = own_head
         self.mask_token = mask_token[0] if mask_token else ""
-        self.poolings = tuple(sorted((*self.family.poolings, *transforms), key=lambda own: own != pooling))
-        padding = int(config.pad_token_id or 0)
-        self._first_position = padding + 1 if self.architecture in OFFSETS_POSITIONS_BY_PADDING else 0
+        self._first_position = 0
         positions = getattr(config, "max_position_embeddings", None) or _UNLIMITED_POSITIONS
         held = hold_frequencies(model, config)
-        self.max_positions = min(int(positions), held or int(positions)) - self._first_position
         parameters = inspect.signature(model.forward).parameters
         self._caches = "use_cache" in parameters
         self.has_segments = "token_type_ids" in parameters and getattr(config, "type_vocab_size", 0) > 1
         self.sizes, self.sites, self.window = self._measured()
+        self._try()
+        self.max_positions = min(int(positions), held or int(positions)) - self._first_position
+        self.poolings = tuple(sorted((*self.family.poolings, *transforms), key=lambda own: own != pooling))
         injection.watch(self.sites)
 
     @property
@@ -151,7 +151,7 @@ class Backbone(nn.Module):
             tensors |= {f"{pooling}_transform.{name}": tensor for name, tensor in transform.state_dict().items()}
         for name, tensor in sorted(tensors.items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
         return digest.hexdigest()
 
     def embed(self, input_ids: Tensor) -> Tensor:
@@ -206,6 +206,51 @@ class Backbone(nn.Module):
         sizes = BackboneSizes(embeddings.shape[-1], hidden, len(calls), kv_heads, head_dim, **widths)
         return sizes, sites, min(windows, default=None)
 
+    @torch.no_grad()
+    def _try(self) -> None:
+        """Try on a few tokens what is taken for granted, and measure where positions begin and what a token sees."""
+        called = f"{self.name} ({self.architecture})"
+        table: nn.Embedding = self.model.get_input_embeddings()  # type: ignore[operator]
+        ids = assumptions.some_ids(table.num_embeddings, self.config.pad_token_id)
+        assumptions.check_mixing(self._hidden, self.embed(ids), called)
+        expected = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), **self._no_cache).last_hidden_state
+
+        def numbered_from(first: int) -> Tensor:
+            self._first_position = first
+            return self._states(ids, prompt=self.embed(ids[:, :1]), present=0)[:, -expected.shape[1] :]
+
+        candidates = (0, int(self.config.pad_token_id or 0) + 1)
+        self._first_position = assumptions.first_position(expected, numbered_from, candidates, called)
+        if self.family.causal:
+            before, text = ids[:, :2], ids[:, 2:]
+            if not assumptions.same(self._states(before), self._states(ids)[:, :2]):
+                self.family = self.family.bidirectional
+                return
+            by_prompt = self._states(text, prompt=self.embed(before))[:, 2:]
+            keys, values = self.keys_and_values(self.embed(before))
+            assumptions.check_prefix(by_prompt, self._states(text, prefix=(keys, values)), called)
+
+    def _states(
+        self,
+        ids: Tensor,
+        prompt: Tensor | None = None,
+        prefix: tuple[Tensor, Tensor] | None = None,
+        present: int = 1,
+    ) -> Tensor:
+        """Hidden states of one text behind a prompt or a prefix, which `present` says to be there or not."""
+        before = self.embed(ids[:, :0]) if prompt is None else prompt
+        none = before.new_zeros(1, self.sizes.layers, self.sizes.kv_heads, 0, self.sizes.head_dim)
+        keys, values = prefix or (none, none)
+        length = present * (before.shape[1] + keys.shape[3])
+        return self._run(
+            ids,
+            torch.ones_like(ids),
+            before,
+            torch.full(before.shape[:2], present),
+            (keys, values, torch.full((1, keys.shape[3]), present)),
+            torch.tensor([self.position_offset(length)]),
+        )
+
     def forward(
         self,
         input_ids: Tensor,
@@ -235,28 +280,23 @@ class Backbone(nn.Module):
             logits: [batch, spans, labels]
             features: [batch, spans, hidden]
         """
-        prompt, prompt_present = prompt_embeddings[task_index], prompt_mask[task_index]
-        text_positions = (
-            torch.arange(input_ids.shape[1], device=input_ids.device) + position_offset[task_index][:, None]
-        )
-        prompt_positions = (prompt_present.cumsum(dim=1) - 1).clamp(min=0)  # a prompt is padded on its left
-        positions = torch.cat([prompt_positions, text_positions], dim=1)
+        prompt_present = prompt_mask[task_index]
         segments: dict[str, Tensor] = {}
         if token_type_ids is not None:
             none = torch.zeros_like(prompt_present)  # a prompt belongs to the first text
             segments["token_type_ids"] = torch.cat([none, token_type_ids], dim=1)
         own = {name: tensor[task_index] for name, tensor in parts.items()}
-        with (
-            attention.prefixes(prefix_keys[task_index], prefix_values[task_index], prefix_mask[task_index]),
-            injection.injected(own, self.sites),
-        ):
-            hidden = self.model(
-                inputs_embeds=torch.cat([prompt, self.embed(input_ids)], dim=1),
-                attention_mask=torch.cat([prompt_present, attention_mask], dim=1),
-                **self._position_ids(positions),
-                **segments,
-                **self._no_cache,
-            ).last_hidden_state
+        prefix = prefix_keys[task_index], prefix_values[task_index], prefix_mask[task_index]
+        with injection.injected(own, self.sites):
+            hidden = self._run(
+                input_ids,
+                attention_mask,
+                prompt_embeddings[task_index],
+                prompt_present,
+                prefix,
+                position_offset[task_index],
+                segments,
+            )
         features = hidden if spans is None else _mean_over_spans(hidden, spans, prompt_present.shape[1])
         if pooling is not None:
             chosen = pooling[task_index][:, None, None]
@@ -264,6 +304,38 @@ class Backbone(nn.Module):
                 features = torch.where(chosen == contract.POOLINGS.index(name), transform(features), features)
         logits = features @ head_weight[task_index].transpose(1, 2) + head_bias[task_index][:, None]
         return logits, features
+
+    def _run(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        prompt: Tensor,
+        prompt_present: Tensor,
+        prefix: tuple[Tensor, Tensor, Tensor],
+        position_offset: Tensor,
+        segments: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> Tensor:
+        """Hidden states of texts behind their own prompts, each with its prefix.
+
+        Shape:
+            prompt: [batch, prompt, embedding]
+            prompt_present: [batch, prompt]
+            prefix: twice [batch, layers, kv_heads, prefix, head_dim], and [batch, prefix]
+            position_offset: [batch]
+            output: [batch, prompt + sequence, hidden]
+        """
+        text_positions = torch.arange(input_ids.shape[1], device=input_ids.device) + position_offset[:, None]
+        prompt_positions = (prompt_present.cumsum(dim=1) - 1).clamp(min=0)  # a prompt is padded on its left
+        positions = torch.cat([prompt_positions, text_positions], dim=1)
+        with attention.prefixes(*prefix):
+            hidden: Tensor = self.model(
+                inputs_embeds=torch.cat([prompt, self.embed(input_ids)], dim=1),
+                attention_mask=torch.cat([prompt_present, attention_mask], dim=1),
+                **self._position_ids(positions),
+                **segments,
+                **self._no_cache,
+            ).last_hidden_state
+        return hidden
 
     def _position_ids(self, positions: Tensor) -> dict[str, Tensor]:
         return {"position_ids": positions + self._first_position}

@@ -42,7 +42,7 @@ _SAYS_NOTHING_OF_FEATURES = frozenset(GenerationConfig().to_dict()) | {
 
 _PRETRAINING_HEADS: tuple[str, ...] = (
     *("cls.", "decoder.bias", "discriminator_predictions.", "embed_out.", "final_logits_bias", "generator_", "head."),
-    *("lm_head.", "predictions.", "sop_classifier.", "vocab_"),
+    *("lm_head.", "lm_predictions.", "mask_predictions.", "predictions.", "sop_classifier.", "vocab_"),
 )
 _POOLER = "pooler."
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-
-from transformers import PreTrainedConfig
 
 
 @dataclass(frozen=True)
@@ -14,7 +13,7 @@ class Family:
     Attributes:
         poolings: where a text's features can be read, some of `contract.POOLINGS`; the first is the usual one.
         causal: whether a token sees only those before it, so that a text's positions follow its prompt's, and
-            a soft prompt can be stored as the keys and values that it leads to.
+            a soft prompt can be stored as the keys and values that it leads to. Tried when a model is loaded.
         language_model: the task, in optimum's terms, whose model class has the family's vocabulary head.
     """
 
@@ -22,32 +21,43 @@ class Family:
     causal: bool
     language_model: str
 
+    @property
+    def bidirectional(self) -> Family:
+        """The same of a model whose tokens see all others (EmbeddingGemma): an encoder."""
+        return dataclasses.replace(self, poolings=_ENCODER.poolings, causal=False)
+
 
 _ENCODER = Family(poolings=("mean", "cls", "last"), causal=False, language_model="fill-mask")
 _DECODER = Family(poolings=("last", "mean", "cls"), causal=True, language_model="text-generation")
-_BIDIRECTIONAL_DECODER = Family(poolings=("mean", "cls", "last"), causal=False, language_model="text-generation")
 _ENCODER_DECODER = Family(poolings=("decoder",), causal=False, language_model="text2text-generation")
 
 FAMILIES: dict[str, Family] = {
     **dict.fromkeys(
-        ("albert", "bert", "camembert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta"), _ENCODER
+        (
+            *("albert", "bert", "camembert", "data2vec-text", "deberta-v2", "distilbert", "electra", "ernie"),
+            *("eurobert", "gte", "jina_embeddings_v3", "layoutlm", "megatron-bert", "modernbert", "mpnet"),
+            *("nomic_bert", "rembert", "roberta", "roberta-prelayernorm", "ultrabert", "xlm-roberta"),
+            *("xlm-roberta-xl",),
+        ),
+        _ENCODER,
     ),
-    **dict.fromkeys(("gemma3_text", "gpt2", "gpt_neox", "llama", "opt", "qwen2", "qwen3"), _DECODER),
-    **dict.fromkeys(("bart", "mt5", "t5"), _ENCODER_DECODER),
+    **dict.fromkeys(
+        (
+            *("apertus", "arcee", "biogpt", "bitnet", "cohere", "cohere2", "cwm", "ernie4_5", "exaone4", "gemma"),
+            *("gemma2", "gemma3_text", "glm", "glm4", "gpt2", "gpt_bigcode", "gpt_neox", "granite", "granite_swa"),
+            *("helium", "hunyuan_v1_dense", "hyperclovax", "internlm3", "iquestcoder", "jais2", "llama", "ministral"),
+            *("ministral3", "mistral", "modernbert-decoder", "nanochat", "nemotron", "olmo", "olmo2", "olmo3", "opt"),
+            *("persimmon", "phi", "phi3", "qwen2", "qwen3", "seed_oss", "smollm3", "stablelm", "starcoder2"),
+            *("vaultgemma", "youtu"),
+        ),
+        _DECODER,
+    ),
+    **dict.fromkeys(
+        ("bart", "blenderbot", "blenderbot-small", "marian", "mbart", "mt5", "pegasus", "plbart", "t5", "umt5"),
+        _ENCODER_DECODER,
+    ),
 }
-"""`model_type` → its family: the architectures whose exported graph is tested against PyTorch."""
-
-
-def family_of(config: PreTrainedConfig) -> Family:
-    """The family of a model: its architecture's, unless the configuration lets a decoder's tokens see all others."""
-    family = FAMILIES[config.model_type]
-    if family.causal and getattr(config, "use_bidirectional_attention", None):  # EmbeddingGemma
-        return _BIDIRECTIONAL_DECODER
-    return family
-
+"""`model_type` → its family: the architectures that are tested, against transformers and with their graph."""
 
 CLASSIFIES_THROUGH_POOLER = ("albert", "bert")
 """Architectures whose sequence classifiers read the first token through a layer of the pre-trained model's."""
-
-OFFSETS_POSITIONS_BY_PADDING = ("camembert", "roberta", "xlm-roberta")
-"""Architectures whose position ids begin behind the padding token's id."""

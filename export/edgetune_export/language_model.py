@@ -89,24 +89,27 @@ class OneStep(nn.Module):
 
     def forward(
         self,
-        inputs_embeds: Tensor,
         attention_mask: Tensor,
+        inputs_embeds: Tensor | None = None,
+        input_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
     ) -> BaseModelOutput:
         """The decoder's hidden states: of its start token unless it is given something to read.
 
         Shape:
-            inputs_embeds: [batch, sequence, embedding]
-            attention_mask, position_ids: [batch, sequence]
+            inputs_embeds: [batch, sequence, embedding]; or input_ids, without position_ids
+            attention_mask, input_ids, position_ids: [batch, sequence]
             last_hidden_state: [batch, 1 or as given, hidden]
         """
         table = getattr(self.encoder, "embed_positions", None)
-        if table is not None and position_ids is not None:
+        if table is not None and inputs_embeds is not None and position_ids is not None:
             # BART numbers positions along the row and takes no others: what it will add is taken off here.
             row = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)
             inputs_embeds = inputs_embeds + _look_up(table, position_ids) - _look_up(table, row)
-        memory = self.encoder(inputs_embeds=inputs_embeds, attention_mask=attention_mask).last_hidden_state
+        memory = self.encoder(
+            input_ids=input_ids, inputs_embeds=inputs_embeds, attention_mask=attention_mask
+        ).last_hidden_state
         if decoder_inputs_embeds is None:
             start = torch.full_like(attention_mask[:, :1], self.start)
             decoder_inputs_embeds = self.decoder.get_input_embeddings()(start)
@@ -141,4 +144,4 @@ def take_vocabulary(model: PreTrainedModel) -> Vocabulary:
 
 
 def _look_up(table: Any, position_ids: Tensor) -> Tensor:
-    return nn.functional.embedding(position_ids + table.offset, table.weight)
+    return nn.functional.embedding(position_ids + getattr(table, "offset", 0), table.weight)

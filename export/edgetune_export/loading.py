@@ -16,8 +16,9 @@ from edgetune_export import attention
 from edgetune_export.backbone import Backbone
 from edgetune_export.checkpoint import Checkpoint, find_checkpoint
 from edgetune_export.completeness import check_config, check_report, inside
-from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES, family_of
+from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES
 from edgetune_export.language_model import MaskTransform, OneStep, Pooler, take_vocabulary
+from edgetune_export.own_attention import let_attend
 from edgetune_export.own_head import READINGS, OwnHead, has_own_head, load_classifier, read_own_head
 from edgetune_export.quiet import quiet
 from edgetune_export.sentences import usual_pooling
@@ -126,9 +127,13 @@ def from_language_model(
         pooling: where it was trained to read features, if that is known; else where its family does.
     """
     config = model.config
+    let_attend(model)
+    # Some name a layer that leads elsewhere (DeBERTa's newer head).
+    layer, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    has_vocabulary = has_vocabulary and len(layer.weight) == embeddings.num_embeddings
     core = OneStep(model) if config.is_encoder_decoder else getattr(model, model.base_model_prefix)
     vocabulary = take_vocabulary(model) if has_vocabulary else None
-    fills_masks = has_vocabulary and family_of(config).language_model == "fill-mask"
+    fills_masks = has_vocabulary and FAMILIES[config.model_type].language_model == "fill-mask"
     transforms: dict[str, nn.Module] = {}
     if fills_masks and mask_token is not None:
         transforms["mask"] = MaskTransform(model)

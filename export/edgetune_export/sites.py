@@ -8,7 +8,8 @@ that reads nothing but other linear layers is the narrowing one of a feed-forwar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 
 from edgetune_export import attention
 from edgetune_runtime import contract
+from edgetune_runtime.errors import BackboneError
 
 LINEAR = (nn.Linear, Conv1D)
 
@@ -49,19 +51,33 @@ class _Linear:
 def find_sites(model: nn.Module, forward: Callable[[], object]) -> tuple[dict[str, Site], list[attention.Call]]:
     """The sites of a backbone, by the names of `contract.SITES`, and the attention calls of a forward.
 
-    A site that not every layer has in the same shape is left out.
+    A site that not every layer has in the same shape is left out, and one whose layers read something else, too
+    (DeBERTa's project distances).
 
     Args:
         model: the transformer.
         forward: runs it on some text, with gradients.
+
+    Raises:
+        BackboneError: the forward never calls the attention interface.
     """
     with torch.enable_grad(), _linear_calls(model) as linear, attention.recording() as calls:
         forward()
+        if not calls:
+            raise BackboneError(
+                f"{type(model).__name__} never calls transformers' attention interface, through which prefixes enter: "
+                f"use a model of another architecture"
+            )
         found = _attention_sites(linear, calls)
         found |= _feed_forward_sites(linear, {one for site in found.values() for one in site})
     complete = dict.fromkeys(contract.ATTENTION_SITES, len(calls))
     complete |= dict.fromkeys(contract.FEED_FORWARD_SITES, len(found["narrow"]))
-    sites = {name: _site(found[name]) for name in contract.SITES if found[name] and len(found[name]) == complete[name]}
+    called = Counter(one.module for one in linear)
+    sites = {
+        name: _site(found[name])
+        for name in contract.SITES
+        if found[name] and len(found[name]) == complete[name] and _calls_are_all(found[name], called)
+    }
     return {name: site for name, site in sites.items() if site is not None}, calls
 
 
@@ -113,6 +129,10 @@ def _feed_forward_sites(linear: Sequence[_Linear], others: Collection[_Linear]) 
             found["widen"].append(widen)
             found["narrow"].append(one)
     return found
+
+
+def _calls_are_all(site: Sequence[_Linear], called: Mapping[nn.Module, int]) -> bool:
+    return len(site) == sum(called[module] for module in {one.module for one in site})
 
 
 def _made_from(tensor: Tensor, sources: Sequence[Tensor]) -> set[int]:

@@ -14,11 +14,12 @@ from edgetune_export import attention, load_backbone
 from edgetune_runtime.errors import BackboneError
 
 
-@pytest.mark.parametrize("architecture", ["deberta-v2", "mpnet", "xlnet"])
+@pytest.mark.parametrize("architecture", ["deberta", "qwen3_moe", "xlnet"])
 def test_architectures_that_do_not_fit_are_refused_by_name(architecture: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": architecture}))
     with pytest.raises(
-        BackboneError, match=f"'{architecture}', which is not supported: expected one of albert, bart, bert"
+        BackboneError,
+        match=f"'{architecture}', which is not supported: expected one of albert, apertus, arcee, bart, bert",
     ):
         load_backbone(str(tmp_path))
 
