@@ -36,10 +36,10 @@ TEXTS = [
 HIDDEN, LAYERS, HEADS = 32, 2, 4
 
 
-def save_tokenizer(folder: Path) -> int:
+def save_tokenizer(folder: Path, padding: int = 0) -> int:
     """Save a WordPiece tokenizer of the words of `TEXTS` as transformers does; gives its vocabulary's size.
 
-    Training one would not do: the trainer breaks ties differently in each run, and all features with it.
+    `padding` is the id of its padding token. Training one would not do: the trainer breaks ties differently in each run, and all features with it.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -49,7 +49,8 @@ def save_tokenizer(folder: Path) -> int:
     letters = {letter for word in words for letter in word}
     inside = {f"##{word[place]}" for word in words for place in range(1, len(word))}
     ends = {f"##{word[-2:]}" for word in words if len(word) > 3}
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    special = ["[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    special.insert(padding, "[PAD]")
     pieces = dict.fromkeys([*special, *sorted(letters), *sorted(inside | ends), *sorted(words)])
     tokenizer = Tokenizer(models.WordPiece({piece: place for place, piece in enumerate(pieces)}, unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter

@@ -219,7 +219,9 @@ class Backbone(nn.Module):
             self._first_position = first
             return self._states(ids, prompt=self.embed(ids[:, :1]), present=0)[:, -expected.shape[1] :]
 
-        candidates = (0, int(self.config.pad_token_id or 0) + 1)
+        tables = [module for module in self.model.modules() if isinstance(module, nn.Embedding)]
+        paddings = [int(table.padding_idx) for table in tables if table.padding_idx is not None]  # MPNet has its own
+        candidates = (0, int(self.config.pad_token_id or 0) + 1, *(padding + 1 for padding in paddings))
         self._first_position = assumptions.first_position(expected, numbered_from, candidates, called)
         if self.family.causal:
             before, text = ids[:, :2], ids[:, 2:]

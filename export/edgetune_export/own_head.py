@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from edgetune_export.checkpoint import Checkpoint, find_checkpoint
-from edgetune_export.families import FAMILIES
+from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES
 from edgetune_export.quiet import quiet
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import BackboneError
@@ -64,13 +64,14 @@ class Reading:
     layers: Callable[[Any], nn.Module] | None = None
 
 
-class _BeforeTheLast(nn.Module):
-    """A classification head that reads the first token of a sequence, without its last layer."""
+class _AtFirstToken(nn.Module):
+    """Layers that read the first token of a sequence; if they are a whole head, without its last layer."""
 
-    def __init__(self, head: nn.Module, last: str) -> None:
+    def __init__(self, head: nn.Module, last: str | None = None) -> None:
         super().__init__()
         self.head = head
-        setattr(head, last, nn.Identity())
+        if last is not None:
+            setattr(head, last, nn.Identity())
 
     def forward(self, features: Tensor) -> Tensor:
         """Shape: [batch, spans, hidden], both ways."""
@@ -78,16 +79,26 @@ class _BeforeTheLast(nn.Module):
         return read.reshape(features.shape)
 
 
-_AT_FIRST_TOKEN = Reading(
-    "classifier.out_proj", lambda _: "classifier", lambda model: _BeforeTheLast(model.classifier, "out_proj")
+_BY_HEAD = Reading(
+    "classifier.out_proj", lambda _: "classifier", lambda model: _AtFirstToken(model.classifier, "out_proj")
 )
+_BY_POOLER = Reading("classifier", lambda _: "classifier", lambda model: _AtFirstToken(model.base_model.pooler))
 _AT_LAST_TOKEN = Reading("score", lambda _: "last")
 _POOLED = Reading("classifier", lambda _: "pooler")
 
 READINGS: dict[str, Reading] = {
-    **{name: _AT_LAST_TOKEN for name, family in FAMILIES.items() if family.causal},
-    **dict.fromkeys(("albert", "bert"), _POOLED),
-    **dict.fromkeys(("camembert", "electra", "roberta", "xlm-roberta"), _AT_FIRST_TOKEN),
+    # ModernBERT's decoder has more layers than the last at its last token.
+    **{name: _AT_LAST_TOKEN for name, own in FAMILIES.items() if own.causal and name != "modernbert-decoder"},
+    **dict.fromkeys(CLASSIFIES_THROUGH_POOLER, _POOLED),
+    **dict.fromkeys(
+        (
+            *("camembert", "data2vec-text", "electra", "jina_embeddings_v3", "mpnet", "roberta"),
+            *("roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl"),
+        ),
+        _BY_HEAD,
+    ),
+    **dict.fromkeys(("ernie", "gte", "layoutlm", "megatron-bert", "nomic_bert", "rembert"), _BY_POOLER),
+    "deberta-v2": Reading("classifier", lambda _: "classifier", lambda model: _AtFirstToken(model.pooler)),
     "distilbert": Reading(
         "classifier", lambda _: "classifier", lambda model: nn.Sequential(model.pre_classifier, nn.ReLU())
     ),

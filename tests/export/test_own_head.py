@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from itertools import pairwise
@@ -23,6 +24,7 @@ from transformers import (
     AutoModelForTokenClassification,
     PreTrainedTokenizerFast,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 from edgetune.cli import cli
 from edgetune.training import zero_shot
@@ -46,8 +48,11 @@ PROBLEMS = {
     "multi-label": {"id2label": dict(enumerate(ANSWERS)), "problem_type": "multi_label_classification"},
     "score": {"id2label": {0: "LABEL_0"}},
 }
+ALL = os.environ.get("EDGETUNE_FAMILIES") == "all"
+SOME = ("albert", "bert", "deberta-v2", "distilbert", "electra", "ernie", "llama", "modernbert", "mpnet", "roberta")
+CLASSIFIERS = READINGS.keys() & MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.keys()
 MODELS: list[tuple[str, dict[str, Any]]] = [
-    *((architecture, {}) for architecture in sorted(READINGS)),
+    *((architecture, {}) for architecture in (sorted(CLASSIFIERS) if ALL else SOME)),
     ("modernbert", {"classifier_pooling": "mean"}),
     ("gpt2", PROBLEMS["score"]),
     ("bert", PROBLEMS["score"]),
@@ -59,8 +64,9 @@ def save_classifier(
     folder: Path, architecture: str, auto: Any = AutoModelForSequenceClassification, **more: Any
 ) -> Any:
     """Save a tiny classifier of random weights with its tokenizer; gives the model."""
-    size = save_tokenizer(folder)
-    sizes = {**SMALL, **MORE.get(architecture, {}), "vocab_size": size, "pad_token_id": 0, "bos_token_id": 2}
+    padding = 1 if architecture == "mpnet" else 0  # which it has built in
+    size = save_tokenizer(folder, padding)
+    sizes = {**SMALL, **MORE.get(architecture, {}), "vocab_size": size, "pad_token_id": padding, "bos_token_id": 2}
     config = AutoConfig.for_model(architecture, **{**sizes, "eos_token_id": 3, **PROBLEMS["single-label"], **more})
     torch.manual_seed(0)
     model = auto.from_config(config).eval()
