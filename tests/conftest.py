@@ -39,7 +39,8 @@ HIDDEN, LAYERS, HEADS = 32, 2, 4
 def save_tokenizer(folder: Path, padding: int = 0) -> int:
     """Save a WordPiece tokenizer of the words of `TEXTS` as transformers does; gives its vocabulary's size.
 
-    `padding` is the id of its padding token. Training one would not do: the trainer breaks ties differently in each run, and all features with it.
+    `padding` is the id of its padding token. Training one would not do: the trainer breaks ties differently in each
+    run, and all features with it.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
