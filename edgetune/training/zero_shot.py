@@ -132,12 +132,13 @@ def head_task(
             f"{model} ({backbone.architecture}) has no head to make a task of: expected a sequence classifier of "
             f"{', '.join(sorted(READINGS))}, with …ForSequenceClassification under 'architectures' in its config.json"
         )
+    kind, labels = head.answers()
     draft = new_draft(
         backbone.facts,
         backbone.text_encoder,
         name=files.check_task_name(name),
-        labels=head.labels,
-        kind=head.kind,
+        labels=labels,
+        kind=kind,
         pairs=pairs,
         pooling=head.pooling,
         template=template,
@@ -146,7 +147,7 @@ def head_task(
     )
     draft = fitted_draft(backbone.text_encoder, draft)
     tensors = {contract.HEAD_WEIGHT: head.weight.numpy(), contract.HEAD_BIAS: head.bias.numpy()}
-    thresholds = (0.5,) * len(head.labels) if head.kind is MULTI_LABEL else ()
+    thresholds = (0.5,) * len(labels) if kind is MULTI_LABEL else ()
     task = dataclasses.replace(draft, tensors=tensors, thresholds=thresholds)
     check = in_pairs(CheckTexts(_SAMPLES)) if pairs else CheckTexts(_SAMPLES)
     expected = classifier_logits(model, backbone.text_encoder.encode(check.texts, [task] * len(check.texts)))

@@ -68,7 +68,7 @@ def load_backbone(model: str, with_head: bool = False) -> Backbone:
         # The graph always has the layers before the head's last one, so that its tasks can join others later.
         if has_own_head(config, report["unexpected_keys"]) and (with_head or READINGS[config.model_type].layers):
             classifier = _or_backbone_error(model, load_classifier, {"checkpoint": checkpoint})
-            own_head = read_own_head(checkpoint, config, classifier)
+            own_head = read_own_head(config, classifier)
         tokenizer = _or_backbone_error(model, AutoTokenizer.from_pretrained, {**checkpoint.source, **_NO_CODE})
     if not getattr(tokenizer, "is_fast", False):
         raise BackboneError(f"{model} has no fast tokenizer: expected a tokenizer.json beside the weights")

@@ -35,18 +35,30 @@ class OwnHead:
 
     Attributes:
         weight, bias: the last layer. Shape: [labels, hidden], [labels].
-        labels: their names.
-        kind: what an answer is.
+        config: the checkpoint's.
         pooling: where features are read, one of `contract.POOLINGS`.
         layers: what features pass through first, if the backbone has no such layers already.
     """
 
     weight: Tensor
     bias: Tensor
-    labels: tuple[str, ...]
-    kind: Kind
+    config: PreTrainedConfig
     pooling: str
     layers: nn.Module | None = None
+
+    def answers(self) -> tuple[Kind, tuple[str, ...]]:
+        """What an answer is, and the names of the labels.
+
+        Raises:
+            BackboneError: no kind of answer has such a head.
+        """
+        kind = _kind(self.config, len(self.weight))
+        if kind is SCORE:
+            return kind, (LABEL,)
+        names = tuple(str(self.config.id2label[place]) for place in range(len(self.weight)))
+        if len(set(names)) < len(names):
+            raise BackboneError("the classifier's config.json calls two labels alike in id2label: name each its own")
+        return kind, names
 
 
 @dataclass(frozen=True)
@@ -123,23 +135,14 @@ def has_own_head(config: PreTrainedConfig, unused: Collection[str]) -> bool:
     return reading is not None and classifies and f"{reading.last}.weight" in unused
 
 
-def read_own_head(checkpoint: Checkpoint, config: PreTrainedConfig, model: PreTrainedModel) -> OwnHead:
-    """The head of a sequence classifier; takes the model apart.
-
-    Raises:
-        BackboneError: it is one that no kind of answer has.
-    """
+def read_own_head(config: PreTrainedConfig, model: PreTrainedModel) -> OwnHead:
+    """The head of a sequence classifier; takes the model apart."""
     reading = READINGS[config.model_type]
     last = model.get_submodule(reading.last)
     weight: Tensor = last.weight.detach().float()
     bias = weight.new_zeros(len(weight)) if last.bias is None else last.bias.detach().float()
-    kind = _kind(checkpoint, config, len(weight))
-    names = [str(config.id2label[place]) for place in range(len(weight))]
-    if len(set(names)) < len(names):
-        raise BackboneError(f"config.json of {checkpoint.model} calls two labels alike in id2label: name each its own")
     layers = None if reading.layers is None else reading.layers(model)
-    labels = (LABEL,) if kind is SCORE else tuple(names)
-    return OwnHead(weight, bias, labels, kind, reading.pooling(config), layers)
+    return OwnHead(weight, bias, config, reading.pooling(config), layers)
 
 
 def classifier_logits(model: str, rows: Sequence[Tokens]) -> Array:
@@ -167,7 +170,7 @@ def load_classifier(checkpoint: Checkpoint) -> PreTrainedModel:
     return model.eval()
 
 
-def _kind(checkpoint: Checkpoint, config: PreTrainedConfig, labels: int) -> Kind:
+def _kind(config: PreTrainedConfig, labels: int) -> Kind:
     """What an answer is, as transformers sees it."""
     problem = config.problem_type or ("regression" if labels == 1 else "single_label_classification")
     kinds: dict[str, Kind] = {
@@ -179,7 +182,7 @@ def _kind(checkpoint: Checkpoint, config: PreTrainedConfig, labels: int) -> Kind
     fewest, most = kind.labels
     if not fewest <= labels <= most:
         raise BackboneError(
-            f"{checkpoint.model} has a head of {labels} outputs and problem_type {problem}: expected {fewest}"
+            f"the classifier has a head of {labels} outputs and problem_type {problem}: expected {fewest}"
             f"{'' if most == fewest else f' to {most:,}'} for the kind '{kind.name}'"
         )
     return kind
