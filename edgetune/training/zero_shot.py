@@ -127,10 +127,16 @@ def head_task(
     """
     backbone = load_backbone(model, with_head=True)
     head = backbone.own_head
-    if head is None:
+    if backbone.architecture not in READINGS:
         raise BackboneError(
-            f"{model} ({backbone.architecture}) has no head to make a task of: expected a sequence classifier of "
-            f"{', '.join(sorted(READINGS))}, with …ForSequenceClassification under 'architectures' in its config.json"
+            f"how classifiers of '{backbone.architecture}' read features is not known, so {model} cannot be made a "
+            f"task: train one"
+        )
+    if head is None:
+        named = ", ".join(backbone.config.architectures or ()) or "nothing"
+        raise BackboneError(
+            f"{model} has no head to make a task of: its config.json names {named} under 'architectures', expected a "
+            f"fine-tuned …ForSequenceClassification"
         )
     kind, labels = head.answers()
     draft = new_draft(

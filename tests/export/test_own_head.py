@@ -176,7 +176,7 @@ class TestRefused:
     @pytest.mark.parametrize("architecture", ["bart", "t5"])
     def test_what_reads_a_whole_decoder(self, tmp_path: Path, architecture: str) -> None:
         save_classifier(tmp_path, architecture)
-        with pytest.raises(BackboneError, match=rf"\({architecture}\) has no head to make a task of: expected a seq"):
+        with pytest.raises(BackboneError, match=f"how classifiers of '{architecture}' read features is not known"):
             own_task(str(tmp_path), "mood")
 
     def test_a_token_classifier(self, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ class TestRefused:
             own_task(str(tmp_path), "mood")
 
     def test_what_was_never_fine_tuned(self, model_folder: Path) -> None:
-        with pytest.raises(BackboneError, match="ForSequenceClassification under 'architectures'"):
+        with pytest.raises(BackboneError, match="names BertModel under 'architectures', expected a fine-tuned"):
             own_task(str(model_folder), "mood")
 
     @pytest.mark.parametrize(
