@@ -20,12 +20,12 @@ DOUBT = 2.0
 On a few dozen rows a smaller difference is chance, and what was trained is better more often than not."""
 
 ROOM = 0.12
-"""A head alone that surely has fewer errors leaves pairs of texts little to teach: they rather undo what the backbone
-knows, and what they trained is kept only if it is better by more than `PROOF` standard errors.
-
-Of 20 labels of clinc150 with 8 rows each, a head alone was right in 95% to 97%, and a prompt in 92% to 94%."""
+"""Share of errors. A head alone that surely has fewer leaves pairs of texts little to teach: they rather undo what the
+backbone knows. What was seen is in benchmarks/results/README.md, "Few labels"."""
 
 PROOF = 1.0
+"""If a head alone leaves no room, what pairs of texts trained is kept only if it has fewer errors by more than so many
+standard errors."""
 
 
 @dataclass(frozen=True)

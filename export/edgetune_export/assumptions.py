@@ -43,7 +43,7 @@ def check_mixing(forward: Callable[[Tensor], Tensor], embeddings: Tensor, name: 
         embeddings: [1, sequence, embedding]
 
     Raises:
-        BackboneError: they reach one another elsewhere, too, or attention is never called.
+        BackboneError: they reach one another elsewhere, too.
     """
     with torch.enable_grad(), attention.recording() as calls:
         begun = embeddings.detach().requires_grad_()
@@ -55,7 +55,7 @@ def check_mixing(forward: Callable[[Tensor], Tensor], embeddings: Tensor, name: 
         total = torch.stack([(states * torch.randn(states.shape, generator=random)).sum() for states in last]).sum()
         sources = [begun, *(call.output for call in calls)]
         gradients = torch.autograd.grad(total, sources, allow_unused=True)
-    if not calls or any(found is not None and bool(found[:, :-1].any()) for found in gradients):
+    if any(found is not None and bool(found[:, :-1].any()) for found in gradients):
         raise BackboneError(
             f"tokens of {name} reach one another beside transformers' attention interface (by convolution, state or "
             f"an attention of its own), where a prefix would not be seen: expected a model whose layers mix tokens by "
