@@ -3,10 +3,10 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export ORT_DISABLE_TELEMETRY ?= 1
 
-.PHONY: help demo test families torture format lint wheel-check check bench clean
+.PHONY: help demo test families torture format lint docs wheel-check check bench clean
 
-# A target's line in `make help` is what stands behind ## beside it.
-help: ## what there is to make
+# `make help` shows what stands behind ## on a target's line.
+help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name does; do \
 	  printf '%-12s %s\n' "$$name" "$$does"; done
 
@@ -43,10 +43,13 @@ lint: .venv/installed ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: .venv/installed ## the documentation as a site, in site/; fails if a link leads nowhere
+	$(BIN)/sphinx-build -q -W --keep-going -c docs -d .venv/doctrees . site
+
 wheel-check: .venv/installed ## the built wheel, alone in an environment of its own, classifies without any extra
 	$(BIN)/python tests/clean_wheel.py
 
-check: lint test wheel-check ## all that must pass before a change is merged
+check: lint test docs wheel-check ## all that must pass before a change is merged
 
 # DATA: a folder with ag_news, sst2 and clinc150 as NAME/test.jsonl; without it there is no bulk.
 bench: .venv/bench-installed ## measure speed; DATA=FOLDER for bulk too, QUICK=1 for a little of all
@@ -63,4 +66,4 @@ bench: .venv/bench-installed ## measure speed; DATA=FOLDER for bulk too, QUICK=1
 	touch $@
 
 clean: ## delete what was installed and built here
-	rm -rf .venv dist demo-output
+	rm -rf .venv dist demo-output site

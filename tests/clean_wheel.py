@@ -1,4 +1,4 @@
-"""Build the wheel, install it alone in a new environment, and classify with a bundle there.
+"""Build the sdist and of it the wheel, twice; install the wheel alone in a new environment, and classify there.
 
 Run by `make wheel-check`; not a pytest module, since it makes an environment of its own.
 """
@@ -45,6 +45,13 @@ def run(*command: object, text: str = "") -> str:
     return subprocess.run(list(map(str, command)), input=text, check=True, text=True, stdout=subprocess.PIPE).stdout
 
 
+def build(folder: Path) -> Path:
+    """The wheel, made of the sdist alone: what the sdist lacks, the wheel lacks."""
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
 def serve(edgetune: Path, bundle: Path) -> None:
     """Raise where the server does not answer, or has no page."""
     command = [str(edgetune), "serve", str(bundle), "--port", "0"]
@@ -66,8 +73,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         os.environ["EDGETUNE_CACHE"] = str(folder / "cache")
-        run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT)
-        (wheel,) = folder.glob("*.whl")
+        wheel = build(folder / "dist")
+        if wheel.read_bytes() != build(folder / "again").read_bytes():
+            raise SystemExit("two builds of the same source give different wheels")
         run(sys.executable, "-c", EXPORT_TINY_BUNDLE, ROOT / "tests", folder)
 
         venv.create(folder / "venv", with_pip=True)

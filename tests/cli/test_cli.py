@@ -71,7 +71,7 @@ def test_help_needs_no_heavy_package_and_has_an_example(command: list[str]) -> N
 def test_the_readme_shows_the_commands_that_exist() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     listed = re.findall(
-        r"^\| `([a-z]+)[^`]*` \|", readme.partition("## Use it")[2].partition("From Python")[0], re.MULTILINE
+        r"^\| `([a-z]+)[^`]*` \|", readme.partition("## What there is")[2].partition("## Install")[0], re.MULTILINE
     )
     offered = re.findall(r"^  ([a-z]+)  ", run("--help").stdout.partition("Commands:\n")[2], re.MULTILINE)
     assert set(listed) == set(offered) and len(offered) == len(cli.commands)

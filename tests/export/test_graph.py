@@ -325,7 +325,7 @@ def test_parts_that_lead_elsewhere_cannot_be_left_out() -> None:
 
 
 def family_table() -> list[str]:
-    """The README's table: what `test_graph_equals_pytorch` goes through."""
+    """The table of docs/backbones.md: what `test_graph_equals_pytorch` goes through."""
     lines = ["| architecture | soft prompt | prefix | features are read |", "|---|---|---|---|"]
     read: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for architecture in sorted(FAMILIES):
@@ -336,10 +336,10 @@ def family_table() -> list[str]:
     return lines
 
 
-def test_the_readme_has_the_table_of_this_test() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def test_the_page_has_the_table_of_this_test() -> None:
+    page = (Path(__file__).parents[2] / "docs/backbones.md").read_text(encoding="utf-8")
     table = "\n".join(family_table())
-    assert table in readme, f"the README should have\n{table}"
+    assert table in page, f"docs/backbones.md should have\n{table}"
 
 
 def test_every_pooling_equals_transformers_and_runs_bare() -> None:

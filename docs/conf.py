@@ -1,0 +1,59 @@
+"""How Sphinx makes a site of these pages: `make docs` builds it into site/, and fails if a link leads nowhere.
+
+The source folder is the repository, so that pages link to each other, and to the README, as they do in it.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "export"), str(ROOT / "runtime")]
+
+project = "edgetune"
+author = "the edgetune authors"
+version = release = installed("edgetune")
+smartquotes = False  # they would make one dash of the two of an option
+root_doc = "docs/index"
+include_patterns = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "docs/**.md",
+    "benchmarks/results/*.md",
+    "tests/conformance/README.md",
+]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
+
+myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_default_options = {"members": True, "show-inheritance": False}
+napoleon_custom_sections = ["Shape"]
+
+
+def _examples_as_code(app: object, context: object, lines: list[str]) -> None:
+    """Show the lines of a command's help that are not wrapped, its examples, as code."""
+    found: list[str] = []
+    for line in lines:
+        is_code = line.startswith("| ")
+        if is_code and not (found and found[-1].startswith("   ")):
+            found += ["", ".. code-block:: shell", ""]
+        found.append(f"   {line[2:]}" if is_code else line)
+    lines[:] = found
+
+
+def setup(app: Any) -> None:
+    """Connect what changes pages while they are read."""
+    app.connect("sphinx-click-process-description", _examples_as_code)
+
+
+html_theme = "furo"
+html_title = f"edgetune {version}"
+html_show_sphinx = False
