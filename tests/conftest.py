@@ -69,7 +69,7 @@ def save_tokenizer(folder: Path, padding: int = 0) -> int:
     return tokenizer.get_vocab_size()
 
 
-def save_tiny_bert(folder: Path) -> None:
+def save_tiny_bert(folder: Path, positions: int = 64) -> None:
     """Save a tiny seeded BERT with its tokenizer."""
     import torch
     from transformers import BertConfig, BertModel
@@ -82,7 +82,7 @@ def save_tiny_bert(folder: Path) -> None:
         num_hidden_layers=LAYERS,
         num_attention_heads=HEADS,
         intermediate_size=64,
-        max_position_embeddings=64,
+        max_position_embeddings=positions,
         initializer_range=0.2,
     )
     BertModel(config).save_pretrained(folder)

