@@ -1,4 +1,4 @@
-"""Accuracy of a frozen backbone with a linear head, prompts and prefixes, beside PEFT's LoRA and full fine-tuning.
+"""Accuracy of a frozen backbone compared with PEFT's LoRA and full fine-tuning.
 
     python benchmarks/accuracy.py run MODEL DATA_FOLDER --data sst2 --method prefix --out results.jsonl
     python benchmarks/accuracy.py table results.jsonl > benchmarks/results/accuracy.md
@@ -320,7 +320,7 @@ def _print_summary(runs: list[dict[str, Any]]) -> None:
         found.setdefault((one["method"], one["data"]), []).append(one["test"])
     means = {key: float(np.mean(tests)) for key, tests in found.items()}
     click.echo(
-        f"| method | {' | '.join(data)} | mean | beside full | int8 | most trained |\n" + "|---" * (len(data) + 5) + "|"
+        f"| method | {' | '.join(data)} | mean | vs full | int8 | most trained |\n" + "|---" * (len(data) + 5) + "|"
     )
     for method in sorted({one["method"] for one in runs}, key=order):
         own = [one for one in runs if one["method"] == method]

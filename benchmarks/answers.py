@@ -1,4 +1,4 @@
-"""What speed costs in answers: labels and accuracy of int8, and of the default, beside fp32 on test rows.
+"""What speed costs in answers: labels and accuracy of int8, and of the default, compared with fp32 on test rows.
 
     python benchmarks/answers.py BUNDLE TASKS_FOLDER DATA_FOLDER
 

@@ -1,4 +1,4 @@
-"""Rows a second over real texts of mixed length: the engine beside batches with padding, on the same int8 graph.
+"""Rows a second over real texts of mixed length: the engine compared with batches with padding, on the same int8 graph.
 
     python benchmarks/bulk.py BUNDLE DATA_FOLDER
 
@@ -115,16 +115,16 @@ def main(bundle: str, folder: Path, rows: int, threads: int | None, quick: bool)
         found[name] = measure(Bundle(bundle), texts, threads)
     names = list(found[DATA[0]]["rows_per_second"])
     click.echo(
-        f"| data | rows | {' | '.join(names)} | beside arrival order | {threads} threads beside 1 | tokenizing |\n"
+        f"| data | rows | {' | '.join(names)} | vs arrival order | {threads} threads vs 1 | tokenizing |\n"
         + "|---" * (len(names) + 5)
         + "|"
     )
     for name, row in found.items():
         speeds = row["rows_per_second"]
         cells = " | ".join(f"{speed:.0f}" for speed in speeds.values())
-        beside, scaling = speeds["edgetune"] / speeds[ARRIVAL], speeds["edgetune"] / speeds["edgetune, one thread"]
+        ratio, scaling = speeds["edgetune"] / speeds[ARRIVAL], speeds["edgetune"] / speeds["edgetune, one thread"]
         click.echo(
-            f"| {name} | {row['rows']} | {cells} | {beside:.2f}× | {scaling:.2f}× | {row['tokenizing_share']:.1%} |"
+            f"| {name} | {row['rows']} | {cells} | {ratio:.2f}× | {scaling:.2f}× | {row['tokenizing_share']:.1%} |"
         )
     click.echo(json.dumps({"environment": machine(threads), "bulk": found}))
 

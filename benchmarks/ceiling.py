@@ -1,4 +1,4 @@
-"""What this CPU gives at best: matrix products through onnxruntime, fp32 beside int8, at the sizes of MiniLM.
+"""What this CPU gives at best: matrix products through onnxruntime, fp32 compared with int8, at the sizes of MiniLM.
 
     python benchmarks/ceiling.py
 

@@ -1,4 +1,4 @@
-"""Whether int8 products are exact on this CPU, and what inexact ones would cost: edgetune beside CTranslate2.
+"""Whether int8 products are exact on this CPU, and what inexact ones would cost: edgetune compared with CTranslate2.
 
     python benchmarks/exactness.py MINILM --work FOLDER         (FOLDER as in peers.py)
 

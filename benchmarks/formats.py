@@ -1,4 +1,4 @@
-"""`edgetune score` on the same rows in every format, and the reading alone; beside another checkout if one is named.
+"""`edgetune score` on the same rows in every format, and the reading alone; with --base also of another checkout.
 
     python benchmarks/formats.py BUNDLE ROWS.jsonl --rows 20000 --base ../earlier
 

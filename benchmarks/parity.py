@@ -1,4 +1,4 @@
-"""Parity on a real backbone: PyTorch beside the exported graph, and the engine's answers beside themselves.
+"""Parity on a real backbone: PyTorch compared with the exported graph, and the engine's answers beside themselves.
 
     python benchmarks/parity.py MODEL BUNDLE TEXTS.jsonl
 

@@ -1,4 +1,4 @@
-"""edgetune beside PyTorch with PEFT, torch.compile, plain onnxruntime, OpenVINO and CTranslate2, in one run.
+"""edgetune compared with PyTorch with PEFT, torch.compile, plain onnxruntime, OpenVINO and CTranslate2, in one run.
 
     python benchmarks/peers.py MINILM --work FOLDER
 
@@ -173,7 +173,7 @@ def report(name: str, cells: list[dict[str, Any]], peak: Mapping[str, float]) ->
         times = " | ".join(f"{timings[column].median_ms:.2f}" for column in names)
         lines.append(f"| {size} | {cell['prompt_length']} | {times} |")
     beside = {ours: [theirs for theirs in some if theirs in names] for ours, some in BESIDE.items()}
-    titles = [f"{ours.removeprefix('edgetune ')} beside {theirs}" for ours, some in beside.items() for theirs in some]
+    titles = [f"{ours.removeprefix('edgetune ')} vs {theirs}" for ours, some in beside.items() for theirs in some]
     lines += ["", f"### {name}, times as fast", ""]
     lines += [f"| batch × tokens | prompt | {' | '.join(titles)} | share of ceiling, int8 | fp32 |"]
     lines.append("|---" * (len(titles) + 4) + "|")

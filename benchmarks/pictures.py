@@ -19,7 +19,7 @@ OURS, OTHERS, PYTORCH = "#55a868", "#8c8c8c", "#c44e52"
 
 
 def peers(figures: Mapping[str, Any], folder: Path) -> list[str]:
-    """A picture for each model: times of every contender beside those of edgetune in int8, for a prompt of 20."""
+    """A picture per model: times of every contender and those of edgetune in int8, for a prompt of 20."""
     return [_peers(name, cells, folder) for name, cells in figures["models"].items()]
 
 

@@ -27,7 +27,7 @@ from edgetune_runtime import Bundle, files
 
 HERE = Path(__file__).parent
 TITLES = {
-    "peers": "Latency beside others",
+    "peers": "Latency compared with others",
     "bulk": "Rows a second over real texts",
     "tasks": "What tasks cost",
     "start": "Cold start and memory",

@@ -1,4 +1,4 @@
-"""`edgetune score` on many rows: local processes and Ray beside one streaming process, and the memory that each takes.
+"""`edgetune score` on many rows: local processes and Ray compared with one streaming process, and their memory.
 
     python benchmarks/scoring.py BUNDLE ROWS.jsonl --rows 1000000
 
@@ -156,7 +156,7 @@ def main(bundle: Path, source: Path, rows: int, shard_rows: int) -> None:
 
 def report(tenth: dict[str, Run], whole: dict[str, Run]) -> str:
     """The figures as Markdown."""
-    lines = ["| contender | rows | s | rows/s | beside one process | peak MB |", "|---" * 6 + "|"]
+    lines = ["| contender | rows | s | rows/s | vs one process | peak MB |", "|---" * 6 + "|"]
     for runs in (tenth, whole):
         for name, run in runs.items():
             beside = "" if name == AGAIN else f"{run.rows_per_s / tenth[STREAM].rows_per_s:.2f}×"

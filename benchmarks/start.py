@@ -1,4 +1,4 @@
-"""From process start to the first answer, and memory: `edgetune classify` beside the PyTorch path; workers together.
+"""From process start to the first answer, and memory: `edgetune classify` compared with the PyTorch path; several workers.
 
     python benchmarks/start.py MODEL BUNDLE TASK.safetensors
 
@@ -96,7 +96,7 @@ def main(model: str, bundle: Path, task: Path, runs: int, quick: bool) -> None:
         f"{WORKERS}, started apart": pss_mb(bundle, task, [0] * WORKERS),
         f"{WORKERS}, forked when the task is loaded": pss_mb(bundle, task, [WORKERS - 1]),
     }
-    click.echo("\n| int8 workers | PSS together, MB | beside one |\n|---|---|---|")
+    click.echo("\n| int8 workers | PSS together, MB | vs one |\n|---|---|---|")
     for name, memory in workers.items():
         click.echo(f"| {name} | {memory:.1f} | {memory / workers['1']:.2f}× |")
     # Not before all is measured: what libraries this process has, workers would share with it.

@@ -132,7 +132,7 @@ def main(bundle: str, seconds: float, quick: bool) -> None:
                 found[method]["resident"][count] = in_process(bundle, paths[:count])
             found[method] |= swapping(opened, paths, seconds) | mixed(opened, paths, seconds)
     click.echo(
-        "| kind | tasks | their files, MB | memory, MB | beside their files | loading, s |\n|---|---|---|---|---|---|"
+        "| kind | tasks | their files, MB | memory, MB | vs their files | loading, s |\n|---|---|---|---|---|---|"
     )
     for method, figures in found.items():
         for count, row in figures["resident"].items():

@@ -1,4 +1,4 @@
-"""Training speed beside PEFT and full fine-tuning, and the accuracy that comes of it.
+"""Training speed compared with PEFT and full fine-tuning, and the accuracy that comes of it.
 
     python benchmarks/training_speed.py MODEL DATA_FOLDER --data sst2 > training.json
 
@@ -136,7 +136,7 @@ def main(
                 print(f"turn {turn + 1}/{turns}: {name} {rows / contender.seconds[-1]:.0f} rows/s", file=sys.stderr)
         accuracies = {name: contender.accuracy() for name, contender in made.items()}
     speeds = {name: rows / statistics.median(contender.seconds) for name, contender in made.items()}
-    click.echo("| method | rows/s | beside PEFT's | time, of full fine-tuning | dev accuracy |\n|---|---|---|---|---|")
+    click.echo("| method | rows/s | vs PEFT's | time, of full fine-tuning | dev accuracy |\n|---|---|---|---|---|")
     peers = {ours: theirs for theirs, ours in THEIRS.items() if theirs in speeds}
     for name, speed in speeds.items():
         beside = f"{speed / speeds[peers[name]]:.2f}×" if name in peers else ""

@@ -155,7 +155,7 @@ def train(
         print_json(records[0] if len(records) == 1 else {"tasks": records})
         return
     for record, report in zip(records, reports, strict=True):
-        _print(record, report, options.passes)
+        _print(record, report)
 
 
 def _record(out: Path, report: TrainingReport) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def _record(out: Path, report: TrainingReport) -> dict[str, Any]:
     }
 
 
-def _print(record: dict[str, Any], report: TrainingReport, epochs: int) -> None:
+def _print(record: dict[str, Any], report: TrainingReport) -> None:
     task, figures = report.task, report.figures
     share = report.trained_parameters / report.backbone_parameters
     by = "cross-validated" if report.judged_by == "cv" else "dev"
@@ -199,7 +199,11 @@ def _print(record: dict[str, Any], report: TrainingReport, epochs: int) -> None:
         if figures is None
         else ", ".join(f"{figure_name(figure)} {value:.3f}" for figure, value in figures.values.items())
     )
-    when = f" after epoch {record['best_epoch']} of {epochs} (chosen by {report.chosen_by})" if report.epochs else ""
+    when = (
+        f" after epoch {record['best_epoch']} of {len(report.epochs)} (chosen by {report.chosen_by})"
+        if report.epochs
+        else ""
+    )
     labels = f"{len(task.labels)} labels, " if figures is None or figures.by_label else ""
     click.echo(
         f"{record['file']}: {by} {shown}{when}, temperature {task.temperature:.2f}, {labels}"

@@ -257,7 +257,7 @@ class TrainingOptions:
     epochs: int | None = option(
         None,
         "Passes over the data; implies --recipe epochs. "
-        f"[default: {_EPOCHS}; {_EPOCHS_OF_ADDED} with low rank or units]",
+        f"[default: {_EPOCHS}; {_EPOCHS_OF_ADDED} with low rank or units; more if rows are few]",
         least=1,
     )
     patience: int | None = option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from edgetune.training.options import AUTO, CONTRASTIVE, EPOCHS, TrainingOptions
@@ -15,6 +16,17 @@ FEW_ROWS_PER_LABEL = 64
 
 IF_ONE_IS_RARE = 4
 """So many times as many rows are few if a label is rare: pairs are drawn as often of it as of the others."""
+
+LEAST_STEPS = 200
+"""In fewer steps parts do not learn what a few hundred rows teach (benchmarks/results/README.md, "Few labels")."""
+
+MOST_PASSES = 40
+
+
+def passes_of(options: TrainingOptions, rows: int) -> int:
+    """Passes over so many training rows: those asked for; else the method's own, or more of them if rows are few."""
+    enough = math.ceil(LEAST_STEPS / math.ceil(rows / options.batch_size))
+    return options.epochs or max(options.passes, min(enough, MOST_PASSES))
 
 
 def recipe_of(tasks: Sequence[TaskData], options: TrainingOptions) -> str:

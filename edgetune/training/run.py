@@ -22,7 +22,7 @@ from edgetune.training.described import Described
 from edgetune.training.few import train_few
 from edgetune.training.options import ADDED, AUTO, CONTRASTIVE, EPOCHS, TrainingOptions
 from edgetune.training.outcomes import Outcome
-from edgetune.training.recipes import recipe_of
+from edgetune.training.recipes import passes_of, recipe_of
 from edgetune.training.report import TrainingReport, report_of
 from edgetune.training.rungs import HEAD_ALONE, Rung
 from edgetune.training.seeds import Trial, best_trial, seed_spread
@@ -132,6 +132,7 @@ def _train(
         options = _with_weights(tasks[0], options, note)
     else:
         tasks = [_with_dev(one, options, note) for one in tasks]
+        options = _with_passes(tasks, options, note)
     alone = _without_prompt(backbone, tasks, options)
     setup = set_up(backbone, tasks, options, note)
     _note_remarks(setup, options, options.passes if recipe == EPOCHS else 0, note)
@@ -264,6 +265,14 @@ def _with_dev(one: TaskData, options: TrainingOptions, note: Note) -> TaskData:
     train, dev = split_dev(one.train, options.seed, one.kind)
     note(f"no `dev`: {len(dev)} of {len(one.train)} rows are held out to choose the best epoch")
     return dataclasses.replace(one, train=train, dev=dev)
+
+
+def _with_passes(tasks: Sequence[TaskData], options: TrainingOptions, note: Note) -> TrainingOptions:
+    """The options with a number of epochs."""
+    passes = passes_of(options, sum(len(one.train) for one in tasks))
+    if passes > options.passes:
+        note(f"rows are few for {options.passes} epochs: {passes} epochs (`epochs` overrides)")
+    return dataclasses.replace(options, epochs=passes)
 
 
 def _note_remarks(setup: Setup, options: TrainingOptions, epochs: int, note: Note) -> None:

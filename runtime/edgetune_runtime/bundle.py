@@ -40,6 +40,10 @@ class Bundle:
             ) from error
         self.manifest = Manifest.from_json(data, str(self.path / files.MANIFEST))
 
+    def __repr__(self) -> str:
+        precisions = ", ".join(self.manifest.graphs)
+        return f"<Bundle {self.path}: {self.facts.name} ({self.manifest.architecture}), {precisions}>"
+
     @property
     def facts(self) -> BackboneFacts:
         """What tasks and texts need to know of the backbone."""

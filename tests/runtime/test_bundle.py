@@ -67,6 +67,10 @@ def flip_last(path: Path) -> None:
 # Manifest
 
 
+def test_it_says_what_it_is(bundle: Bundle) -> None:
+    assert repr(bundle) == f"<Bundle {bundle.path}: tiny-bert (bert), fp32, int8>"
+
+
 def test_the_manifest_comes_back_equal(bundle: Bundle) -> None:
     for manifest in (MANIFEST, bundle.manifest):
         data = manifest.to_json()

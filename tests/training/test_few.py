@@ -18,7 +18,7 @@ from edgetune.training import TaskData, TrainingOptions, TrainingReport, train
 from edgetune.training.contrastive import STEPS, balanced_batches, pair_loss
 from edgetune.training.few import FOLDS, train_few
 from edgetune.training.options import CONTRASTIVE, EPOCHS
-from edgetune.training.recipes import FEW_ROWS_PER_LABEL, recipe_of
+from edgetune.training.recipes import FEW_ROWS_PER_LABEL, MOST_PASSES, passes_of, recipe_of
 from edgetune.training.rungs import HEAD_ALONE, Rung, choose
 from edgetune_export import Backbone, load_backbone
 from edgetune_export.parity import torch_logits
@@ -83,6 +83,23 @@ def test_rows_choose_the_recipe(
     targets = {"multi-label": [("good",), ("bad",)], "score": [1.0, 2.0]}.get(kind, ["good", "bad"])
     data = [LabelledText("text", targets[place % 2]) for place in range(rows)]
     assert recipe_of([one(data, tmp_path, kind=kind)], dataclasses.replace(OPTIONS, **options)) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "expected"),
+    [
+        (10_000, {"method": "strong"}, 4),
+        (10_000, {"method": "prefix"}, 10),
+        (320, {"method": "strong"}, 20),  # of ten steps each
+        (320, {"method": "prefix"}, 20),
+        (320, {"method": "strong", "batch_size": 8}, 5),
+        (1, {"method": "strong"}, MOST_PASSES),
+        (1, {"method": "strong", "epochs": 2}, 2),
+        (10_000, {"method": "strong", "epochs": 50}, 50),
+    ],
+)
+def test_few_rows_get_more_passes(rows: int, options: dict[str, object], expected: int) -> None:
+    assert passes_of(TrainingOptions(**options), rows) == expected  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
