@@ -3,7 +3,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export ORT_DISABLE_TELEMETRY ?= 1
 
-.PHONY: help demo test families torture format lint docs wheel-check check bench clean
+.PHONY: help demo test families torture format lint docs tour wheel-check check bench clean
 
 # `make help` shows what stands behind ## on a target's line.
 help: ## list the targets
@@ -45,6 +45,9 @@ lint: .venv/installed ## style and types
 
 docs: .venv/installed ## the documentation as a site, in site/; fails if a link leads nowhere
 	$(BIN)/sphinx-build -q -W --keep-going -c docs -d .venv/doctrees . site
+
+tour: .venv/installed ## run the notebook docs/tour.ipynb and keep what it prints, five minutes
+	$(BIN)/python docs/run_tour.py
 
 wheel-check: .venv/installed ## the built wheel, alone in an environment of its own, classifies without any extra
 	$(BIN)/python tests/clean_wheel.py

@@ -1,4 +1,4 @@
-"""From process start to the first answer, and memory: `edgetune classify` compared with the PyTorch path; several workers.
+"""From process start to the first answer, and memory: `edgetune classify` compared with the PyTorch path, and workers.
 
     python benchmarks/start.py MODEL BUNDLE TASK.safetensors
 

@@ -24,11 +24,13 @@ include_patterns = [
     "CONTRIBUTING.md",
     "SECURITY.md",
     "docs/**.md",
+    "docs/tour.ipynb",
     "benchmarks/results/*.md",
     "tests/conformance/README.md",
 ]
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
 
+nb_execution_mode = "off"  # `make tour` runs the notebook and keeps what it prints
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 
