@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgetune_runtime import contract, files, forks
+from edgetune_runtime import contract, files, forks, hub
 from edgetune_runtime.arrays import Array, unit_length
 from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.catalog import Catalog
@@ -62,7 +62,7 @@ class Engine:
     the bundle has to be under the same path there.
 
     Args:
-        bundle: a bundle, or its folder.
+        bundle: a bundle, its folder, or its name on the hub: `hf://user/name` or `hf://user/name@revision`.
         precision: a precision of the bundle, for all texts. `None` is the device's usual one: on a CPU int8, if the
             bundle has it, with close calls in fp32, if it has that; on a GPU fp32.
         device: one of `devices.DEVICES`.
@@ -75,6 +75,7 @@ class Engine:
         BundleError: the bundle is damaged or has no such precision, or the precision cannot be batched.
         DataError: there are fewer than one thread.
         DeviceError: the device is not there.
+        MissingPackageError: huggingface_hub is needed for a name on the hub, and is not installed.
     """
 
     def __init__(
@@ -96,7 +97,9 @@ class Engine:
         found = find_device(device)
         if threads is not None and threads < 1:
             raise DataError(f"threads is {threads}: expected at least 1, or None for all that the process may use")
-        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
+        if not isinstance(bundle, Bundle):
+            bundle = Bundle(hub.local_folder(bundle, precision or found.default_precision))
+        self.bundle = bundle
         self.precision = self.bundle.precision(precision or found.default_precision)
         rechecks = precision is None and self.precision != _EXACT and self.bundle.has_graph(_EXACT)
         self._recheck = _EXACT if rechecks else None
