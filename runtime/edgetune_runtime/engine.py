@@ -10,7 +10,7 @@ texts, and nearly all of them are among those that are close to another answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ import numpy as np
 from edgetune_runtime import contract, files, forks, hub
 from edgetune_runtime.arrays import Array, unit_length
 from edgetune_runtime.bundle import Bundle
-from edgetune_runtime.catalog import Catalog
+from edgetune_runtime.catalog import Catalog, Changes
 from edgetune_runtime.checks import check_min_score, check_text
 from edgetune_runtime.cpus import available_threads
 from edgetune_runtime.errors import BundleError, DataError
@@ -232,6 +232,21 @@ class Engine:
         """
         self._catalog.discard(name)
         self._runner.keep(self._catalog.loaded)
+
+    def refresh_tasks(self, names: Collection[str] | None = None) -> Changes:
+        """Take what changed in the bundle on disk, for the calls that begin from now on: all of it at once.
+
+        Tasks that were added to the engine alone stay, and so does a task whose new file cannot be used.
+
+        Args:
+            names: the only tasks to look at; all where it is `None`.
+
+        Raises:
+            BundleError: the folder of tasks leads out of the bundle, or cannot be looked through.
+        """
+        changes = self._catalog.refresh(names)
+        self._runner.keep(self._catalog.loaded)
+        return changes
 
     def classify(
         self,
