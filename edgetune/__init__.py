@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgetune.api import export, task_from_head, train
     from edgetune.evaluation import Evaluation, evaluate
     from edgetune.report import write_report
+    from edgetune.sync import pull, push
     from edgetune.training.options import TrainingOptions
     from edgetune_runtime.bundle import Bundle
     from edgetune_runtime.engine import Engine
@@ -34,6 +35,8 @@ __all__ = [
     "TrainingOptions",
     "evaluate",
     "export",
+    "pull",
+    "push",
     "sklearn",
     "task_from_head",
     "train",
@@ -49,6 +52,8 @@ _HOME = {
     "TrainingOptions": "edgetune.training.options",
     "evaluate": "edgetune.evaluation",
     "export": "edgetune.api",
+    "pull": "edgetune.sync",
+    "push": "edgetune.sync",
     "task_from_head": "edgetune.api",
     "train": "edgetune.api",
     "write_report": "edgetune.report",

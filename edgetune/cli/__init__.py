@@ -17,6 +17,7 @@ from edgetune.cli.group import Group
 from edgetune.cli.rank import rank
 from edgetune.cli.score import score
 from edgetune.cli.serve import serve
+from edgetune.cli.sync import pull, push
 from edgetune.cli.tasks import tasks
 from edgetune.cli.train import train
 from edgetune.cli.verify import verify
@@ -55,7 +56,9 @@ def cli() -> None:
     """
 
 
-for command in (export, fit, train, tasks, classify, evaluate, rank, serve, score, bench, verify, demo):
+for command in (
+    export, fit, train, tasks, classify, evaluate, rank, serve, score, push, pull, bench, verify, demo,
+):  # fmt: skip
     cli.add_command(command)
 
 
@@ -70,6 +73,8 @@ def main() -> None:
     """Run the command line; an error that the user can act on is one line and exit status 1."""
     _write_utf8()
     cpus.limit_libraries()
+    if not sys.stderr.isatty():  # bars are for people
+        privacy.turn_off(HF_HUB_DISABLE_PROGRESS_BARS="1")
     privacy.turn_off(HF_HUB_DISABLE_TELEMETRY="1", HF_UPDATE_DOWNLOAD_COUNTS="0")  # models and data sets of a hub
     try:
         cli()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgetune.cli.flags import Command
-from edgetune.cli.options import FILE, json_option, print_json
+from edgetune.cli.options import BUNDLE, FILE, json_option, print_json
 from edgetune_runtime.devices import DEVICES
 from edgetune_runtime.errors import needs
 
@@ -39,7 +39,7 @@ class _Numbers(click.ParamType[list[int]]):
 
 
 @click.command(cls=Command)
-@click.argument("bundle", type=FILE)
+@click.argument("bundle", type=BUNDLE)
 @click.option(
     "--prompt-lengths",
     type=_Numbers(0),

@@ -13,7 +13,7 @@ import click
 
 from edgetune.cli.flags import Command, in_flags
 from edgetune.cli.options import (
-    FILE,
+    BUNDLE,
     engine_options,
     input_option,
     max_characters_option,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("bundle", type=FILE)
+@click.argument("bundle", type=BUNDLE)
 @click.argument("source", default="-", metavar="[FILE|-]")
 @click.option("--task", help="A task of the bundle, or a task file. Rows may name their own (`task`).")
 @input_option

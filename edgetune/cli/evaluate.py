@@ -12,6 +12,7 @@ import click
 from edgetune.cli.check_data import read_for
 from edgetune.cli.flags import Command
 from edgetune.cli.options import (
+    BUNDLE,
     FILE,
     LABELLED_DATA,
     column_options,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("bundle", type=FILE)
+@click.argument("bundle", type=BUNDLE)
 @click.option("--task", required=True, help="A task of the bundle, or a task file.")
 @click.option(
     "--data",

@@ -11,6 +11,7 @@ import click
 from edgetune.cli.fields import collect, field_options
 from edgetune.cli.flags import Command
 from edgetune.cli.options import (
+    CHANGED_BUNDLE,
     FILE,
     LABELLED_DATA,
     column_options,
@@ -40,7 +41,7 @@ _FIELDS = (*_READING, "class_weight", "descriptions", "seed")
 
 
 @click.command(cls=Command)
-@click.argument("bundle", type=FILE)
+@click.argument("bundle", type=CHANGED_BUNDLE)
 @click.option("--data", required=True, help=f"Labelled texts: {LABELLED_DATA}.")
 @click.option("--name", required=True, help="Name of the task; a task of that name is replaced.")
 @click.option("--out", type=FILE, help="Write the task file here too, such as NAME.safetensors.")

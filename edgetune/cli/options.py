@@ -45,6 +45,43 @@ KINDS = _kind_names()
 
 FILE = click.Path(path_type=Path)
 
+_FETCHED = "edgetune.fetched"
+
+
+class _Bundle(click.Path):
+    """A bundle's folder or, unless it is to be changed, its name on the hub.
+
+    A name is fetched, of its precisions only the one that `--precision` names.
+    """
+
+    name = "bundle"
+
+    def __init__(self, read_only: bool) -> None:
+        super().__init__(path_type=Path)
+        self._read_only = read_only
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The bundle's folder."""
+        if not str(value).startswith("hf://"):
+            return Path(value)
+        if not self._read_only:
+            self.fail(f"{value} is on the hub: pull it, change the folder, and push that", param, ctx)
+        from edgetune_runtime.hub import local_folder
+
+        if ctx is not None:
+            ctx.meta[_FETCHED] = str(value)
+        precision = ctx.params.get("precision") if ctx else None
+        return local_folder(str(value), precision if isinstance(precision, str) else None)
+
+
+BUNDLE = _Bundle(read_only=True)
+CHANGED_BUNDLE = _Bundle(read_only=False)
+
+
+def fetched_name() -> str | None:
+    """The name on the hub of the running command's bundle; `None` if it is a folder."""
+    return click.get_current_context().meta.get(_FETCHED)
+
 
 def note(message: str) -> None:
     """Tell people something, on stderr: stdout is for results. Parameters that the library names become flags."""
@@ -91,6 +128,7 @@ def engine_options(command: Command) -> Command:
 
 precision_option: Callable[[Command], Command] = click.option(
     "--precision",
+    is_eager=True,  # so that it is known when the bundle is fetched
     help="Precision to run: one that the bundle has. [default: int8, with close calls rechecked in fp32, if the bundle "
     "has them]",
 )

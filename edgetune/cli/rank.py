@@ -11,7 +11,7 @@ import click
 
 from edgetune.cli.flags import Command
 from edgetune.cli.options import (
-    FILE,
+    BUNDLE,
     engine_options,
     input_option,
     max_characters_option,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("bundle", type=FILE)
+@click.argument("bundle", type=BUNDLE)
 @click.argument("source", default="-", metavar="[FILE|-]")
 @click.option("--task", required=True, help="A task of the bundle that takes pairs of texts, or its file.")
 @click.option("--query", required=True, help="What texts should be relevant to: the first text of each pair.")

@@ -11,6 +11,7 @@ import click
 
 from edgetune.cli.flags import Command, in_flags
 from edgetune.cli.options import (
+    BUNDLE,
     FILE,
     device_options,
     json_option,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("bundle", type=FILE)
+@click.argument("bundle", type=BUNDLE)
 @click.argument("inputs", type=FILE, nargs=-1, required=True, metavar="INPUT...")
 @click.option(
     "--task", "tasks", required=True, metavar="NAME[,NAME...]", help="Tasks of the bundle, or task files, in one pass."

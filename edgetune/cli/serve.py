@@ -8,12 +8,14 @@ from urllib.parse import urlsplit
 import click
 
 from edgetune.cli.flags import Command
-from edgetune.cli.options import FILE, engine_options, note
+from edgetune.cli.options import BUNDLE, engine_options, fetched_name, note
 from edgetune_runtime.errors import needs
+
+_WATCH_S = 2.0
 
 
 @click.command(cls=Command)
-@click.argument("bundle", type=FILE)
+@click.argument("bundle", type=BUNDLE)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any that is free.")
 @click.option(
@@ -51,6 +53,16 @@ from edgetune_runtime.errors import needs
     "--drain-seconds", type=click.FloatRange(0), help="Seconds to answer 'not ready' before shutting down. [default: 1]"
 )
 @click.option(
+    "--watch",
+    is_flag=True,
+    help="Take tasks that change in BUNDLE while the server runs, as 'tasks sync', 'pull' or a ConfigMap change them.",
+)
+@click.option(
+    "--watch-seconds",
+    type=click.FloatRange(0.1),
+    help="How often --watch looks; a change is taken when two looks have seen the same. [default: 2]",
+)
+@click.option(
     "--trust",
     is_flag=True,
     help="The bundle is your own: do not first try its tokenizer and graphs in processes that "
@@ -73,6 +85,8 @@ def serve(
     client_seconds: float | None,
     max_connections: int | None,
     drain_seconds: float | None,
+    watch: bool,
+    watch_seconds: float | None,
     trust: bool,
     access_log: bool,
     precision: str | None,
@@ -97,6 +111,13 @@ def serve(
         raise click.UsageError("--allow-task-changes needs a key: set EDGETUNE_TASK_KEY, or --task-key")
     if not all(key.strip() for key in api_keys):
         raise click.UsageError("an empty --api-key keeps nobody out: give a key, or leave it out")
+    if watch_seconds is not None and not watch:
+        raise click.UsageError("--watch-seconds says how often --watch looks: give that too, or leave it out")
+    if (named := fetched_name()) and (watch or allow_task_changes):
+        raise click.UsageError(
+            f"{named} is on the hub, where what was fetched does not change: pull it to a folder, and serve that with "
+            f"--watch or --allow-task-changes"
+        )
     given = {
         "queue_s": queue_seconds,
         "queue_rows": queue_rows,
@@ -105,6 +126,7 @@ def serve(
         "client_s": client_seconds,
         "max_connections": max_connections,
         "drain_s": drain_seconds,
+        "watch_s": (watch_seconds or _WATCH_S) if watch else None,
     }
     with needs("serve"):
         from edgetune.server.lifecycle import listen
@@ -134,7 +156,7 @@ def serve(
         service = Service(engine, settings)
         log.count_with(service.metrics.log_lines_dropped.inc)
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        run(service, listener, lambda: note(f"{bundle}: {len(service.catalog.tasks())} tasks on {address}"))
+        run(service, listener, lambda: note(f"{named or bundle}: {len(service.catalog.tasks())} tasks on {address}"))
 
 
 def _origin(value: str) -> str:

@@ -1,33 +1,52 @@
-"""`edgetune tasks sync`."""
+"""`edgetune tasks sync`, `push` and `pull`: one copy, between different places."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from edgetune.cli.flags import Command, in_flags
-from edgetune.cli.options import json_option, note, note_unread_tasks, print_json
+from edgetune.cli.options import CHANGED_BUNDLE, json_option, note, note_unread_tasks, print_json
 from edgetune_runtime.errors import needs
 
+if TYPE_CHECKING:
+    from edgetune.sync import Report
+
+Options = TypeVar("Options", bound=Callable[..., Any])
+
 _EVERY_S = 5.0
+
+
+def sync_options(command: Options) -> Options:
+    """What is copied, and how it is told."""
+    options = [
+        click.option("--task", "tasks", multiple=True, metavar="NAME", help="Only this task; may be given again."),
+        click.option(
+            "--precision",
+            "precisions",
+            multiple=True,
+            metavar="NAME",
+            help="Only this precision; may be given again. [default: all that the source has, or no more than the "
+            "destination has]",
+        ),
+        click.option("--delete", is_flag=True, help="Remove tasks from the destination that the source does not have."),
+        click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing."),
+        json_option,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.command(cls=Command)
 @click.argument("source", metavar="SRC")
 @click.argument("destination", metavar="DST")
-@click.option("--task", "tasks", multiple=True, metavar="NAME", help="Only this task; may be given again.")
-@click.option(
-    "--precision",
-    "precisions",
-    multiple=True,
-    metavar="NAME",
-    help="Only this precision; may be given again. [default: all that SRC has, or no more than DST has]",
-)
-@click.option("--delete", is_flag=True, help="Remove tasks from DST that SRC does not have.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
-@json_option
+@sync_options
 def sync(
     source: str,
     destination: str,
@@ -39,9 +58,10 @@ def sync(
 ) -> None:
     """Copy the bundle SRC to DST, or only the tasks that changed where DST has it already.
 
-    Each is a folder or a URL: s3://, gs://, sftp:// and what else fsspec reaches, and http(s):// to copy from. All is
-    checked against its SHA-256, and every task against its backbone, before it takes its place. Nothing is seen half
-    written, and what a sync that was interrupted left is cleared or gone on with by the next. docs/fleet.md says more.
+    Each is a folder or a URL: hf://user/name on the Hugging Face hub, s3://, gs://, sftp:// and what else fsspec
+    reaches, and http(s):// to copy from. All is checked against its SHA-256, and every task against its backbone,
+    before it takes its place. Nothing is seen half written, and what a sync that was interrupted left is cleared or
+    gone on with by the next. docs/fleet.md says more.
 
     \b
     Example:
@@ -51,7 +71,6 @@ def sync(
     from edgetune import sync as syncing
     from edgetune.sync.places import Folder
     from edgetune_runtime.bundle import Bundle
-    from edgetune_runtime.errors import TaskError
 
     with needs("sync"):
         here, there = syncing.open_place(source), syncing.open_place(destination)
@@ -64,11 +83,119 @@ def sync(
         dry_run=dry_run,
         progress=_Progress(),
     )
-    report.failed = {name: in_flags(why) for name, why in report.failed.items()}
     if isinstance(here, Folder):
         note_unread_tasks(Bundle(here.path))
+    _tell(report, here.name, there.name, dry_run, as_json)
+
+
+@click.command(cls=Command)
+@click.argument("bundle", type=CHANGED_BUNDLE)
+@click.argument("name", metavar="USER/NAME")
+@click.option("--revision", metavar="BRANCH", help="The branch; it is made if it is not there. [default: main]")
+@click.option(
+    "--private/--public", default=None, help="Who may see a repository that is made. [default: as its owner has set it]"
+)
+@sync_options
+def push(
+    bundle: Path,
+    name: str,
+    revision: str | None,
+    private: bool | None,
+    tasks: tuple[str, ...],
+    precisions: tuple[str, ...],
+    delete: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Publish BUNDLE on the Hugging Face hub, or only the tasks that changed where USER/NAME has it already.
+
+    It is one commit: nobody sees a part of it. The token is HF_TOKEN, or what 'hf auth login' has kept. Unless you
+    have edited the card (README.md), it is published with a table of the tasks that the bundle has now.
+    docs/sharing.md says more.
+
+    \b
+    Example:
+      edgetune push bundle ada/support --private
+      edgetune push bundle ada/support --task urgency --revision next
+    """
+    from edgetune import sync as syncing
+    from edgetune_runtime.bundle import Bundle
+
+    report = syncing.push(
+        bundle,
+        name,
+        revision=revision,
+        private=private,
+        tasks=tasks,
+        precisions=precisions,
+        delete=delete,
+        dry_run=dry_run,
+        progress=_Progress(),
+    )
+    note_unread_tasks(Bundle(bundle))
+    _tell(report, str(bundle), _hub_name(name, revision), dry_run, as_json)
+
+
+@click.command(cls=Command)
+@click.argument("name", metavar="USER/NAME")
+@click.argument("bundle", type=CHANGED_BUNDLE, required=False)
+@click.option("--revision", help="A branch, a tag or a commit. [default: main]")
+@sync_options
+def pull(
+    name: str,
+    bundle: Path | None,
+    revision: str | None,
+    tasks: tuple[str, ...],
+    precisions: tuple[str, ...],
+    delete: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Fetch a bundle from the Hugging Face hub to the folder BUNDLE, or only the tasks that changed if it is there.
+
+    All is checked against its SHA-256, and every task against its backbone, before it takes its place. BUNDLE is a
+    folder of the repository's name unless another is given. Private repositories need HF_TOKEN, or 'hf auth login'.
+    docs/sharing.md says more.
+
+    \b
+    Example:
+      edgetune pull ada/support
+      edgetune pull ada/support bundle --precision int8 --revision v2
+    """
+    from edgetune import sync as syncing
+    from edgetune_runtime.hub import HubName
+
+    report = syncing.pull(
+        name,
+        bundle,
+        revision=revision,
+        tasks=tasks,
+        precisions=precisions,
+        delete=delete,
+        dry_run=dry_run,
+        progress=_Progress(),
+    )
+    folder = HubName.parse(name).folder if bundle is None else bundle
+    _tell(report, _hub_name(name, revision), str(folder), dry_run, as_json)
+
+
+def _hub_name(name: str, revision: str | None) -> str:
+    from edgetune_runtime.hub import HubName
+
+    return str(HubName.parse(name, revision))
+
+
+def _tell(report: Report, source: str, destination: str, dry_run: bool, as_json: bool) -> None:
+    """Print what a sync did.
+
+    Raises:
+        TaskError: a task failed.
+    """
+    from edgetune_runtime.errors import TaskError
+
+    report.failed = {name: in_flags(why) for name, why in report.failed.items()}
     if as_json:
-        print_json({"source": here.name, "destination": there.name, "dry_run": dry_run, **asdict(report)})
+        print_json({"source": source, "destination": destination, "dry_run": dry_run, **asdict(report)})
     else:
         for done in ("copied", "added", "replaced", "removed"):
             for name in getattr(report, done):

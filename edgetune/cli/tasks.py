@@ -10,7 +10,7 @@ import click
 from edgetune.cli.create import create
 from edgetune.cli.flags import Command, in_flags
 from edgetune.cli.group import Group
-from edgetune.cli.options import FILE, json_option, note, note_unread_tasks, print_json
+from edgetune.cli.options import BUNDLE, CHANGED_BUNDLE, FILE, json_option, note, note_unread_tasks, print_json
 from edgetune.cli.peft import export_peft, import_peft
 from edgetune.cli.sync import sync
 
@@ -27,7 +27,7 @@ tasks.add_command(create)
 
 
 @tasks.command("list", cls=Command)
-@click.argument("bundle", type=FILE)
+@click.argument("bundle", type=BUNDLE)
 @json_option
 def list_tasks(bundle: Path, as_json: bool) -> None:
     """List the tasks of BUNDLE.
@@ -66,7 +66,7 @@ def list_tasks(bundle: Path, as_json: bool) -> None:
 
 
 @tasks.command(cls=Command)
-@click.argument("bundle", type=FILE)
+@click.argument("bundle", type=BUNDLE)
 @click.argument("name")
 @json_option
 def show(bundle: Path, name: str, as_json: bool) -> None:
@@ -87,7 +87,7 @@ def show(bundle: Path, name: str, as_json: bool) -> None:
 
 
 @tasks.command(cls=Command)
-@click.argument("bundle", type=FILE)
+@click.argument("bundle", type=CHANGED_BUNDLE)
 @click.argument("file", type=FILE)
 @click.option("--name", help="What to call it. [default: its own name]")
 @json_option
@@ -112,7 +112,7 @@ def add(bundle: Path, file: Path, name: str | None, as_json: bool) -> None:
 
 
 @tasks.command(cls=Command)
-@click.argument("bundle", type=FILE)
+@click.argument("bundle", type=CHANGED_BUNDLE)
 @click.argument("name")
 @json_option
 def remove(bundle: Path, name: str, as_json: bool) -> None:
@@ -132,7 +132,7 @@ def remove(bundle: Path, name: str, as_json: bool) -> None:
 
 
 @tasks.command("export-adapter", cls=Command)
-@click.argument("bundle", type=FILE)
+@click.argument("bundle", type=BUNDLE)
 @click.argument("name")
 @click.option("--out", required=True, type=FILE, help="The .onnx_adapter file to write.")
 @json_option

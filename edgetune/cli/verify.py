@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 
 from edgetune.cli.flags import Command, in_flags
-from edgetune.cli.options import FILE, json_option, note, print_json
+from edgetune.cli.options import BUNDLE, json_option, note, print_json
 
 
 @click.command(cls=Command)
-@click.argument("bundle", type=FILE)
+@click.argument("bundle", type=BUNDLE)
 @json_option
 def verify(bundle: Path, as_json: bool) -> None:
     """Check a bundle that comes from elsewhere, before anything runs on it.

@@ -70,9 +70,9 @@ def _loaded(source: str) -> Any:
     except ImportError as error:
         if not Path(name).exists() and "/" not in name:
             raise DataError(
-                f"there is no file {source}: {_EXPECTED} (for which: pip install 'edgetune[hub]')"
+                f"there is no file {source}: {_EXPECTED} (for which: pip install 'edgetune[datasets]')"
             ) from error
-        raise MissingPackageError("datasets", "hub") from error
+        raise MissingPackageError("datasets", "datasets") from error
     try:
         return datasets.load_dataset(name, config or None, split=split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:

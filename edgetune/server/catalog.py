@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from edgetune.server.errors import RequestError, not_found, unfit, unusable
 from edgetune_runtime import files
+from edgetune_runtime.catalog import Changes
 from edgetune_runtime.engine import Engine
 from edgetune_runtime.errors import TaskError
 from edgetune_runtime.ranking import can_rank
@@ -33,6 +34,20 @@ class Catalog:
             except TaskError as error:
                 self._engine.remove_task(name)
                 yield str(error)
+
+    def refresh(self, names: Collection[str]) -> Changes:
+        """Take what changed in the bundle's folder, for requests that come from now on.
+
+        Args:
+            names: the tasks to look at.
+
+        Raises:
+            BundleError: the folder cannot be looked through.
+        """
+        changes = self._engine.refresh_tasks(names)
+        for name in (*changes.added, *changes.replaced):
+            _ = self._engine.task(name).sha256  # now, and not while somebody waits
+        return changes
 
     def task(self, name: str, version: str | None = None) -> Task:
         """The task of that name.

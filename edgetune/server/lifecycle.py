@@ -114,3 +114,11 @@ class _Server(uvicorn.Server):
             self.should_exit = True
         elif self._service.ready:
             self._on_ready()
+            self._watching = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        """Look for tasks that changed, until the process ends or is told to."""
+        watch, period_s = self._service.watch, self._service.settings.watch_s
+        while watch is not None and period_s is not None and self._service.ready:
+            await asyncio.sleep(period_s)
+            await asyncio.to_thread(watch.look)

@@ -8,6 +8,7 @@ from edgetune.server.catalog import Catalog
 from edgetune.server.errors import RequestError, draining
 from edgetune.server.scheduler import Scheduler
 from edgetune.server.settings import Settings
+from edgetune.server.watch import Watch
 from edgetune_runtime.engine import Engine
 
 
@@ -20,6 +21,7 @@ class Service:
 
     Attributes:
         engine: the engine.
+        watch: looks at the bundle's folder, if the settings say so.
         draining: whether the server is about to end.
     """
 
@@ -29,6 +31,7 @@ class Service:
         self.catalog = Catalog(engine)
         self.scheduler = Scheduler(engine, settings.queue_rows, settings.queue_s)
         self.metrics = self.scheduler.metrics
+        self.watch = None if settings.watch_s is None else Watch(engine.bundle, self.catalog, self.metrics)
         self._started = False
         self.draining = False
 
@@ -39,6 +42,8 @@ class Service:
 
     def start(self) -> Iterator[str]:
         """Read the tasks and open the sessions; gives what is wrong with tasks that are left out."""
+        if self.watch is not None:
+            self.watch.begin()
         yield from self.catalog.read()
         self.scheduler.start()
         self._started = True

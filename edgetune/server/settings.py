@@ -25,6 +25,7 @@ class Settings:
         keep_alive_s: longest that a connection stays open with nothing asked.
         max_header_bytes: most bytes of a request's header.
         max_connections: most connections at a time.
+        watch_s: how often the bundle's folder is looked at for tasks that changed; `None`: never.
         drain_s: how long a server that is told to end goes on listening, not ready, so that balancers turn away.
     """
 
@@ -41,4 +42,5 @@ class Settings:
     keep_alive_s: float = 30.0
     max_header_bytes: int = 16_384
     max_connections: int = 1000
+    watch_s: float | None = None
     drain_s: float = 1.0

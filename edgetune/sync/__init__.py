@@ -3,6 +3,7 @@
 from edgetune.sync.copying import sync
 from edgetune.sync.opening import open_place
 from edgetune.sync.places import Place
+from edgetune.sync.sharing import pull, push
 from edgetune.sync.tasks import Report
 
-__all__ = ["Place", "Report", "open_place", "sync"]
+__all__ = ["Place", "Report", "open_place", "pull", "push", "sync"]

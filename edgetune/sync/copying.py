@@ -28,6 +28,7 @@ def sync(
     precisions: Sequence[str] = (),
     delete: bool = False,
     dry_run: bool = False,
+    card: bytes | None = None,
     progress: Progress = lambda path, done, total: None,
 ) -> Report:
     """Make the bundle at `destination` what it is at `source`.
@@ -42,6 +43,7 @@ def sync(
         precisions: only these; where none is named all that the source has, or no more than the destination has.
         delete: whether tasks that the source does not have are removed.
         dry_run: whether nothing is to be changed.
+        card: the model card to have there; the source's own otherwise.
         progress: told of long copies.
 
     Raises:
@@ -55,13 +57,14 @@ def sync(
         )
     names = sorted(set(map(files.check_task_name, tasks)))
     before = _moved(source, destination)
-    offer = Offer(source)
+    offer = Offer(source, card)
     work = _Work(offer, destination, names, delete, dry_run, progress)
-    here = manifest_of(destination)
-    if here is None:
-        work.make_bundle(precisions)
-    else:
-        work.update_bundle(here[0], precisions)
+    with destination.transaction():
+        here = manifest_of(destination)
+        if here is None:
+            work.make_bundle(precisions)
+        else:
+            work.update_bundle(here[0], precisions)
     if not dry_run:
         work.report.bytes = _moved(source, destination) - before
     return work.report

@@ -23,6 +23,7 @@ class Offer:
 
     Args:
         source: where the bundle is.
+        card: the model card to offer; the source's own otherwise.
 
     Attributes:
         index: the source's tasks, as last read.
@@ -32,8 +33,10 @@ class Offer:
         BundleError: there is no bundle, or no index where one is needed, or it cannot be read.
     """
 
-    def __init__(self, source: Place) -> None:
+    def __init__(self, source: Place, card: bytes | None = None) -> None:
+        source.check_there()
         self.source = source
+        self._card = card
         self.unreadable: dict[str, str] = {}
         self.index = self._read_index()
 
@@ -110,6 +113,8 @@ class Offer:
         Raises:
             BundleError: it cannot be read, or is too large.
         """
+        if self._card is not None:
+            return self._card
         try:
             limit = files.limit_bytes(files.CARD) or 0
             data = self.source.read(files.CARD, limit)

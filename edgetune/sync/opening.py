@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from edgetune.sync.hub import Hub
 from edgetune.sync.places import Folder, Place
 from edgetune.sync.store import Store
 from edgetune.sync.web import Web
 from edgetune_runtime.errors import BundleError
+from edgetune_runtime.hub import HubName, is_bundle_name
+
+_SCHEMES: dict[str, Callable[[str], Place]] = {
+    "": lambda path: Folder(Path(path)),
+    "file": lambda url: Folder(Path(url2pathname(urlsplit(url).path))),
+    "http": Web,
+    "https": Web,
+    "hf": lambda url: Hub(HubName.parse(url)) if is_bundle_name(url) else _store(url),
+}
+"""Scheme → what opens its URLs; fsspec opens all others."""
 
 
 def open_place(text: str) -> Place:
@@ -20,11 +32,7 @@ def open_place(text: str) -> Place:
     """
     try:
         scheme = urlsplit(text).scheme.lower() if "://" in text or "::" in text else ""
-        if not scheme:
-            return Folder(Path(text))
-        if scheme == "file":
-            return Folder(Path(url2pathname(urlsplit(text).path)))
-        return Web(text) if scheme in ("http", "https") else _store(text)
+        return _SCHEMES.get(scheme, _store)(text)
     except ValueError as error:
         raise BundleError(f"{_public(text)} is no place ({error}): expected a folder or a URL") from error
 

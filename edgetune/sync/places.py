@@ -18,6 +18,9 @@ CHUNK_BYTES = 1 << 20
 PARTIAL = ".partial"
 """How the names of files end that are being written."""
 
+WRITTEN_FOLDERS = ("", files.GRAPHS, files.TASKS)
+"""Folders of a bundle that have files; the first is its own."""
+
 _DEAD_AFTER_S = 600  # far longer than any write waits for its next chunk
 
 
@@ -67,6 +70,9 @@ class Place(ABC):
                     break
         return bytes(found[: limit_bytes + 1])
 
+    def check_there(self) -> None:  # noqa: B027 - most cannot tell
+        """Raise `BundleError` if it is known that there is no such place to read from."""
+
     def size(self, path: str) -> int | None:
         """A file's length; `None` where that is not told.
 
@@ -100,6 +106,15 @@ class Place(ABC):
 
 class Destination(Place):
     """A place that can be written to."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Around all changes of one sync. Most places show each file when it is whole; some show all at the end.
+
+        Raises:
+            BundleError: they cannot be written.
+        """
+        yield
 
     def write(self, path: str, chunks: Iterable[bytes]) -> None:
         """Write a file: who reads it sees the old bytes or the new ones. What the chunks raise leaves the old bytes.
@@ -163,7 +178,7 @@ class Folder(Destination):
 
     def sweep(self) -> None:
         """Delete what syncs that were broken off have left."""
-        for folder in (files.GRAPHS, files.TASKS):
+        for folder in WRITTEN_FOLDERS:
             with suppress(OSError):  # where this cannot be looked through or changed, syncing will say so
                 for left in (self.path / folder).glob(f".*{PARTIAL}"):
                     if time.time() - left.lstat().st_mtime > _DEAD_AFTER_S:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any, BinaryIO
 
-from edgetune.sync.places import PARTIAL, Destination, task_sizes
+from edgetune.sync.places import PARTIAL, WRITTEN_FOLDERS, Destination, task_sizes
 from edgetune_runtime import files
 
 
@@ -31,12 +31,13 @@ class Store(Destination):
         """Delete what syncs that were broken off have left."""
         if self._puts_whole():
             return
-        for folder in (files.GRAPHS, files.TASKS):
+        for folder in WRITTEN_FOLDERS:
             with suppress(FileNotFoundError), self._told("read", folder):
-                for entry in self._files.ls(self._at(folder), detail=True):
+                at = self._at(folder).rstrip("/")
+                for entry in self._files.ls(at, detail=True):
                     name = entry["name"].rpartition("/")[2]
                     if name.startswith(".") and name.endswith(PARTIAL):
-                        self._files.rm_file(self._at(f"{folder}/{name}"))
+                        self._files.rm_file(f"{at}/{name}")
 
     def _puts_whole(self) -> bool:
         """Whether it is an object store, which shows what was put only when it is whole, and has no rename."""

@@ -14,12 +14,12 @@ import onnx
 
 from edgetune_export import external, passes
 from edgetune_export.backbone import Backbone
-from edgetune_export.card import card
 from edgetune_export.graph import to_onnx, with_default_bank
 from edgetune_export.parity import CheckTexts, compare, default_texts, in_pairs, probe_task, torch_logits
 from edgetune_export.quantize import PRECISIONS
 from edgetune_runtime import contract, files
 from edgetune_runtime.bundle import Bundle
+from edgetune_runtime.card import card
 from edgetune_runtime.engine import Engine
 from edgetune_runtime.errors import AccuracyDropError, BundleError, DataError
 from edgetune_runtime.manifest import Graph, Manifest, TaskParity
@@ -92,7 +92,7 @@ def export_bundle(
         _check_variants(backbone, staged, progress)
         manifest = _measured(backbone, staged, tasks or [probe_task(backbone)], checks, progress)
         _check_drops(manifest, max_drop)
-        write(files.CARD, card(manifest).encode())
+        write(files.CARD, card(manifest, tasks).encode())
         manifest = dataclasses.replace(manifest, files=dict(hashes))
         files.write_atomic(staging / files.MANIFEST, manifest.to_json())
         staging.chmod(0o755)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -161,6 +162,24 @@ class Bundle:
             BundleError: the folder of tasks leads out of the bundle, or cannot be looked through.
         """
         return sorted(name for name, why in self._task_files() if why is None)
+
+    def task_stamps(self) -> dict[str, tuple[int, ...]] | None:
+        """What tells whether a task's file is the one that it was, by the task's name; `None` if there is no folder.
+
+        It is what the system says of the file that a task's name leads to: device, number, length, and time of its
+        last change, in nanoseconds.
+
+        Raises:
+            BundleError: the folder of tasks leads out of the bundle, or cannot be looked through.
+        """
+        if not self._tasks_folder().is_dir():
+            return None
+        stamps: dict[str, tuple[int, ...]] = {}
+        for name in self.task_names():
+            with suppress(OSError):  # it went just now, or leads nowhere
+                found = (self.path / files.task_file(name)).stat()
+                stamps[name] = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        return stamps
 
     def unread_tasks(self) -> dict[str, str]:
         """What lies among the tasks and is not read as one: the file's name, and why. Hidden files do not count.

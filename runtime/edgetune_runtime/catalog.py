@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,23 @@ from edgetune_runtime import files
 from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.errors import TaskError
 from edgetune_runtime.task import Task
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What changed in a bundle's folder, and was taken.
+
+    Attributes:
+        added: tasks that were not there.
+        replaced: tasks that were there in another version.
+        removed: tasks that are there no more.
+        failed: task → why its file cannot be used; where it was there before, that one goes on.
+    """
+
+    added: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
 class Catalog:
@@ -135,6 +154,43 @@ class Catalog:
                 raise self._unknown(name)
             self._bundle.remove_task(name, missing_ok=True)
             self.remove(name)
+
+    def refresh(self, names: Collection[str] | None = None) -> Changes:
+        """Take what changed in the bundle on disk; all of it is seen at once. Tasks that were added here stay.
+
+        Args:
+            names: the only tasks to look at; all where it is `None`.
+
+        Raises:
+            BundleError: the folder of tasks leads out of the bundle, or cannot be looked through.
+        """
+        with self._writing:
+            there = set(self._bundle.task_names())
+            with self._lock:
+                old, known, added = dict(self._loaded), set(self._in_bundle), set(self._added)
+            looked_at = (there | known if names is None else set(names)) - added
+            new: dict[str, Task] = {}
+            failed: dict[str, str] = {}
+            # One that was never asked for is read when it is.
+            for name in sorted(looked_at & there - (known - old.keys())):
+                try:
+                    task = self._bundle.load_task(name)
+                    if name not in old or old[name].sha256 != task.sha256:
+                        new[name] = task
+                except TaskError as error:
+                    failed[name] = str(error)
+            gone = (looked_at & known) - there
+            with self._lock:
+                for name in gone:
+                    self._loaded.pop(name, None)
+                self._loaded |= new
+                self._in_bundle = (self._in_bundle - gone) | new.keys()
+        return Changes(
+            added=tuple(name for name in new if name not in known),
+            replaced=tuple(name for name in new if name in known),
+            removed=tuple(sorted(gone)),
+            failed=failed,
+        )
 
     def find(self, name_or_file: str) -> Task:
         """The task that a user means: a file, which is added, or a task by its name.

@@ -10,7 +10,7 @@ texts, and nearly all of them are among those that are close to another answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgetune_runtime import contract, files, forks
+from edgetune_runtime import contract, files, forks, hub
 from edgetune_runtime.arrays import Array, unit_length
 from edgetune_runtime.bundle import Bundle
-from edgetune_runtime.catalog import Catalog
+from edgetune_runtime.catalog import Catalog, Changes
 from edgetune_runtime.checks import check_min_score, check_text
 from edgetune_runtime.cpus import available_threads
 from edgetune_runtime.errors import BundleError, DataError
@@ -62,7 +62,7 @@ class Engine:
     the bundle has to be under the same path there.
 
     Args:
-        bundle: a bundle, or its folder.
+        bundle: a bundle, its folder, or its name on the hub: `hf://user/name` or `hf://user/name@revision`.
         precision: a precision of the bundle, for all texts. `None` is the device's usual one: on a CPU int8, if the
             bundle has it, with close calls in fp32, if it has that; on a GPU fp32.
         device: one of `devices.DEVICES`.
@@ -75,6 +75,7 @@ class Engine:
         BundleError: the bundle is damaged or has no such precision, or the precision cannot be batched.
         DataError: there are fewer than one thread.
         DeviceError: the device is not there.
+        MissingPackageError: huggingface_hub is needed for a name on the hub, and is not installed.
     """
 
     def __init__(
@@ -96,7 +97,9 @@ class Engine:
         found = find_device(device)
         if threads is not None and threads < 1:
             raise DataError(f"threads is {threads}: expected at least 1, or None for all that the process may use")
-        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
+        if not isinstance(bundle, Bundle):
+            bundle = Bundle(hub.local_folder(bundle, precision or found.default_precision))
+        self.bundle = bundle
         self.precision = self.bundle.precision(precision or found.default_precision)
         rechecks = precision is None and self.precision != _EXACT and self.bundle.has_graph(_EXACT)
         self._recheck = _EXACT if rechecks else None
@@ -229,6 +232,21 @@ class Engine:
         """
         self._catalog.discard(name)
         self._runner.keep(self._catalog.loaded)
+
+    def refresh_tasks(self, names: Collection[str] | None = None) -> Changes:
+        """Take what changed in the bundle on disk, for the calls that begin from now on: all of it at once.
+
+        Tasks that were added to the engine alone stay, and so does a task whose new file cannot be used.
+
+        Args:
+            names: the only tasks to look at; all where it is `None`.
+
+        Raises:
+            BundleError: the folder of tasks leads out of the bundle, or cannot be looked through.
+        """
+        changes = self._catalog.refresh(names)
+        self._runner.keep(self._catalog.loaded)
+        return changes
 
     def classify(
         self,

@@ -6,16 +6,13 @@ import dataclasses
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pytest
@@ -25,6 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from killing import killed_at
 
 from edgetune.cli import cli
 from edgetune.sync import Report, offer, open_place, places, staging, sync
@@ -915,7 +913,7 @@ def test_a_kill_at_any_call_leaves_old_or_new(here: Path, there: Path, make_task
         shutil.rmtree(there.with_name(".there.sync.partial"), ignore_errors=True)
         if not new:
             shutil.copytree(old, there)
-        ended = killed_at(moments, here, there)
+        ended = killed_at(moments, lambda: go(here, there, delete=True))
         if there.exists():
             found = contents(there)
             for path in before.keys() | after.keys():
@@ -930,68 +928,6 @@ def test_a_kill_at_any_call_leaves_old_or_new(here: Path, there: Path, make_task
         assert list(there.parent.rglob("*.partial")) == []
         moments += 3 if new else 1
     assert moments > 20
-
-
-def killed_at(moments: int, source: Path, destination: Path) -> bool:
-    """Sync in another process, which kills itself after so many moments; tells whether it came to its end."""
-    child = os.fork()
-    if not child:
-        try:
-            kill_calls(moments)
-            go(source, destination, delete=True)
-            os._exit(0)
-        finally:  # reached where something was raised: the child is no second parent
-            traceback.print_exc()
-            os._exit(1)
-    status = os.waitpid(child, 0)[1]
-    assert os.WIFSIGNALED(status) or status == 0
-    return status == 0
-
-
-def kill_calls(moments: int) -> None:
-    """Kill this process before one of the calls that write to a disk, which is after the one before it."""
-    left = moments
-
-    def moment() -> None:
-        nonlocal left
-        if not left:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
-
-    def wrapped(call: Callable[..., Any]) -> Callable[..., Any]:
-        def killing(*arguments: Any, **named: Any) -> Any:
-            moment()
-            return call(*arguments, **named)
-
-        return killing
-
-    for name in ("mkdir", "write", "fsync", "chmod", "replace", "rename", "unlink", "rmdir"):
-        setattr(os, name, wrapped(getattr(os, name)))
-    fdopen = os.fdopen
-    os.fdopen = lambda handle, mode="r": Unbuffered(handle) if "w" in mode else fdopen(handle, mode)  # type: ignore
-
-
-class Unbuffered:
-    """A file whose bytes are written in two calls."""
-
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-
-    def __enter__(self) -> Unbuffered:
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        os.close(self._handle)
-
-    def write(self, data: bytes) -> None:
-        for part in (data[: len(data) // 2], data[len(data) // 2 :]):
-            os.write(self._handle, part)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def fileno(self) -> int:
-        return self._handle
 
 
 # The command
