@@ -43,8 +43,8 @@ lint: .venv/installed ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-docs: .venv/installed ## the documentation as a site, in site/; fails if a link leads nowhere
-	$(BIN)/sphinx-build -q -W --keep-going -c docs -d .venv/doctrees . site
+docs: .venv/installed ## the documentation as a site, in site/html; fails if a link leads nowhere
+	$(BIN)/sphinx-build -q -W --keep-going -c docs -d .venv/doctrees . site/html
 
 tour: .venv/installed ## run the notebook docs/tour.ipynb and keep what it prints, five minutes
 	$(BIN)/python docs/run_tour.py

@@ -1,4 +1,4 @@
-"""How Sphinx makes a site of these pages: `make docs` builds it into site/, and fails if a link leads nowhere.
+"""How Sphinx makes a site of these pages: `make docs` builds it into site/html, and fails if a link leads nowhere.
 
 The source folder is the repository, so that pages link to each other, and to the README, as they do in it.
 """
