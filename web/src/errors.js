@@ -29,3 +29,6 @@ export class DeviceError extends EdgetuneError {}
 
 /** A file that does not exist. */
 export class MissingFileError extends BundleError {}
+
+/** An address that does not answer; what was fetched before is used instead, if it was kept. */
+export class NetworkError extends BundleError {}

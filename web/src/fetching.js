@@ -1,7 +1,7 @@
 /** Files over HTTP, with progress. */
 
 import { joined } from "./bytes.js";
-import { BundleError, MissingFileError } from "./errors.js";
+import { BundleError, MissingFileError, NetworkError } from "./errors.js";
 
 /**
  * @typedef {object} Progress
@@ -16,20 +16,20 @@ import { BundleError, MissingFileError } from "./errors.js";
 
 /**
  * @param {string} url
- * @param {{limit?: number, onProgress?: OnProgress, name: string, unpack?: boolean}} options `unpack`: what begins like a
+ * @param {{limit?: number, onProgress?: OnProgress, name: string, unpack?: boolean,
+ *   cache?: RequestCache}} options `unpack`: what begins like a
  *   gzip file is unpacked
  */
-export async function fetched(url, { limit = Number.POSITIVE_INFINITY, onProgress, name, unpack = false }) {
+export async function fetched(
+  url,
+  { limit = Number.POSITIVE_INFINITY, onProgress, name, unpack = false, cache = "default" },
+) {
   let response;
   try {
-    response = await fetch(url);
+    response = await fetch(url, { cache });
   } catch (error) {
-    throw new BundleError(
-      `${url} cannot be fetched (${/** @type {Error} */ (error).message}): check the address and the network`,
-      {
-        cause: error,
-      },
-    );
+    const why = /** @type {Error} */ (error).message;
+    throw new NetworkError(`${url} cannot be fetched (${why}): check the address and the network`, { cause: error });
   }
   if (response.status === 404) throw new MissingFileError(`${url} does not exist: expected a file of a bundle`);
   if (!response.ok) throw new BundleError(`${url} cannot be fetched: the answer has status ${response.status}`);
@@ -54,7 +54,7 @@ export async function fetched(url, { limit = Number.POSITIVE_INFINITY, onProgres
     }
   } catch (error) {
     if (error instanceof BundleError) throw error;
-    throw new BundleError(`${url} broke off (${/** @type {Error} */ (error).message ?? error}): try again`, {
+    throw new NetworkError(`${url} broke off (${/** @type {Error} */ (error).message ?? error}): try again`, {
       cause: error,
     });
   }

@@ -18,7 +18,7 @@ export { KINDS } from "./kinds/index.js";
  * @typedef {object} NodeOptions
  * @property {any} [ort] onnxruntime; the package onnxruntime-node by default
  * @property {(json: any) => TextTokenizer} [makeTokenizer] makes a tokenizer of the contents of tokenizer.json; by
- *   default the package @huggingface/tokenizers does
+ *   default that of Hugging Face does
  * @property {import("./fetching.js").OnProgress} [onProgress] is told of downloads
  */
 

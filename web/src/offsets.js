@@ -116,9 +116,14 @@ function normalize(normalizer, units) {
     while (end < units.length && /^[\p{M}\u1160-\u11ff]$/u.test(units[end].symbol)) end++; // these join what is before them
     const cluster = units.slice(at, end);
     const apart = cluster.flatMap((unit) => made(unit.symbol).map((symbol) => ({ symbol, range: unit.range })));
-    const symbols = cluster.length > 1 ? made(textOf(cluster)) : apart.map(({ symbol }) => symbol);
-    if (symbols.join("") === textOf(apart)) found.push(...apart);
-    else found.push(...symbols.map((symbol, k) => ({ symbol, range: cluster[Math.min(k, cluster.length - 1)].range })));
+    const symbols = cluster.length > 1 ? made(textOf(cluster)) : [];
+    if (!symbols.length || symbols.join("") === textOf(apart)) found.push(...apart);
+    else {
+      // What is composed has the place of its first character.
+      const gone = Math.max(0, cluster.length - symbols.length);
+      const place = (/** @type {number} */ k) => Math.min(k && k + gone, cluster.length - 1);
+      found.push(...symbols.map((symbol, k) => ({ symbol, range: cluster[place(k)].range })));
+    }
   }
   return textOf(found) === whole ? found : aligned(found, [...whole]);
 }

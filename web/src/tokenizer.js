@@ -29,6 +29,7 @@ import { offsetsOf } from "./offsets.js";
  */
 export function huggingFaceTokenizer(Tokenizer, json) {
   const tokenizer = new Tokenizer({ added_tokens: [], ...json, truncation: null, padding: null }, {});
+  tokenizer.normalizer = asInRust(tokenizer.normalizer, json.normalizer);
   const trims = trimsOffsets(json.post_processor);
   const templates = [false, true].map((pair) => templateOf(json.post_processor, pair));
   return {
@@ -51,6 +52,28 @@ export function huggingFaceTokenizer(Tokenizer, json) {
     idOf: (token) => tokenizer.token_to_id(token),
   };
 }
+
+/**
+ * A normalizer without two differences to the Rust library's: that one lowers each character on its own, so that a sigma
+ * at the end of a word is one like any other, and knows the Chinese characters past U+FFFF.
+ * @param {((text: string) => string) | null} normalizer
+ * @param {any} json its entry in tokenizer.json
+ * @returns {((text: string) => string) | null}
+ */
+function asInRust(normalizer, json) {
+  /** @type {any[]} */
+  const all = json?.type === "Sequence" ? json.normalizers : [json];
+  const lowers = all.some((one) => one?.type === "Lowercase" || (one?.type === "BertNormalizer" && one.lowercase));
+  const chinese = all.some((one) => one?.type === "BertNormalizer" && one.handle_chinese_chars);
+  if (!normalizer || !(lowers || chinese)) return normalizer;
+  return (text) => {
+    const lowered = lowers ? text.replaceAll("\u03a3", "\u03c3") : text;
+    return normalizer(chinese ? lowered.replace(CHINESE_PAST_FFFF, " $& ") : lowered);
+  };
+}
+
+const CHINESE_PAST_FFFF =
+  /[\u{20000}-\u{2a6df}\u{2a700}-\u{2b73f}\u{2b740}-\u{2b81f}\u{2b920}-\u{2ceaf}\u{2f800}-\u{2fa1f}]/gu;
 
 /**
  * What a post-processor makes of one text or two.
