@@ -17,6 +17,7 @@ from edgetune.cli.group import Group
 from edgetune.cli.rank import rank
 from edgetune.cli.score import score
 from edgetune.cli.serve import serve
+from edgetune.cli.site import site
 from edgetune.cli.tasks import tasks
 from edgetune.cli.train import train
 from edgetune.cli.verify import verify
@@ -36,7 +37,7 @@ def cli() -> None:
     """
 
 
-for command in (train, fit, export, classify, rank, score, serve, evaluate, bench, tasks, verify, demo):
+for command in (train, fit, export, classify, rank, score, serve, site, evaluate, bench, tasks, verify, demo):
     cli.add_command(command)
 
 

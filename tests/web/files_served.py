@@ -86,7 +86,7 @@ def serving_files(folders: Mapping[str, Path], headers: Mapping[str, str] | None
 
 
 def run_in(driver: webdriver.Chrome, code: str, *values: object) -> Any:
-    """What the body of an asynchronous function returns in the page; `values` are its `given`. Raises what it throws."""
+    """What the body of an asynchronous function gives in the page; `values` are its `given`. Raises what it throws."""
     script = f"""
         const [given, done] = [[...arguments].slice(0, -1), arguments[arguments.length - 1]];
         (async () => {{ {code} }})().then(

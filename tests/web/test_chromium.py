@@ -98,7 +98,8 @@ def test_workers_answer_on_two_threads(chromium: webdriver.Chrome) -> None:
             const cases = globalThis.byEngine(lines).get("encoder/fp32");
             const worker = new Worker("/web/test/worker.js", { type: "module" });
             const answer = new Promise((done) => (worker.onmessage = ({ data }) => done(data)));
-            worker.postMessage({ place: "/conformance/bundle/encoder", options: { precision: "fp32", threads: 2 }, cases });
+            const options = { precision: "fp32", threads: 2 };
+            worker.postMessage({ place: "/conformance/bundle/encoder", options, cases });
             const told = await answer;
             worker.terminate();
             return told;""",
@@ -161,7 +162,7 @@ def test_a_file_that_is_damaged_on_the_server_is_refused_and_not_kept(page: webd
     sound = file.read_bytes()
     file.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
     try:
-        with pytest.raises(RuntimeError, match="BundleError: .*is damaged: its SHA-256 is"):
+        with pytest.raises(RuntimeError, match=r"BundleError: .*is damaged: its SHA-256 is"):
             run_in(page, OPEN, "/encoder", {"precision": "int8"})
     finally:
         file.write_bytes(sound)
