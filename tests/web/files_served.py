@@ -23,6 +23,9 @@ needs_packages = pytest.mark.skipif(
     reason="the JavaScript packages are not installed: npm ci in web",
 )
 
+FOLDERS_OF_PACKAGE = {"/web/": ROOT / "web", "/npm/": NODE_MODULES}
+"""Path on the server → folder: what web/test/page.html needs."""
+
 ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 
 

@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 from browser import needs_browser, run_browser
-from files_served import ISOLATED, NODE_MODULES, ROOT, FileServer, needs_packages, run_in, serving_files
+from files_served import FOLDERS_OF_PACKAGE, ISOLATED, ROOT, FileServer, needs_packages, run_in, serving_files
 from selenium import webdriver
 
 pytestmark = [needs_browser, needs_packages]
 
 CONFORMANCE = ROOT / "tests/conformance"
 FOLDERS = {
-    "/web/": ROOT / "web",
-    "/npm/": NODE_MODULES,
+    **FOLDERS_OF_PACKAGE,
     "/conformance/": CONFORMANCE,
     "/old/": ROOT / "tests/formats/0.1",
 }
