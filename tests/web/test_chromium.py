@@ -23,6 +23,9 @@ FOLDERS = {
 KERNELS = 1e-5
 """What fp32 logits may differ by; see web/test/conformance.test.js."""
 
+MOST_HEAP_BYTES = 500_000
+"""What the heap may grow by: half a kilobyte per text, which is less than a text and its answer take."""
+
 OPEN = "const engine = await edgetune.Engine.open(given[0], given[1]);"
 
 
@@ -200,6 +203,40 @@ def test_tasks_are_swapped(page: webdriver.Chrome) -> None:
     )
     assert first["task"] == second["task"] == "swapped"
     assert first["scores"] != second["scores"]
+
+
+def test_a_thousand_texts_take_no_more_memory(page: webdriver.Chrome) -> None:
+    """Neither in wasm, whose memory only grows, nor among JavaScript's objects."""
+    page.execute_cdp_cmd("HeapProfiler.enable", {})
+    run_in(
+        page,
+        """
+        const { Memory } = WebAssembly;
+        WebAssembly.Memory = function (...given) {
+          globalThis.memory = new Memory(...given);
+          return globalThis.memory;
+        };
+        WebAssembly.Memory.prototype = Memory.prototype;
+        globalThis.engine = await edgetune.Engine.open("/encoder", { precision: "int8" });
+        const texts = ["good", "the lamp is broken", "where is my parcel?", "it was charged twice"];
+        globalThis.classify = async (number) => {
+          for (let k = 0; k < number; k++) {
+            await globalThis.engine.classify([texts[k % texts.length] + " " + (k % 50)], { task: "behind-prefix" });
+          }
+        };
+        await globalThis.classify(200);""",
+    )
+
+    def taken() -> tuple[int, int]:
+        page.execute_cdp_cmd("HeapProfiler.collectGarbage", {})
+        heap = page.execute_cdp_cmd("Runtime.getHeapUsage", {})["usedSize"]
+        return run_in(page, "return globalThis.memory.buffer.byteLength;"), heap
+
+    wasm, heap = taken()
+    assert wasm > 0
+    run_in(page, "await globalThis.classify(1000);")
+    assert taken()[0] == wasm
+    assert taken()[1] - heap < MOST_HEAP_BYTES
 
 
 @pytest.mark.parametrize(
