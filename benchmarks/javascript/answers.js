@@ -13,7 +13,12 @@ export async function answersOf(engine, rows) {
     const [answer] = await engine.classify([given], { task });
     const spent_ms = performance.now() - began;
     const { windows } = engine.encoder.read(given, await engine.task(task));
-    found.push({ ids: windows.flatMap(({ ids }) => ids), probs: answer.probs ?? [answer.score], said: said(answer), spent_ms });
+    found.push({
+      ids: windows.flatMap(({ ids }) => ids),
+      probs: answer.probs ?? [answer.score],
+      said: said(answer),
+      spent_ms,
+    });
   }
   return found;
 }

@@ -35,7 +35,13 @@ async function listTasks() {
 function choice({ task, labels, kind_title, pairs }, checked) {
   const box = make("input", { type: "checkbox", value: task, checked });
   const number = labels.length > 1 ? ` (of ${labels.length})` : "";
-  return make("label", {}, box, make("span", {}, task), make("small", {}, kind_title + number, pairs ? ", for pairs" : ""));
+  return make(
+    "label",
+    {},
+    box,
+    make("span", {}, task),
+    make("small", {}, kind_title + number, pairs ? ", for pairs" : ""),
+  );
 }
 
 function filterTasks() {
@@ -95,9 +101,15 @@ async function classifyAll() {
 async function showAnswers(asked, input, signal) {
   const noAnswer = ({ message }) => ({ rows: [], problem: message });
   const { rows, time, problem } = await transport.classify(asked, input, signal).catch(noAnswer);
-  const answers = asked.map((task) => answerOf(task, rows.find(({ model }) => model === task.task), problem));
+  const answers = asked.map((task) =>
+    answerOf(
+      task,
+      rows.find(({ model }) => model === task.task),
+      problem,
+    ),
+  );
   if (answers.some((answer) => answer.problem === REPLACED)) await listTasks().catch(() => {}); // said by the transport
-  if (!signal.aborted) asked.forEach((task, place) => show(task, answers[place]));
+  if (!signal.aborted) for (const [place, task] of asked.entries()) show(task, answers[place]);
   return { said: asked.map((task, place) => [task.task, answers[place].said]), time };
 }
 
@@ -121,12 +133,16 @@ function show(task, answer) {
 // What to say, and the score of each label, if there are labels. How an answer is shown depends on the types of its
 // fields alone, so a kind of answer that is new needs nothing here. Null: the answer is not of the task that is listed.
 function readAnswer(task, row) {
-  const own = Object.entries(row).filter(([name]) => !AROUND.includes(name)).map(([, value]) => value);
+  const own = Object.entries(row)
+    .filter(([name]) => !AROUND.includes(name))
+    .map(([, value]) => value);
   const applying = own.find(Array.isArray);
   const text = own.find((value) => typeof value === "string");
   const number = own.find((value) => typeof value === "number");
   const byLabel = own.find((value) => value !== null && typeof value === "object" && !Array.isArray(value));
-  const found = row.probs ? task.labels.map((label, place) => [label, row.probs[place]]) : Object.entries(byLabel ?? {});
+  const found = row.probs
+    ? task.labels.map((label, place) => [label, row.probs[place]])
+    : Object.entries(byLabel ?? {});
   const scores = found.map(([label, score]) => {
     const threshold = task.thresholds?.[task.labels.indexOf(label)];
     return { label, score, threshold, applies: applying?.includes(label) ?? false };
