@@ -67,8 +67,8 @@ export class Kept {
   }
 }
 
-/** @param {string} digest */
-const keyOf = (digest) => new URL(`/edgetune-sha256/${digest}`, globalThis.location?.origin).href;
+/** An address that nothing is fetched from. @param {string} digest */
+const keyOf = (digest) => `https://edgetune.invalid/sha256/${digest}`;
 
 /** Delete all that is kept. */
 export const forget = async () => (globalThis.caches ? caches.delete(NAME) : false);

@@ -163,9 +163,8 @@ export class Engine {
         cause: error,
       });
     }
-    return (
-      this.#tasks.get(name) ?? this.#keep(await readTask(data, `${this.source.origin}/tasks/${name}.safetensors`), name)
-    );
+    const read = await readTask(data, `${this.source.origin}/tasks/${name}.safetensors`);
+    return this.#tasks.get(name) ?? this.#keep(read, name); // it may have been added meanwhile
   }
 
   /**

@@ -1,6 +1,6 @@
 /** Files of a bundle in a folder, or at an address, for Node. */
 
-import { open, readdir, realpath } from "node:fs/promises";
+import { open, readdir, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { TASK_NAME } from "./contract.js";
@@ -84,10 +84,11 @@ const missing = (path, error) =>
  */
 async function readFile(path, limit = Number.POSITIVE_INFINITY) {
   try {
+    const found = await stat(path);
+    if (!found.isFile()) throw new BundleError(`${path} is not a regular file`); // to open a pipe would wait
     const file = await open(path);
     try {
-      const { size, ...found } = await file.stat();
-      if (!found.isFile?.() && !(await file.stat()).isFile()) throw new BundleError(`${path} is not a regular file`);
+      const { size } = await file.stat();
       if (size > limit) throw new BundleError(`${path} has ${size} bytes where at most ${limit} are expected`);
       const bytes = new Uint8Array(size);
       for (let at = 0; at < size; ) {
