@@ -77,6 +77,8 @@ async function* chunksOf(stream) {
  */
 async function unpacked(stream) {
   const [first, whole] = stream.tee();
-  const { value } = await first.getReader().read();
+  const reader = first.getReader();
+  const { value } = await reader.read();
+  reader.cancel().catch(() => {}); // else all that is read would be kept for it
   return value?.[0] === 0x1f && value[1] === 0x8b ? whole.pipeThrough(new DecompressionStream("gzip")) : whole;
 }
