@@ -3,7 +3,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export ORT_DISABLE_TELEMETRY ?= 1
 
-.PHONY: help demo test families torture format lint docs tour wheel-check check bench clean
+.PHONY: help demo test families torture format lint web-test docs tour wheel-check check bench clean
 
 # `make help` shows what stands behind ## on a target's line.
 help: ## list the targets
@@ -37,6 +37,7 @@ torture: .venv/torture-installed ## the long tests, an hour and a half; N=100000
 format: .venv/installed ## write the code in the house style, as far as ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	if [ -d web/node_modules ]; then cd web && npm run --silent format; fi
 
 lint: .venv/installed ## style and types
 	$(BIN)/ruff format --check .
@@ -49,10 +50,18 @@ docs: .venv/installed ## the documentation as a site, in site/html; fails if a l
 tour: .venv/installed ## run the notebook docs/tour.ipynb and keep what it prints, five minutes
 	$(BIN)/python docs/run_tour.py
 
+web-test: web/node_modules/.installed ## the JavaScript package: style, types, tests in Node, and the packed package on its own
+	cd web && npm run --silent lint && npm test --silent && npm run --silent test:package
+
+# onnxruntime-node would fetch CUDA; nothing here needs it.
+web/node_modules/.installed: web/package.json web/package-lock.json
+	cd web && ONNXRUNTIME_NODE_INSTALL=skip npm ci --silent --no-audit --no-fund
+	touch $@
+
 wheel-check: .venv/installed ## the built wheel, alone in an environment of its own, classifies without any extra
 	$(BIN)/python tests/clean_wheel.py
 
-check: lint test docs wheel-check ## all that must pass before a change is merged
+check: lint web-test test docs wheel-check ## all that must pass before a change is merged
 
 # DATA: a folder with ag_news, sst2 and clinc150 as NAME/test.jsonl; without it there is no bulk.
 bench: .venv/bench-installed ## measure speed; DATA=FOLDER for bulk too, QUICK=1 for a little of all
@@ -69,4 +78,4 @@ bench: .venv/bench-installed ## measure speed; DATA=FOLDER for bulk too, QUICK=1
 	touch $@
 
 clean: ## delete what was installed and built here
-	rm -rf .venv dist demo-output site
+	rm -rf .venv dist demo-output site web/node_modules web/types

@@ -94,6 +94,13 @@ def main() -> None:
             raise SystemExit(f"the wheel does not classify: {answer}")
         print(f"{wheel.name} alone classifies: {printed.strip()}")
 
+        packages = ROOT / "web/node_modules"
+        if packages.exists():
+            run(scripts / "edgetune", "site", folder / "bundle", folder / "site", "--node-modules", packages)
+            if not (folder / "site/edgetune/engine.js").exists():
+                raise SystemExit("the wheel's site has no engine")
+            print(f"{wheel.name} alone writes a site")
+
         run(scripts / "python", "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", f"{wheel}[serve]")
         serve(scripts / "edgetune", folder / "bundle")
         print(f"{wheel.name}[serve] serves")

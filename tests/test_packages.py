@@ -36,3 +36,17 @@ def test_every_module_is_in_the_wheel(shipped: set[str], package: str) -> None:
 def test_no_other_package_is_in_the_wheel(shipped: set[str]) -> None:
     tops = {name.partition("/")[0] for name in shipped}
     assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)
+
+
+def test_what_a_site_is_made_of_is_in_the_wheel(shipped: set[str]) -> None:
+    files = {
+        path.relative_to(ROOT / "web").as_posix()
+        for part in ("src", "site")
+        for path in (ROOT / "web" / part).rglob("*.js")
+    }
+    assert len(files) > 20
+    assert {f"edgetune/site/web/{file}" for file in files} <= shipped
+    assert {path.name for path in (ROOT / "edgetune/server/page").iterdir()} <= {
+        name.rpartition("/")[2] for name in shipped
+    }
+    assert not [name for name in shipped if "node_modules" in name]

@@ -17,6 +17,7 @@ from edgetune.cli.group import Group
 from edgetune.cli.rank import rank
 from edgetune.cli.score import score
 from edgetune.cli.serve import serve
+from edgetune.cli.site import site
 from edgetune.cli.sync import pull, push
 from edgetune.cli.tasks import tasks
 from edgetune.cli.train import train
@@ -57,7 +58,7 @@ def cli() -> None:
 
 
 for command in (
-    export, fit, train, tasks, classify, evaluate, rank, serve, score, push, pull, bench, verify, demo,
+    export, fit, train, tasks, classify, evaluate, rank, serve, site, score, push, pull, bench, verify, demo,
 ):  # fmt: skip
     cli.add_command(command)
 

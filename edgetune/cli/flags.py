@@ -18,6 +18,7 @@ CALLED_HERE: Mapping[str, str] = {
     "kind": "kind_name",
     "labels": "label_columns",
     "peft_task": "peft_task_id",
+    "replace": "overwrite",
     "text": "text_column",
     "text_pair": "text_pair_column",
     "words": "label_words",

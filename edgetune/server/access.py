@@ -16,7 +16,7 @@ from edgetune.server.service import Service
 
 OPEN_PATHS = frozenset(
     {
-        *("/", "/page.js", "/page.css", "/openapi.json"),
+        *("/", "/page.js", "/dom.js", "/transport.js", "/page.css", "/openapi.json"),
         *("/v2/health/live", "/v2/health/ready", "/health", "/ping", "/version"),
     }
 )

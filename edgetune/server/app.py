@@ -33,6 +33,8 @@ from edgetune_runtime.text import Text
 _PAGE = {
     "/": ("index.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
+    "/dom.js": ("dom.js", "text/javascript"),
+    "/transport.js": ("server.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
 }
 _POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -59,7 +59,9 @@ class TestKeys:
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"] == "Bearer"
 
-    @pytest.mark.parametrize("path", ["/", "/page.js", "/page.css", "/v2/health/live", "/v2/health/ready"])
+    @pytest.mark.parametrize(
+        "path", ["/", "/page.js", "/dom.js", "/transport.js", "/page.css", "/v2/health/live", "/v2/health/ready"]
+    )
     def test_the_page_and_health_are_open(self, keyed: Server, path: str) -> None:
         assert httpx.get(keyed.url + path).status_code == 200
 

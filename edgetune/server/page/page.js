@@ -1,56 +1,15 @@
 // Task names, labels and errors come from elsewhere: they are put in as text, never as HTML.
+// What answers is in transport.js: a server, or an engine in this browser.
+
+import { $, make, milliseconds } from "./dom.js";
+import * as transport from "./transport.js";
 
 const SCORES_SHOWN = 8;
 const TASKS_WITHOUT_FILTER = 12;
 const TASKS_PICKED_AT_FIRST = 4;
-const OWN_ROUTES = ["page", "metrics", "live", "ready", "health"]; // this page and probes ask for them all the time
 // In a row of an answer, what is not of its kind
 const AROUND = ["index", "model", "status", "error", "probs", "num_classes"];
 const REPLACED = "The task was replaced just now: classify again.";
-const KEY = "edgetune-key"; // in sessionStorage: it is gone with the tab
-
-const $ = (id) => document.getElementById(id);
-const milliseconds = (ms) => `${ms.toFixed(1)}\u00a0ms`;
-
-function make(tag, properties, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
-
-// Asking the server
-
-async function ask(path, options = {}) {
-  const key = sessionStorage.getItem(KEY);
-  const headers = { ...options.headers, ...(key && { authorization: `Bearer ${utf8(key)}` }) };
-  const response = await fetch(path, { cache: "no-store", ...options, headers }).catch(() => {
-    throw new Error("The server does not answer.");
-  });
-  if (response.status === 401) wantKey(key);
-  if (!response.ok) {
-    const { error } = await response.json().catch(() => ({})); // something before the server may have answered
-    throw Object.assign(new Error(error ?? `The answer has status ${response.status}.`), { status: response.status });
-  }
-  return response;
-}
-
-// fetch takes a character for a byte
-const utf8 = (text) => String.fromCharCode(...new TextEncoder().encode(text));
-
-function wantKey(refused) {
-  sessionStorage.removeItem(KEY);
-  $("key-why").textContent = refused ? "The server does not take this key." : "The server wants a key.";
-  $("key-form").hidden = false;
-  if (document.activeElement === document.body) $("key").focus(); // else somebody is writing
-}
-
-$("key-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  sessionStorage.setItem(KEY, $("key").value);
-  $("key-form").reset();
-  $("key-form").hidden = true;
-  watch();
-});
 
 // Tasks
 
@@ -60,10 +19,9 @@ let listed = "";
 const picked = () => [...$("tasks").querySelectorAll(":checked")].map((box) => box.value);
 
 async function listTasks() {
-  const response = await ask("tasks", { signal: AbortSignal.timeout(5000) });
-  const body = await response.text();
+  const body = await transport.tasks();
   if (body === listed) return; // what is shown keeps its place and the focus
-  const found = JSON.parse(body).tasks;
+  const found = JSON.parse(body);
   const names = listed || found.length > TASKS_PICKED_AT_FIRST ? picked() : found.map(({ task }) => task);
   listed = body;
   tasks.clear();
@@ -77,7 +35,13 @@ async function listTasks() {
 function choice({ task, labels, kind_title, pairs }, checked) {
   const box = make("input", { type: "checkbox", value: task, checked });
   const number = labels.length > 1 ? ` (of ${labels.length})` : "";
-  return make("label", {}, box, make("span", {}, task), make("small", {}, kind_title + number, pairs ? ", for pairs" : ""));
+  return make(
+    "label",
+    {},
+    box,
+    make("span", {}, task),
+    make("small", {}, kind_title + number, pairs ? ", for pairs" : ""),
+  );
 }
 
 function filterTasks() {
@@ -129,30 +93,24 @@ async function classifyAll() {
   const heard = names.map((name) => `${name}: ${said.get(name) ?? "no answer"}`).join(", ");
   const number = names.filter((name) => said.get(name) !== null).length;
   const times = answered.flatMap(({ time }) => time || []).join(" and ");
-  const told = `${number} of ${names.length} answered in ${spent}${times && `; server: ${times}`}`;
+  const told = `${number} of ${names.length} answered in ${spent}${times && `; ${transport.WHERE}: ${times}`}`;
   $("said").replaceChildren(told, make("span", { className: "heard" }, `. ${heard}`));
 }
 
-// Asks tasks about one input. Gives what each says, null if it does not answer, and how long the server took.
+// Asks tasks about one input. Gives what each says, null if it does not answer, and how long that took.
 async function showAnswers(asked, input, signal) {
   const noAnswer = ({ message }) => ({ rows: [], problem: message });
-  const { rows, time, problem } = await classify(asked, input, signal).catch(noAnswer);
-  const answers = asked.map((task) => answerOf(task, rows.find(({ model }) => model === task.task), problem));
-  if (answers.some((answer) => answer.problem === REPLACED)) await listTasks().catch(() => {}); // said by `watch`
-  if (!signal.aborted) asked.forEach((task, place) => show(task, answers[place]));
+  const { rows, time, problem } = await transport.classify(asked, input, signal).catch(noAnswer);
+  const answers = asked.map((task) =>
+    answerOf(
+      task,
+      rows.find(({ model }) => model === task.task),
+      problem,
+    ),
+  );
+  if (answers.some((answer) => answer.problem === REPLACED)) await listTasks().catch(() => {}); // said by the transport
+  if (!signal.aborted) for (const [place, task] of asked.entries()) show(task, answers[place]);
   return { said: asked.map((task, place) => [task.task, answers[place].said]), time };
-}
-
-async function classify(asked, input, signal) {
-  const response = await ask("v1/classify", {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ model: asked.map(({ task }) => task), input }),
-    signal,
-  });
-  const timing = (response.headers.get("server-timing") ?? "").matchAll(/(\w+);dur=([\d.]+)/g);
-  const time = [...timing].map(([, part, spent]) => `${part} ${milliseconds(Number(spent))}`).join(", ");
-  return { rows: (await response.json()).data, time };
 }
 
 function answerOf(task, row, problem) {
@@ -175,12 +133,16 @@ function show(task, answer) {
 // What to say, and the score of each label, if there are labels. How an answer is shown depends on the types of its
 // fields alone, so a kind of answer that is new needs nothing here. Null: the answer is not of the task that is listed.
 function readAnswer(task, row) {
-  const own = Object.entries(row).filter(([name]) => !AROUND.includes(name)).map(([, value]) => value);
+  const own = Object.entries(row)
+    .filter(([name]) => !AROUND.includes(name))
+    .map(([, value]) => value);
   const applying = own.find(Array.isArray);
   const text = own.find((value) => typeof value === "string");
   const number = own.find((value) => typeof value === "number");
   const byLabel = own.find((value) => value !== null && typeof value === "object" && !Array.isArray(value));
-  const found = row.probs ? task.labels.map((label, place) => [label, row.probs[place]]) : Object.entries(byLabel ?? {});
+  const found = row.probs
+    ? task.labels.map((label, place) => [label, row.probs[place]])
+    : Object.entries(byLabel ?? {});
   const scores = found.map(([label, score]) => {
     const threshold = task.thresholds?.[task.labels.indexOf(label)];
     return { label, score, threshold, applies: applying?.includes(label) ?? false };
@@ -233,68 +195,4 @@ $("ask").addEventListener("keydown", (event) => {
   $("ask").requestSubmit();
 });
 
-// Figures
-
-let last = null; // the reading before
-
-async function readFigures() {
-  const response = await ask("metrics", { signal: AbortSignal.timeout(5000) });
-  const now = { samples: readSamples(await response.text()), at: performance.now() };
-  const grown = (name) => total(now, name) - total(last ?? now, name);
-  showFigures(now, grown);
-  const other = grown("task_changes_total") !== 0 || grown("requests_total") < 0; // tasks, or a server that began anew
-  last = other ? null : now;
-}
-
-// https://prometheus.io/docs/instrumenting/exposition_formats/
-function readSamples(text) {
-  return [...text.matchAll(/^edgetune_(\w+)(?:\{(.*)\})? (\S+)/gm)].map(([, name, inner = "", value]) => {
-    const labels = [...inner.matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, label, of]) => [label, of]);
-    return { name, labels: Object.fromEntries(labels), value: Number(value) };
-  });
-}
-
-const sum = (samples) => samples.reduce((all, { value }) => all + value, 0);
-const total = ({ samples }, wanted) => sum(samples.filter(({ name }) => name === wanted));
-
-function showFigures(now, grown) {
-  const counted = ({ name, labels }) => name === "requests_total" && !OWN_ROUTES.includes(labels.route);
-  const requests = now.samples.filter(counted);
-  const statuses = [...new Set(requests.map(({ labels }) => labels.status))].sort();
-  const answered = (status) => sum(requests.filter(({ labels }) => labels.status === status));
-  $("requests").textContent = sum(requests);
-  $("statuses").textContent = statuses.map((status) => `${status}: ${answered(status)}`).join(", ");
-  $("rate").textContent = last ? ((grown("rows_total") / (now.at - last.at)) * 1000).toFixed(1) : "–";
-  $("waiting").textContent = total(now, "queue_rows");
-  for (const part of ["queue", "tokenizing", "inference"]) {
-    const runs = grown(`${part}_seconds_count`);
-    if (runs > 0) $(part).textContent = milliseconds((grown(`${part}_seconds_sum`) / runs) * 1000);
-    $(part).classList.toggle("old", runs <= 0);
-  }
-}
-
-// Once a second while somebody looks, whatever goes wrong
-
-let watching = false;
-
-async function watch() {
-  if (watching) return;
-  watching = true;
-  while (!document.hidden && $("key-form").hidden) {
-    let problem = "";
-    try {
-      if (last === null) await listTasks(); // it may be another server
-      await readFigures();
-    } catch (error) {
-      last = null;
-      if (error.status !== 401) problem = error.message;
-    }
-    $("figures").classList.toggle("old", problem !== "");
-    if ($("problem").textContent !== problem) $("problem").textContent = problem; // said once, not every second
-    await new Promise((resolve) => setTimeout(resolve, 1000));
-  }
-  watching = false;
-}
-
-document.addEventListener("visibilitychange", watch);
-watch();
+transport.start(listTasks);

@@ -1,0 +1,5 @@
+"""A static page that classifies in the browser itself."""
+
+from edgetune.site.build import Site, build_site
+
+__all__ = ["Site", "build_site"]

@@ -1,0 +1,38 @@
+// A service worker: keeps the page for when there is no network, and lets it have threads.
+// Files of the bundle are not its business: the engine keeps them by their SHA-256.
+
+const NAME = "edgetune-page";
+const HEADERS = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
+const { pathname: SCOPE } = new URL("./", self.location.href);
+
+self.addEventListener("install", () => self.skipWaiting());
+self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
+
+self.addEventListener("fetch", (event) => {
+  const { method, url } = event.request;
+  const { origin, pathname } = new URL(url);
+  const own = origin === self.location.origin && pathname.startsWith(SCOPE);
+  if (method !== "GET" || !own || pathname.startsWith(`${SCOPE}bundle/`)) return;
+  event.respondWith(answer(event.request, pathname.startsWith(`${SCOPE}npm/`)));
+});
+
+// The newest that can be had; of packages, which are large, what is kept.
+async function answer(request, keptFirst) {
+  const cache = await caches.open(NAME);
+  const kept = await cache.match(request, { ignoreVary: true });
+  if (kept && keptFirst) return kept;
+  let response;
+  try {
+    response = await fetch(request);
+  } catch (error) {
+    if (kept) return kept;
+    throw error;
+  }
+  if (!response.ok) return response;
+  const headers = new Headers(response.headers);
+  for (const [name, value] of Object.entries(HEADERS)) headers.set(name, value);
+  const { status, statusText } = response;
+  const isolated = new Response(response.body, { status, statusText, headers });
+  await cache.put(request, isolated.clone());
+  return isolated;
+}

@@ -1,0 +1,15 @@
+/** A number, such as how alike two sentences are: the logit itself. */
+
+import { meanOverSpans, noThresholds } from "./kind.js";
+
+/** @type {import("./kind.js").Kind} */
+export const score = {
+  title: "a number",
+  requires: ["kind:score"],
+  labels: [1, 1],
+  minScore: false,
+  check: noThresholds,
+  thresholds: () => [],
+  answer: (logits) => ({ score: meanOverSpans(logits)[0], abstained: false }),
+  margin: () => Number.POSITIVE_INFINITY,
+};

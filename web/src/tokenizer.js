@@ -1,0 +1,134 @@
+/**
+ * The tokenizer of a bundle: token ids, where in the text each token lies, and special tokens. It wraps
+ * @huggingface/tokenizers; anything else that has these four methods can take its place.
+ */
+
+import { BundleError } from "./errors.js";
+import { offsetsOf } from "./offsets.js";
+
+/**
+ * @typedef {object} Encoded
+ * @property {number[]} ids of a text alone, without special tokens
+ * @property {() => [number, number][]} offsets begin and end of each token in the text, in UTF-16 units. They are
+ *   asked for only if a text is cut inside of a template
+ *
+ * @typedef {object} TextTokenizer
+ * @property {(text: string) => Encoded} encode
+ * @property {(...texts: number[][]) => {ids: number[], typeIds: number[]}} finish puts special tokens
+ *   around the ids of a text, or of two
+ * @property {(pair: boolean) => number} special how many tokens `finish` adds
+ * @property {(token: string) => number | undefined} idOf
+ */
+
+/** @typedef {{sequence: 0 | 1, typeId: number | null} | {ids: number[], typeId: number}} Piece */
+
+/**
+ * @param {any} Tokenizer the class of @huggingface/tokenizers
+ * @param {any} json the contents of tokenizer.json
+ * @returns {TextTokenizer}
+ */
+export function huggingFaceTokenizer(Tokenizer, json) {
+  const tokenizer = new Tokenizer({ added_tokens: [], ...json, truncation: null, padding: null }, {});
+  tokenizer.normalizer = asInRust(tokenizer.normalizer, json.normalizer);
+  const trims = trimsOffsets(json.post_processor);
+  const templates = [false, true].map((pair) => templateOf(json.post_processor, pair));
+  return {
+    encode(text) {
+      const { ids, tokens } = tokenizer.encode(text, { add_special_tokens: false });
+      return { ids, offsets: () => offsetsOf(tokenizer, json, text, tokens, trims) };
+    },
+    finish(...texts) {
+      const made = { ids: /** @type {number[]} */ ([]), typeIds: /** @type {number[]} */ ([]) };
+      for (const piece of templates[texts.length - 1]) {
+        const own = "ids" in piece ? piece.ids : (texts[piece.sequence] ?? []);
+        for (const id of own) {
+          made.ids.push(id);
+          made.typeIds.push(piece.typeId ?? 0);
+        }
+      }
+      return made;
+    },
+    special: (pair) => templates[Number(pair)].reduce((sum, piece) => sum + ("ids" in piece ? piece.ids.length : 0), 0),
+    idOf: (token) => tokenizer.token_to_id(token),
+  };
+}
+
+/**
+ * A normalizer without two differences to the Rust library's: that one lowers each character on its own, so that a sigma
+ * at the end of a word is one like any other, and knows the Chinese characters past U+FFFF.
+ * @param {((text: string) => string) | null} normalizer
+ * @param {any} json its entry in tokenizer.json
+ * @returns {((text: string) => string) | null}
+ */
+function asInRust(normalizer, json) {
+  /** @type {any[]} */
+  const all = json?.type === "Sequence" ? json.normalizers : [json];
+  const lowers = all.some((one) => one?.type === "Lowercase" || (one?.type === "BertNormalizer" && one.lowercase));
+  const chinese = all.some((one) => one?.type === "BertNormalizer" && one.handle_chinese_chars);
+  if (!normalizer || !(lowers || chinese)) return normalizer;
+  return (text) => {
+    const lowered = lowers ? text.replaceAll("\u03a3", "\u03c3") : text;
+    return normalizer(chinese ? lowered.replace(CHINESE_PAST_FFFF, " $& ") : lowered);
+  };
+}
+
+const CHINESE_PAST_FFFF =
+  /[\u{20000}-\u{2a6df}\u{2a700}-\u{2b73f}\u{2b740}-\u{2b81f}\u{2b920}-\u{2ceaf}\u{2f800}-\u{2fa1f}]/gu;
+
+/**
+ * What a post-processor makes of one text or two.
+ * @param {any} processor its entry in tokenizer.json
+ * @param {boolean} pair
+ * @returns {Piece[]}
+ */
+function templateOf(processor, pair) {
+  /** @type {Piece[]} */
+  const plain = pair
+    ? [
+        { sequence: 0, typeId: 0 },
+        { sequence: 1, typeId: 0 },
+      ]
+    : [{ sequence: 0, typeId: 0 }];
+  const [first, second] = plain;
+  const token = (/** @type {[string, number]} */ [, id], typeId = 0) => ({ ids: [id], typeId });
+  switch (processor?.type) {
+    case undefined:
+    case "ByteLevel":
+      return plain;
+    case "TemplateProcessing":
+      return processor[pair ? "pair" : "single"].map((/** @type {any} */ piece) =>
+        piece.Sequence
+          ? { sequence: piece.Sequence.id === "B" ? 1 : 0, typeId: piece.Sequence.type_id }
+          : { ids: processor.special_tokens[piece.SpecialToken.id].ids, typeId: piece.SpecialToken.type_id },
+      );
+    case "BertProcessing": {
+      const { cls, sep } = processor;
+      return [token(cls), first, token(sep), ...(pair ? [second, token(sep, 1)] : [])];
+    }
+    case "RobertaProcessing": {
+      const { cls, sep } = processor;
+      return [token(cls), first, token(sep), ...(pair ? [token(sep), second, token(sep)] : [])];
+    }
+    case "Sequence": {
+      const own = processor.processors.filter((/** @type {any} */ one) => one.type !== "ByteLevel");
+      if (own.length < 2) return templateOf(own[0], pair);
+    }
+  }
+  throw new BundleError(
+    `tokenizer.json has the post-processor ${JSON.stringify(processor).slice(0, 200)}, which this edgetune does not know`,
+  );
+}
+
+/**
+ * Whether a post-processor takes spaces off the ends of tokens, and leaves the one that the tokenizer put before the
+ * text.
+ * @param {any} processor
+ * @returns {{prefixSpace: boolean} | null}
+ */
+function trimsOffsets(processor) {
+  if (processor?.type === "Sequence") {
+    return processor.processors.map(trimsOffsets).find((/** @type {any} */ one) => one) ?? null;
+  }
+  const trims = ["ByteLevel", "RobertaProcessing"].includes(processor?.type) && (processor.trim_offsets ?? true);
+  return trims ? { prefixSpace: processor.add_prefix_space ?? true } : null;
+}

@@ -1,0 +1,13 @@
+/** node contract.js: what the package knows of the format, as JSON. */
+
+import * as contract from "../src/contract.js";
+import { KINDS } from "../src/kinds/index.js";
+
+const kinds = Object.fromEntries(KINDS);
+const parts = [...contract.PARTS, contract.HEAD].map(({ length, tensors, mask = null, requires = null }) => ({
+  length,
+  tensors: Object.keys(tensors),
+  mask,
+  requires,
+}));
+process.stdout.write(JSON.stringify({ ...contract, kinds, parts }));
