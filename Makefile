@@ -3,11 +3,11 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export ORT_DISABLE_TELEMETRY ?= 1
 
-.PHONY: help demo test families torture format lint wheel-check check bench clean
+.PHONY: help demo test families torture format lint wheel-check check arm64 pythons container bench clean
 
 # A target's line in `make help` is what stands behind ## beside it.
 help: ## what there is to make
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name does; do \
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name does; do \
 	  printf '%-12s %s\n' "$$name" "$$does"; done
 
 demo: .venv/installed ## install into .venv, then run the main job, from training to benchmark
@@ -46,11 +46,24 @@ lint: .venv/installed ## style and types
 wheel-check: .venv/installed ## the built wheel, alone in an environment of its own, classifies without any extra
 	$(BIN)/python tests/clean_wheel.py
 
+arm64: .venv/installed ## the wheel's engine on emulated ARM64 CPUs, against tests/conformance; needs Debian's apt
+	$(BIN)/python tests/machines/run.py neoverse-n1,max
+
+pythons: .venv/installed ## the wheel's engine on newer Pythons, against tests/conformance; needs Debian's apt
+	$(BIN)/python tests/machines/run.py python3.13,python3.14
+
+container: .venv/container-installed ## deploy/: linted, and the steps of its Dockerfile run without Docker
+	$(BIN)/python tests/container.py
+
 check: lint test wheel-check ## all that must pass before a change is merged
 
 # DATA: a folder with ag_news, sst2 and clinc150 as NAME/test.jsonl; without it there is no bulk.
 bench: .venv/bench-installed ## measure speed; DATA=FOLDER for bulk too, QUICK=1 for a little of all
 	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
+
+.venv/container-installed: .venv/installed
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[container]'
+	touch $@
 
 .venv/bench-installed: .venv/installed
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
