@@ -3,7 +3,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export ORT_DISABLE_TELEMETRY ?= 1
 
-.PHONY: help demo test families torture format lint wheel-check check arm64 pythons container bench clean
+.PHONY: help demo test families torture format lint wheel-check check arm64 pythons headers container bench clean
 
 # A target's line in `make help` is what stands behind ## beside it.
 help: ## what there is to make
@@ -52,6 +52,9 @@ arm64: .venv/installed ## the wheel's engine on emulated ARM64 CPUs, against tes
 pythons: .venv/installed ## the wheel's engine on newer Pythons, against tests/conformance; needs Debian's apt
 	$(BIN)/python tests/machines/run.py python3.13,python3.14
 
+headers: .venv/installed ## onnxruntime's headers for C++ into .machines; needs Debian's apt
+	$(BIN)/python tests/machines/run.py headers
+
 container: .venv/container-installed ## deploy/: linted, and the steps of its Dockerfile run without Docker
 	$(BIN)/python tests/container.py
 
@@ -76,4 +79,4 @@ bench: .venv/bench-installed ## measure speed; DATA=FOLDER for bulk too, QUICK=1
 	touch $@
 
 clean: ## delete what was installed and built here
-	rm -rf .venv dist demo-output
+	rm -rf .venv .machines dist demo-output

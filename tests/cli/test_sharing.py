@@ -477,6 +477,12 @@ def test_odd_labels_break_no_card(bundle: Bundle, make_task: MakeTask, label: st
     assert row.replace("\\|", "").count("|") == 6
 
 
+def test_a_card_lists_some_of_many_tasks(bundle: Bundle, make_task: MakeTask) -> None:
+    text = card(bundle.manifest, [make_task(f"task{number}") for number in range(60)])
+    assert text.count("| `task") == 50
+    assert "and 10 more: `edgetune tasks list` shows all." in text
+
+
 # The command line.
 
 
