@@ -87,13 +87,17 @@ class Hub(Destination):
     def _open(self, path: str) -> BinaryIO:
         if written := getattr(self._changes.get(path), "path_or_fileobj", b""):
             return BytesIO(written)
-        # A stream that breaks is gone on with where it broke. Opened by the class: the file system lists folders first.
+        # A stream that breaks is gone on with where it broke. Its own way to its URL lists the file's folder.
         at = f"{self._repository}@{self._at_commit()}/{path}"
-        return self._library.HfFileSystemStreamFile(self._streams, at, block_size=0)
+        stream = self._library.HfFileSystemStreamFile(self._streams, at, block_size=0)
+        stream.url = lambda: self._url(path)
+        return stream
+
+    def _url(self, path: str) -> str:
+        return self._library.hf_hub_url(self._repository, path, revision=self._at_commit())
 
     def _size(self, path: str) -> int | None:
-        url = self._library.hf_hub_url(self._repository, path, revision=self._at_commit())
-        return self._library.get_hf_file_metadata(url).size
+        return self._library.get_hf_file_metadata(self._url(path)).size
 
     def _task_sizes(self) -> dict[str, int]:
         try:
