@@ -3,11 +3,11 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export ORT_DISABLE_TELEMETRY ?= 1
 
-.PHONY: help demo test families torture format lint web-test docs tour wheel-check check bench clean
+.PHONY: help demo test families torture format lint web-test docs tour wheel-check check arm64 pythons headers container bench clean
 
 # `make help` shows what stands behind ## on a target's line.
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name does; do \
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name does; do \
 	  printf '%-12s %s\n' "$$name" "$$does"; done
 
 demo: .venv/installed ## install into .venv, then run the main job, from training to benchmark
@@ -61,11 +61,27 @@ web/node_modules/.installed: web/package.json web/package-lock.json
 wheel-check: .venv/installed ## the built wheel, alone in an environment of its own, classifies without any extra
 	$(BIN)/python tests/clean_wheel.py
 
+arm64: .venv/installed ## the wheel's engine on emulated ARM64 CPUs, against tests/conformance; needs Debian's apt
+	$(BIN)/python tests/machines/run.py neoverse-n1,max
+
+pythons: .venv/installed ## the wheel's engine on newer Pythons, against tests/conformance; needs Debian's apt
+	$(BIN)/python tests/machines/run.py python3.13,python3.14
+
+headers: .venv/installed ## onnxruntime's headers for C++ into .machines; needs Debian's apt
+	$(BIN)/python tests/machines/run.py headers
+
+container: .venv/container-installed ## deploy/: linted, and the steps of its Dockerfile run without Docker
+	$(BIN)/python tests/container.py
+
 check: lint web-test test docs wheel-check ## all that must pass before a change is merged
 
 # DATA: a folder with ag_news, sst2 and clinc150 as NAME/test.jsonl; without it there is no bulk.
 bench: .venv/bench-installed ## measure speed; DATA=FOLDER for bulk too, QUICK=1 for a little of all
 	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
+
+.venv/container-installed: .venv/installed
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[container]'
+	touch $@
 
 .venv/bench-installed: .venv/installed
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
@@ -78,4 +94,4 @@ bench: .venv/bench-installed ## measure speed; DATA=FOLDER for bulk too, QUICK=1
 	touch $@
 
 clean: ## delete what was installed and built here
-	rm -rf .venv dist demo-output site web/node_modules web/types
+	rm -rf .venv .machines dist demo-output site web/node_modules web/types

@@ -27,6 +27,7 @@ include_patterns = [
     "docs/tour.ipynb",
     "benchmarks/results/*.md",
     "tests/conformance/README.md",
+    "examples/cpp/README.md",
 ]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
 

@@ -210,8 +210,10 @@ class _Handler(BaseHTTPRequestHandler):
     def info(self, body: bytes, name: str, revision: str) -> None:
         repository = self._repository(name)
         oid = self._oid(repository, revision or "main")
-        siblings = [{"rfilename": path} for path in repository.commits[oid]]
-        self._json({"_id": "1", "id": name, "sha": oid, "private": repository.private, "siblings": siblings})
+        told = {"_id": "1", "id": name, "sha": oid, "private": repository.private}
+        if "expand" not in parse_qs(urlsplit(self.path).query):
+            told["siblings"] = [{"rfilename": path} for path in repository.commits[oid]]
+        self._json(told)
 
     def tree(self, body: bytes, name: str, revision: str, folder: str) -> None:
         repository = self._repository(name)

@@ -23,7 +23,7 @@ RUNS_COMMANDS = {
     "edgetune/report/coverage.py": "the page shows what to ask the command line for",
     "edgetune/report/markup.py": "a style's name",
     "edgetune/report/wrong.py": "the page shows a command",
-    "export/edgetune_export/card.py": "a bundle's card shows a command",
+    "runtime/edgetune_runtime/card.py": "a bundle's card shows a command",
     "runtime/edgetune_runtime/devices.py": "pip's command",
 }
 """Module → why its strings have flags."""

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgetune.cli.flags import Command
-from edgetune.cli.options import BUNDLE, FILE, json_option, print_json
-from edgetune_runtime.devices import DEVICES
+from edgetune.cli.options import BUNDLE, FILE, device_option, json_option, print_json
 from edgetune_runtime.errors import needs
 
 if TYPE_CHECKING:
@@ -60,13 +59,7 @@ class _Numbers(click.ParamType[list[int]]):
 )
 @click.option("--precision", "precisions", multiple=True, help="May be repeated. [default: all of the bundle]")
 @click.option("--against-torch", metavar="MODEL", help="Compare with PyTorch running the bundle's backbone MODEL.")
-@click.option(
-    "--device",
-    type=click.Choice(list(DEVICES)),
-    default="cpu",
-    show_default=True,
-    help="What the bundle runs on; cuda if onnxruntime-gpu is installed.",
-)
+@device_option
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of each contender. [default: all]")
 @click.option("--seconds-per-cell", type=click.FloatRange(0), default=4.0, show_default=True, help="Time for each row.")
 @click.option("--plot", type=FILE, help="Draw the latencies to this PNG file.")

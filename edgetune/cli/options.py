@@ -136,14 +136,27 @@ precision_option: Callable[[Command], Command] = click.option(
 
 def device_options(command: Command) -> Command:
     """What the engine runs, and on what: `--precision`, `--device`."""
-    device = click.option(
+    return precision_option(device_option(command))
+
+
+def device_option(command: Command) -> Command:
+    """`--device`; people are told of one that nobody has tested."""
+    untested = " and ".join(device.name for device in DEVICES.values() if not device.tested)
+    return click.option(
         "--device",
         type=click.Choice(list(DEVICES)),
         default=CPU.name,
         show_default=True,
-        help="What runs the graphs; all but the first need an onnxruntime that has them.",
-    )
-    return precision_option(device(command))
+        callback=_told_device,
+        help="What runs the graphs; all but the first need an onnxruntime that has them. Nobody has tested "
+        f"{untested} yet.",
+    )(command)
+
+
+def _told_device(context: click.Context, option: click.Parameter, value: str) -> str:
+    if not DEVICES[value].tested:
+        note(f"nobody has tested {value} yet: compare its answers with those of --device {CPU.name}, and tell us")
+    return value
 
 
 def min_score_option(command: Command) -> Command:

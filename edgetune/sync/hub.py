@@ -44,7 +44,7 @@ class Hub(Destination):
     def check_there(self) -> None:
         """Raise `BundleError` unless the repository has the revision."""
         with self._told("read", files.MANIFEST):
-            self._info(self._revision)
+            vars(self)["_commit"] = self._newest(self._revision)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -60,8 +60,8 @@ class Hub(Destination):
     def sweep(self) -> None:
         """Nothing: what was sent and never committed is the hub's to delete."""
 
-    def _info(self, revision: str | None) -> Any:
-        return self._api.model_info(self._repository, revision=revision)
+    def _newest(self, revision: str | None) -> str:
+        return self._api.model_info(self._repository, revision=revision, expand=["sha"]).sha
 
     @cached_property
     def _commit(self) -> str | None:
@@ -69,9 +69,9 @@ class Hub(Destination):
         errors = self._library.errors
         try:
             try:
-                return self._info(self._revision).sha
+                return self._newest(self._revision)
             except errors.RevisionNotFoundError:
-                return self._info(None).sha
+                return self._newest(None)
         except errors.RepositoryNotFoundError:  # also if it is private, and no token came: making it tells
             return None
 
@@ -87,12 +87,17 @@ class Hub(Destination):
     def _open(self, path: str) -> BinaryIO:
         if written := getattr(self._changes.get(path), "path_or_fileobj", b""):
             return BytesIO(written)
-        # A stream that breaks is gone on with where it broke.
-        return self._streams.open(f"{self._repository}@{self._at_commit()}/{path}", "rb", block_size=0)
+        # A stream that breaks is gone on with where it broke. Its own way to its URL lists the file's folder.
+        at = f"{self._repository}@{self._at_commit()}/{path}"
+        stream = self._library.HfFileSystemStreamFile(self._streams, at, block_size=0)
+        stream.url = lambda: self._url(path)
+        return stream
+
+    def _url(self, path: str) -> str:
+        return self._library.hf_hub_url(self._repository, path, revision=self._at_commit())
 
     def _size(self, path: str) -> int | None:
-        url = self._library.hf_hub_url(self._repository, path, revision=self._at_commit())
-        return self._library.get_hf_file_metadata(url).size
+        return self._library.get_hf_file_metadata(self._url(path)).size
 
     def _task_sizes(self) -> dict[str, int]:
         try:
@@ -129,7 +134,7 @@ class Hub(Destination):
             del self._commit
         if self._revision is not None and not self._changes:
             try:
-                self._info(self._revision)
+                self._newest(self._revision)
             except self._library.errors.RevisionNotFoundError:
                 self._api.create_branch(self._repository, branch=self._revision, revision=self._commit, exist_ok=True)
 

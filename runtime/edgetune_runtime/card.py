@@ -15,6 +15,7 @@ from edgetune_runtime.task import Task
 
 _PIPELINE = "text-classification"
 _LABELS_SHOWN = 8
+_TASKS_SHOWN = 50  # devices read the card at each sync
 _MEASURED_ON = {"dev": "development rows", "cv": "rows held out in turn"}
 """How names of a task's own figures begin → what the figures were measured on."""
 
@@ -30,6 +31,7 @@ def card(manifest: Manifest, tasks: Sequence[Task] = (), name: HubName | None = 
     where = str(name) if name else "."
     graphs = "\n".join(_files(precision, graph) for precision, graph in manifest.graphs.items())
     example = tasks[0].name if tasks else "NAME"
+    pulled = f" that `edgetune pull {name.repository} bundle` makes" if name else ""
     return f"""---
 {_metadata(manifest, tasks)}
 ---
@@ -64,21 +66,24 @@ with edgetune.Engine({json.dumps(where)}) as engine:
     print(engine.classify(["some text"], task={json.dumps(example)})[0])
 ```
 
-From C++, JavaScript and all else that has onnxruntime: the graph takes a task's tensors as inputs, and `tokenizer.json`
-is that of the `tokenizers` library. In C++, C# and Java a task can also be an adapter of onnxruntime's own:
+From JavaScript and C++, in a folder `bundle`{pulled}:
+
+```js
+import {{ Engine }} from "edgetune";
+
+const engine = await Engine.open("bundle");
+console.log(await engine.classify(["some text"], {{ task: {json.dumps(example)} }}));
+```
 
 ```
-{f"edgetune pull {name.repository} bundle" if name else "ln -s . bundle"}
-edgetune tasks export-adapter bundle {example} --out {example}.onnx_adapter
+edgetune tasks export-adapter bundle {example} --out {example}.onnx_adapter   # names the graph that it is for
 ```
 
 ```cpp
 Ort::Session session(env, "bundle/onnx/model.onnx", options);
 auto adapter = Ort::LoraAdapter::CreateLoraAdapter("{example}.onnx_adapter", nullptr);
-run.AddActiveLoraAdapter(adapter);  // then feed token ids, read logits
+run.AddActiveLoraAdapter(adapter);  // then feed token ids and read logits: examples/cpp of edgetune
 ```
-
-edgetune has whole programs for both (`examples/cpp`, `web`), and describes every byte and input in `docs/format.md`.
 
 ## Measured against PyTorch at export
 
@@ -166,8 +171,10 @@ def _task_table(tasks: Sequence[Task]) -> str:
         f"| `{task.name}` | {task.kind_name}{', pairs' if task.pairs else ''} | {_labels(task)} | "
         f"{', '.join(f'{part} {length}' for part, length in task.parts.items()) or 'head alone'} | "
         f"{len(task.to_bytes()) / 1000:,.0f} |"
-        for task in tasks
+        for task in tasks[:_TASKS_SHOWN]
     ]
+    if len(tasks) > len(rows):
+        rows += ["", f"and {len(tasks) - len(rows):,} more: `edgetune tasks list` shows all."]
     return "\n".join(["| task | kind | labels | parts | kB |", "|---|---|---|---|---|", *rows])
 
 

@@ -25,6 +25,7 @@ class Device:
         disabled_optimizers: graph optimizers of onnxruntime that make it slower there.
         install: what to do if the installed onnxruntime does not have the provider.
         needs: what must be there beside onnxruntime, to be checked if the provider does not start.
+        tested: whether somebody has compared its answers with the CPU's; people are told if not.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Device:
     disabled_optimizers: tuple[str, ...] = ()
     install: str = ""
     needs: str = "what onnxruntime's documentation says that it needs"
+    tested: bool = True
 
 
 CPU = Device(
@@ -66,4 +68,22 @@ CUDA = Device(
     needs="the driver and the CUDA and cuDNN libraries",
 )
 
-DEVICES: dict[str, Device] = {device.name: device for device in (CPU, CUDA)}
+COREML = Device(
+    "coreml",
+    "CoreMLExecutionProvider",
+    default_precision="fp32",
+    install="on macOS pip install --force-reinstall onnxruntime",
+    needs="macOS 12 or later, or iOS 15",
+    tested=False,
+)
+
+DIRECTML = Device(
+    "directml",
+    "DmlExecutionProvider",
+    default_precision="fp32",
+    install="on Windows pip uninstall -y onnxruntime && pip install onnxruntime-directml",
+    needs="Windows 10 1903 or later, and a GPU with DirectX 12",
+    tested=False,
+)
+
+DEVICES: dict[str, Device] = {device.name: device for device in (CPU, CUDA, COREML, DIRECTML)}

@@ -129,7 +129,7 @@ def fetch(name: HubName, precision: str | None = None) -> Path:
 def _reachable(hub: ModuleType, name: HubName) -> bool:
     failed = hub.errors.HfHubHTTPError
     try:
-        hub.HfApi().model_info(name.repository, revision=name.revision)
+        hub.HfApi().model_info(name.repository, revision=name.revision, expand=["sha"])
     except (failed.__bases__[0], ConnectionError) as error:  # HTTPError of whichever httpx it uses
         if isinstance(error, failed) and error.response.status_code < _SERVER_FAILED:
             raise

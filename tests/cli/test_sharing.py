@@ -477,6 +477,12 @@ def test_odd_labels_break_no_card(bundle: Bundle, make_task: MakeTask, label: st
     assert row.replace("\\|", "").count("|") == 6
 
 
+def test_a_card_lists_some_of_many_tasks(bundle: Bundle, make_task: MakeTask) -> None:
+    text = card(bundle.manifest, [make_task(f"task{number}") for number in range(60)])
+    assert text.count("| `task") == 50
+    assert "and 10 more: `edgetune tasks list` shows all." in text
+
+
 # The command line.
 
 
@@ -500,6 +506,9 @@ def test_the_commands_say_what_they_did(
     assert (code, "colour" in said) == (0, True)
     code, said = command("pull", NAME, "--revision", "v9", "elsewhere")
     assert (code, f"hf://{NAME}@v9 cannot be read: it has no such revision" in said) == (1, True)
+    for option in ("--watch", "--allow-task-changes"):
+        code, said = command("serve", f"hf://{NAME}", option, "--task-key", "key")
+        assert (code, "pull it to a folder, and serve that" in said) == (2, True)
     code, said = command("fit", f"hf://{NAME}", "--data", "x.csv", "--name", "x")
     assert (code, "pull it, change the folder, and push that" in said) == (2, True)
 

@@ -6,7 +6,9 @@ import dataclasses
 
 import onnxruntime as ort
 import pytest
+from click.testing import CliRunner
 
+from edgetune.cli import cli
 from edgetune_runtime.devices import CPU, CUDA, DEVICES, Device
 from edgetune_runtime.errors import DeviceError
 from edgetune_runtime.session import find_device
@@ -43,6 +45,17 @@ def test_what_it_says_of_itself_is_sound(device: Device) -> None:
     assert device.install
     assert device.needs
     assert dataclasses.replace(device) == device
+
+
+def test_only_what_was_tried_counts_as_tested() -> None:
+    """Nobody had a Mac or a GPU of Windows at hand; who has says so here."""
+    assert {name for name, device in DEVICES.items() if not device.tested} == {"coreml", "directml"}
+
+
+@every_device
+def test_people_are_told_of_a_device_that_nobody_has_tested(device: Device) -> None:
+    done = CliRunner().invoke(cli, ["classify", "no bundle", "--device", device.name])
+    assert ("nobody has tested" in done.output) is not device.tested
 
 
 def test_a_device_that_is_there_is_found() -> None:
