@@ -107,6 +107,17 @@ class TestInChromium:
         page = opened(browser, server)
         assert asked(page, "units")["units"] == pytest.approx(right["units"], abs=SHOWN + 1e-5)
 
+    def test_a_site_that_was_replaced_is_the_new_one(self, browser: Page, site: Path, tmp_path: Path) -> None:
+        replaced = shutil.copytree(site, tmp_path / "site")
+        with serving_files({"/": replaced}) as server:
+            opened(browser, server)
+            (replaced / "page.css").write_text("/* new */")
+            (replaced / "site.json").write_text(json.dumps({"tasks": ["tags"], "precision": "fp32"}))
+            page = opened(browser, server)
+            assert page.texts("#tasks label > span") == ["tags"]
+            code = "return fetch('page.css').then((response) => response.text())"
+            assert page.driver.execute_script(code) == "/* new */"
+
     def test_a_server_that_unpacks_gz_files_serves_it_too(
         self, browser: Page, site: Path, tmp_path: Path, right: dict[str, dict[str, float]]
     ) -> None:

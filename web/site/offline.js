@@ -13,18 +13,17 @@ self.addEventListener("fetch", (event) => {
   const { origin, pathname } = new URL(url);
   const own = origin === self.location.origin && pathname.startsWith(SCOPE);
   if (method !== "GET" || !own || pathname.startsWith(`${SCOPE}bundle/`)) return;
-  event.respondWith(answer(event.request, pathname.startsWith(`${SCOPE}npm/`)));
+  event.respondWith(answer(event.request));
 });
 
-// The newest that can be had; of packages, which are large, what is kept.
-async function answer(request, keptFirst) {
+// The newest that can be had. What the browser has is asked after, and sent again only if it is another by now.
+async function answer(request) {
   const cache = await caches.open(NAME);
-  const kept = await cache.match(request, { ignoreVary: true });
-  if (kept && keptFirst) return kept;
   let response;
   try {
-    response = await fetch(request);
+    response = await fetch(request, { cache: "no-cache" });
   } catch (error) {
+    const kept = await cache.match(request, { ignoreVary: true });
     if (kept) return kept;
     throw error;
   }
@@ -33,6 +32,6 @@ async function answer(request, keptFirst) {
   for (const [name, value] of Object.entries(HEADERS)) headers.set(name, value);
   const { status, statusText } = response;
   const isolated = new Response(response.body, { status, statusText, headers });
-  await cache.put(request, isolated.clone());
+  await cache.put(request, isolated.clone()).catch(({ message }) => console.warn(`edgetune: not kept (${message})`));
   return isolated;
 }
