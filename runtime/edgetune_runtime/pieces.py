@@ -27,8 +27,8 @@ _SPANS: Mapping[str, Callable[[int, int], Span]] = {
 def pieces_of(windows: Sequence[Sequence[TokenPlace]], places: Sequence[Place], pooling: str) -> list[dict[int, Span]]:
     """The pieces that each window answers, with what is read of them.
 
-    A piece that stands in several windows is answered by the one in which it stands farthest from an edge; the
-    beginning and the end of the text are none. A piece that has no token, such as a control character that the
+    A piece that stands in several windows is answered by the one in which it stands farthest from an edge, among those
+    that do not cut it; the beginning and the end of the text are no edges. A piece that has no token, such as a control character that the
     tokenizer drops, is not read.
 
     Args:
@@ -40,14 +40,14 @@ def pieces_of(windows: Sequence[Sequence[TokenPlace]], places: Sequence[Place], 
     tokens = [_tokens_of(window, places) for window in windows]
     if len(windows) == 1:
         return [{place: span_of(*own) for place, own in tokens[0].items()}]
-    best: dict[int, tuple[float, int]] = {}
+    best: dict[int, tuple[tuple[int, float], int]] = {}
     for number, (window, own) in enumerate(zip(windows, tokens, strict=True)):
         left = window[0][0] if window and number else float("-inf")
         right = window[-1][0] if window and number + 1 < len(windows) else float("inf")
         for place, (first, last) in own.items():
-            away = min(first - left, right - last)
-            if place not in best or away > best[place][0]:
-                best[place] = away, number
+            rank = last - first, min(first - left, right - last)
+            if place not in best or rank > best[place][0]:
+                best[place] = rank, number
     return [
         {place: span_of(*own[place]) for place in own if best[place][1] == number} for number, own in enumerate(tokens)
     ]

@@ -184,9 +184,12 @@ class TextEncoder:
         text = row.given(reading.second)
         places = reading.pieces(text)
         found = pieces_of([part.tokens(reading.second) for part in read], places, task.pooling)
+        # Words that a window has no room for, once its text is in the template, are said to be lost.
+        lost = len(windows) > 1 and sum(map(len, found)) < len(places) and any(part.is_cut for part in read)
         return [
             dataclasses.replace(
                 window,
+                truncated=window.truncated or lost,
                 spans=tuple(own.values()),
                 text=text,
                 places=tuple(places[place] for place in own),
@@ -201,6 +204,7 @@ class TextEncoder:
             (encoding,) = own
             if len(encoding.ids) > room:
                 encoding, row = self._cut(encoding, row, room)
+                return _Part(self._tokenizer.post_process(encoding), row, is_cut=True)
             return _Part(self._tokenizer.post_process(encoding), row)
         for encoding, length in zip(own, longest_first([len(one.ids) for one in own], room), strict=True):
             encoding.truncate(length)
@@ -224,8 +228,10 @@ class TextEncoder:
         size = room - (len(encoding.ids) - len(inside))
         found = []
         for first, last in _window_places(len(inside), size, stride):
-            skipped = inside[first][0] - start
-            part = row.texts[longest][skipped : inside[last - 1][1] - start]
+            # A token at an end may have a character of the template, such as the space before the text.
+            skipped = inside[first][0] - start if first else 0
+            end = inside[last - 1][1] - start if last < len(inside) else None
+            part = row.texts[longest][skipped:end]
             filled = row.with_text(longest, part, skipped)
             found.append(self._whole([self._tokenizer.encode(filled.text(), add_special_tokens=False)], filled, room))
         return found
@@ -396,10 +402,12 @@ class _Part:
     Attributes:
         encoding: its tokens.
         row: the texts that are in it.
+        is_cut: whether the end of its text was cut off.
     """
 
     encoding: Encoding
     row: _Filled
+    is_cut: bool = False
 
     def tokens(self, second: bool) -> list[TokenPlace]:
         """The tokens of the first or the second text that was given, each with its place there."""
