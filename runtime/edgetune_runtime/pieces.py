@@ -28,8 +28,8 @@ def pieces_of(windows: Sequence[Sequence[TokenPlace]], places: Sequence[Place], 
     """The pieces that each window answers, with what is read of them.
 
     A piece that stands in several windows is answered by the one in which it stands farthest from an edge, among those
-    that do not cut it; the beginning and the end of the text are no edges. A piece that has no token, such as a control character that the
-    tokenizer drops, is not read.
+    that do not cut it; the beginning and the end of the text are no edges. A piece that has no token, such as a control
+    character that the tokenizer drops, is not read.
 
     Args:
         windows: for each the tokens of the text that it has, in order; at least one.
