@@ -5,7 +5,8 @@
     python benchmarks/accuracy.py kinds benchmarks/results/kinds.jsonl > benchmarks/results/kinds.md
 
 DATA_FOLDER/NAME holds train.jsonl, test.jsonl and, where there is one, dev.jsonl (else a tenth of the training
-rows is held out). The epoch is chosen on development data; the test rows are looked at once, at the end. A run
+rows is held out). The test rows of wnut17 name several tags for some words: benchmarks/first_tags.py keeps the first of
+them. The epoch is chosen on development data; the test rows are looked at once, at the end. A run
 appends one line to the results; every run counts, with its seed.
 """
 
