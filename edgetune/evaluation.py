@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from edgetune.data.labelled import LabelledText
 from edgetune.figures import figure_name
 from edgetune_runtime.arrays import Array
@@ -18,8 +16,9 @@ from edgetune_runtime.attempts import MOST_CHARACTERS, attempt
 from edgetune_runtime.checks import check_min_score
 from edgetune_runtime.engine import Engine
 from edgetune_runtime.errors import DataError, TextError
+from edgetune_runtime.fitting.examples import answers
 from edgetune_runtime.fitting.rows import LabelledRows, labelled_rows
-from edgetune_runtime.kinds import Figures, Result, Target
+from edgetune_runtime.kinds import Figures, Read, Result, Target
 from edgetune_runtime.task import Task
 from edgetune_runtime.text import Text
 
@@ -80,17 +79,19 @@ class Evaluation:
     min_score: float | None = None
 
     @classmethod
-    def of_logits(cls, task: Task, rows: Sequence[LabelledText], logits: Array, precision: str) -> Evaluation:
+    def of_logits(
+        cls, task: Task, rows: Sequence[LabelledText], logits: Sequence[Array], reads: Sequence[Read], precision: str
+    ) -> Evaluation:
         """Of answers that logits give, such as those to rows that were held out while the task was made.
 
         Shape:
-            logits: [rows, labels]
+            logits: for each row [labels]; if the task's kind has a `reading`, [pieces, rows of the head]
         """
         return cls(
             task=task,
             texts=[row.given for row in rows],
             targets=[row.target for row in rows],
-            outcomes=[task.kind.answer(own[np.newaxis], task, precision=precision) for own in logits],
+            outcomes=answers(task, logits, reads, precision),
             precision=precision,
             places=[row.place for row in rows] if all(row.place for row in rows) else (),
         )

@@ -27,6 +27,9 @@ FIGURES: dict[str, Figure] = {
         "mean average precision", "How well scores rank the rows that have a label above those that do not."
     ),
     "exact_match": Figure("exact match", "Share of rows with all right labels and no other."),
+    "entity_f1": Figure("entity F1", "Harmonic mean of the entities' precision and recall, as seqeval counts."),
+    "entity_precision": Figure("entity precision", "Share of the entities answered whose ends and label are right."),
+    "entity_recall": Figure("entity recall", "Share of the right entities that were found, with their ends and label."),
     "pearson": Figure("Pearson", "Correlation of answers and right numbers; 1 is best."),
     "spearman": Figure("Spearman", "Correlation of their ranks; 1 is best."),
     "mean_absolute_error": Figure("mean absolute error", "How far answers are from the right numbers, on average."),

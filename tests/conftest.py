@@ -20,6 +20,7 @@ import httpx
 from serving import Serve, Server, run_server
 
 from edgetune_runtime import Bundle, Task, contract
+from edgetune_runtime.kinds import KINDS
 
 TEXTS = [
     "the lamp is broken and the screen stays black",
@@ -156,17 +157,33 @@ def mixed(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 def make_task(bundle: Bundle) -> MakeTask:
     """Makes a random task that fits `bundle`."""
 
-    def make(name: str = "task", prompt: int = 0, prefix: int = 5, labels: int = 3, seed: int = 0) -> Task:
-        return random_task(bundle, name, prompt, prefix, labels, seed)
+    def make(
+        name: str = "task",
+        prompt: int = 0,
+        prefix: int = 5,
+        labels: int = 3,
+        seed: int = 0,
+        kind_name: str = "single-label",
+    ) -> Task:
+        return random_task(bundle, name, prompt, prefix, labels, seed, kind_name)
 
     return make
 
 
-def random_task(bundle: Bundle, name: str, prompt: int = 0, prefix: int = 0, labels: int = 3, seed: int = 0) -> Task:
+def random_task(
+    bundle: Bundle,
+    name: str,
+    prompt: int = 0,
+    prefix: int = 0,
+    labels: int = 3,
+    seed: int = 0,
+    kind_name: str = "single-label",
+) -> Task:
     """A task of random numbers that fits `bundle`."""
     random = np.random.default_rng(seed)
     manifest = bundle.manifest
-    lengths = {"tasks": 1, "prompt": prompt, "prefix": prefix, "labels": labels}
+    rows = KINDS[kind_name].head_rows(labels)
+    lengths = {"tasks": 1, "prompt": prompt, "prefix": prefix, "labels": rows}
     names = [contract.HEAD_WEIGHT, contract.HEAD_BIAS]
     names += [contract.PROMPT_EMBEDDINGS] if prompt else []
     names += [contract.PREFIX_KEYS, contract.PREFIX_VALUES] if prefix else []
@@ -181,6 +198,7 @@ def random_task(bundle: Bundle, name: str, prompt: int = 0, prefix: int = 0, lab
         method="random",
         base_model=manifest.facts.name,
         pooling=manifest.facts.poolings[0],
+        kind_name=kind_name,
     )
 
 

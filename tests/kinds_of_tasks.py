@@ -11,16 +11,19 @@ from typing import Any
 from conftest import TEXTS
 
 from edgetune_runtime import Bundle, Engine, Task
-from edgetune_runtime.kinds import Result, Target
+from edgetune_runtime.kinds import Entity, Result, Target
 from edgetune_runtime.text import Text
+from edgetune_runtime.words import words
 
 TASKS: Mapping[str, tuple[int, dict[str, Any]]] = {
     "mood": (3, {}),
     "tags": (3, {"kind_name": "multi-label", "thresholds": (0.3, 0.5, 0.6)}),
     "stars": (1, {"kind_name": "score"}),
+    "names": (2, {"kind_name": "tokens"}),
     "same": (2, {"pairs": True}),
     "topics": (3, {"kind_name": "multi-label", "pairs": True}),
     "alike": (1, {"kind_name": "score", "pairs": True}),
+    "parts": (2, {"kind_name": "tokens", "pairs": True}),
 }
 """Name → number of labels, and what makes it another task than `conftest.random_task` makes."""
 
@@ -31,7 +34,10 @@ SECONDS = [*TEXTS[3:], *TEXTS[:3]]
 def make_tasks(make_task: Callable[..., Task]) -> dict[str, Task]:
     """The tasks."""
     return {
-        name: dataclasses.replace(make_task(name, prefix=0, labels=labels, seed=place), **more)
+        name: dataclasses.replace(
+            make_task(name, prefix=0, labels=labels, seed=place, kind_name=more.get("kind_name", "single-label")),
+            **more,
+        )
         for place, (name, (labels, more)) in enumerate(TASKS.items())
     }
 
@@ -60,6 +66,10 @@ def target_of(task: str, place: int) -> Target:
     kind = TASKS[task][1].get("kind_name")
     if kind == "score":
         return place / 2
+    if kind == "tokens":
+        text = given(task)[place]
+        own = words(text if isinstance(text, str) else text[0])
+        return tuple(Entity(*own[word], f"label{word % 2}") for word in range(place % 2, len(own), 3))
     if kind == "multi-label":
         return tuple(f"label{label}" for label in range(3) if (place + label) % 3 or not place)
     return f"label{place % TASKS[task][0]}"

@@ -66,7 +66,8 @@ def classify(
 
     Rows have a column `text` and, if wanted, `id` and `task`; for tasks that take pairs also `text_pair`. Prints one
     JSON object per row, in the order of the rows: id, task, the answer, status. The answer is label and scores (one
-    label), labels and scores (any number of labels), or score (a number). Rows without an id are called by their line.
+    label), labels and scores (any number of labels), score (a number), or entities, each with label, start, end (in
+    characters), text and score. Rows without an id are called by their line.
 
     The status is "ok", "truncated" (the text is longer than the task reads), "abstained" (no score reached --min-score:
     the label is null, also if the text is truncated) or "error" (with the line and the reason; other rows go on). If
@@ -183,5 +184,6 @@ _PRINTED: Mapping[Column, Callable[[Any], Any]] = {
     "strings": lambda texts: texts,
     "number": shortest,
     "numbers": lambda scores: {label: round(score, 6) for label, score in scores.items()},
+    "entities": lambda found: [{**one, "score": round(one["score"], 6)} for one in found],
 }
 """Type of an answer's field → how it is printed."""

@@ -81,10 +81,11 @@ def evaluate(
     One label: accuracy, macro-F1, calibration, confusion table.
     Any number of labels: macro-F1, micro-F1, mean average precision, exact match; a table of the labels.
     A number: Pearson's and Spearman's correlation, mean absolute error.
+    Entities: F1, precision and recall of whole entities, as seqeval counts them; a table of the labels.
 
     The expected calibration error (ECE) says how far scores are from the share of right answers: 0 is best. With
     --min-score also the share of rows that are answered, and the accuracy on them; all else counts every row. Where a
-    text has any number of labels, those below --min-score count as not given.
+    text has any number of labels, or entities, those below --min-score count as not given.
 
     \b
     Example:

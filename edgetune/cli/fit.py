@@ -147,7 +147,11 @@ def _evaluation(report: FitReport, rows: Sequence[LabelledText]) -> Evaluation |
     from edgetune.evaluation import Evaluation
 
     held_out = [row for row, judged in zip(rows, report.judged, strict=True) if judged]
-    return Evaluation.of_logits(report.task, held_out, report.held_out, report.precision) if held_out else None
+    return (
+        Evaluation.of_logits(report.task, held_out, report.held_out, report.reads, report.precision)
+        if held_out
+        else None
+    )
 
 
 def _record(report: FitReport, bundle: Path, out: Path | None) -> dict[str, Any]:

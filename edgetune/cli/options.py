@@ -240,7 +240,7 @@ def column_options(command: Command) -> Command:
             "--label-column",
             "label_columns",
             multiple=True,
-            help="Column with the labels; several times for 0/1 columns. [default: label, labels or score]",
+            help="Column with the labels; several for 0/1 columns. [default: label, labels, score, entities, tags]",
         ),
         text_pair_column_option,
         reading_options,

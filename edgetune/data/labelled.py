@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from edgetune.data import hub, sources
+from edgetune.data.conll_files import TAGS_COLUMN, TOKENS_COLUMN
 from edgetune.data.records import Record, text_of, unicode_problem, value_of
 from edgetune.data.sources import Note, Source
 from edgetune.data.tables import columns_of, missing_column, open_table
@@ -19,13 +20,15 @@ from edgetune_runtime.kinds.kind import whole
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL, SEPARATOR
 from edgetune_runtime.kinds.score import SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
+from edgetune_runtime.kinds.tokens import TOKENS
+from edgetune_runtime.tags import scheme_of, tagged
 from edgetune_runtime.text import Text
 
-LABEL_COLUMNS = ("label", "labels", "score")
+LABEL_COLUMNS = ("label", "labels", "score", "entities", TAGS_COLUMN)
 """Columns that may have the labels if none is named: the first one that is there has them."""
 
 _FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
-_LOOKS = {MULTI_LABEL.name: "lists", SCORE.name: "numbers, not all of them whole"}
+_LOOKS = {MULTI_LABEL.name: "lists", SCORE.name: "numbers, not all of them whole", TOKENS.name: "entities"}
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class LabelledText:
 
     Attributes:
         text: the text.
-        target: a label, several labels (sorted), or a number. An integer or a whole float that is a label is its
-            digits, a boolean "true" or "false".
+        target: a label, several labels (sorted), a number, or entities. An integer or a whole float that is a label is
+            its digits, a boolean "true" or "false".
         text_pair: the second text, if the row is a pair.
         place: where the row stands, for errors.
     """
@@ -56,7 +59,7 @@ class Columns:
     """What the columns of labelled data are called.
 
     Attributes:
-        text: the column with the texts.
+        text: the column with the texts, or with lists of words, which then have tags for labels.
         labels: the column with the labels; or several columns of 0 and 1, each called as its label. Empty is the first
             of `LABEL_COLUMNS` that the data has.
         text_pair: the column with the second texts. `None` is "text_pair", if the data has it.
@@ -86,11 +89,14 @@ class Columns:
         """Columns that are read if they are there."""
         return (self.pair,) if self.pairs and self.pair not in self.needed else ()
 
-    def with_label(self, there: Sequence[str]) -> Columns:
-        """The same with the label column that data with these columns has."""
+    def found(self, there: Sequence[str]) -> Columns:
+        """The same with the label column, and the column of words, that data with these columns has."""
         free = [name for name in there if name not in (self.text, self.text_pair)]
-        found = next((name for name in LABEL_COLUMNS if name in free), LABEL_COLUMNS[0])
-        return replace(self, labels=(found,))
+        usual = next((name for name in LABEL_COLUMNS if name in free), LABEL_COLUMNS[0])
+        labels = self.labels or (usual,)
+        words = self.text == TEXT_COLUMN and (TEXT_COLUMN not in there or labels == (TAGS_COLUMN,))
+        text = TOKENS_COLUMN if words and TOKENS_COLUMN in there and len(labels) == 1 else self.text
+        return replace(self, labels=labels, text=text)
 
     def check(self) -> None:
         """Raise `DataError` if a column is named twice."""
@@ -149,8 +155,8 @@ def read_labelled(
             f"of 0 and 1, which are of the kind '{MULTI_LABEL.name}'"
         )
     opened = _Opened(name, reading, note)
-    if not columns.labels:
-        columns = columns.with_label(opened.columns())
+    if not columns.labels or columns.text == TEXT_COLUMN:
+        columns = columns.found(opened.columns())
     columns.check()
     rows: list[_Row] = []
     stopped: DataError | None = None
@@ -163,6 +169,13 @@ def read_labelled(
         stopped = error  # a row before it may be wrong too, and the first is the one to name
     if not rows:
         raise DataError(f"{name} has no rows: expected one labelled text in each")
+    if any(isinstance(row.value, _Tagged) for row in rows):
+        if kind is not None and kind is not TOKENS:
+            raise DataError(
+                f"{name} has a tag for each word, which the kind '{TOKENS.name}' reads, and the kind is '{kind.name}': "
+                f"name the column of the labels with `labels`"
+            )
+        rows, kind = _of_tags(name, rows, note), TOKENS
     seen = kind is None and not flags
     found = kind or (MULTI_LABEL if flags else kind_seen([row.value for row in rows]))
     if seen and found is not SINGLE_LABEL and stopped is None:
@@ -180,6 +193,34 @@ class _Row(NamedTuple):
     text: str
     text_pair: str | None
     value: object
+
+
+@dataclass(frozen=True)
+class _Tagged:
+    """Words and their tags."""
+
+    words: list[str]
+    tags: list[str]
+
+
+def _of_tags(name: str, rows: Sequence[_Row], note: Note) -> list[_Row]:
+    """Rows of words as rows of texts with entities."""
+    found = []
+    for row in rows:
+        try:
+            if not isinstance(row.value, _Tagged):
+                raise ValueError("it has no list of words with tags, and other rows have: expected all rows alike")
+            text, entities = tagged(row.value.words, row.value.tags)
+        except ValueError as error:
+            raise DataError(f"{row.place}: {error}") from error
+        found.append(row._replace(text=text, value=entities))
+    try:
+        scheme = scheme_of(row.value.tags for row in rows if isinstance(row.value, _Tagged))
+    except ValueError as error:
+        raise DataError(f"{name}: {error}") from error
+    for remark in scheme.remarks:
+        note(f"{name}: {remark}")
+    return found
 
 
 class _Opened:
@@ -222,6 +263,12 @@ def _row(place: str, record: Record, columns: Columns) -> _Row:
     one, *more = columns.labels
     paired = columns.pair in record.values and (columns.text_pair is not None or columns.optional)
     try:
+        words = value_of(record, columns.text)
+        if isinstance(words, list) and not more:
+            if not words:
+                raise ValueError(f"'{columns.text}' is empty: add the words, or take the row out")
+            tags = value_of(record, one)
+            return _Row(place, "", None, _Tagged(_strings(words, columns.text), _strings(tags, one)))
         text = text_of(record, columns.text)
         second = text_of(record, columns.pair) if paired else None
         if second == "":
@@ -230,6 +277,18 @@ def _row(place: str, record: Record, columns: Columns) -> _Row:
         return _Row(place, text, second, value)
     except ValueError as error:
         raise DataError(f"{place}: {error}") from error
+
+
+def _strings(values: object, column: str) -> list[str]:
+    """The values of a list that has a word, or a tag, in each place."""
+    if not isinstance(values, list):
+        raise ValueError(f"'{column}' is {_shown(values)}: expected a list of tags, since there is a list of words")
+    for place, value in enumerate(values, 1):
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"'{column}' has {_shown(value)} at place {place}: expected a string that is not empty")
+        if (problem := unicode_problem(value, column)) is not None:
+            raise ValueError(problem)
+    return values
 
 
 def _flag(record: Record, column: str) -> bool:
@@ -262,7 +321,8 @@ def _labelled(rows: Sequence[_Row], columns: Columns, kind: Kind, seen: bool) ->
             if seen and kind is MULTI_LABEL and row.value not in (None, ""):
                 first = row.value if first is None else first
                 _check_alike(first, row.value, column)
-            labelled.append(LabelledText(row.text, _target(row.value, kind, column), row.text_pair, row.place))
+            made = LabelledText(row.text, _target(row.value, kind, column), row.text_pair, row.place)
+            labelled.append(replace(made, target=_checked(made, kind, column)))
         except ValueError as error:
             raise DataError(f"{row.place}: {error}") from error
     return Labelled(labelled, kind, pairs)
@@ -279,6 +339,13 @@ def _target(value: object, kind: Kind, column: str) -> Target:
     if (problem := next((one for one in problems if one is not None), None)) is not None:
         raise ValueError(problem)
     return target
+
+
+def _checked(row: LabelledText, kind: Kind, column: str) -> Target:
+    try:
+        return kind.checked(row.target, row.given)
+    except ValueError as error:
+        raise ValueError(f"'{column}': {error}") from error
 
 
 def _check_alike(first: object, value: object, column: str) -> None:

@@ -24,6 +24,7 @@ FORMATS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "json",
+    ".conll": "conll",
 }
 """How files are read, by the ending of their names. Text may be packed, and then ends in one of `PACKINGS` too."""
 

@@ -21,14 +21,14 @@ def split_dev(rows: Sequence[LabelledText], seed: int, kind: Kind) -> tuple[list
         rows: labelled texts.
         seed: the same seed holds out the same rows.
         kind: what their targets are. Of one label per text, a tenth of each label's rows is held out, at least one if
-            there are two. Of several, the same as far as possible, rare labels first. Of scores, a tenth that is
-            spread evenly over them.
+            there are two. Of several, or of entities, the same as far as possible, rare labels first. Of scores, a
+            tenth that is spread evenly over them.
 
     Raises:
         DataError: there are too few rows.
     """
     target = type(rows[0].target) if rows else str
-    held_out = _DRAWS[target](rows, random.Random(seed))
+    held_out = _DRAWS[target](rows, random.Random(seed), kind)
     if not held_out:
         raise DataError(
             f"{len(rows)} rows{' with a label each' * (target is str)} are too few to hold out development data: add "
@@ -38,7 +38,7 @@ def split_dev(rows: Sequence[LabelledText], seed: int, kind: Kind) -> tuple[list
     return train, [rows[place] for place in sorted(held_out)]
 
 
-def _draw_by_label(rows: Sequence[LabelledText], generator: random.Random) -> set[int]:
+def _draw_by_label(rows: Sequence[LabelledText], generator: random.Random, kind: Kind) -> set[int]:
     by_label: dict[str, list[int]] = defaultdict(list)
     for place, row in enumerate(rows):
         by_label[str(row.target)].append(place)
@@ -50,13 +50,13 @@ def _draw_by_label(rows: Sequence[LabelledText], generator: random.Random) -> se
     return held_out
 
 
-def _draw_by_labels(rows: Sequence[LabelledText], generator: random.Random) -> set[int]:
+def _draw_by_labels(rows: Sequence[LabelledText], generator: random.Random, kind: Kind) -> set[int]:
     """Rows such that each label has about a tenth of its own among them: rare labels choose first.
 
     This is the iterative stratification of Sechidis et al. (2011) for two parts, the second of which is the rest. Rows
     that no label of theirs has too many of go first. A label's last row in training is never held out.
     """
-    own = [row.target if isinstance(row.target, tuple) else () for row in rows]
+    own = [kind.named(row.target) for row in rows]
     named = [labels or ("",) for labels in own]  # no label, as if it were one
     by_label: dict[str, list[int]] = defaultdict(list)
     for place, labels in enumerate(named):
@@ -79,7 +79,7 @@ def _draw_by_labels(rows: Sequence[LabelledText], generator: random.Random) -> s
     return held_out
 
 
-def _draw_over_scores(rows: Sequence[LabelledText], generator: random.Random) -> set[int]:
+def _draw_over_scores(rows: Sequence[LabelledText], generator: random.Random, kind: Kind) -> set[int]:
     """One row of each of the equal stretches that the sorted scores are cut into."""
     if len(rows) < 2:
         return set()
@@ -93,9 +93,9 @@ def _tenth(number: int) -> int:
     return max(1, round(number * DEV_SHARE))
 
 
-_DRAWS: dict[type, Callable[[Sequence[LabelledText], random.Random], set[int]]] = {
+_DRAWS: dict[type, Callable[[Sequence[LabelledText], random.Random, Kind], set[int]]] = {
     str: _draw_by_label,
     tuple: _draw_by_labels,
     float: _draw_over_scores,
 }
-"""Type of a target, which is one for each kind → how rows are drawn."""
+"""Type of a target → how rows are drawn."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgetune.data import json_files
+from edgetune.data.conll_files import read_sentences
 from edgetune.data.csv_files import DELIMITERS, CsvRecords, sniff_delimiter
 from edgetune.data.lines import Coding, LineFile, Lines, open_binary, open_lines, sniff
 from edgetune.data.records import Record
@@ -62,14 +63,14 @@ class Form:
     """How a text file is read.
 
     Attributes:
-        kind: fields with separators, a JSON object a line, one JSON value, or a text a line.
+        kind: fields with separators, a JSON object a line, one JSON value, a word a line, or a text a line.
         coding: how bytes become lines.
         delimiter: what separates fields.
         quotes: whether quotes may stand around fields.
         split: which split of a JSON value.
     """
 
-    kind: Literal["csv", "json", "document", "text"]
+    kind: Literal["csv", "json", "document", "conll", "text"]
     coding: Coding
     delimiter: str = ""
     quotes: bool = True
@@ -108,6 +109,8 @@ def form_of(source: Source, reading: Reading, note: Note) -> Form:
         if delimiter != usual and reading.delimiter is None:
             note(f"{path}: {DELIMITERS.get(delimiter, repr(delimiter))} separate the fields")
         return Form("csv", coding, delimiter, reading.quotes)
+    if source.format == "conll":
+        return Form("conll", coding)
     if source.format == "lines" and "\0" in head:
         raise DataError(f"{path} is no text: it has zero bytes; expected lines of text or JSON, or one of {_ENDINGS}")
     if source.format == "text" or (source.format == "lines" and not json_files.is_json(head)):
@@ -161,6 +164,8 @@ class TextFile(AbstractContextManager["TextFile"]):
         """The rows from where `lines` stands."""
         if self._csv is not None:
             return self._csv.read(self.lines)
+        if self._kind == "conll":
+            return read_sentences(self.lines, TEXT_COLUMN)
         return _texts(self.lines) if self._kind == "text" else json_files.read_lines(self.lines)
 
     def tell_doubtful_rows(self, note: Note) -> None:

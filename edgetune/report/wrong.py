@@ -12,9 +12,12 @@ from edgetune.report.markup import Markup, element, join, label, listed
 from edgetune.report.rows import answer_line, row_item
 from edgetune.report.section import Material, Part, counted
 from edgetune_runtime import files
+from edgetune_runtime.kinds import Entity
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL
 from edgetune_runtime.kinds.score import SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
+from edgetune_runtime.kinds.tokens import TOKENS
+from edgetune_runtime.task import Task
 
 _MOST_ROWS = 200
 
@@ -53,19 +56,21 @@ def write_wrong_rows(path: Path, evaluation: Evaluation) -> int:
     """
     found = wrong_rows(evaluation)
     # A place may hold the name of a file that is no Unicode: JSON has an escape for each of its bytes.
-    lines = ((json.dumps(_record(one), ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace") for one in found)
+    task = evaluation.task
+    records = (_record(one, task) for one in found)
+    lines = ((json.dumps(one, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace") for one in records)
     files.write_chunks(path, lines)
     return len(found)
 
 
-def _record(one: Wrong) -> dict[str, Any]:
+def _record(one: Wrong, task: Task) -> dict[str, Any]:
     row = one.row
     text, *second = [row.text] if isinstance(row.text, str) else row.text
     return {
         "place": row.place,
         "text": text,
         **({"text_pair": second[0]} if second else {}),
-        "right": list(row.target) if isinstance(row.target, tuple) else row.target,
+        "right": task.kind.written(row.target),
         **row.result.fields(),
         "wrong_by": one.by,
         "status": row.result.status,
@@ -123,6 +128,21 @@ def _number(row: Row) -> Markup:
     return answer_line("right", [f"{row.target:g}"], "answered", [f"{row.result.score:.3f} (off by {off:.3f})"])
 
 
+def _entities(row: Row) -> Markup:
+    right = {one for one in row.target if isinstance(one, Entity)} if isinstance(row.target, tuple) else set()
+    given = {Entity(one.start, one.end, one.label) for one in row.result.entities}
+    own = row.text if isinstance(row.text, str) else row.text[0]
+
+    def shown(found: set[Entity], others: set[Entity], class_: str) -> Sequence[object]:
+        parts = [
+            join([label(one.label, class_ if one not in others else None), f" {own[one.start : one.end]!r}"])
+            for one in sorted(found)
+        ]
+        return [part for one in parts for part in (", ", one)][1:] or ["none"]
+
+    return answer_line("right", shown(right, given, "right"), "answered", shown(given, right, "wrong"))
+
+
 def _any_answer(row: Row) -> Markup:
     return answer_line("right", [str(row.target)], "answered", [next(iter(row.result.fields().values()))])
 
@@ -146,6 +166,7 @@ _PLAIN = Shown(_number_wrong, "The most wrong answers come first.", _any_answer)
 SHOWN: Mapping[str, Shown] = {
     SINGLE_LABEL.name: Shown(_number_wrong, "The most confident answers come first.", _one_label),
     MULTI_LABEL.name: Shown(_number_wrong, "The rows with the surest wrong decision come first.", _any_labels),
+    TOKENS.name: Shown(_number_wrong, "The rows with the most wrong and missed entities come first.", _entities),
     SCORE.name: Shown(_furthest, "The furthest answers come first.", _number),
 }
 """Name of a kind → how its wrong answers are shown; others are shown plainly."""

@@ -13,6 +13,15 @@ from edgetune_runtime.kinds.kind import Column, Result
 from edgetune_runtime.task import Task
 
 _SCORES: Column = "numbers"
+_ENTITY = pa.struct(
+    [
+        ("label", pa.string()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("text", pa.string()),
+        ("score", pa.float32()),
+    ]
+)
 
 
 def _number(task: Task) -> pa.DataType:
@@ -25,6 +34,7 @@ TYPES: Mapping[Column, Callable[[Task], pa.DataType]] = {
     "strings": lambda task: pa.list_(pa.string()),
     "number": _number,
     _SCORES: lambda task: pa.struct([(label, pa.float32()) for label in task.labels]),
+    "entities": lambda task: pa.list_(_ENTITY),
 }
 """Type of an answer's field → its type in Parquet."""
 

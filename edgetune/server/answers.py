@@ -21,6 +21,20 @@ _SCHEMAS: Mapping[Column, dict[str, Any]] = {
     "strings": {"type": "array", "items": {"type": "string"}},
     "number": {"type": "number"},
     "numbers": {"type": "object", "additionalProperties": {"type": "number"}},
+    "entities": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {
+                "label": {"type": "string"},
+                "start": {"type": "integer", "description": "In characters (Unicode code points) of the text."},
+                "end": {"type": "integer"},
+                "text": {"type": "string"},
+                "score": {"type": "number"},
+            },
+            "required": ["label", "start", "end", "text", "score"],
+        },
+    },
 }
 
 

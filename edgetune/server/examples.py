@@ -16,7 +16,7 @@ from edgetune.server.infer import InferRequest, write_response
 from edgetune.server.rerank import RerankRequest, ranks
 from edgetune.server.tensors import InputTensor
 from edgetune_runtime.contract import POOLINGS
-from edgetune_runtime.kinds import KINDS, Kind, Result
+from edgetune_runtime.kinds import KINDS, Kind, Read, Result
 from edgetune_runtime.kinds.score import SCORE
 from edgetune_runtime.ranking import Ranker
 from edgetune_runtime.task import Task
@@ -27,6 +27,7 @@ _LABELS = ("delivery", "damage", "praise")
 _TEXTS = ("the parcel came early", "the box was open and the lamp in it broken")
 _QUERY = "where is my parcel?"
 _LOGITS = (1.5, 0.5, -1.0)
+_SURE = 4.0
 _TOKENS = 12  # that the text is said to have
 
 
@@ -45,7 +46,13 @@ def _task(kind: Kind) -> Task:
 
 
 def _result(task: Task) -> Result:
-    return task.kind.answer(np.array([_LOGITS[: len(task.labels)]], np.float32), task)
+    if task.kind.reading is None:
+        return task.kind.answer(np.array([_LOGITS[: len(task.labels)]], np.float32), task)
+    text = _TEXTS[0]
+    places = tuple(task.kind.reading.pieces(text))
+    logits = np.zeros((len(places), task.head_rows), np.float32)
+    logits[np.arange(len(places)), np.arange(len(places)) % task.head_rows] = _SURE
+    return task.kind.answer(logits, task, Read(text, places))
 
 
 def _infer_request(pairs: bool) -> InferRequest:

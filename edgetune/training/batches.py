@@ -15,13 +15,18 @@ from edgetune_export.backbone import Backbone, batch
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import EdgetuneError
 from edgetune_runtime.facts import BackboneFacts
-from edgetune_runtime.fitting.by_kind import fitting_of
+from edgetune_runtime.fitting.examples import Examples
+from edgetune_runtime.kinds import Kind
 from edgetune_runtime.task import Task
 
 if TYPE_CHECKING:
     from edgetune.training.tuner import PromptTuner
 
 Rows = list[dict[str, Any]]
+
+NO_TEXT = -1
+"""The number of the text to which a span belongs that only fills up a row of a batch. Anything below 0 means the same:
+`Trainer` fills up with numbers of its own."""
 
 BATCH_SIZE = 64
 """Rows per batch if nothing is learned from them."""
@@ -40,7 +45,7 @@ class DivergedError(EdgetuneError):
 def encode_rows(
     backbone: Backbone, rows: Sequence[LabelledText], draft: Task, index: int = 0, note: Note = say
 ) -> Rows:
-    """Rows as `Trainer` takes them: tokens, as the trained task will read them, place of the task, target.
+    """Rows as `Trainer` takes them: tokens, as the trained task will read them, place of the task, target of each span.
 
     A text that is read in windows gives a row for each, with the same number under "text".
     """
@@ -49,18 +54,21 @@ def encode_rows(
     cut = sum(row.truncated for row in tokens)
     if cut:
         note(f"{cut} of {len(rows)} texts are longer than {encoder.max_length(draft)} tokens: their ends are not read")
-    encode = fitting_of(draft.kind).encode
-    return [
-        {
-            "input_ids": window.ids,
-            "tokens": window,
-            "task_index": index,
-            "labels": encode(row.target, draft.labels),
-            "text": place,
-        }
-        for place, (token, row) in enumerate(zip(tokens, rows, strict=True))
-        for window in token.windows
-    ]
+    examples = Examples.of(draft.kind, [row.target for row in rows], [row.read for row in tokens], draft.labels)
+    for remark in examples.remarks:
+        note(f"{draft.name}: {remark}")
+    found: Rows = []
+    for place, (token, own) in enumerate(zip(tokens, examples.numbers_by_text, strict=True)):
+        left = own
+        for window in token.windows:
+            numbers = left[: len(window.spans)] if window.by_piece else own
+            left = left[len(window.spans) :]
+            given = {"target": rows[place].target, "read": token.read}
+            found.append(
+                {"input_ids": window.ids, "tokens": window, "task_index": index, "labels": numbers, "text": place}
+                | given
+            )
+    return found
 
 
 class Collator:
@@ -77,52 +85,85 @@ class Collator:
         self._facts, self._width = facts, width
 
     def __call__(self, rows: Rows) -> dict[str, Tensor]:
-        """A batch."""
-        labels = torch.zeros(len(rows), self._width)
+        """A batch.
+
+        Shape:
+            labels: [batch, most spans, numbers]
+            text: [batch, most spans], below 0 where a row has no span
+            task_index: [batch]
+        """
+        most = max(1, *(len(row["labels"]) for row in rows))
+        labels = torch.zeros(len(rows), most, self._width)
+        text = torch.full((len(rows), most), NO_TEXT)
         for place, row in enumerate(rows):
-            labels[place, : len(row["labels"])] = torch.tensor(row["labels"])
-        numbers = {name: torch.tensor([row[name] for row in rows]) for name in ("task_index", "text")}
-        return {**batch([row["tokens"] for row in rows], self._facts), **numbers, "labels": labels}
+            spans, numbers = row["labels"].shape
+            labels[place, :spans, :numbers] = torch.from_numpy(row["labels"])
+            text[place, :spans] = row["text"]
+        task_index = torch.tensor([row["task_index"] for row in rows])
+        given = {"task_index": task_index, "text": text, "labels": labels}
+        return {**batch([row["tokens"] for row in rows], self._facts), **given}
+
+
+def width_of(rows: Rows) -> int:
+    """Numbers of the longest target."""
+    return max(row["labels"].shape[1] for row in rows)
 
 
 def targets_of(rows: Rows) -> Array:
-    """Targets of rows as numbers. Shape: [rows, numbers]."""
-    return np.array([row["labels"] for row in rows])
+    """Targets of the spans of rows as numbers. Shape: [spans, numbers]."""
+    return np.concatenate([row["labels"] for row in rows])
 
 
 def features_of(tuner: PromptTuner, rows: Rows) -> Array:
-    """What the heads read of rows, with the parts as they are now. Shape: [rows, hidden]."""
-    collate = Collator(tuner.backbone.facts, max(len(row["labels"]) for row in rows))
+    """What the heads read of the spans of rows, with the parts as they are now. Shape: [spans, hidden]."""
+    collate = Collator(tuner.backbone.facts, width_of(rows))
     order = sorted(range(len(rows)), key=lambda place: len(rows[place]["input_ids"]))
     device = next(tuner.heads.parameters()).device
-    found = np.zeros((len(rows), tuner.backbone.sizes.hidden), np.float32)
+    found: list[Array] = [np.zeros((0, tuner.backbone.sizes.hidden), np.float32)] * len(rows)
     with torch.no_grad():
         for start in range(0, len(order), BATCH_SIZE):
             places = order[start : start + BATCH_SIZE]
             batched = {name: tensor.to(device) for name, tensor in collate([rows[place] for place in places]).items()}
-            found[places] = tuner.features(**batched).float().cpu().numpy()
-    return found
+            for place, own in zip(places, tuner.features(**batched).float().cpu().numpy(), strict=True):
+                found[place] = own[: len(rows[place]["labels"])]
+    return np.concatenate(found)
 
 
 def text_features(tuner: PromptTuner, rows: Rows) -> Array:
-    """What the head reads of the texts of one task: of a text in windows, the mean. Shape: [texts, hidden]."""
-    found, text = features_of(tuner, rows), np.array([row["text"] for row in rows])
+    """What the head reads of the texts of one task: of a text in windows, the mean.
+
+    Shape:
+        output: [texts, hidden]; if the task's kind has a `reading`, [pieces, hidden]
+    """
+    found = features_of(tuner, rows)
     if not np.isfinite(found).all():
         raise DivergedError
-    return texts_of(found, found, text)[0]
+    text = np.repeat([row["text"] for row in rows], [len(row["labels"]) for row in rows])
+    return texts_of(found, found, text, rows[0]["tokens"].by_piece)[0]
 
 
-def text_targets(rows: Rows) -> Array:
-    """Targets of the texts, in the order of `text_features`. Shape: [texts, numbers]."""
-    first = {row["text"]: row for row in reversed(rows)}
-    return targets_of([first[text] for text in sorted(first)])
+def examples_of(kind: Kind, rows: Rows) -> Examples:
+    """The texts of rows of one task, in the order of `text_features`."""
+    windows: dict[int, Rows] = {}
+    for row in rows:
+        windows.setdefault(row["text"], []).append(row)
+    own = [windows[text] for text in sorted(windows)]
+    numbers = [targets_of(some if some[0]["tokens"].by_piece else some[:1]) for some in own]
+    return Examples(
+        kind,
+        [some[0]["target"] for some in own],
+        [some[0]["read"] for some in own],
+        np.concatenate(numbers),
+        np.repeat(np.arange(len(own)), list(map(len, numbers))),
+    )
 
 
-def texts_of(logits: Array, targets: Array, text: Array) -> tuple[Array, Array]:
+def texts_of(logits: Array, targets: Array, text: Array, by_piece: bool = False) -> tuple[Array, Array]:
     """Logits and targets of the texts of one task, given those of their windows: logits are averaged.
 
     Args:
         text: which text each window belongs to.
+        by_piece: whether texts are answered piece by piece: then rows are only put in the order of the texts.
 
     Shape:
         logits: [windows, labels] → [texts, labels]
@@ -130,6 +171,8 @@ def texts_of(logits: Array, targets: Array, text: Array) -> tuple[Array, Array]:
         text: [windows]
     """
     order = np.argsort(text, kind="stable")
+    if by_piece:
+        return logits[order], targets[order]
     _, first = np.unique(text[order], return_index=True)
     if len(first) == len(text):
         return logits, targets

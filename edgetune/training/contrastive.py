@@ -78,7 +78,7 @@ def train_prompt(
 
 class _PairTrainer(Trainer):  # type: ignore[misc]
     def get_train_dataloader(self) -> DataLoader[Any]:
-        labels = [int(row["labels"][0]) for row in self.train_dataset]
+        labels = [int(row["labels"][0, 0]) for row in self.train_dataset]
         batches = list(balanced_batches(labels, self.args.per_device_train_batch_size, STEPS, self.args.seed))
         return DataLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator)
 
@@ -86,7 +86,7 @@ class _PairTrainer(Trainer):  # type: ignore[misc]
         moved = {name: tensor.to(self.args.device) for name, tensor in inputs.items()}
         with self.accelerator.autocast():  # which wraps `forward` alone
             features = model.features(**moved)
-        return pair_loss(features.float(), moved["labels"][:, 0])
+        return pair_loss(features[:, 0].float(), moved["labels"][:, 0, 0])
 
 
 def pair_loss(features: Tensor, labels: Tensor) -> Tensor:

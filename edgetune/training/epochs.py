@@ -56,9 +56,9 @@ class Judge:
         index, targets, text = (np.asarray(ids) for ids in prediction.label_ids)
         found = []
         for place, (measure, draft) in enumerate(self._tasks):
-            own = index == place
-            labels = len(draft.labels)  # what is behind fills rows up to the widest task
-            given = texts_of(logits[own, :labels], targets[own, :labels], text[own])
+            own = (index == place)[:, None] & (text >= 0)
+            rows = draft.head_rows  # what is behind fills rows up to the widest task
+            given = texts_of(logits[own][:, :rows], targets[own][:, :rows], text[own], draft.kind.reading is not None)
             usual = fitting_of(draft.kind).measure
             found.append((measure.of(*given), usual.of(*given), loss_of(draft.kind, *given, measure)))
         score, usual_score, mean_loss = np.mean(found, axis=0)

@@ -16,7 +16,7 @@ import torch
 from transformers import TrainerCallback
 
 from edgetune.training import prompts
-from edgetune.training.batches import text_features, text_targets
+from edgetune.training.batches import Rows, examples_of, text_features
 from edgetune.training.contrastive import STEPS, train_prompt
 from edgetune.training.described import Described
 from edgetune.training.options import TrainingOptions
@@ -69,7 +69,7 @@ def train_few(
         features = text_features(setup.tuner, dev)
         held_out = {name: head.logits(features) for name, head in heads.items()}
     if DESCRIBED in heads:
-        heads, held_out = few.joined(heads, held_out, text_targets(dev) if dev else few.targets)
+        heads, held_out = few.joined(heads, held_out, few.numbers(dev) if dev else few.targets)
     (draft,) = setup.drafts
     return [Rung(name, draft, few.tensors(head), held_out[name]) for name, head in heads.items()]
 
@@ -82,10 +82,14 @@ class _Few:
     ) -> None:
         self._setup, self._options, self._folder, self._callbacks = setup, options, folder, callbacks
         self._rows, self._tuner = setup.rows["train"], setup.tuner
-        self.targets = text_targets(self._rows)
+        self.targets = self.numbers(self._rows)
         self._start = copy.deepcopy(self._tuner.parts.state_dict())
         self._first_features = text_features(self._tuner, self._rows)
         self._described = None if options.descriptions is None else Described(setup, options.descriptions)
+
+    def numbers(self, rows: Rows) -> Array:
+        """What is right for the texts of rows. Shape: [texts, numbers]."""
+        return examples_of(self._setup.drafts[0].kind, rows).numbers
 
     def learn(self, texts: Array) -> tuple[dict[str, Head], Array]:
         """Train the prompt on some texts, from its beginning: its heads, and the features of all texts."""
@@ -142,5 +146,5 @@ class _Few:
 
     def _head(self, features: Array, targets: Array) -> Head:
         (draft,), weights = self._setup.drafts, self._setup.row_weights(0, targets)
-        (found,) = fitting_of(draft.kind).head(features, targets, len(draft.labels), (USUAL_STRENGTH,), weights)
+        (found,) = fitting_of(draft.kind).head(features, targets, draft.head_rows, (USUAL_STRENGTH,), weights)
         return found

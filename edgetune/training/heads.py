@@ -22,7 +22,7 @@ from edgetune_runtime.task import Task
 
 def new(backbone: Backbone, draft: Task) -> nn.Linear:
     """A head of zeros."""
-    head = nn.Linear(backbone.sizes.hidden, len(draft.labels))
+    head = nn.Linear(backbone.sizes.hidden, draft.head_rows)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head
@@ -74,7 +74,7 @@ def begin_fitted(
         targets: [rows, numbers]
         weights: [rows]
     """
-    (found,) = fitting_of(draft.kind).head(features, targets, len(draft.labels), (USUAL_STRENGTH,), weights)
+    (found,) = fitting_of(draft.kind).head(features, targets, draft.head_rows, (USUAL_STRENGTH,), weights)
     _set(tuner.heads[place], found, tuner.scales[place])
 
 

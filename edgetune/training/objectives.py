@@ -16,6 +16,7 @@ from edgetune_runtime.kinds import Kind, Target
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL
 from edgetune_runtime.kinds.score import SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
+from edgetune_runtime.kinds.tokens import TOKENS
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Objective:
 
     Attributes:
         fitting: targets as numbers, measures, and what is fitted without gradients.
-        loss: the loss of each row. Shape: logits [rows, labels], targets [rows, numbers] → [rows].
+        loss: the loss of each row, which is a text or a piece of one. Shape: logits [rows, labels], targets
+            [rows, numbers] → [rows].
         scale: the scale of the head's outputs, given the training targets.
     """
 
@@ -55,6 +57,10 @@ def _mean_and_spread(targets: Sequence[Target]) -> Scale:
 OBJECTIVES: dict[str, Objective] = {
     SINGLE_LABEL.name: Objective(
         FITTINGS[SINGLE_LABEL.name],
+        loss=lambda logits, targets: nn.functional.cross_entropy(logits, targets[:, 0].long(), reduction="none"),
+    ),
+    TOKENS.name: Objective(
+        FITTINGS[TOKENS.name],
         loss=lambda logits, targets: nn.functional.cross_entropy(logits, targets[:, 0].long(), reduction="none"),
     ),
     MULTI_LABEL.name: Objective(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgetune.evaluation import Evaluation
-from edgetune.training.batches import text_targets
+from edgetune.training.batches import examples_of
 from edgetune.training.epochs import Epoch, best
 from edgetune.training.options import CONTRASTIVE
 from edgetune.training.outcomes import Outcome
@@ -87,25 +87,27 @@ def report_of(
         lone: a head alone, and which training rows can be judged by it, if it may be kept.
     """
     spread, dev = setup.spreads[place], setup.own("dev", place)
-    fitting, targets = fitting_of(spread.kind), text_targets(dev or setup.own("train", place))
+    fitting, examples = fitting_of(spread.kind), examples_of(spread.kind, dev or setup.own("train", place))
+    targets = examples.numbers
     rungs, judged = outcome.rungs[place], None
     if lone is not None:
         rungs, judged = [*rungs, lone[0]], lone[1]
     if judged is None:
-        judged = np.full(len(targets), True) if dev else can_be_judged(fitting, targets)
+        judged = np.full(len(targets), True) if dev else can_be_judged(fitting, targets, examples.groups)
     own = [dataclasses.replace(rung, logits=rung.logits[judged]) for rung in rungs]
     weights = setup.row_weights(place, targets[judged])
     chosen, errors = choose(own, fitting, targets[judged], weights, recipe == CONTRASTIVE)
     judged_by = "dev" if dev else "cv"
     task, evaluation, loss = dataclasses.replace(chosen.draft, tensors=chosen.tensors), None, 0.0
     if judged.any():
-        task, figures = finished(chosen.draft, chosen.tensors, chosen.logits, targets[judged], judged_by)
+        left = examples.only(judged)
+        task, figures = finished(chosen.draft, chosen.tensors, chosen.logits, left, judged_by)
         if outcome.history and chosen.name != HEAD_ALONE:
             by = f"dev_{spread.measure.figure}"
             chosen_by = {by: figures.values[spread.measure.figure], "best_epoch": best(outcome.history).number}
             task = dataclasses.replace(task, metrics={**task.metrics, **chosen_by})
-        rows = [row for row, yes in zip(one.dev or one.train, judged, strict=True) if yes]
-        evaluation = Evaluation.of_logits(task, rows, chosen.logits, "fp32")
+        rows = [row for row, yes in zip(one.dev or one.train, examples.whole(judged), strict=True) if yes]
+        evaluation = Evaluation.of_logits(task, rows, left.by_text(chosen.logits), left.reads, "fp32")
         loss = loss_of(spread.kind, chosen.logits / task.temperature, targets[judged], spread.measure)
     return TrainingReport(
         task=task,

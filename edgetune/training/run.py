@@ -7,6 +7,7 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from edgetune.data.labelled import say
 from edgetune.data.sources import Note
 from edgetune.data.splits import split_dev
 from edgetune.training import checkpoints, methods, prompts
-from edgetune.training.batches import DivergedError, text_features, text_targets
+from edgetune.training.batches import DivergedError, examples_of, text_features
 from edgetune.training.checkpoints import Unfinished
 from edgetune.training.described import Described
 from edgetune.training.few import train_few
@@ -283,9 +284,9 @@ def _note_remarks(setup: Setup, options: TrainingOptions, epochs: int, note: Not
 
 def _stamp(setup: Setup, tasks: Sequence[TaskData], options: TrainingOptions) -> dict[str, Any]:
     """What tells this training from another."""
-    # The windows behind a first one are rows of their own.
+    read = attrgetter("ids", "type_ids", "spans")
     rows = {
-        split: [{**row, "tokens": vars(dataclasses.replace(row["tokens"], more=()))} for row in own]
+        split: [[*read(row["tokens"]), row["labels"].tolist(), row["task_index"], row["text"]] for row in own]
         for split, own in setup.rows.items()
     }
     data = json.dumps([[one.name for one in tasks], rows]).encode()
@@ -327,11 +328,12 @@ def _head_alone(alone: Setup, place: int, options: TrainingOptions) -> tuple[Run
         judged: [training rows], or `None` if there are development rows.
     """
     draft, rows = dataclasses.replace(alone.drafts[place], tensors={}, method=FIT_METHOD), alone.own("train", place)
-    targets, dev = text_targets(rows), alone.own("dev", place)
+    examples, dev = examples_of(draft.kind, rows), alone.own("dev", place)
+    targets = examples.numbers
     weights = alone.row_weights(place, targets)
     features = text_features(alone.tuner, rows)
     fitting = fitting_of(draft.kind)
-    found = fit_head(fitting, features, targets, len(draft.labels), weights, options.seed)
+    found = fit_head(fitting, features, targets, draft.head_rows, weights, options.seed, examples.groups)
     if options.descriptions is not None:
         described = Described(alone, options.descriptions).head()
         found = with_descriptions(fitting, found, described, features, targets, weights)

@@ -13,7 +13,7 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from edgetune.training.batches import BATCH_SIZE, Collator
+from edgetune.training.batches import BATCH_SIZE, Collator, width_of
 from edgetune.training.epochs import BEST_STEP, Epoch, Judge, KeepBest, Patience, epochs
 from edgetune.training.options import TrainingOptions
 from edgetune.training.progress import Progress
@@ -66,7 +66,7 @@ def new_trainer(
         args=arguments,
         train_dataset=setup.rows["train"],
         eval_dataset=setup.rows["dev"],
-        data_collator=Collator(setup.tuner.backbone.facts, max(len(row["labels"]) for row in setup.rows["train"])),
+        data_collator=Collator(setup.tuner.backbone.facts, width_of(setup.rows["train"])),
         compute_metrics=Judge(setup.measures, setup.drafts),
         optimizers=(optimizer, None),
         callbacks=[KeepBest(), *callbacks],

@@ -115,26 +115,31 @@ class PromptTuner(nn.Module):
         Args:
             input_ids, attention_mask, spans, token_type_ids: the texts, as `edgetune_export.backbone.batch` has them.
             task_index: the task of each text.
-            labels: the targets; a task has at most as many numbers as labels, the rest is not read.
-            text: which text each row is a window of; not used here.
+            labels: the targets; a task has at most as many numbers as rows of its head, the rest is not read.
+            text: which text each span belongs to; below 0 if it fills up a row. By default all spans are texts.
 
         Shape:
             task_index: [batch]
-            labels: [batch, numbers]
-            logits: [batch, most labels of any task]
+            labels: [batch, spans, numbers]
+            text: [batch, spans]
+            logits: [batch, spans, most rows of any task's head]
         """
         logits = self._answers(input_ids, attention_mask, task_index, spans, token_type_ids)[0]
         loss = logits.new_zeros(())
         scaled = logits
+        there = torch.ones(labels.shape[:2], dtype=torch.bool, device=labels.device) if text is None else text >= 0
         for place, (objective, scale, head) in enumerate(zip(self._objectives, self.scales, self.heads, strict=True)):
-            own = task_index == place
-            given = (labels[own, : head.out_features] - scale.shift) / scale.factor
-            rows = objective.loss(logits[own, : head.out_features], given)
-            loss = loss + (self._weights(place, labels[own]) * rows).sum()
+            of_task = task_index == place
+            own = of_task[:, None] & there
+            targets = labels[own]
+            given = (targets[:, : head.out_features] - scale.shift) / scale.factor
+            losses = self._weights(place, targets) * objective.loss(logits[own][:, : head.out_features], given)
+            # A text counts as one, however many of its pieces are learned from.
+            loss = loss + losses.sum() * (of_task.sum() / own.sum().clamp(min=1))
             if scale != Scale():
-                scaled = torch.where(own[:, None], logits * scale.factor + scale.shift, scaled)
+                scaled = torch.where(of_task[:, None, None], logits * scale.factor + scale.shift, scaled)
         least = torch.finfo(logits.dtype).min
-        scaled = scaled.masked_fill(self._no_label.to(logits.device)[task_index], least)
+        scaled = scaled.masked_fill(self._no_label.to(logits.device)[task_index][:, None], least)
         return {"loss": loss / len(labels), "logits": scaled}
 
     def features(
@@ -146,7 +151,7 @@ class PromptTuner(nn.Module):
         token_type_ids: Tensor | None = None,
         **_: Tensor,
     ) -> Tensor:
-        """What the heads read of a batch; arguments as `forward` has them. Shape: [batch, hidden]."""
+        """What the heads read of a batch; arguments as `forward` has them. Shape: [batch, spans, hidden]."""
         return self._answers(input_ids, attention_mask, task_index, spans, token_type_ids)[1]
 
     def _answers(
@@ -157,7 +162,7 @@ class PromptTuner(nn.Module):
         spans: Tensor | None,
         token_type_ids: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """Logits and features of the one span that each text has."""
+        """Logits and features of the spans of texts."""
         logits, features = self.backbone(
             input_ids,
             attention_mask,
@@ -166,10 +171,10 @@ class PromptTuner(nn.Module):
             token_type_ids=token_type_ids,
             **self._bank(input_ids.device),
         )
-        return logits[:, 0], features[:, 0]
+        return logits, features
 
     def _weights(self, place: int, labels: Tensor) -> Tensor | float:
-        """How much each row of a task counts. Shape: [rows].
+        """How much each span of a task counts. Shape: [spans].
 
         The loss is the mean over rows, not over weights: a batch that happens to have a rare label would else count
         no more than one that has none.

@@ -24,6 +24,7 @@ from edgetune_runtime import contract
 from edgetune_runtime.contract import BackboneSizes
 from edgetune_runtime.errors import BackboneError
 from edgetune_runtime.facts import BackboneFacts
+from edgetune_runtime.pieces import stacked_spans
 from edgetune_runtime.text import Tokens
 
 _UNLIMITED_POSITIONS = 512  # what backbones with relative positions alone (T5) were trained to read
@@ -376,17 +377,17 @@ def _mean_over_spans(hidden: Tensor, spans: Tensor, prompt_length: int) -> Tenso
 
 
 def batch(rows: Sequence[Tokens], facts: BackboneFacts) -> dict[str, Tensor]:
-    """A batch of texts as the forward takes it, padded on the right, each with one span.
+    """A batch of texts as the forward takes it, padded on the right; a text with fewer spans than another repeats one.
 
     Shape:
         input_ids, attention_mask, token_type_ids: [batch, sequence]
-        spans: [batch, 1, 2]
+        spans: [batch, most spans, 2]
     """
     found = {
         contract.INPUT_IDS: _padded([row.ids for row in rows]),
         contract.ATTENTION_MASK: _padded([[1] * len(row.ids) for row in rows]),
         contract.TOKEN_TYPE_IDS: _padded([row.type_ids for row in rows]),
-        contract.SPANS: torch.tensor([row.spans for row in rows]),
+        contract.SPANS: torch.from_numpy(stacked_spans([row.spans for row in rows])),
     }
     return {name: tensor for name, tensor in found.items() if name in facts.inputs}
 

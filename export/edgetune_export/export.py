@@ -15,7 +15,14 @@ import onnx
 from edgetune_export import external, passes
 from edgetune_export.backbone import Backbone
 from edgetune_export.graph import to_onnx, with_default_bank
-from edgetune_export.parity import CheckTexts, compare, default_texts, in_pairs, probe_task, torch_logits
+from edgetune_export.parity import (
+    CheckTexts,
+    compare,
+    default_texts,
+    in_pairs,
+    logits_by_text,
+    probe_task,
+)
 from edgetune_export.quantize import PRECISIONS
 from edgetune_runtime import contract, files
 from edgetune_runtime.bundle import Bundle
@@ -157,7 +164,7 @@ def _measured(
     for task in tasks:
         check = checks.get(task.name, in_pairs(fallback) if task.pairs else fallback)
         progress(f"comparing with PyTorch: {task.name}, {len(check.texts)} texts")
-        expected = torch_logits(backbone, task, check.texts)
+        expected, _ = logits_by_text(backbone, task, check.texts)
         for precision in manifest.graphs:
             with Engine(staged, precision=precision, prepare=False) as engine:
                 parity[precision][task.name] = compare(expected, engine, task, check)
@@ -176,7 +183,7 @@ def _check_variants(backbone: Backbone, staged: Bundle, progress: Callable[[str]
         for variant in staged.facts.variants:
             progress(f"comparing with PyTorch: graph variant {variant}, {len(few.texts)} texts")
             task = probe_task(backbone, variant)
-            found = compare(torch_logits(backbone, task, few.texts), engine, task, few)
+            found = compare(logits_by_text(backbone, task, few.texts)[0], engine, task, few)
             if found.max_logit_difference > _LARGEST_FP32_DIFFERENCE:
                 raise AccuracyDropError(
                     f"the fp32 graph's variant {variant} differs from PyTorch by {found.max_logit_difference:.1e}, "

@@ -13,7 +13,8 @@ from edgetune_export.backbone import Backbone, batch
 from edgetune_runtime import bank, contract
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.engine import Engine
-from edgetune_runtime.kinds import Target
+from edgetune_runtime.fitting.examples import answers
+from edgetune_runtime.kinds import Read, Target
 from edgetune_runtime.manifest import TaskParity
 from edgetune_runtime.task import Task
 from edgetune_runtime.text import Text
@@ -71,45 +72,59 @@ def probe_task(backbone: Backbone, variant: str = contract.BASE) -> Task:
 
 
 def torch_logits(backbone: Backbone, task: Task, texts: Sequence[Text]) -> Array:
-    """Logits of the PyTorch path, in padded batches.
+    """Logits of the PyTorch path, in padded batches; of a task that answers texts as wholes.
 
     Shape:
         output: [texts, labels]
+    """
+    return np.stack(logits_by_text(backbone, task, texts)[0])
+
+
+def logits_by_text(backbone: Backbone, task: Task, texts: Sequence[Text]) -> tuple[list[Array], list[Read]]:
+    """Logits of the PyTorch path, in padded batches, and the texts as they were read.
+
+    Shape:
+        output: for each text [labels]; if the task's kind has a `reading`, [pieces, rows of the head]
     """
     tokens = backbone.text_encoder.encode(texts, [task] * len(texts))
     windows = [window for row in tokens for window in row.windows]
     arrays = bank.stack([task], backbone.sizes, backbone.inputs)
     stacked = {name: torch.tensor(array) for name, array in arrays.items()}
     order = sorted(range(len(windows)), key=lambda place: len(windows[place].ids))
-    logits = np.zeros((len(windows), len(task.labels)), np.float32)
+    logits: list[Array] = [np.zeros((0, task.head_rows), np.float32)] * len(windows)
     with torch.inference_mode():
         for start in range(0, len(order), _TORCH_BATCH_SIZE):
             places = order[start : start + _TORCH_BATCH_SIZE]
             text = batch([windows[place] for place in places], backbone.facts)
             index = torch.zeros(len(places), dtype=torch.int64)
-            logits[places] = backbone(**text, task_index=index, **stacked)[0][:, 0].numpy()
-    ends = np.cumsum([len(row.windows) for row in tokens])[:-1]
-    return np.stack([own.mean(axis=0) for own in np.split(logits, ends)])
+            given = backbone(**text, task_index=index, **stacked)[0].numpy()
+            for place, own in zip(places, given, strict=True):
+                logits[place] = own[: len(windows[place].spans)]
+    left = iter(logits)
+    by_text = [np.concatenate([next(left) for _ in row.windows]) for row in tokens]
+    return [task.kind.logits_of(own) for own in by_text], [row.read for row in tokens]
 
 
-def compare(expected: Array, engine: Engine, task: Task, check: CheckTexts) -> TaskParity:
+def compare(expected: Sequence[Array], engine: Engine, task: Task, check: CheckTexts) -> TaskParity:
     """Compare an engine's answers with PyTorch's logits for the same texts.
 
     Shape:
-        expected: [texts, labels]
+        expected: for each text [labels]; if the task's kind has a `reading`, [pieces, rows of the head]
     """
     engine.add_task(task)
     tokens = engine.encode(check.texts, [task] * len(check.texts))
-    got = np.stack(engine.run([(row, task) for row in tokens]))
+    got = engine.run([(row, task) for row in tokens])
     kind = task.kind
     figures: dict[str, float] = {}
     if check.targets is not None:
         for name, logits in (("value_torch", expected), ("value", got)):
-            answers = [kind.answer(row[np.newaxis], task) for row in logits]
-            figures[name] = kind.figures(check.targets, answers, task).values[kind.headline]
+            results = answers(task, logits, [row.read for row in tokens])
+            figures[name] = kind.figures(check.targets, results, task).values[kind.headline]
     return TaskParity(
         rows=len(check.texts),
-        max_logit_difference=float(np.abs(got - expected).max()),
+        max_logit_difference=max(
+            float(np.abs(one - other).max(initial=0.0)) for one, other in zip(got, expected, strict=True)
+        ),
         label_agreement=kind.agreement(expected, got, task),
         figure=kind.headline,
         **figures,

@@ -209,6 +209,9 @@ OWN_CLASSIFIER = ("classifier", "classifier_mean")
 TRANSFORMS = ("mask", "pooler", *OWN_CLASSIFIER)
 """Poolings whose features pass through layers behind the backbone. A graph without them has no input `pooling`."""
 
+OF_PIECES = ("mean", "cls", "last")
+"""Poolings of kinds that answer piece by piece: the mean over a piece's tokens, its first token, its last one."""
+
 TEXT_SLOT = "{text}"
 TEXT_PAIR_SLOT = "{text_pair}"
 MASK_SLOT = "{mask}"

@@ -10,7 +10,7 @@ texts, and nearly all of them are among those that are close to another answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -27,8 +27,7 @@ from edgetune_runtime.cpus import available_threads
 from edgetune_runtime.errors import BundleError, DataError
 from edgetune_runtime.fitting.class_weight import NONE, ClassWeight
 from edgetune_runtime.fitting.draft import fitted_draft, new_draft
-from edgetune_runtime.kinds import Kind, Result
-from edgetune_runtime.kinds.kind import mean_over_spans
+from edgetune_runtime.kinds import Kind, Read, Result
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.passes import Runner
 from edgetune_runtime.ranking import Ranked, Ranker, best_first
@@ -309,8 +308,8 @@ class Engine:
             progress: is called with the number of texts that are done.
 
         Returns:
-            The features in the engine's precision, without answering again in fp32. A text that is read in windows has
-            the mean of its windows'.
+            The features in the engine's precision, without answering again in fp32. A text that is read in windows, or
+            piece by piece, has the mean of what is read.
 
         Shape:
             output: [texts, hidden], float32
@@ -319,21 +318,41 @@ class Engine:
             TaskError: there is no such task.
             DataError: a text is not what the task takes.
         """
+        found = np.empty((len(texts), self.bundle.facts.sizes.hidden), np.float32)
+        for place, (_, own) in enumerate(self._each_read(texts, task, progress)):
+            found[place] = _mean(own)
+        return found
+
+    def read_texts(
+        self, texts: Sequence[Text], task: Task | str, progress: Callable[[int], object] | None = None
+    ) -> tuple[list[Read], Array]:
+        """How a task reads texts, and the features that its head reads; arguments and errors as `features` has them.
+
+        Shape:
+            output: [texts, hidden], float32; if the task's kind has a `reading`, [pieces of all texts, hidden]
+        """
+        reads, features = [], [np.empty((0, self.bundle.facts.sizes.hidden), np.float32)]
+        for tokens, own in self._each_read(texts, task, progress):
+            reads.append(tokens.read)
+            features.append(own if tokens.by_piece else _mean(own)[np.newaxis])
+        return reads, np.concatenate(features)
+
+    def _each_read(
+        self, texts: Sequence[Text], task: Task | str, progress: Callable[[int], object] | None
+    ) -> Iterator[tuple[Tokens, Array]]:
+        """Texts with the features of their spans. Shape: for each [spans, hidden]."""
         read = self.task(task) if isinstance(task, str) else task
         self.bundle.facts.check(read)
         if isinstance(texts, str):
             raise DataError("one string came where a list of texts was expected: write [text]")
-        found = np.empty((len(texts), self.bundle.facts.sizes.hidden), np.float32)
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             some = texts[start : start + _TEXTS_AT_ONCE]
             for place, text in enumerate(some, start):
                 check_text(place, text, read)
             tokens = self.encode(some, [read] * len(some))
-            for place, one in enumerate(self.pooled([(row, read) for row in tokens]), start):
-                found[place] = one
+            yield from zip(tokens, self.read([(row, read) for row in tokens]), strict=True)
             if progress is not None:
                 progress(len(some))
-        return found
 
     def embed(self, texts: Sequence[Text], *, task: Task | str | None = None, normalize: bool = False) -> Array:
         """Texts as vectors, such as those of sentence-transformers, for search, clusters, duplicates.
@@ -510,7 +529,7 @@ class Engine:
             for place, values in zip(close, again, strict=True):
                 logits[place], precisions[place] = values, self._recheck
         return [
-            task.kind.answer(values, task, tokens.truncated, precision)
+            task.kind.answer(values, task, tokens.read, precision)
             for values, (tokens, task), precision in zip(logits, rows, precisions, strict=True)
         ]
 
@@ -525,11 +544,19 @@ class Engine:
         Shape:
             output: for each row [hidden], float32
         """
+        return [_mean(own) for own in self.read(rows, threads)]
+
+    def read(self, rows: Sequence[tuple[Tokens, Task]], threads: int | None = None) -> list[Array]:
+        """Features of all that is read of texts, span by span; arguments as `pooled` has them.
+
+        Shape:
+            output: for each row [spans of all windows, hidden], float32
+        """
         windows = [(window, task) for tokens, task in rows for window in tokens.windows]
         passes, places = shared_passes(windows, self._runner)
         made = self._runner.run(passes, self.precision, threads)
         own = iter(made[place][list(spans)] for place, spans in places)
-        return [np.concatenate([next(own) for _ in tokens.windows]).mean(axis=0) for tokens, _ in rows]
+        return [np.concatenate([next(own) for _ in tokens.windows]) for tokens, _ in rows]
 
     def share_a_pass(self, one: Task, other: Task) -> bool:
         """Whether two tasks have the parts in common that decide the features of a text."""
@@ -552,13 +579,14 @@ class Engine:
             rows: (tokens, task) pairs; tokens as `encode` gives them, or token ids with special tokens.
 
         Shape:
-            output: for each row [labels of its task], float32
+            output: for each row [labels of its task], float32; if its kind has a `reading`, [pieces, rows of the head]
         """
         read = [
             (tokens if isinstance(tokens, Tokens) else self._encoder.tokens(tokens, task), task)
             for tokens, task in rows
         ]
-        return [mean_over_spans(logits) for logits in self._logits(read, self.precision)]
+        found = self._logits(read, self.precision)
+        return [task.kind.logits_of(logits) for logits, (_, task) in zip(found, read, strict=True)]
 
     def _logits(self, rows: Sequence[tuple[Tokens, Task]], precision: str, threads: int | None = None) -> list[Array]:
         """Shape: for each row [spans, labels of its task]."""
@@ -575,3 +603,9 @@ class Engine:
         return [
             next(logits) if number == 1 else np.concatenate([next(logits) for _ in range(number)]) for number in numbers
         ]
+
+
+def _mean(features: Array) -> Array:
+    """The mean of the features of spans; zeros if there are none. Shape: [spans, hidden] → [hidden]."""
+    found: Array = features.mean(axis=0) if len(features) else np.zeros(features.shape[1], np.float32)
+    return found

@@ -141,3 +141,8 @@ def _ranks(values: Array) -> Array:
     ends = np.cumsum(counts)
     ranks: Array = (ends - (counts - 1) / 2)[place]
     return ranks
+
+
+def f1_of(hits: int, right: int, given: int) -> float:
+    """F1 of answers, given how many are right, how many were to be found and how many were given; 0 if none are."""
+    return 2 * hits / max(1, right + given)

@@ -21,13 +21,16 @@ from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.devices import Device
 from edgetune_runtime.errors import TextError
 from edgetune_runtime.parts import HEAD
+from edgetune_runtime.pieces import stacked_spans
 from edgetune_runtime.session import open_session
 from edgetune_runtime.task import Task
-from edgetune_runtime.text import Span, Tokens
+from edgetune_runtime.text import Tokens
 
 _BANKS_KEPT = 64  # making one takes a tenth of a millisecond
 _LENGTHS_KEPT = 128  # making the inputs of one takes a fiftieth of a millisecond
 _FEWEST_SPANS = 2
+"""Where there is one, onnxruntime adds up in another order. So the features of a span are the same to the bit whatever
+other spans are read with it."""
 
 PartsKey = tuple[str, str]
 
@@ -161,7 +164,7 @@ class Runner:
         if contract.TOKEN_TYPE_IDS in self._inputs and (len(rows) > 1 or any(rows[0].tokens.type_ids)):
             arrays[contract.TOKEN_TYPE_IDS] = _padded([one.tokens.type_ids for one in rows])
         if contract.SPANS in self._inputs:
-            arrays[contract.SPANS] = _stacked_spans([one.tokens.spans for one in rows])
+            arrays[contract.SPANS] = stacked_spans([one.tokens.spans for one in rows], _FEWEST_SPANS)
         feed |= {name: self._value(array) for name, array in arrays.items()} | self._bank(tasks, variant)
         try:
             (output,) = session.run_with_ort_values([contract.FEATURES], feed)
@@ -251,13 +254,3 @@ def _padded(rows: Sequence[Sequence[int]]) -> Array:
     for place, row in enumerate(rows):
         found[place, : len(row)] = row
     return found
-
-
-def _stacked_spans(rows: Sequence[Sequence[Span]]) -> Array:
-    """Spans of each row; a row with fewer than another repeats its first. Shape: [rows, most spans, 2].
-
-    There are always at least two: where there is one, onnxruntime adds up in another order. So the features of a span
-    are the same to the bit whatever other spans are read with it.
-    """
-    most = max(_FEWEST_SPANS, *map(len, rows))
-    return np.array([[*spans, *[spans[0]] * (most - len(spans))] for spans in rows], np.int64)

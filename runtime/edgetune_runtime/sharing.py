@@ -9,8 +9,9 @@ import numpy as np
 
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.passes import Pass, Runner
+from edgetune_runtime.pieces import Span
 from edgetune_runtime.task import Task
-from edgetune_runtime.text import Span, Tokens
+from edgetune_runtime.text import Tokens
 
 
 def shared_passes(

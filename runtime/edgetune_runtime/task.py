@@ -89,6 +89,11 @@ class Task:
         return KINDS[self.kind_name]
 
     @property
+    def head_rows(self) -> int:
+        """Rows of the head: of most kinds one per label."""
+        return self.kind.head_rows(len(self.labels))
+
+    @property
     def requires(self) -> tuple[str, ...]:
         """What a reader must know to answer as this task does; empty if edgetune 0.1 can."""
         parts = [part.requires for part in PARTS.values() if part.requires and part.length_of(self.tensors)]
@@ -209,14 +214,25 @@ class Task:
         self._check_tensors(origin)
         kind = self.kind
         fewest, most = kind.labels
-        rows = (len(self.labels), *(len(self.tensors[name]) for name in HEAD.tensors))
-        if len(set(rows)) != 1 or len(set(self.labels)) != len(self.labels) or not fewest <= len(self.labels) <= most:
+        own = len(self.labels)
+        rows = (self.head_rows, *(len(self.tensors[name]) for name in HEAD.tensors))
+        if len(set(rows)) != 1 or len(set(self.labels)) != own or not fewest <= own <= most:
+            per = "one per row" if rows[0] == own else f"and {rows[0]:,} rows"
             raise TaskError(
-                f"{origin} has {rows[0]} labels for a head of {rows[1]} rows and {rows[2]} biases: expected "
-                f"at least {fewest} and at most {most:,} labels for the kind '{kind.name}', all different, one per row"
+                f"{origin} has {own} labels for a head of {rows[1]} rows and {rows[2]} biases: expected "
+                f"at least {fewest} and at most {most:,} labels for the kind '{kind.name}', all different, {per}"
             )
         if self.pooling not in contract.POOLINGS:
             raise TaskError(f"{origin} has pooling {self.pooling!r:.40}: expected one of {list(contract.POOLINGS)}")
+        if kind.reading is not None and self.pooling not in contract.OF_PIECES:
+            raise TaskError(
+                f"{origin} has pooling {self.pooling!r:.40}: expected one of {', '.join(contract.OF_PIECES)} for the "
+                f"kind '{kind.name}', which reads each piece of a text on its own"
+            )
+        if kind.reading is not None and kind.reading.second and not self.pairs:
+            raise TaskError(
+                f"{origin} reads single texts: expected pairs for the kind '{kind.name}', which reads the second"
+            )
         check_template(self.template, self.pooling, origin, self.pairs)
         sound = self.position_offset >= 0 and self.max_length >= 1
         if not (sound and math.isfinite(self.temperature) and self.temperature > 0):

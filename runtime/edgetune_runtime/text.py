@@ -14,13 +14,12 @@ from tokenizers import Encoding, Tokenizer
 from edgetune_runtime import forks
 from edgetune_runtime.contract import MASK_SLOT, TEXT_PAIR_SLOT, TEXT_SLOT, WINDOWS
 from edgetune_runtime.errors import BundleError, TaskError, TextError
+from edgetune_runtime.kinds.kind import WHOLE, Place, Read, Reading
+from edgetune_runtime.pieces import Span, TokenPlace, pieces_of
 from edgetune_runtime.task import Task
 
 Text = str | tuple[str, str]
 """What a task reads: a text or, for tasks that take pairs, two."""
-
-Span = tuple[int, int]
-"""Begin and end in tokens of the text; a soft prompt stands before 0."""
 
 _SLOT = re.compile(f"({re.escape(TEXT_SLOT)})")
 _PAIR_SLOTS = re.compile(f"({re.escape(TEXT_SLOT)}|{re.escape(TEXT_PAIR_SLOT)})")
@@ -34,8 +33,12 @@ class Tokens:
         ids: token ids, special tokens included.
         truncated: whether the end of the text was cut off.
         type_ids: for each token 1 if it belongs to the second text of a pair, else 0.
-        spans: what features are read from.
+        spans: what features are read from. None if the text is answered piece by piece and has no piece.
         more: further windows of a text that is read in several.
+        text: the text that the pieces are in; empty if the text is answered as a whole.
+        places: of the pieces, one for each span, in characters of that text; empty if it is answered as a whole. Of a
+            text in windows each window has the pieces that it answers.
+        by_piece: whether the text is answered piece by piece.
     """
 
     ids: list[int]
@@ -43,6 +46,16 @@ class Tokens:
     type_ids: list[int]
     spans: tuple[Span, ...]
     more: tuple[Tokens, ...] = ()
+    text: str = ""
+    places: tuple[Place, ...] = ()
+    by_piece: bool = False
+
+    @property
+    def read(self) -> Read:
+        """What an answer needs to know of the text."""
+        if not (self.by_piece or self.truncated):
+            return WHOLE
+        return Read(self.text, tuple(place for window in self.windows for place in window.places), self.truncated)
 
     @property
     def windows(self) -> tuple[Tokens, ...]:
@@ -139,8 +152,8 @@ class TextEncoder:
     def _manner(self, task: Task) -> tuple[object, ...]:
         """All that decides how a task reads a text."""
         first = task.prompt_length if task.pooling == "pooler" else 0
-        long = task.long_texts, task.stride
-        return task.template, task.pairs, task.pooling, first, self.max_length(task), self._positions(task), long
+        how = task.long_texts, task.stride, task.kind.reading
+        return task.template, task.pairs, task.pooling, first, self.max_length(task), self._positions(task), how
 
     def _encode(self, texts: Sequence[Text], tasks: Sequence[Task]) -> list[Tokens]:
         filled = [self._filled(text, task) for text, task in zip(texts, tasks, strict=True)]
@@ -153,27 +166,51 @@ class TextEncoder:
                 truncated = sum(len(encoding.ids) for encoding in own) > room
                 windows = task.long_texts == WINDOWS and truncated
                 read = self._in_windows(own, row, room, task.stride) if windows else [self._whole(own, row, room)]
-                first, *more = [
-                    self._tokens(found.ids, task, truncated and not windows, found.type_ids) for found in read
-                ]
+                cut, reading = truncated and not windows, task.kind.reading
+                found = [self._tokens(part.encoding.ids, task, cut, part.encoding.type_ids) for part in read]
+                if reading is not None:
+                    found = self._by_piece(found, read, reading, row, task)
+                first, *more = found
                 rows.append(dataclasses.replace(first, more=tuple(more)) if more else first)
         for tokens, task in zip(rows, tasks, strict=True):
             for window in tokens.windows:
                 self._check(window.ids, task)
         return rows
 
-    def _whole(self, own: Sequence[Encoding], row: _Filled, room: int) -> Encoding:
+    def _by_piece(
+        self, windows: Sequence[Tokens], read: Sequence[_Part], reading: Reading, row: _Filled, task: Task
+    ) -> list[Tokens]:
+        """The windows of a text that is answered piece by piece, each with the pieces that it answers."""
+        text = row.given(reading.second)
+        places = reading.pieces(text)
+        found = pieces_of([part.tokens(reading.second) for part in read], places, task.pooling)
+        # Words that a window has no room for, once its text is in the template, are said to be lost.
+        lost = len(windows) > 1 and sum(map(len, found)) < len(places) and any(part.is_cut for part in read)
+        return [
+            dataclasses.replace(
+                window,
+                truncated=window.truncated or lost,
+                spans=tuple(own.values()),
+                text=text,
+                places=tuple(places[place] for place in own),
+                by_piece=True,
+            )
+            for window, own in zip(windows, found, strict=True)
+        ]
+
+    def _whole(self, own: Sequence[Encoding], row: _Filled, room: int) -> _Part:
         """A text or a pair with special tokens, cut if it is longer than there is room."""
         if len(own) == 1:
             (encoding,) = own
-            return self._tokenizer.post_process(
-                self._cut(encoding, row, room) if len(encoding.ids) > room else encoding
-            )
+            if len(encoding.ids) > room:
+                encoding, row = self._cut(encoding, row, room)
+                return _Part(self._tokenizer.post_process(encoding), row, is_cut=True)
+            return _Part(self._tokenizer.post_process(encoding), row)
         for encoding, length in zip(own, longest_first([len(one.ids) for one in own], room), strict=True):
             encoding.truncate(length)
-        return self._tokenizer.post_process(own[0], own[1])
+        return _Part(self._tokenizer.post_process(own[0], own[1]), row)
 
-    def _in_windows(self, own: Sequence[Encoding], row: _Filled, room: int, stride: int) -> list[Encoding]:
+    def _in_windows(self, own: Sequence[Encoding], row: _Filled, room: int, stride: int) -> list[_Part]:
         """A long text in windows, each with the template; of a pair the longer side is read in windows."""
         if len(own) == 2:  # the shorter side is in every window, by half at most
             long = int(len(own[1].ids) >= len(own[0].ids))
@@ -181,23 +218,34 @@ class TextEncoder:
             other.truncate(min(len(other.ids), room // 2))
             windows = _windows(own[long], room - len(other.ids), stride)
             pairs = [(one, other) if long == 0 else (other, one) for one in windows]
-            return [self._tokenizer.post_process(first, second) for first, second in pairs]
+            return [_Part(self._tokenizer.post_process(first, second), row) for first, second in pairs]
         (encoding,) = own
         if not row.goes_on and not row.pieces[0]:
-            return [self._tokenizer.post_process(one) for one in _windows(encoding, room, stride)]
+            return [_Part(self._tokenizer.post_process(one), row) for one in _windows(encoding, room, stride)]
         longest = max(range(len(row.texts)), key=lambda place: len(row.texts[place]))
         start, stop = row.places()[longest]
         inside = [(begin, end) for begin, end in encoding.offsets if begin >= start and end <= stop]
         size = room - (len(encoding.ids) - len(inside))
         found = []
         for first, last in _window_places(len(inside), size, stride):
-            part = row.texts[longest][inside[first][0] - start : inside[last - 1][1] - start]
-            filled = row.with_text(longest, part)
+            # A token at an end may have a character of the template, such as the space before the text.
+            skipped = inside[first][0] - start if first else 0
+            end = inside[last - 1][1] - start if last < len(inside) else None
+            part = row.texts[longest][skipped:end]
+            filled = row.with_text(longest, part, skipped)
             found.append(self._whole([self._tokenizer.encode(filled.text(), add_special_tokens=False)], filled, room))
         return found
 
     def tokens(self, ids: Sequence[int], task: Task) -> Tokens:
-        """Token ids that were made elsewhere, special tokens included, as a task reads them."""
+        """Token ids that were made elsewhere, special tokens included, as a task reads them.
+
+        Raises:
+            TextError: the task answers piece by piece, and ids do not say where the pieces are.
+        """
+        if task.kind.reading is not None:
+            raise TextError(
+                f"token ids came for task '{task.name}', which answers pieces of a text: expected the text, encoded"
+            )
         return self._tokens(list(ids), task)
 
     def _tokens(self, ids: list[int], task: Task, truncated: bool = False, type_ids: list[int] | None = None) -> Tokens:
@@ -230,10 +278,11 @@ class TextEncoder:
         if self._mask_token and task.pooling == "mask":
             given = tuple(one.replace(self._mask_token, " ") for one in given)
         if _joins(task):
-            return _Filled((), given)
+            return _Filled((), given, (0, 1))
         values = dict(zip((TEXT_SLOT, TEXT_PAIR_SLOT), given, strict=False))
         pieces = self._pieces(task)
-        return _Filled(pieces, tuple(values[slot] for slot in pieces[1::2]))
+        slots = pieces[1::2]
+        return _Filled(pieces, tuple(values[slot] for slot in slots), tuple(map(list(values).index, slots)))
 
     def _pieces(self, task: Task) -> tuple[str, ...]:
         """A template's pieces: texts with the mask filled in and, at the odd places, the slots between them.
@@ -265,7 +314,7 @@ class TextEncoder:
         """Positions that a task leaves for the text."""
         return self._max_positions - max(task.position_offset, task.prompt_length)
 
-    def _cut(self, encoding: Encoding, row: _Filled, room: int) -> Encoding:
+    def _cut(self, encoding: Encoding, row: _Filled, room: int) -> tuple[Encoding, _Filled]:
         """Cut the ends of the texts, not what the template puts around them."""
         while row.goes_on and len(encoding.ids) > room and any(row.texts):
             places = row.places()
@@ -285,7 +334,7 @@ class TextEncoder:
             row = dataclasses.replace(row, texts=tuple(texts) if tuple(texts) != row.texts else ("",) * len(texts))
             encoding = self._tokenizer.encode(row.text(), add_special_tokens=False)
         encoding.truncate(room)
-        return encoding
+        return encoding, row
 
 
 @lru_cache
@@ -301,19 +350,28 @@ class _Filled:
     Attributes:
         pieces: the template's pieces, those at odd places slots; empty if the tokenizer joins the texts itself.
         texts: the texts, in the order of their slots.
+        order: for each of them 0 or 1, if it is the first or the second text that was given.
+        skipped: characters of each that are not there: a window does not begin with them.
     """
 
     pieces: tuple[str, ...]
     texts: tuple[str, ...]
+    order: tuple[int, ...]
+    skipped: tuple[int, ...] = (0, 0)
 
     @property
     def goes_on(self) -> bool:
         """Whether anything stands behind the first text, which has to be kept when texts are cut."""
         return len(self.texts) > 1 or bool(self.pieces[-1])
 
-    def with_text(self, place: int, text: str) -> _Filled:
-        """The same with another text in one of the slots."""
-        return dataclasses.replace(self, texts=(*self.texts[:place], text, *self.texts[place + 1 :]))
+    def with_text(self, place: int, text: str, skipped: int) -> _Filled:
+        """The same with a part of a text in one of the slots."""
+        texts = (*self.texts[:place], text, *self.texts[place + 1 :])
+        return dataclasses.replace(self, texts=texts, skipped=tuple(skipped * (own == place) for own in range(2)))
+
+    def given(self, second: bool) -> str:
+        """The first or the second text that was given."""
+        return self.texts[self.order.index(int(second))]
 
     def parts(self) -> tuple[str, ...]:
         """What is tokenized on its own."""
@@ -335,6 +393,34 @@ class _Filled:
     def _values(self) -> list[str]:
         texts = iter(self.texts)
         return [next(texts) if place % 2 else piece for place, piece in enumerate(self.pieces)]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What is read at once of a text or a pair.
+
+    Attributes:
+        encoding: its tokens.
+        row: the texts that are in it.
+        is_cut: whether the end of its text was cut off.
+    """
+
+    encoding: Encoding
+    row: _Filled
+    is_cut: bool = False
+
+    def tokens(self, second: bool) -> list[TokenPlace]:
+        """The tokens of the first or the second text that was given, each with its place there."""
+        place = self.row.order.index(int(second))
+        offsets = enumerate(self.encoding.offsets)
+        if not self.row.pieces:
+            owners = self.encoding.sequence_ids  # some tokenizers do not say of the first text whose a token is
+            return [(token, *own) for token, own in offsets if (owners[token] or 0) == place and own[0] < own[1]]
+        start, stop = self.row.places()[place]
+        shift = self.row.skipped[place] - start
+        return [
+            (token, begin + shift, end + shift) for token, (begin, end) in offsets if max(begin, start) < min(end, stop)
+        ]
 
 
 def longest_first(lengths: Sequence[int], room: int) -> tuple[int, ...]:

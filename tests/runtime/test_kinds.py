@@ -14,7 +14,7 @@ from scipy import stats
 from sklearn import metrics
 
 from edgetune_runtime.arrays import Array
-from edgetune_runtime.kinds import KINDS, Kind, LabelResult, LabelsResult, ScoreResult, Target, kind_seen
+from edgetune_runtime.kinds import KINDS, Kind, LabelResult, LabelsResult, Read, ScoreResult, Target, kind_seen
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL, thresholds
 from edgetune_runtime.kinds.score import SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL, probabilities
@@ -138,7 +138,7 @@ def test_labels_that_targets_name(kind: Kind, targets: list[Target], labels: lis
 def test_the_best_of_several() -> None:
     task = task_of(SINGLE_LABEL, temperature=2.0)
     logits = np.array([[1, 4, 0], [3, 0, 2]], np.float32)  # two spans, whose mean is [2, 2, 1]
-    found = SINGLE_LABEL.answer(logits, task, truncated=True, precision="int8")
+    found = SINGLE_LABEL.answer(logits, task, Read(truncated=True), precision="int8")
     wanted = np.exp([1, 1, 0.5]) / np.exp([1, 1, 0.5]).sum()
     assert (found.best, found.label, found.status, found.precision) == ("a", "a", "truncated", "int8")
     assert list(found.scores.values()) == pytest.approx(wanted)
@@ -237,8 +237,9 @@ def test_agreement_of_several_labels_heeds_thresholds() -> None:
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
 def test_results_in_tables_and_tensors(kind: Kind) -> None:
     task = task_of(kind)
-    result = kind.answer(np.arange(len(task.labels), dtype=np.float32)[None] + 0.5, task)
-    shapes = {"string": str, "strings": list, "number": float, "numbers": dict}
+    read = Read("it", ((0, 2),)) if kind.reading else Read()
+    result = kind.answer(np.arange(task.head_rows, dtype=np.float32)[None] + 0.5, task, read)
+    shapes = {"string": str, "strings": list, "number": float, "numbers": dict, "entities": list}
     values = kind.values(result)
     assert {name: type(value) for name, value in values.items()} == {
         name: shapes[column] for name, column in kind.columns.items()

@@ -17,7 +17,7 @@ from edgetune_runtime.passes import Runner
 from edgetune_runtime.text import Tokens
 
 OLD = Path(__file__).parents[1] / "formats" / "0.1" / "bert"
-KIND_NAMES = ("single-label", "multi-label", "score")
+KIND_NAMES = ("single-label", "multi-label", "score", "tokens")
 
 
 class CountingRunner(Runner):
@@ -56,12 +56,12 @@ def make_head(make_task: MakeTask) -> MakeHead:
     """Makes the task of a number: heads differ, kinds take turns, parts are those of `like` or none."""
 
     def make(number: int, like: Task | None = None, **fields: Any) -> Task:
-        kind = KINDS[KIND_NAMES[number % 3]]
+        kind = KINDS[KIND_NAMES[number % 4]]
         labels = min(2 + number % 5, kind.labels[1])
-        task = make_task(f"t{number}", prefix=0, labels=labels, seed=100 + number)
+        task = make_task(f"t{number}", prefix=0, labels=labels, seed=100 + number, kind_name=kind.name)
         parts = {name: tensor for name, tensor in (like.tensors if like else {}).items() if not name.startswith("head")}
         thresholds = tuple(np.linspace(0.2, 0.8, labels)) if kind.name == "multi-label" else ()
-        made = {"kind_name": kind.name, "thresholds": thresholds, "tensors": {**task.tensors, **parts}, **fields}
+        made = {"thresholds": thresholds, "tensors": {**task.tensors, **parts}, **fields}
         return dataclasses.replace(task, **made)
 
     return make

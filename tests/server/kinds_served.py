@@ -25,9 +25,9 @@ THRESHOLDS = (0.2, 0.5, 0.8)
 def task_of(bundle: Bundle, name: str, seed: int = 0) -> Task:
     """The task of that name."""
     kind = KINDS[name.removesuffix("-pairs")]
-    task = random_task(bundle, name, prefix=3, labels=min(3, kind.labels[1]), seed=seed)
+    task = random_task(bundle, name, prefix=3, labels=min(3, kind.labels[1]), seed=seed, kind_name=kind.name)
     thresholds = THRESHOLDS if kind.name == "multi-label" else ()
-    return dataclasses.replace(task, kind_name=kind.name, thresholds=thresholds, pairs=name in PAIRED)
+    return dataclasses.replace(task, thresholds=thresholds, pairs=name in PAIRED)
 
 
 def save_kinds(bundle_folder: Path, folder: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgetune.data.labelled import LabelledText
 from edgetune.training import TaskData
-from edgetune_runtime.kinds import KINDS, Target
+from edgetune_runtime.kinds import KINDS, Entity, Target
 
 THINGS = ("lamp", "camera", "screen", "parcel", "mail", "speaker")
 TAGS = ("camera", "lamp", "screen")
@@ -21,6 +21,12 @@ EVERY = [(kind, pairs) for kind in KINDS for pairs in (False, True)]
 def tags_of(text: str) -> tuple[str, ...]:
     """The tags that apply to a text."""
     return tuple(tag for tag in TAGS if tag in text)
+
+
+def entities_of(text: str) -> tuple[Entity, ...]:
+    """The things of a text that are among the tags, as entities."""
+    found = [Entity(text.index(tag), text.index(tag) + len(tag), tag) for tag in TAGS if tag in text]
+    return tuple(sorted(found))
 
 
 def tagged() -> list[LabelledText]:
@@ -45,6 +51,7 @@ def rows_of(kind: str, pairs: bool) -> list[LabelledText]:
         "single-label": ["good" if place % 3 else "bad" for place in range(12)],
         "multi-label": [tags_of(text) for text in texts],
         "score": [place / 4 for place in range(12)],
+        "tokens": [entities_of(text) for text in texts],
     }
     seconds = [f"it was {thing}" for thing in THINGS] * 2
     return [

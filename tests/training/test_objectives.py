@@ -22,9 +22,11 @@ from edgetune_export import Backbone, load_backbone
 from edgetune_runtime import Task
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting.balance import Spread
-from edgetune_runtime.fitting.by_kind import ACCURACY, FITTINGS, MACRO_F1, figures, loss_of
+from edgetune_runtime.fitting.by_kind import ACCURACY, FITTINGS, MACRO_F1, loss_of
+from edgetune_runtime.fitting.examples import Examples
 from edgetune_runtime.fitting.head import USUAL_STRENGTH
-from edgetune_runtime.kinds import KINDS, Target
+from edgetune_runtime.kinds import KINDS, Entity, Read, Target
+from edgetune_runtime.kinds.tokens import Tag
 
 LABELS = ("a", "b", "c", "d")
 OPTIONS = TrainingOptions(recipe="epochs", keep_prompt=True, epochs=1, batch_size=4, prompt_length=2)
@@ -33,6 +35,10 @@ some_targets = {
     "single-label": st.sampled_from(LABELS),
     "multi-label": st.sets(st.sampled_from(LABELS)).map(lambda labels: tuple(sorted(labels))),
     "score": st.floats(allow_nan=False, allow_infinity=False),
+    "tokens": st.one_of(
+        st.builds(Tag, st.sampled_from(LABELS), st.booleans(), st.booleans()),
+        st.builds(Tag, st.none(), st.just(False), st.booleans()),
+    ),
 }
 
 
@@ -56,20 +62,23 @@ def test_epochs_are_told_by_figures_of_the_kind() -> None:
         "single-label": ["a", "b"],
         "multi-label": [("a",), ("b", "c")],
         "score": [1.0, 2.0],
+        "tokens": [(Entity(0, 1, "a"),), ()],
     }
+    reads = [Read("a b", ((0, 1), (2, 3)))] * 2
     for name, kind in KINDS.items():
         task = draft(name, ("score",) if name == "score" else LABELS)
-        found = figures(kind, np.eye(2, len(task.labels)), targets[name], task)
+        examples = Examples.of(kind, targets[name], reads, task.labels)
+        found = examples.figures(np.eye(len(examples.numbers), task.head_rows), task)
         assert {FITTINGS[name].measure.figure, *FITTINGS[name].stored} <= set(found.values)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
-def test_targets_there_and_back(kind: str, data: st.DataObject) -> None:
-    fitting, target = FITTINGS[kind], data.draw(some_targets[kind])
-    numbers = fitting.encode(target, LABELS)
-    assert len(numbers) == (len(LABELS) if kind == "multi-label" else 1)
-    assert fitting.decode(np.array(numbers), LABELS) == target
+def test_different_targets_have_different_numbers(kind: str, data: st.DataObject) -> None:
+    fitting, (one, other) = FITTINGS[kind], data.draw(st.tuples(some_targets[kind], some_targets[kind]))
+    numbers = fitting.encode(one, LABELS)
+    assert len(numbers) == {"multi-label": len(LABELS), "tokens": 2}.get(kind, 1)
+    assert (fitting.encode(other, LABELS) == numbers) == (one == other)
 
 
 def test_the_loss_of_one_label_by_hand() -> None:
@@ -97,6 +106,7 @@ def test_losses_equal_those_of_torch(kind: str) -> None:
     applies = torch.rand(7, 4, generator=random).round()
     expected = {
         "single-label": (right[:, None].float(), torch.nn.CrossEntropyLoss()(logits, right) if kind != "score" else 0),
+        "tokens": (right[:, None].float(), torch.nn.CrossEntropyLoss()(logits, right) if kind != "score" else 0),
         "multi-label": (applies, 4 * torch.nn.BCEWithLogitsLoss()(logits.expand(7, 4), applies)),
         "score": (right[:, None].float(), torch.nn.MSELoss()(logits[:, 0], right.float())),
     }
@@ -156,15 +166,15 @@ def test_what_a_head_stores_is_what_it_answers_in_training(backbone: Backbone, t
     rows = [LabelledText(row.text, target) for row, target in zip(rows_of("score", False), targets, strict=False)]
     setup = set_up(backbone, [task_data("score", False, tmp_path / "t", rows)], OPTIONS)
     batch = Collator(backbone.facts, 1)(setup.rows["train"])
-    assert batch["labels"].tolist() == [[target] for target in targets]
+    assert batch["labels"].tolist() == [[[target]] for target in targets]
     with torch.no_grad():
         found = setup.tuner(**batch)
         tensors = setup.tuner.task_tensors(0)
         given = {name: batch[name] for name in (*backbone.inputs, "task_index") if name in batch}
         features = backbone(**given, **setup.tuner._bank(torch.device("cpu")))[1][:, 0]
     stored = features @ tensors["head_weight"].T + tensors["head_bias"]
-    torch.testing.assert_close(found["logits"], stored, rtol=1e-4, atol=1e-2)
-    own = ((found["logits"][:, 0] - torch.tensor(targets)) / float(np.std(targets))).square().mean()
+    torch.testing.assert_close(found["logits"][:, 0], stored, rtol=1e-4, atol=1e-2)
+    own = ((found["logits"][:, 0, 0] - torch.tensor(targets)) / float(np.std(targets))).square().mean()
     assert float(found["loss"]) == pytest.approx(float(own), rel=1e-4)
 
 
@@ -175,9 +185,10 @@ def test_heads_begin_as_the_linear_model_of_the_first_features(backbone: Backbon
     fit_first_heads(setup, OPTIONS)
     rows, (draft_,) = setup.rows["train"], setup.drafts
     features, targets = features_of(setup.tuner, rows), targets_of(rows)
-    (expected,) = FITTINGS[kind].head(features, targets, len(draft_.labels), (USUAL_STRENGTH,), None)
+    (expected,) = FITTINGS[kind].head(features, targets, draft_.head_rows, (USUAL_STRENGTH,), None)
     with torch.no_grad():
-        found = setup.tuner(**Collator(backbone.facts, targets.shape[1])(rows))["logits"]
+        batch = Collator(backbone.facts, targets.shape[1])(rows)
+        found = setup.tuner(**batch)["logits"][batch["text"] >= 0]
     np.testing.assert_allclose(found.numpy(), expected.logits(features), rtol=1e-3, atol=1e-3)
 
 
@@ -199,7 +210,7 @@ def test_class_weights_are_for_one_label(
 
 def test_class_weights_of_a_task_beside_one_that_takes_none_are_refused(backbone: Backbone, tmp_path: Path) -> None:
     data: list[TaskData] = [task_data(kind, False, tmp_path / f"{kind}.safetensors") for kind in KINDS]
-    with pytest.raises(DataError, match="class weights came for a task of the kind 'multi-label'"):
+    with pytest.raises(DataError, match="class weights came for a task of the kind 'tokens'"):
         train(
             backbone,
             data,

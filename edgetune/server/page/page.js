@@ -101,13 +101,15 @@ async function classifyAll() {
 async function showAnswers(asked, input, signal) {
   const noAnswer = ({ message }) => ({ rows: [], problem: message });
   const { rows, time, problem } = await transport.classify(asked, input, signal).catch(noAnswer);
-  const answers = asked.map((task) =>
-    answerOf(
+  const text = input.text ?? input;
+  const answers = asked.map((task) => ({
+    text,
+    ...answerOf(
       task,
       rows.find(({ model }) => model === task.task),
       problem,
     ),
-  );
+  }));
   if (answers.some((answer) => answer.problem === REPLACED)) await listTasks().catch(() => {}); // said by the transport
   if (!signal.aborted) for (const [place, task] of asked.entries()) show(task, answers[place]);
   return { said: asked.map((task, place) => [task.task, answers[place].said]), time };
@@ -124,19 +126,25 @@ function show(task, answer) {
   const shown =
     answer.said === null
       ? [make("p", { className: "problem" }, answer.problem)]
-      : [make("p", { className: "label" }, answer.said), ...details(task, answer)];
+      : [answer.marks?.length ? marked(answer) : make("p", { className: "label" }, answer.said), ...details(task, answer)];
   const card = cards.get(task.task);
   card.replaceChildren(make("h2", {}, task.task), ...shown);
   card.classList.remove("old");
 }
 
-// What to say, and the score of each label, if there are labels. How an answer is shown depends on the types of its
+// What to say, the score of each label, if there are labels, and what to mark in the text. How an answer is shown depends on the types of its
 // fields alone, so a kind of answer that is new needs nothing here. Null: the answer is not of the task that is listed.
 function readAnswer(task, row) {
   const own = Object.entries(row)
     .filter(([name]) => !AROUND.includes(name))
     .map(([, value]) => value);
   const applying = own.find(Array.isArray);
+  const marks = "entities" in row ? row.entities : null;
+  if (marks) {
+    if (marks.some(({ label }) => !task.labels.includes(label))) return null;
+    const said = marks.map(({ label, text }) => `${label}: ${text}`).join(", ");
+    return { said: said || "no entity", scores: [], marks };
+  }
   const text = own.find((value) => typeof value === "string");
   const number = own.find((value) => typeof value === "number");
   const byLabel = own.find((value) => value !== null && typeof value === "object" && !Array.isArray(value));
@@ -158,6 +166,20 @@ function readAnswer(task, row) {
     return { said: row.label ?? "no label", scores };
   }
   return { said: text ?? number?.toFixed(3) ?? "no answer", scores };
+}
+
+// The text that was asked about, with its entities; they count characters, which are not JavaScript's units.
+function marked({ marks, text }) {
+  const characters = Array.from(text);
+  const shown = make("p", { className: "marked" });
+  let at = 0;
+  for (const { label, start, end, score } of marks) {
+    const own = make("mark", {}, characters.slice(start, end).join(""), make("small", {}, `${label} ${score.toFixed(2)}`));
+    shown.append(characters.slice(at, start).join(""), own);
+    at = end;
+  }
+  shown.append(characters.slice(at).join(""));
+  return shown;
 }
 
 function* details(task, { status, scores }) {

@@ -20,13 +20,13 @@ from edgetune_runtime.fitting.calibration import (
     fit_thresholds,
     logits_calibration_error,
 )
-from edgetune_runtime.kinds import Figures, Kind, Target
+from edgetune_runtime.kinds import Kind
 from edgetune_runtime.kinds.kind import sigmoid
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL
 from edgetune_runtime.kinds.score import SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
-from edgetune_runtime.metrics import average_precision, pearson, quality_of
-from edgetune_runtime.task import Task
+from edgetune_runtime.kinds.tokens import TOKENS, decode, row_of, spans_of
+from edgetune_runtime.metrics import average_precision, f1_of, pearson, quality_of
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,10 @@ class Measure:
 
 @dataclass(frozen=True)
 class Fitting:
-    """How tasks of one kind are fitted to labelled texts.
+    """How tasks of one kind are fitted to labelled texts; a row is a text or, if the kind has a `reading`, a piece.
 
     Attributes:
-        encode: a target as numbers, given the task's labels.
-        decode: the target that numbers stand for.
+        encode: what is right for a text, or for a piece of one (`Kind.pieces`), as numbers, given the task's labels.
         losses: the loss of each row. Shape: logits [rows, labels], targets [rows, numbers] → [rows].
         errors: how wrong the answer to each row is: 0 or 1 if it is right or wrong. Shapes as `losses` has them.
         measure: by what one of several is chosen, unless a label is rare.
@@ -64,8 +63,7 @@ class Fitting:
         weighs_classes: whether class weights mean something; then the target's first number is a label's place.
     """
 
-    encode: Callable[[Target, Sequence[str]], list[float]]
-    decode: Callable[[Array, Sequence[str]], Target]
+    encode: Callable[[Any, Sequence[str]], list[float]]
     losses: Callable[[Array, Array], Array]
     errors: Callable[[Array, Array], Array]
     measure: Measure
@@ -79,15 +77,6 @@ class Fitting:
 def fitting_of(kind: Kind) -> Fitting:
     """How tasks of that kind are fitted."""
     return FITTINGS[kind.name]
-
-
-def figures(kind: Kind, logits: Array, targets: Sequence[Target], task: Task) -> Figures:
-    """How good the answers are that logits give.
-
-    Shape:
-        logits: [rows, labels]
-    """
-    return kind.figures(targets, [kind.answer(row[np.newaxis], task) for row in logits], task)
 
 
 def loss_of(kind: Kind, logits: Array, targets: Array, measure: Measure) -> float:
@@ -172,15 +161,19 @@ def _calibrate_multi_label(logits: Array, targets: Array) -> tuple[dict[str, Any
     }
 
 
-def _indicators(target: Target, labels: Sequence[str]) -> list[float]:
-    named = target if isinstance(target, tuple) else ()
-    return [float(label in named) for label in labels]
+def _entity_f1(logits: Array, targets: Array) -> float:
+    first = targets[:, 1].astype(bool)
+    texts = np.cumsum(first)
+    right, given = (
+        {(texts[begin], *span) for span in spans_of(tags) for begin in span[:1]}
+        for tags in (places(targets), decode(logits, first))
+    )
+    return f1_of(len(right & given), len(right), len(given))
 
 
 FITTINGS: dict[str, Fitting] = {
     SINGLE_LABEL.name: Fitting(
         encode=lambda target, labels: [float(labels.index(str(target)))],
-        decode=lambda numbers, labels: labels[int(numbers[0])],
         losses=_cross_entropy,
         errors=lambda logits, targets: (logits.argmax(axis=1) != places(targets)).astype(np.float64),
         measure=ACCURACY,
@@ -191,8 +184,7 @@ FITTINGS: dict[str, Fitting] = {
         weighs_classes=True,
     ),
     MULTI_LABEL.name: Fitting(
-        encode=_indicators,
-        decode=lambda numbers, labels: tuple(label for label, own in zip(labels, numbers, strict=False) if own),
+        encode=lambda target, labels: [float(label in target) for label in labels],
         losses=_binary_cross_entropy,
         errors=_binary_cross_entropy,  # what is decided hangs on thresholds, which are fitted last
         # It needs no thresholds, which are fitted last.
@@ -201,9 +193,17 @@ FITTINGS: dict[str, Fitting] = {
         stored=("macro_f1", "micro_f1", "mean_average_precision"),
         head=linear.one_against_the_rest,
     ),
+    TOKENS.name: Fitting(
+        encode=lambda tag, labels: [float(row_of(tag, labels)), float(tag.first)],
+        losses=_cross_entropy,
+        errors=lambda logits, targets: (logits.argmax(axis=1) != places(targets)).astype(np.float64),
+        measure=Measure("entity F1", "entity_f1", _entity_f1),
+        calibrate=_calibrate_single_label,
+        stored=("entity_f1", "entity_precision", "entity_recall"),
+        head=linear.logistic,
+    ),
     SCORE.name: Fitting(
         encode=lambda target, _: [float(np.asarray(target, np.float64))],
-        decode=lambda numbers, _: float(numbers[0]),
         losses=_squared_error,
         errors=_squared_error,
         measure=Measure("Pearson", "pearson", lambda logits, targets: pearson(targets[:, 0], logits[:, 0])),

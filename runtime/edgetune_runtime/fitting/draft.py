@@ -8,6 +8,7 @@ from edgetune_runtime import contract
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.facts import BackboneFacts
 from edgetune_runtime.kinds import Kind
+from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.task import Task, check_template
 from edgetune_runtime.text import TextEncoder
 
@@ -36,7 +37,8 @@ def new_draft(
         labels: the labels, in the order of the head's rows.
         kind: what an answer is.
         pairs: whether a text is a pair of texts.
-        pooling: where features are read; if `None`, at the mask if the template has one, else the backbone's usual one.
+        pooling: where features are read; if `None`, at the mask if the template has one, else the backbone's usual one
+            or, of a kind that answers piece by piece, the mean over a piece's tokens (decoders: its last token).
         template: what surrounds a text. Pairs that the tokenizer would join without anything between them are
             separated by a line break.
         max_length: most tokens of a text that are read; fewer if the backbone has fewer positions.
@@ -54,7 +56,8 @@ def new_draft(
     if pairs and template == contract.TEXT_SLOT and not encoder.separates_pairs:
         template = f"{contract.TEXT_SLOT}\n{contract.TEXT_PAIR_SLOT}"
     in_segments = pairs and contract.TEXT_PAIR_SLOT not in template and contract.TOKEN_TYPE_IDS in facts.inputs
-    read = pooling_of(facts, template, pooling, pairs)
+    needed = {contract.TOKEN_TYPE_IDS: in_segments, contract.SPANS: kind.reading is not None}
+    read = pooling_of(facts, template, pooling, pairs, kind)
     return Task(
         name=name,
         labels=tuple(labels),
@@ -69,7 +72,7 @@ def new_draft(
         pairs=pairs,
         long_texts=long_texts,
         stride=stride if long_texts == contract.WINDOWS else 0,
-        graph_inputs=(contract.TOKEN_TYPE_IDS,) if in_segments else (),
+        graph_inputs=tuple(name for name, needs in needed.items() if needs),
     )
 
 
@@ -89,8 +92,8 @@ def fitted_draft(encoder: TextEncoder, draft: Task) -> Task:
     return new
 
 
-def pooling_of(facts: BackboneFacts, template: str, pooling: str | None, pairs: bool) -> str:
-    """Where a task with this template, for texts or for pairs of them, reads its features.
+def pooling_of(facts: BackboneFacts, template: str, pooling: str | None, pairs: bool, kind: Kind = SINGLE_LABEL) -> str:
+    """Where a task of a kind with this template, for texts or for pairs of them, reads its features.
 
     Raises what `new_draft` does.
     """
@@ -99,6 +102,8 @@ def pooling_of(facts: BackboneFacts, template: str, pooling: str | None, pairs: 
             f"the template {template!r} has {contract.TEXT_PAIR_SLOT}, and the texts are no pairs: expected data with "
             f"second texts, or a template without it"
         )
+    if kind.reading is not None:
+        return _pooling_of_pieces(facts, template, pooling, pairs, kind)
     has_mask = contract.MASK_SLOT in template
     chosen = pooling or ("mask" if has_mask else facts.poolings[0])
     if chosen not in facts.poolings:
@@ -107,6 +112,24 @@ def pooling_of(facts: BackboneFacts, template: str, pooling: str | None, pairs: 
         raise DataError(
             f"{reason}, but {facts.name} can read features by {', '.join(facts.poolings)}"
             + ("" if chosen != "mask" else ": only weights with a masked-language-model head fill a mask")
+        )
+    check_template(template, chosen, "the task", pairs)
+    return chosen
+
+
+def _pooling_of_pieces(facts: BackboneFacts, template: str, pooling: str | None, pairs: bool, kind: Kind) -> str:
+    there = [name for name in contract.OF_PIECES if name in facts.poolings]
+    if not there or contract.SPANS not in facts.inputs:
+        raise DataError(
+            f"a task of the kind '{kind.name}' reads each piece of a text on its own, and {facts.name} gives features "
+            f"of whole texts alone: expected an encoder or a decoder, exported with this edgetune"
+        )
+    # What a decoder reads of a word's first tokens has not seen its last.
+    chosen = pooling or ("last" if facts.poolings[0] == "last" else there[0])
+    if chosen not in there:
+        raise DataError(
+            f"the pooling is '{pooling}', and a task of the kind '{kind.name}' reads each piece of a text by "
+            f"{', '.join(there)}: expected one of these"
         )
     check_template(template, chosen, "the task", pairs)
     return chosen

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from edgetune_runtime import contract, files
 from edgetune_runtime.arrays import Array
@@ -25,13 +23,14 @@ from edgetune_runtime.fitting.describe import (
     undescribed,
 )
 from edgetune_runtime.fitting.draft import fitted_draft, new_draft
+from edgetune_runtime.fitting.examples import Examples
 from edgetune_runtime.fitting.finish import finished
 from edgetune_runtime.fitting.head import fit_head
 from edgetune_runtime.fitting.join import with_descriptions
 from edgetune_runtime.fitting.label_set import label_set
 from edgetune_runtime.fitting.linear import FIT_METHOD, head_tensors
 from edgetune_runtime.fitting.rows import LabelledRows, labelled_rows
-from edgetune_runtime.kinds import Figures, Kind
+from edgetune_runtime.kinds import Figures, Kind, Read
 from edgetune_runtime.parts import HEAD
 from edgetune_runtime.task import Task
 
@@ -46,8 +45,10 @@ class FitReport:
     Attributes:
         task: the task.
         cross_validated: how good answers are to rows that were held out in turn; `None` if none could be.
-        judged: whether each row could be held out. Shape: [rows].
-        held_out: logits of these rows, by heads that were fitted without them. Shape: [judged rows, labels].
+        judged: whether each text could be held out. Shape: [texts].
+        reads: these texts as they were read.
+        held_out: logits of these texts, by heads that were fitted without them. Shape: for each [labels]; if the kind
+            has a `reading`, [pieces, rows of the head].
         strength: the inverse of the penalty on the squared weight that was chosen.
         description_share: how much of the head is made of descriptions, from 0 to 1; 0 if there are none.
         precision: the precision that the features were made in.
@@ -59,7 +60,8 @@ class FitReport:
     task: Task
     cross_validated: Figures | None
     judged: Array
-    held_out: Array
+    reads: Sequence[Read]
+    held_out: Sequence[Array]
     strength: float
     description_share: float
     precision: str
@@ -120,28 +122,34 @@ def fit(
     told = None if descriptions is None else descriptions_of(descriptions)
     if told is not None:
         check_descriptions(told, new)
-    targets = np.array([fitting.encode(target, named) for target in rows.targets])
-    features = engine.features(rows.texts, new, progress)
+    reads, features = engine.read_texts(rows.texts, new, progress)
+    examples = Examples.of(rows.kind, rows.targets, reads, named)
+    targets = examples.numbers
     by_row = row_weights(weights, targets)
-    found = fit_head(fitting, features, targets, len(named), by_row, seed)
+    found = fit_head(fitting, features, targets, new.head_rows, by_row, seed, examples.groups)
     if told is not None:
         described = described_head(named, told, engine.features(lines(named, told), new))
         found = with_descriptions(fitting, found, described, features, targets, by_row)
-    judged = found.judged
+    judged, held_out = found.judged, examples.only(found.judged)
     tensors = {**new.tensors, **head_tensors(found.head)}
     task, cross_validated = dataclasses.replace(new, tensors=tensors), None
     if judged.any():
-        task, cross_validated = finished(new, tensors, found.held_out[judged], targets[judged], "cv")
+        task, cross_validated = finished(new, tensors, found.held_out[judged], held_out, "cv")
     return FitReport(
         task=task,
         cross_validated=cross_validated,
-        judged=judged,
-        held_out=found.held_out[judged],
+        judged=examples.whole(judged),
+        reads=held_out.reads,
+        held_out=held_out.by_text(found.held_out[judged]),
         strength=found.strength,
         description_share=found.share,
         precision=engine.precision,
         rows=len(rows.texts),
-        remarks=[*spread.remarks(class_weight != NONE), *([] if told is None else undescribed(named, told))],
+        remarks=[
+            *spread.remarks(class_weight != NONE),
+            *([] if told is None else undescribed(named, told)),
+            *examples.remarks,
+        ],
         seconds=time.monotonic() - began,
     )
 

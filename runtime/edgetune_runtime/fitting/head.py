@@ -43,7 +43,13 @@ class FittedHead:
 
 
 def fit_head(
-    fitting: Fitting, features: Array, targets: Array, labels: int, weights: Array | None = None, seed: int = 0
+    fitting: Fitting,
+    features: Array,
+    targets: Array,
+    labels: int,
+    weights: Array | None = None,
+    seed: int = 0,
+    groups: Array | None = None,
 ) -> FittedHead:
     """Fit a head; of several strengths take the one with the least loss on rows held out in turn (cross-validation).
 
@@ -51,30 +57,34 @@ def fit_head(
         fitting: how the kind of answer is fitted.
         features: of the rows.
         targets: their targets as numbers.
-        labels: how many there are.
+        labels: rows of the head.
         weights: how much each row counts, in the choice too; all the same by default.
         seed: the same seed holds out the same rows together.
+        groups: rows of one group are held out together, such as the words of a text; by default each row is one.
 
     Shape:
         features: [rows, hidden]
         targets: [rows, numbers]
-        weights: [rows]
+        weights, groups: [rows]
 
     Raises:
         MissingPackageError: scikit-learn is not installed.
     """
-    judged = can_be_judged(fitting, targets)
+    judged = can_be_judged(fitting, targets, groups)
     if len(features) > MOST_HELD_OUT:
-        some = folds(targets, seed, -(-len(features) // MOST_HELD_OUT)) == 0
+        some = folds(targets, seed, -(-len(features) // MOST_HELD_OUT), groups) == 0
         own = None if weights is None else weights[some]
-        strength, _ = _cross_validated(fitting, features[some], targets[some], labels, own, seed, judged[some])
+        together = None if groups is None else groups[some]
+        strength, _ = _cross_validated(
+            fitting, features[some], targets[some], labels, own, seed, judged[some], together
+        )
         held_out = np.zeros((len(features), labels), np.float32)
         others = None if weights is None else weights[~some]
         (head,) = fitting.head(features[~some], targets[~some], labels, (strength,), others)
         held_out[some] = head.logits(features[some])
         judged &= some
     else:
-        strength, held_out = _cross_validated(fitting, features, targets, labels, weights, seed, judged)
+        strength, held_out = _cross_validated(fitting, features, targets, labels, weights, seed, judged, groups)
     (head,) = fitting.head(features, targets, labels, (strength,), weights)
     return FittedHead(head, strength, held_out, judged)
 
@@ -87,9 +97,10 @@ def _cross_validated(
     weights: Array | None,
     seed: int,
     judged: Array,
+    groups: Array | None,
 ) -> tuple[float, Array]:
     """The best strength, and each row's logits at it by a head that was fitted without the row."""
-    fold = folds(targets, seed)
+    fold = folds(targets, seed, groups=groups)
     held_out = np.zeros((len(STRENGTHS), len(features), labels), np.float32)
     for number in np.unique(fold):
         left, out = fold != number, fold == number
@@ -107,13 +118,20 @@ def _cross_validated(
     return STRENGTHS[chosen], held_out[chosen]
 
 
-def folds(targets: Array, seed: int, number: int = FOLDS) -> Array:
+def folds(targets: Array, seed: int, number: int = FOLDS, groups: Array | None = None) -> Array:
     """The fold in which each row is held out. Each fold has about the same share of every label, or of high and low.
+
+    Rows of one group are in one fold; then folds have about as many groups each.
 
     Shape:
         targets: [rows, numbers]
-        output: [rows]
+        groups, output: [rows]
     """
+    if groups is not None:
+        _, own = np.unique(groups, return_inverse=True)
+        dealt = np.random.default_rng(seed).permutation(own.max(initial=-1) + 1)
+        by_group: Array = dealt[own] % max(1, min(number, len(dealt)))
+        return by_group
     shuffled = np.random.default_rng(seed).permutation(len(targets))
     order = np.lexsort((shuffled, *targets.T[::-1]))
     found = np.empty(len(targets), np.int64)
@@ -121,8 +139,15 @@ def folds(targets: Array, seed: int, number: int = FOLDS) -> Array:
     return found
 
 
-def can_be_judged(fitting: Fitting, targets: Array) -> Array:
-    """Whether each row can be held out: not if it is the only one of its label. Shape: [rows]."""
+def can_be_judged(fitting: Fitting, targets: Array, groups: Array | None = None) -> Array:
+    """Whether each row can be held out: not if it is the only one of its label, or its group the only one.
+
+    Shape:
+        targets: [rows, numbers]
+        groups, output: [rows]
+    """
+    if groups is not None:
+        return np.full(len(targets), len(np.unique(groups)) > 1)
     if not fitting.weighs_classes:
         return np.full(len(targets), len(targets) > 1)
     _, place, counts = np.unique(targets[:, 0], return_inverse=True, return_counts=True)

@@ -36,7 +36,8 @@ def labelled_rows(texts: Iterable[Any], labels: Iterable[Any], kind: Kind | str 
 
     Args:
         texts: texts, or (text, text_pair) pairs.
-        labels: for each text a label, a list of labels, or a number.
+        labels: for each text a label, a list of labels, a number, or a list of entities, each an object with start, end
+            and label or a tuple of these.
         kind: what a label is, or its name; what the labels look like by default.
 
     Raises:
@@ -58,7 +59,7 @@ def labelled_rows(texts: Iterable[Any], labels: Iterable[Any], kind: Kind | str 
         if kind is None and found is MULTI_LABEL and not isinstance(value, list | tuple | str):
             raise DataError(f"label {place} is {value!r:.60}, and others are lists: write all of them as lists")
         try:
-            targets.append(found.target(value))
+            targets.append(found.checked(found.target(value), given[place]))
         except ValueError as error:
             raise DataError(f"label {place} is {value!r:.60}: {error}") from error
     return LabelledRows(given, targets, found, isinstance(given[0], tuple))

@@ -6,7 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -14,13 +14,63 @@ from edgetune_runtime.arrays import Array
 
 if TYPE_CHECKING:
     from edgetune_runtime.task import Task
+    from edgetune_runtime.text import Text
 
-Target = str | tuple[str, ...] | float
-"""What is right for a text, as data has it: a label, several labels, or a number."""
+Place = tuple[int, int]
+"""Begin and end in characters of a text that the user gave."""
+
+
+class Entity(NamedTuple):
+    """A stretch of a text that has a label.
+
+    Attributes:
+        start, end: in characters.
+        label: its label.
+    """
+
+    start: int
+    end: int
+    label: str
+
+
+Target = str | tuple[str, ...] | float | tuple[Entity, ...]
+"""What is right for a text, as data has it: a label, several labels, a number, or entities."""
 
 Status = Literal["ok", "truncated", "abstained"]
 
 _EXACT_IN_FLOAT = 1 << 53
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a kind reads a text that it answers piece by piece.
+
+    Attributes:
+        pieces: gives the places of a text that features are read from, in order; none is inside another.
+        second: whether it is the second text of a pair that has the pieces, and not the first.
+    """
+
+    pieces: Callable[[str], Sequence[Place]]
+    second: bool = False
+
+
+@dataclass(frozen=True)
+class Read:
+    """A text as it was read.
+
+    Attributes:
+        text: what the places are in; empty if the text is answered as a whole.
+        places: of the pieces that were read, in order; empty if the text is answered as a whole.
+        truncated: whether the end of the text was not read.
+    """
+
+    text: str = ""
+    places: tuple[Place, ...] = ()
+    truncated: bool = False
+
+
+WHOLE = Read()
+"""A text that is answered as a whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +133,9 @@ class Figures:
         return next(iter(self.values))
 
 
-Column = Literal["string", "strings", "number", "numbers"]
-"""Type of an answer's field in a table: a text, texts, a number, or label → number."""
+Column = Literal["string", "strings", "number", "numbers", "entities"]
+"""Type of an answer's field in a table: a text, texts, a number, label → number, or a list of entities, each with
+label, start, end, text and score."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +184,7 @@ class Kind(ABC):
         outputs: its tensors in the Open Inference Protocol.
         ranking: how its answers put texts in an order; `None` if they do not.
         headline: the figure that stands for the others; more is better.
+        reading: how it reads texts that it answers piece by piece; `None` if it answers a text as a whole.
     """
 
     name: ClassVar[str]
@@ -144,6 +196,11 @@ class Kind(ABC):
     outputs: ClassVar[tuple[Output, ...]]
     ranking: ClassVar[Ranking | None] = None
     headline: ClassVar[str]
+    reading: ClassVar[Reading | None] = None
+
+    def head_rows(self, labels: int) -> int:
+        """Rows of the head of a task with so many labels."""
+        return labels
 
     def check(self, task: Task) -> None:
         """Raise `ValueError` unless the task's own settings for this kind are sound."""
@@ -166,6 +223,10 @@ class Kind(ABC):
             ValueError: it means nothing to this kind; the message names what came and what was expected.
         """
 
+    def written(self, target: Target) -> Any:
+        """A target as JSON has it; `target` reads it."""
+        return list(target) if isinstance(target, tuple) else target
+
     def labels_of(self, targets: Sequence[Target]) -> list[str]:
         """All labels that targets name, sorted."""
         return sorted({label for target in targets for label in self.named(target)})
@@ -174,12 +235,36 @@ class Kind(ABC):
     def named(self, target: Target) -> tuple[str, ...]:
         """The labels that a target names; empty if the kind has none in its data."""
 
+    def checked(self, target: Target, text: Text) -> Target:
+        """A target as it is for that text, which it has to go with.
+
+        Raises:
+            ValueError: it does not go with the text; the message names what came and what was expected.
+        """
+        return target
+
+    def pieces(self, target: Target, read: Read) -> list[Any]:
+        """What is right for each piece that was read, as `Fitting.encode` takes it; the target itself if it is whole.
+
+        Shape:
+            output: [pieces], or [1] if the kind has no `reading`
+        """
+        return [target]
+
+    def unfit(self, target: Target, read: Read) -> int:
+        """How many things a target names that no answer about these pieces can give exactly."""
+        return 0
+
+    def unfit_remark(self, number: int) -> str:
+        """What people are told of so many things that `unfit` counts."""
+        return f"{number:,} of what the data names cannot be answered exactly"
+
     @abstractmethod
-    def answer(self, logits: Array, task: Task, truncated: bool = False, precision: str = "fp32") -> Result:
+    def answer(self, logits: Array, task: Task, read: Read = WHOLE, precision: str = "fp32") -> Result:
         """The answer that logits give.
 
         Shape:
-            logits: [spans, labels]
+            logits: [spans, labels]; if the kind has a `reading`, [pieces, rows of the head]
         """
 
     @abstractmethod
@@ -187,15 +272,15 @@ class Kind(ABC):
         """How far logits are from a different answer, on the scale of scores from 0 to 1; infinite if never close.
 
         Shape:
-            logits: [spans, labels]
+            logits: as `answer` takes them
         """
 
     @abstractmethod
-    def agreement(self, expected: Array, got: Array, task: Task) -> float:
+    def agreement(self, expected: Sequence[Array], got: Sequence[Array], task: Task) -> float:
         """How far two ways to compute the logits of the same texts agree: 1 if all answers are the same.
 
         Shape:
-            expected, got: [rows, labels]
+            expected, got: for each text [labels]; if the kind has a `reading`, [pieces, rows of the head]
         """
 
     @abstractmethod
@@ -205,6 +290,15 @@ class Kind(ABC):
     @abstractmethod
     def wrong_by(self, result: Any, target: Target) -> float:
         """How wrong an answer is: 0 if it is right. Wrong answers that are worth looking at first have most."""
+
+    def logits_of(self, spans: Array) -> Array:
+        """A text's logits, given those of its spans: their mean or, if the kind has a `reading`, all of them.
+
+        Shape:
+            spans: [spans, labels]
+            output: [labels], or [pieces, rows of the head]
+        """
+        return mean_over_spans(spans) if self.reading is None else spans
 
     def values(self, result: Any) -> dict[str, Any]:
         """A result's values for `columns`."""

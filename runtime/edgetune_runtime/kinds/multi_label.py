@@ -10,9 +10,11 @@ import numpy as np
 
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.kinds.kind import (
+    WHOLE,
     Figures,
     Kind,
     Output,
+    Read,
     Result,
     Target,
     mean_over_spans,
@@ -102,13 +104,15 @@ class MultiLabel(Kind):
         return tuple(sorted(named))
 
     def named(self, target: Target) -> tuple[str, ...]:
-        return target if isinstance(target, tuple) else ()
+        return tuple(str(label) for label in target) if isinstance(target, tuple) else ()
 
-    def answer(self, logits: Array, task: Task, truncated: bool = False, precision: str = "fp32") -> LabelsResult:
+    def answer(self, logits: Array, task: Task, read: Read = WHOLE, precision: str = "fp32") -> LabelsResult:
         scores = _scores(mean_over_spans(logits), task)
         chosen = tuple(label for label, applies in zip(task.labels, scores >= thresholds(task), strict=True) if applies)
         by_label = dict(zip(task.labels, map(float, scores), strict=True))
-        return LabelsResult(task=task.name, labels=chosen, scores=by_label, truncated=truncated, precision=precision)
+        return LabelsResult(
+            task=task.name, labels=chosen, scores=by_label, truncated=read.truncated, precision=precision
+        )
 
     def margin(self, logits: Array, task: Task) -> float:
         """Distance of the score that is closest to its threshold.
@@ -119,9 +123,9 @@ class MultiLabel(Kind):
         away = mean_over_spans(logits).astype(np.float64) / task.temperature - np.log(limits / (1 - limits))
         return float(_MARGIN_PER_LOGIT * np.abs(away).min())
 
-    def agreement(self, expected: Array, got: Array, task: Task) -> float:
+    def agreement(self, expected: Sequence[Array], got: Sequence[Array], task: Task) -> float:
         """Share of decisions, one per text and label, that are the same."""
-        return float((self._decided(expected, task) == self._decided(got, task)).mean())
+        return float((self._decided(np.stack(expected), task) == self._decided(np.stack(got), task)).mean())
 
     def figures(self, expected: Sequence[Target], results: Sequence[LabelsResult], task: Task) -> Figures:
         right = indicators(expected, task.labels)
@@ -170,7 +174,7 @@ def indicators(targets: Sequence[Target], labels: Sequence[str]) -> Array:
     place = {label: column for column, label in enumerate(labels)}
     found = np.zeros((len(targets), len(labels)), bool)
     for row, target in enumerate(targets):
-        for label in target if isinstance(target, tuple) else ():
+        for label in MULTI_LABEL.named(target):
             found[row, place[label]] = True
     return found
 

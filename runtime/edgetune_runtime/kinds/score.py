@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgetune_runtime.arrays import Array
-from edgetune_runtime.kinds.kind import Figures, Kind, Output, Ranking, Result, Target, mean_over_spans
+from edgetune_runtime.kinds.kind import WHOLE, Figures, Kind, Output, Ranking, Read, Result, Target, mean_over_spans
 from edgetune_runtime.metrics import pearson, spearman
 
 if TYPE_CHECKING:
@@ -75,18 +75,19 @@ class Score(Kind):
     def labels_of(self, targets: Sequence[Target]) -> list[str]:
         return [LABEL]
 
-    def answer(self, logits: Array, task: Task, truncated: bool = False, precision: str = "fp32") -> ScoreResult:
+    def answer(self, logits: Array, task: Task, read: Read = WHOLE, precision: str = "fp32") -> ScoreResult:
         score = float(mean_over_spans(logits)[0])
-        return ScoreResult(task=task.name, score=score, truncated=truncated, precision=precision)
+        return ScoreResult(task=task.name, score=score, truncated=read.truncated, precision=precision)
 
     def margin(self, logits: Array, task: Task) -> float:
         """Nothing is decided, so no call is close."""
         return math.inf
 
-    def agreement(self, expected: Array, got: Array, task: Task) -> float:
+    def agreement(self, expected: Sequence[Array], got: Sequence[Array], task: Task) -> float:
         """1 less the mean difference, as a share of the range of the expected scores."""
-        extent = float(expected.max() - expected.min())
-        difference = float(np.abs(got - expected).mean())
+        right = np.stack(expected)
+        extent = float(right.max() - right.min())
+        difference = float(np.abs(np.stack(got) - right).mean())
         return 1.0 if difference == 0 else max(0.0, 1 - difference / extent) if extent else 0.0
 
     def figures(self, expected: Sequence[Target], results: Sequence[ScoreResult], task: Task) -> Figures:

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgetune_runtime.arrays import Array
-from edgetune_runtime.kinds.kind import Figures, Kind, Output, Ranking, Result, Target, mean_over_spans, whole
+from edgetune_runtime.kinds.kind import (
+    WHOLE,
+    Figures,
+    Kind,
+    Output,
+    Ranking,
+    Read,
+    Result,
+    Target,
+    mean_over_spans,
+    whole,
+)
 from edgetune_runtime.metrics import calibration_error, quality
 from edgetune_runtime.positive import positive_label
 
@@ -101,20 +112,20 @@ class SingleLabel(Kind):
     def named(self, target: Target) -> tuple[str, ...]:
         return (str(target),)
 
-    def answer(self, logits: Array, task: Task, truncated: bool = False, precision: str = "fp32") -> LabelResult:
+    def answer(self, logits: Array, task: Task, read: Read = WHOLE, precision: str = "fp32") -> LabelResult:
         own = mean_over_spans(logits)
         scores = dict(zip(task.labels, map(float, probabilities(own, task.temperature)), strict=True))
         best = task.labels[int(own.argmax())]
-        return LabelResult(task=task.name, best=best, scores=scores, truncated=truncated, precision=precision)
+        return LabelResult(task=task.name, best=best, scores=scores, truncated=read.truncated, precision=precision)
 
     def margin(self, logits: Array, task: Task) -> float:
         """The difference of the two best scores."""
         second, best = np.partition(probabilities(mean_over_spans(logits), task.temperature), -2)[-2:]
         return float(best - second)
 
-    def agreement(self, expected: Array, got: Array, task: Task) -> float:
+    def agreement(self, expected: Sequence[Array], got: Sequence[Array], task: Task) -> float:
         """Share of texts with the same label."""
-        return float((got.argmax(axis=1) == expected.argmax(axis=1)).mean())
+        return float((np.stack(got).argmax(axis=1) == np.stack(expected).argmax(axis=1)).mean())
 
     def figures(self, expected: Sequence[Target], results: Sequence[LabelResult], task: Task) -> Figures:
         measured = quality([str(one) for one in expected], [result.best for result in results], task.labels)
