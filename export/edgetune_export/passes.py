@@ -237,8 +237,9 @@ def without_unused(model: onnx.ModelProto) -> onnx.ModelProto:
         if wanted.intersection(node.output):
             kept.append(node)
             wanted.update(node.input)
-    constants = [tensor for tensor in graph.initializer if tensor.name in wanted]
-    del graph.node[:], graph.initializer[:]
+    del graph.node[:]
     graph.node.extend(reversed(kept))
-    graph.initializer.extend(constants)
+    for place in reversed(range(len(graph.initializer))):  # one by one: those that stay are not copied
+        if graph.initializer[place].name not in wanted:
+            del graph.initializer[place]
     return model

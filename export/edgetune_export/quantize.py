@@ -56,9 +56,11 @@ def int8(model: onnx.ModelProto) -> onnx.ModelProto:
     smooth_channels(model)
     quantize_by_token(model, [name for name, (rows, columns) in _weight_shapes(model).items() if rows > columns])
     with tempfile.TemporaryDirectory() as folder, quiet():
-        path = Path(folder) / "int8.onnx"
+        source, path = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
+        onnx.save(model, source, save_as_external_data=True)
+        del model  # of a model in memory the quantizer makes copies
         quantize_dynamic(
-            model,
+            source,
             path,
             op_types_to_quantize=["MatMul"],
             per_channel=True,
