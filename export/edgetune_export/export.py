@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from edgetune_export.card import card
 from edgetune_export.graph import to_onnx, with_default_bank
 from edgetune_export.parity import CheckTexts, compare, default_texts, in_pairs, probe_task, torch_logits
 from edgetune_export.quantize import PRECISIONS
+from edgetune_export.weights import Weights
 from edgetune_runtime import contract, files
 from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.engine import Engine
@@ -71,12 +73,13 @@ def export_bundle(
     try:
         hashes: dict[str, str] = {}
 
-        def write(name: str, data: bytes | bytearray) -> None:
-            files.write_atomic(staging / name, data)
-            hashes[name] = files.sha256(data)
+        def write(name: str, chunks: external.Chunks) -> None:
+            digest = hashlib.sha256()
+            files.write_chunks(staging / name, _hashed(chunks, digest))
+            hashes[name] = digest.hexdigest()
 
-        write(files.CONFIG, backbone.config.to_json_string().encode())
-        write(files.TOKENIZER, backbone.tokenizer_json)
+        write(files.CONFIG, [backbone.config.to_json_string().encode()])
+        write(files.TOKENIZER, [backbone.tokenizer_json])
         graphs = _write_graphs(backbone, precisions, write, progress)
         manifest = Manifest(
             facts=backbone.facts,
@@ -92,7 +95,7 @@ def export_bundle(
         _check_variants(backbone, staged, progress)
         manifest = _measured(backbone, staged, tasks or [probe_task(backbone)], checks, progress)
         _check_drops(manifest, max_drop)
-        write(files.CARD, card(manifest).encode())
+        write(files.CARD, [card(manifest).encode()])
         manifest = dataclasses.replace(manifest, files=dict(hashes))
         files.write_atomic(staging / files.MANIFEST, manifest.to_json())
         staging.chmod(0o755)
@@ -102,45 +105,53 @@ def export_bundle(
     return manifest
 
 
+def _hashed(chunks: external.Chunks, digest: hashlib._Hash) -> Iterator[bytes | memoryview]:
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+
+
 def _write_graphs(
     backbone: Backbone,
     precisions: Sequence[str],
-    write: Callable[[str, bytes | bytearray], None],
+    write: Callable[[str, external.Chunks], None],
     progress: Callable[[str], None],
 ) -> dict[str, Graph]:
     progress("tracing the backbone")
-    model = passes.optimize(to_onnx(backbone))
+    weights = Weights()
+    model = passes.optimize(to_onnx(backbone, weights), weights)
     graphs = {}
     for name in precisions:
         progress(f"writing {name}")
-        graphs[name] = _write_graph(model, backbone, name, write)
+        graphs[name] = _write_graph(model, weights, backbone, name, write)
     return graphs
 
 
 def _write_graph(
-    model: onnx.ModelProto, backbone: Backbone, name: str, write: Callable[[str, bytes | bytearray], None]
+    model: onnx.ModelProto,
+    weights: Weights,
+    backbone: Backbone,
+    name: str,
+    write: Callable[[str, external.Chunks], None],
 ) -> Graph:
-    # A function of its own, so that no precision's weights stay in memory while the next is made.
     precision, facts = PRECISIONS[name], backbone.facts
     file = files.graph_file(name)
     data_file = files.data_file(file)
-    every = precision.convert(model)
-    weights = external.take_weights(every)
+    every = precision.convert(model, weights)
 
     def variant(name: str) -> onnx.ModelProto:
         lacking = set(backbone.inputs).difference(facts.inputs_of(name))
         return with_default_bank(passes.without_parts(copy.deepcopy(every), lacking), backbone)
 
-    base = external.put_weights(variant(contract.BASE), weights)
-    graph, data = external.serialize(base, Path(data_file).name)
-    write(file, graph)
-    beside = data is not None
-    if data is not None:
-        write(data_file, data)
-    places = external.places(base, graph, Path(file).name, weights)
+    base = variant(contract.BASE)
+    lie = external.lay_out(base, Path(file).name, Path(data_file).name)
+    beside = any(place.file == Path(data_file).name for place in lie.values())
+    write(file, external.graph_chunks(base, weights, lie if beside else {}))
+    if beside:
+        write(data_file, external.data_chunks(base, weights, lie))
     variants = {one: files.variant_file(file, one) for one in facts.variants}
     for one, path in variants.items():
-        write(path, external.put_weights(variant(one), weights, places).SerializeToString())
+        write(path, external.graph_chunks(variant(one), weights, lie))
     return Graph(file, precision.batch_invariant, data=data_file if beside else None, variants=variants)
 
 
