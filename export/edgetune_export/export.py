@@ -7,7 +7,8 @@ import dataclasses
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,16 +18,19 @@ from edgetune_export import external, passes
 from edgetune_export.backbone import Backbone
 from edgetune_export.card import card
 from edgetune_export.graph import to_onnx, with_default_bank
+from edgetune_export.memory import give_back, page_out
 from edgetune_export.parity import CheckTexts, compare, default_texts, in_pairs, probe_task, torch_logits
 from edgetune_export.quantize import PRECISIONS
 from edgetune_export.weights import Weights
 from edgetune_runtime import contract, files
-from edgetune_runtime.bundle import Bundle
+from edgetune_runtime.arrays import Array
+from edgetune_runtime.bundle import Bundle, WeightFiles
 from edgetune_runtime.engine import Engine
 from edgetune_runtime.errors import AccuracyDropError, BundleError, DataError
 from edgetune_runtime.manifest import Graph, Manifest, TaskParity
 from edgetune_runtime.task import Task
 
+_EXACT = "fp32"
 _LARGEST_FP32_DIFFERENCE = 1e-2
 _TEXTS_OF_A_VARIANT = 8
 
@@ -80,6 +84,10 @@ def export_bundle(
 
         write(files.CONFIG, [backbone.config.to_json_string().encode()])
         write(files.TOKENIZER, [backbone.tokenizer_json])
+        variants = backbone.facts.variants if _EXACT in precisions else ()
+        expected = _expected(backbone, tasks or [probe_task(backbone)], checks, variants, progress)
+        page_out(backbone)
+        give_back()
         graphs = _write_graphs(backbone, precisions, write, progress)
         manifest = Manifest(
             facts=backbone.facts,
@@ -89,11 +97,12 @@ def export_bundle(
             edgetune_version=version("edgetune"),
         )
         files.write_atomic(staging / files.MANIFEST, manifest.to_json())
-        staged = Bundle(staging)
+        page_out(backbone)
+        give_back()
+        staged = _Staged(staging)
         for task in tasks:
             staged.add_task(task)
-        _check_variants(backbone, staged, progress)
-        manifest = _measured(backbone, staged, tasks or [probe_task(backbone)], checks, progress)
+        manifest = _measured(staged, *expected, progress)
         _check_drops(manifest, max_drop)
         write(files.CARD, [card(manifest).encode()])
         manifest = dataclasses.replace(manifest, files=dict(hashes))
@@ -103,6 +112,13 @@ def export_bundle(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return manifest
+
+
+class _Staged(Bundle):
+    """A bundle that is being written. Nobody else changes its files, so that their weights can be mapped."""
+
+    def graph_source(self, precision: str, variant: str) -> tuple[bytes, WeightFiles]:
+        return self.map_graph(precision, variant), self.path / files.GRAPHS
 
 
 def _hashed(chunks: external.Chunks, digest: hashlib._Hash) -> Iterator[bytes | memoryview]:
@@ -118,8 +134,9 @@ def _write_graphs(
     progress: Callable[[str], None],
 ) -> dict[str, Graph]:
     progress("tracing the backbone")
-    weights = Weights()
+    weights = Weights(release=lambda: page_out(backbone))
     model = passes.optimize(to_onnx(backbone, weights), weights)
+    give_back()
     graphs = {}
     for name in precisions:
         progress(f"writing {name}")
@@ -155,50 +172,79 @@ def _write_graph(
     return Graph(file, precision.batch_invariant, data=data_file if beside else None, variants=variants)
 
 
-def _measured(
+@dataclass(frozen=True)
+class _Expected:
+    """What PyTorch answers: logits [texts, labels]."""
+
+    task: Task
+    check: CheckTexts
+    logits: Array
+
+
+def _expected(
     backbone: Backbone,
-    staged: Bundle,
     tasks: Sequence[Task],
     checks: Mapping[str, CheckTexts],
+    variants: Collection[str],
+    progress: Callable[[str], None],
+) -> tuple[list[_Expected], list[_Expected]]:
+    """What PyTorch answers: for tasks, and on a few texts for a random task of each variant of the graph.
+
+    It answers before there are graphs, so that its memory and theirs are not taken at once.
+    """
+    fallback = default_texts()
+    few = CheckTexts(fallback.texts[:_TEXTS_OF_A_VARIANT])
+    asked = [(task, checks.get(task.name, in_pairs(fallback) if task.pairs else fallback)) for task in tasks]
+    probes = [(probe_task(backbone, variant), few) for variant in variants]
+    found = []
+    for task, check in [*asked, *probes]:
+        progress(f"answering with PyTorch: {task.name}, {len(check.texts)} texts")
+        found.append(_Expected(task, check, torch_logits(backbone, task, check.texts)))
+    return found[: len(asked)], found[len(asked) :]
+
+
+def _measured(
+    staged: Bundle,
+    expected: Sequence[_Expected],
+    expected_of_variants: Sequence[_Expected],
     progress: Callable[[str], None],
 ) -> Manifest:
-    manifest = staged.manifest
-    parity: dict[str, dict[str, TaskParity]] = {precision: {} for precision in manifest.graphs}
-    fallback = default_texts()
-    for task in tasks:
-        check = checks.get(task.name, in_pairs(fallback) if task.pairs else fallback)
-        progress(f"comparing with PyTorch: {task.name}, {len(check.texts)} texts")
-        expected = torch_logits(backbone, task, check.texts)
-        for precision in manifest.graphs:
-            with Engine(staged, precision=precision, prepare=False) as engine:
-                parity[precision][task.name] = compare(expected, engine, task, check)
-    return dataclasses.replace(
-        manifest,
-        graphs={name: dataclasses.replace(graph, parity=parity[name]) for name, graph in manifest.graphs.items()},
-    )
+    """Compare the graphs with PyTorch, one session at a time."""
+    manifest, variant_for = staged.manifest, staged.facts.variant_for
+    for probe in expected_of_variants:
+        variant = variant_for(probe.task)
+        progress(f"comparing with PyTorch: graph variant {variant}, {len(probe.check.texts)} texts")
+        (found,) = _compared(staged, _EXACT, [probe]).values()
+        if found.max_logit_difference > _LARGEST_FP32_DIFFERENCE:
+            raise AccuracyDropError(
+                f"the fp32 graph's variant {variant} differs from PyTorch by {found.max_logit_difference:.1e}, "
+                f"expected at most {_LARGEST_FP32_DIFFERENCE:g}: nothing is written; please report it"
+            )
+    graphs = {}
+    for precision, graph in manifest.graphs.items():
+        progress(f"comparing with PyTorch: {precision}")
+        parity: dict[str, TaskParity] = {}
+        for variant in dict.fromkeys(variant_for(each.task) for each in expected):
+            parity |= _compared(staged, precision, [each for each in expected if variant_for(each.task) == variant])
+        graphs[precision] = dataclasses.replace(
+            graph, parity={each.task.name: parity[each.task.name] for each in expected}
+        )
+    return dataclasses.replace(manifest, graphs=graphs)
 
 
-def _check_variants(backbone: Backbone, staged: Bundle, progress: Callable[[str], None]) -> None:
-    """Compare the variants of the fp32 graph with PyTorch, on a few texts."""
-    if "fp32" not in staged.manifest.graphs:
-        return
-    few = CheckTexts(default_texts().texts[:_TEXTS_OF_A_VARIANT])
-    with Engine(staged, precision="fp32", prepare=False) as engine:
-        for variant in staged.facts.variants:
-            progress(f"comparing with PyTorch: graph variant {variant}, {len(few.texts)} texts")
-            task = probe_task(backbone, variant)
-            found = compare(torch_logits(backbone, task, few.texts), engine, task, few)
-            if found.max_logit_difference > _LARGEST_FP32_DIFFERENCE:
-                raise AccuracyDropError(
-                    f"the fp32 graph's variant {variant} differs from PyTorch by {found.max_logit_difference:.1e}, "
-                    f"expected at most {_LARGEST_FP32_DIFFERENCE:g}: nothing is written; please report it"
-                )
+def _compared(staged: Bundle, precision: str, expected: Sequence[_Expected]) -> dict[str, TaskParity]:
+    """Task → how a precision answers, in a session that ends with it."""
+    with Engine(staged, precision=precision, prepare=False) as engine:
+        found = {each.task.name: compare(each.logits, engine, each.task, each.check) for each in expected}
+    del engine
+    give_back()
+    return found
 
 
 def _check_drops(manifest: Manifest, max_drop: float) -> None:
     for precision, graph in manifest.graphs.items():
         for name, parity in graph.parity.items():
-            if precision == "fp32" and parity.max_logit_difference > _LARGEST_FP32_DIFFERENCE:
+            if precision == _EXACT and parity.max_logit_difference > _LARGEST_FP32_DIFFERENCE:
                 raise AccuracyDropError(
                     f"the fp32 graph differs from PyTorch by {parity.max_logit_difference:.1e} on the logits of task "
                     f"'{name}', expected at most {_LARGEST_FP32_DIFFERENCE:g}: nothing is written; please report it"

@@ -13,21 +13,28 @@ import onnx.numpy_helper
 from edgetune_runtime.arrays import Array
 
 _SMALLEST_TAKEN = 1 << 18
+_READ_AT_MOST = 1 << 26
 
 
 class Weights:
     """What the large tensors of a graph hold; in the graph they have names, types and shapes alone.
 
     The rewritings of a graph take tensors from here and give back others, made of them when they are asked for.
+
+    Args:
+        release: called whenever much has been read, to give back what reading took.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, release: Callable[[], None] = lambda: None) -> None:
         self._made: dict[str, Callable[[], Array]] = {}
+        self._release, self._read_bytes = release, 0
 
     def array(self, tensor: onnx.TensorProto) -> Array:
         """What a tensor holds, made again each time."""
         if tensor.name in self._made:
-            return self._made[tensor.name]()
+            made = self._made[tensor.name]()
+            self._count(made)
+            return made
         found: Array = onnx.numpy_helper.to_array(tensor)
         return found
 
@@ -52,7 +59,13 @@ class Weights:
         """The bytes of a tensor as ONNX stores them."""
         if tensor.name not in self._made:
             return memoryview(tensor.raw_data)
-        made = np.ascontiguousarray(self._made[tensor.name](), onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        made = np.ascontiguousarray(self.array(tensor), onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
         if made.shape != tuple(tensor.dims):
             raise ValueError(f"{tensor.name} has the shape {list(made.shape)}, expected {list(tensor.dims)}")
         return made.reshape(-1).view(np.uint8).data
+
+    def _count(self, array: Array) -> None:
+        self._read_bytes += array.nbytes
+        if self._read_bytes > _READ_AT_MOST:
+            self._read_bytes = 0
+            self._release()
