@@ -57,12 +57,12 @@ def as_pickled_shards(folder: Path) -> None:
 
 
 STORED: dict[str, Callable[[Path], None]] = {
-    "float32": lambda folder: as_one_file(folder, torch.float32),
-    "float16": lambda folder: as_one_file(folder, torch.float16),
-    "bfloat16": lambda folder: as_one_file(folder, torch.bfloat16),
-    "shards": as_shards,
+    "safetensors in float32": lambda folder: as_one_file(folder, torch.float32),
+    "safetensors in float16": lambda folder: as_one_file(folder, torch.float16),
+    "safetensors in bfloat16": lambda folder: as_one_file(folder, torch.bfloat16),
+    "safetensors in shards": as_shards,
     "pytorch_model.bin": as_pickle,
-    "pytorch_model.bin of old": lambda folder: as_pickle(folder, zipped=False),
+    "pytorch_model.bin as PyTorch wrote it before 1.6": lambda folder: as_pickle(folder, zipped=False),
     "pytorch_model.bin in shards": as_pickled_shards,
 }
 
@@ -92,6 +92,11 @@ def test_features_are_those_of_the_library_however_a_model_is_stored(
     torch.testing.assert_close(got, features_of_transformers(folder, ids, architecture), atol=1e-5, rtol=1e-4)
 
 
+def test_the_documentation_has_the_table_of_these_tests() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "backbones.md").read_text(encoding="utf-8")
+    assert "\n".join(["| weights |", "|---|", *(f"| {name} |" for name in STORED)]) in page
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_fingerprint_does_not_depend_on_how_the_same_weights_are_stored(
     language_model_folder: LanguageModelFolder, tmp_path: Path, architecture: str
@@ -107,8 +112,9 @@ def test_a_fingerprint_does_not_depend_on_how_the_same_weights_are_stored(
     whole = {name: fingerprint(name, STORED[name]) for name in STORED if "float" not in name}
     assert set(whole.values()) == {fingerprint("as it was")}
     for short in ("float16", "bfloat16"):
-        rounded = fingerprint(short, STORED[short])
-        assert rounded == fingerprint(f"{short}, then float32", STORED[short], STORED["float32"])
+        in_short, in_float32 = STORED[f"safetensors in {short}"], STORED["safetensors in float32"]
+        rounded = fingerprint(short, in_short)
+        assert rounded == fingerprint(f"{short}, then float32", in_short, in_float32)
         assert rounded not in whole.values()
 
 
