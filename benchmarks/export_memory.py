@@ -17,12 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+import random_models
+from random_models import MODELS
 
 from edgetune_runtime import Bundle
 from edgetune_runtime.files import CACHE_VARIABLE
@@ -37,46 +38,6 @@ with Engine(sys.argv[1], sys.argv[2], threads=1) as engine:
 """
 
 
-@dataclass(frozen=True)
-class Model:
-    """A model of random weights: its architecture and what differs from that one's usual sizes."""
-
-    architecture: str
-    sizes: Mapping[str, Any]
-
-
-MODELS = {
-    "bert-base": Model("bert", {}),
-    "bert-large": Model(
-        "bert",
-        {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
-    ),
-    "qwen2-0.5b": Model(
-        "qwen2",
-        {
-            "hidden_size": 896,
-            "num_hidden_layers": 24,
-            "num_attention_heads": 14,
-            "num_key_value_heads": 2,
-            "intermediate_size": 4864,
-            "vocab_size": 151936,
-            "tie_word_embeddings": True,
-        },
-    ),
-    "llama-1.1b": Model(
-        "llama",
-        {
-            "hidden_size": 2048,
-            "num_hidden_layers": 22,
-            "num_attention_heads": 32,
-            "num_key_value_heads": 4,
-            "intermediate_size": 5632,
-            "vocab_size": 32000,
-        },
-    ),
-}
-
-
 @click.command()
 @click.option("--model", "names", multiple=True, type=click.Choice(list(MODELS)), default=["bert-base"])
 @click.option("--precision", "precisions", multiple=True, default=["fp32", "int8"])
@@ -87,7 +48,7 @@ def main(names: tuple[str, ...], precisions: tuple[str, ...], dtype: str) -> Non
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             # In a process of its own: Linux tells no process's peak below that of the one that starts it.
-            made = run([sys.executable, __file__, "--make", name, dtype, str(folder / name)])
+            made = run([sys.executable, random_models.__file__, name, dtype, str(folder / name)])
             weights_mb = float(made.output)
             chosen = [part for one in precisions for part in ("--precision", one)]
             exported = run(
@@ -148,33 +109,5 @@ def run(command: list[str], cache: Path | None = None) -> Ended:
     return Ended(output, time.perf_counter() - began, cpu_seconds, usage.ru_maxrss * 1024 / 1e6)
 
 
-def make(name: str, dtype: str, folder: Path) -> None:
-    """Save a model of random weights with a tokenizer; print the megabytes of its weights in fp32."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import AutoConfig, PreTrainedTokenizerFast
-
-    from edgetune_export.loading import language_model_class
-
-    model = MODELS[name]
-    config = AutoConfig.for_model(model.architecture, **model.sizes, pad_token_id=0, bos_token_id=1, eos_token_id=2)
-    words = {word: place for place, word in enumerate(["[PAD]", "[CLS]", "[SEP]", "[UNK]", "good", "morning"])}
-    words |= {f"[unused{place}]": place for place in range(len(words), config.vocab_size)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
-    )
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
-    torch.manual_seed(0)
-    torch.set_default_dtype(getattr(torch, dtype))
-    made = language_model_class(model.architecture).from_config(config)
-    made.save_pretrained(folder)
-    print(sum(parameter.numel() for parameter in made.parameters()) * 4 / 1e6)
-
-
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--make"]:
-        make(sys.argv[2], sys.argv[3], Path(sys.argv[4]))
-    else:
-        main()
+    main()
