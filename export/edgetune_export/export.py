@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import onnx
 from edgetune_export import external, passes
 from edgetune_export.backbone import Backbone
 from edgetune_export.graph import to_onnx, with_default_bank
+from edgetune_export.memory import give_back, page_out
 from edgetune_export.parity import (
     CheckTexts,
     compare,
@@ -24,14 +27,17 @@ from edgetune_export.parity import (
     probe_task,
 )
 from edgetune_export.quantize import PRECISIONS
+from edgetune_export.weights import Weights
 from edgetune_runtime import contract, files
-from edgetune_runtime.bundle import Bundle
+from edgetune_runtime.arrays import Array
+from edgetune_runtime.bundle import Bundle, WeightFiles
 from edgetune_runtime.card import card
 from edgetune_runtime.engine import Engine
 from edgetune_runtime.errors import AccuracyDropError, BundleError, DataError
 from edgetune_runtime.manifest import Graph, Manifest, TaskParity
 from edgetune_runtime.task import Task
 
+_EXACT = "fp32"
 _LARGEST_FP32_DIFFERENCE = 1e-2
 _TEXTS_OF_A_VARIANT = 8
 
@@ -78,12 +84,17 @@ def export_bundle(
     try:
         hashes: dict[str, str] = {}
 
-        def write(name: str, data: bytes | bytearray) -> None:
-            files.write_atomic(staging / name, data)
-            hashes[name] = files.sha256(data)
+        def write(name: str, chunks: external.Chunks) -> None:
+            digest = hashlib.sha256()
+            files.write_chunks(staging / name, _hashed(chunks, digest))
+            hashes[name] = digest.hexdigest()
 
-        write(files.CONFIG, backbone.config.to_json_string().encode())
-        write(files.TOKENIZER, backbone.tokenizer_json)
+        write(files.CONFIG, [backbone.config.to_json_string().encode()])
+        write(files.TOKENIZER, [backbone.tokenizer_json])
+        variants = backbone.facts.variants if _EXACT in precisions else ()
+        expected = _expected(backbone, tasks or [probe_task(backbone)], checks, variants, progress)
+        page_out(backbone)
+        give_back()
         graphs = _write_graphs(backbone, precisions, write, progress)
         manifest = Manifest(
             facts=backbone.facts,
@@ -93,13 +104,14 @@ def export_bundle(
             edgetune_version=version("edgetune"),
         )
         files.write_atomic(staging / files.MANIFEST, manifest.to_json())
-        staged = Bundle(staging)
+        page_out(backbone)
+        give_back()
+        staged = _Staged(staging)
         for task in tasks:
             staged.add_task(task)
-        _check_variants(backbone, staged, progress)
-        manifest = _measured(backbone, staged, tasks or [probe_task(backbone)], checks, progress)
+        manifest = _measured(staged, *expected, progress)
         _check_drops(manifest, max_drop)
-        write(files.CARD, card(manifest, tasks).encode())
+        write(files.CARD, [card(manifest, tasks).encode()])
         manifest = dataclasses.replace(manifest, files=dict(hashes))
         files.write_atomic(staging / files.MANIFEST, manifest.to_json())
         staging.chmod(0o755)
@@ -109,92 +121,137 @@ def export_bundle(
     return manifest
 
 
+class _Staged(Bundle):
+    """A bundle that is being written. Nobody else changes its files, so that their weights can be mapped."""
+
+    def graph_source(self, precision: str, variant: str) -> tuple[bytes, WeightFiles]:
+        return self.map_graph(precision, variant), self.path / files.GRAPHS
+
+
+def _hashed(chunks: external.Chunks, digest: hashlib._Hash) -> Iterator[bytes | memoryview]:
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+
+
 def _write_graphs(
     backbone: Backbone,
     precisions: Sequence[str],
-    write: Callable[[str, bytes | bytearray], None],
+    write: Callable[[str, external.Chunks], None],
     progress: Callable[[str], None],
 ) -> dict[str, Graph]:
     progress("tracing the backbone")
-    model = passes.optimize(to_onnx(backbone))
+    weights = Weights(release=lambda: page_out(backbone))
+    model = passes.optimize(to_onnx(backbone, weights), weights)
+    give_back()
     graphs = {}
     for name in precisions:
         progress(f"writing {name}")
-        graphs[name] = _write_graph(model, backbone, name, write)
+        graphs[name] = _write_graph(model, weights, backbone, name, write)
     return graphs
 
 
 def _write_graph(
-    model: onnx.ModelProto, backbone: Backbone, name: str, write: Callable[[str, bytes | bytearray], None]
+    model: onnx.ModelProto,
+    weights: Weights,
+    backbone: Backbone,
+    name: str,
+    write: Callable[[str, external.Chunks], None],
 ) -> Graph:
-    # A function of its own, so that no precision's weights stay in memory while the next is made.
     precision, facts = PRECISIONS[name], backbone.facts
     file = files.graph_file(name)
     data_file = files.data_file(file)
-    every = precision.convert(model)
-    weights = external.take_weights(every)
+    every = precision.convert(model, weights)
 
     def variant(name: str) -> onnx.ModelProto:
         lacking = set(backbone.inputs).difference(facts.inputs_of(name))
         return with_default_bank(passes.without_parts(copy.deepcopy(every), lacking), backbone)
 
-    base = external.put_weights(variant(contract.BASE), weights)
-    graph, data = external.serialize(base, Path(data_file).name)
-    write(file, graph)
-    beside = data is not None
-    if data is not None:
-        write(data_file, data)
-    places = external.places(base, graph, Path(file).name, weights)
+    base = variant(contract.BASE)
+    lie = external.lay_out(base, Path(file).name, Path(data_file).name)
+    beside = any(place.file == Path(data_file).name for place in lie.values())
+    write(file, external.graph_chunks(base, weights, lie if beside else {}))
+    if beside:
+        write(data_file, external.data_chunks(base, weights, lie))
     variants = {one: files.variant_file(file, one) for one in facts.variants}
     for one, path in variants.items():
-        write(path, external.put_weights(variant(one), weights, places).SerializeToString())
+        write(path, external.graph_chunks(variant(one), weights, lie))
     return Graph(file, precision.batch_invariant, data=data_file if beside else None, variants=variants)
 
 
-def _measured(
+@dataclass(frozen=True)
+class _Expected:
+    """What PyTorch answers: logits [texts, labels]."""
+
+    task: Task
+    check: CheckTexts
+    logits: Sequence[Array]
+
+
+def _expected(
     backbone: Backbone,
-    staged: Bundle,
     tasks: Sequence[Task],
     checks: Mapping[str, CheckTexts],
+    variants: Collection[str],
+    progress: Callable[[str], None],
+) -> tuple[list[_Expected], list[_Expected]]:
+    """What PyTorch answers: for tasks, and on a few texts for a random task of each variant of the graph.
+
+    It answers before there are graphs, so that its memory and theirs are not taken at once.
+    """
+    fallback = default_texts()
+    few = CheckTexts(fallback.texts[:_TEXTS_OF_A_VARIANT])
+    asked = [(task, checks.get(task.name, in_pairs(fallback) if task.pairs else fallback)) for task in tasks]
+    probes = [(probe_task(backbone, variant), few) for variant in variants]
+    found = []
+    for task, check in [*asked, *probes]:
+        progress(f"answering with PyTorch: {task.name}, {len(check.texts)} texts")
+        found.append(_Expected(task, check, logits_by_text(backbone, task, check.texts)[0]))
+    return found[: len(asked)], found[len(asked) :]
+
+
+def _measured(
+    staged: Bundle,
+    expected: Sequence[_Expected],
+    expected_of_variants: Sequence[_Expected],
     progress: Callable[[str], None],
 ) -> Manifest:
-    manifest = staged.manifest
-    parity: dict[str, dict[str, TaskParity]] = {precision: {} for precision in manifest.graphs}
-    fallback = default_texts()
-    for task in tasks:
-        check = checks.get(task.name, in_pairs(fallback) if task.pairs else fallback)
-        progress(f"comparing with PyTorch: {task.name}, {len(check.texts)} texts")
-        expected, _ = logits_by_text(backbone, task, check.texts)
-        for precision in manifest.graphs:
-            with Engine(staged, precision=precision, prepare=False) as engine:
-                parity[precision][task.name] = compare(expected, engine, task, check)
-    return dataclasses.replace(
-        manifest,
-        graphs={name: dataclasses.replace(graph, parity=parity[name]) for name, graph in manifest.graphs.items()},
-    )
+    """Compare the graphs with PyTorch, one session at a time."""
+    manifest, variant_for = staged.manifest, staged.facts.variant_for
+    for probe in expected_of_variants:
+        variant = variant_for(probe.task)
+        progress(f"comparing with PyTorch: graph variant {variant}, {len(probe.check.texts)} texts")
+        (found,) = _compared(staged, _EXACT, [probe]).values()
+        if found.max_logit_difference > _LARGEST_FP32_DIFFERENCE:
+            raise AccuracyDropError(
+                f"the fp32 graph's variant {variant} differs from PyTorch by {found.max_logit_difference:.1e}, "
+                f"expected at most {_LARGEST_FP32_DIFFERENCE:g}: nothing is written; please report it"
+            )
+    graphs = {}
+    for precision, graph in manifest.graphs.items():
+        progress(f"comparing with PyTorch: {precision}")
+        parity: dict[str, TaskParity] = {}
+        for variant in dict.fromkeys(variant_for(each.task) for each in expected):
+            parity |= _compared(staged, precision, [each for each in expected if variant_for(each.task) == variant])
+        graphs[precision] = dataclasses.replace(
+            graph, parity={each.task.name: parity[each.task.name] for each in expected}
+        )
+    return dataclasses.replace(manifest, graphs=graphs)
 
 
-def _check_variants(backbone: Backbone, staged: Bundle, progress: Callable[[str], None]) -> None:
-    """Compare the variants of the fp32 graph with PyTorch, on a few texts."""
-    if "fp32" not in staged.manifest.graphs:
-        return
-    few = CheckTexts(default_texts().texts[:_TEXTS_OF_A_VARIANT])
-    with Engine(staged, precision="fp32", prepare=False) as engine:
-        for variant in staged.facts.variants:
-            progress(f"comparing with PyTorch: graph variant {variant}, {len(few.texts)} texts")
-            task = probe_task(backbone, variant)
-            found = compare(logits_by_text(backbone, task, few.texts)[0], engine, task, few)
-            if found.max_logit_difference > _LARGEST_FP32_DIFFERENCE:
-                raise AccuracyDropError(
-                    f"the fp32 graph's variant {variant} differs from PyTorch by {found.max_logit_difference:.1e}, "
-                    f"expected at most {_LARGEST_FP32_DIFFERENCE:g}: nothing is written; please report it"
-                )
+def _compared(staged: Bundle, precision: str, expected: Sequence[_Expected]) -> dict[str, TaskParity]:
+    """Task → how a precision answers, in a session that ends with it."""
+    with Engine(staged, precision=precision, prepare=False) as engine:
+        found = {each.task.name: compare(each.logits, engine, each.task, each.check) for each in expected}
+    del engine
+    give_back()
+    return found
 
 
 def _check_drops(manifest: Manifest, max_drop: float) -> None:
     for precision, graph in manifest.graphs.items():
         for name, parity in graph.parity.items():
-            if precision == "fp32" and parity.max_logit_difference > _LARGEST_FP32_DIFFERENCE:
+            if precision == _EXACT and parity.max_logit_difference > _LARGEST_FP32_DIFFERENCE:
                 raise AccuracyDropError(
                     f"the fp32 graph differs from PyTorch by {parity.max_logit_difference:.1e} on the logits of task "
                     f"'{name}', expected at most {_LARGEST_FP32_DIFFERENCE:g}: nothing is written; please report it"

@@ -1,18 +1,22 @@
 """Where a graph's weights lie: in its own file, in one beside it (protobuf ends at 2 GB), or in another graph's file.
 
 The variants of a graph have the same weights. One file holds them, and the others say where in it each tensor lies.
+Files are given in chunks, so that one tensor at a time takes memory.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import onnx
 import onnx.checker
 import onnx.helper
+
+from edgetune_export.weights import Weights
 
 LARGEST_GRAPH = onnx.checker.MAXIMUM_PROTOBUF
 """Bytes of weights that may stay inside the graph's own file; it leaves protobuf room for the nodes."""
@@ -30,52 +34,10 @@ class Place:
     length: int
 
 
-Weights = dict[str, bytes]
-"""Name of a tensor → its bytes."""
+Chunks = Iterable[bytes | memoryview]
+"""The bytes of a file, one after the other."""
 
-
-def take_weights(model: onnx.ModelProto) -> Weights:
-    """Take the large tensors' bytes out of a graph, which then has their names, types and shapes alone."""
-    taken = {}
-    for tensor in model.graph.initializer:
-        if len(tensor.raw_data) >= _SMALLEST_MOVED:
-            taken[tensor.name] = tensor.raw_data
-            tensor.ClearField("raw_data")
-    return taken
-
-
-def put_weights(
-    model: onnx.ModelProto, weights: Weights, lie: Mapping[str, Place] = MappingProxyType({})
-) -> onnx.ModelProto:
-    """Put back what `take_weights` took, or say where it lies already."""
-    for tensor in model.graph.initializer:
-        if tensor.name in lie:
-            _move(tensor, lie[tensor.name])
-        elif tensor.name in weights:
-            tensor.raw_data = weights[tensor.name]
-    return model
-
-
-def places(model: onnx.ModelProto, graph: bytes, name: str, weights: Weights) -> dict[str, Place]:
-    """Where the tensors of a graph lie.
-
-    Args:
-        model: the graph, as `serialize` left it.
-        graph: the bytes of its file.
-        name: what its file is called.
-        weights: the bytes of its tensors.
-    """
-    found = {}
-    end = 0
-    for tensor in model.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            own = {entry.key: entry.value for entry in tensor.external_data}
-            found[tensor.name] = Place(own["location"], int(own["offset"]), int(own["length"]))
-        elif tensor.name in weights:  # tensors lie in the file in the graph's order
-            start = graph.index(weights[tensor.name], end)
-            end = start + len(weights[tensor.name])
-            found[tensor.name] = Place(name, start, end - start)
-    return found
+_GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9  # fields of ModelProto, GraphProto, TensorProto
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:
@@ -83,35 +45,123 @@ def weight_bytes(model: onnx.ModelProto) -> int:
     return sum(_size(tensor) for tensor in model.graph.initializer)
 
 
-def serialize(model: onnx.ModelProto, data_name: str) -> tuple[bytes, bytearray | None]:
-    """The bytes of a graph's file, and of the file of its weights where they do not fit.
+def lay_out(model: onnx.ModelProto, file: str, data_file: str) -> dict[str, Place]:
+    """Where the large tensors of a graph are to lie.
 
     Args:
-        model: the graph; its weights are moved out of it where they do not fit.
-        data_name: what the graph calls the file of weights.
+        model: the graph.
+        file: what its file is called.
+        data_file: what the file of its weights is called, which holds them if they do not fit into the graph's own.
     """
-    data = _moved_out(model, data_name) if weight_bytes(model) >= LARGEST_GRAPH else None
-    return model.SerializeToString(), data
+    large = [tensor for tensor in model.graph.initializer if _is_raw(tensor) and _size(tensor) >= _SMALLEST_MOVED]
+    found: dict[str, Place] = {}
+    if weight_bytes(model) >= LARGEST_GRAPH:
+        end = 0
+        for tensor in large:
+            start = end + -end % _ALIGNMENT
+            end = start + _size(tensor)
+            found[tensor.name] = Place(data_file, start, _size(tensor))
+        return found
+    before, tensors, _ = _parts(model, {})
+    start = len(before)
+    for tensor, head in zip(model.graph.initializer, tensors, strict=True):
+        size = _size(tensor) if _is_raw(tensor) else 0
+        start += len(head) + size
+        if size >= _SMALLEST_MOVED:
+            found[tensor.name] = Place(file, start - size, size)
+    return found
 
 
-def _moved_out(model: onnx.ModelProto, data_name: str) -> bytearray:
-    """Take the large weights out of a graph, and leave where they are: file, offset and length."""
-    data = bytearray()
+def graph_chunks(
+    model: onnx.ModelProto, weights: Weights, lie: Mapping[str, Place] = MappingProxyType({})
+) -> Iterator[bytes | memoryview]:
+    """The file of a graph, to the byte what protobuf would write of it with its weights.
+
+    Args:
+        model: the graph.
+        weights: its large tensors.
+        lie: name of a tensor → where it lies in another file.
+    """
+    before, tensors, after = _parts(model, lie)
+    yield before
+    for tensor, head in zip(model.graph.initializer, tensors, strict=True):
+        yield head
+        if tensor.name not in lie:
+            yield weights.data(tensor)
+    yield after
+
+
+def data_chunks(model: onnx.ModelProto, weights: Weights, lie: Mapping[str, Place]) -> Iterator[bytes | memoryview]:
+    """The file of a graph's weights."""
+    end = 0
     for tensor in model.graph.initializer:
-        if len(tensor.raw_data) < _SMALLEST_MOVED:
-            continue
-        data += bytes(-len(data) % _ALIGNMENT)
-        place = Place(data_name, len(data), len(tensor.raw_data))
-        data += tensor.raw_data
-        tensor.ClearField("raw_data")
-        _move(tensor, place)
-    return data
+        if tensor.name in lie:
+            yield bytes(lie[tensor.name].offset - end)
+            yield weights.data(tensor)
+            end = lie[tensor.name].offset + lie[tensor.name].length
+
+
+def _parts(model: onnx.ModelProto, lie: Mapping[str, Place]) -> tuple[bytes, list[bytes], bytes]:
+    """The bytes of a graph's file around its weights: before all, before each, behind all."""
+    shell = onnx.ModelProto()
+    shell.CopyFrom(model)
+    del shell.graph.initializer[:]
+    graph = shell.graph
+    model_before, model_after = _around(shell, _GRAPH)
+    graph_before, graph_after = _around(graph, _INITIALIZER)
+    heads, length = [], 0
+    for tensor in model.graph.initializer:
+        told = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        size = 0
+        if tensor.name in lie:
+            _move(told, lie[tensor.name])
+            head = told.SerializeToString()
+        elif _is_raw(tensor):
+            size = _size(tensor)
+            head = told.SerializeToString() + _key(_RAW_DATA, size)
+        else:
+            head = tensor.SerializeToString()
+        heads.append(_key(_INITIALIZER, len(head) + size) + head)
+        length += len(heads[-1]) + size
+    length += len(graph_before) + len(graph_after)
+    return model_before + _key(_GRAPH, length) + graph_before, heads, graph_after + model_after
+
+
+def _around(message: Any, number: int) -> tuple[bytes, bytes]:
+    """What is written of a message before a field of it, and behind."""
+    sides = []
+    for is_before in (True, False):
+        side = type(message)()
+        side.CopyFrom(message)
+        for field, _ in message.ListFields():
+            if field.number == number or (field.number < number) != is_before:
+                side.ClearField(field.name)
+        sides.append(side.SerializeToString())
+    return sides[0], sides[1]
+
+
+def _key(number: int, length: int) -> bytes:
+    """How protobuf begins a field that has a length."""
+    return bytes([number << 3 | 2]) + b"".join(_seven_bits(length))
+
+
+def _seven_bits(value: int) -> Iterator[bytes]:
+    while value > 0x7F:
+        yield bytes([value & 0x7F | 0x80])
+        value >>= 7
+    yield bytes([value])
 
 
 def _move(tensor: onnx.TensorProto, place: Place) -> None:
     tensor.data_location = onnx.TensorProto.EXTERNAL
     told = {"location": place.file, "offset": str(place.offset), "length": str(place.length)}
     tensor.external_data.extend(onnx.StringStringEntryProto(key=key, value=value) for key, value in told.items())
+
+
+def _is_raw(tensor: onnx.TensorProto) -> bool:
+    """Whether a tensor's numbers are bytes, or not in it at all, and no list of numbers."""
+    lists = (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data, tensor.uint64_data)
+    return not any(map(len, lists))
 
 
 def _size(tensor: onnx.TensorProto) -> int:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import onnx
 import onnx.numpy_helper
+import onnx_ir
 import torch
 from torch import Tensor, nn
 
 from edgetune_export.backbone import Backbone
 from edgetune_export.quiet import quiet
+from edgetune_export.weights import Weights
 from edgetune_runtime import contract
 from edgetune_runtime.errors import BackboneError
 from edgetune_runtime.parts import lengths_of
@@ -20,8 +24,12 @@ _EXAMPLE_LENGTHS = {"batch": 2, "labels": 3, "tasks": 4, "prompt": 5, "prefix": 
 """Lengths of what is traced: no two are equal, or the exporter would take them for one. Others follow from 10 on."""
 
 
-def to_onnx(backbone: Backbone) -> onnx.ModelProto:
+def to_onnx(backbone: Backbone, weights: Weights) -> onnx.ModelProto:
     """Export a backbone with PyTorch's dynamo exporter, all lengths of the contract dynamic.
+
+    Args:
+        backbone: the backbone.
+        weights: takes the large tensors.
 
     Raises:
         BackboneError: the exporter cannot trace the model.
@@ -55,8 +63,24 @@ def to_onnx(backbone: Backbone) -> onnx.ModelProto:
             ) from error
     if program is None:
         raise BackboneError(f"{backbone.name} ({backbone.architecture}) gave no ONNX program")
+    _take_large(program.model.graph.initializers.values(), weights)
     model: onnx.ModelProto = program.model_proto
+    for tensor in model.graph.initializer:
+        tensor.ClearField("data_location")
+        tensor.ClearField("external_data")
     return model
+
+
+def _take_large(values: Iterable[onnx_ir.Value], weights: Weights) -> None:
+    """Leave names, types and shapes of the large tensors alone in a graph; they are views of the backbone's."""
+    for value in values:
+        tensor = value.const_value
+        if tensor is None or not weights.takes(tensor.nbytes):
+            continue
+        weights.put(str(value.name), tensor.numpy)
+        value.const_value = onnx_ir.ExternalTensor(
+            "", None, None, tensor.dtype, shape=tensor.shape, name=str(value.name)
+        )
 
 
 def with_default_bank(model: onnx.ModelProto, backbone: Backbone) -> onnx.ModelProto:

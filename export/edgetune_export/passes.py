@@ -13,16 +13,17 @@ import onnx
 import onnx.helper
 import onnx.numpy_helper
 
+from edgetune_export.weights import Weights
 from edgetune_runtime.errors import BackboneError
 
 
-def optimize(model: onnx.ModelProto) -> onnx.ModelProto:
+def optimize(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
     """All passes, in the order that they need.
 
     Biases and GELU are left to onnxruntime, which fuses them when it loads the graph. Residual additions stay
     apart from layer normalization: its operator for both is the slower form (see `session.open_session`).
     """
-    return gather_rows(merge_projections(drop_idle_reshapes(collapse_reshapes(without_traces(model)))))
+    return gather_rows(merge_projections(drop_idle_reshapes(collapse_reshapes(without_traces(model))), weights))
 
 
 def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -76,7 +77,7 @@ def gather_rows(model: onnx.ModelProto) -> onnx.ModelProto:
     return without_unused(model)
 
 
-def merge_projections(model: onnx.ModelProto) -> onnx.ModelProto:
+def merge_projections(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
     """Make one MatMul of those that share their input, such as query, key and value; biases go along.
 
     One large product is faster than three small ones, and a quantized one quantizes its input once.
@@ -93,7 +94,7 @@ def merge_projections(model: onnx.ModelProto) -> onnx.ModelProto:
                 groups[node.input[0]].append((node, users[0], bias[0]))
     for shared, members in groups.items():
         if len(members) > 1:
-            _merge(graph, shared, members, constants)
+            _merge(graph, shared, members, constants, weights)
     return without_unused(model)
 
 
@@ -160,16 +161,21 @@ def _merge(
     shared: str,
     members: list[tuple[onnx.NodeProto, onnx.NodeProto, str]],
     constants: dict[str, onnx.TensorProto],
+    weights: Weights,
 ) -> None:
-    weights = [onnx.numpy_helper.to_array(constants[matmul.input[1]]) for matmul, _, _ in members]
-    biases = [onnx.numpy_helper.to_array(constants[bias]) for _, _, bias in members]
+    products = [constants[matmul.input[1]] for matmul, _, _ in members]
+    biases = [weights.array(constants[bias]) for _, _, bias in members]
     name = f"{members[0][0].name}_merged"
-    joined = {
-        f"{name}_weight": np.concatenate(weights, axis=1),
-        f"{name}_bias": np.concatenate(biases),
-        f"{name}_sizes": np.array([weight.shape[1] for weight in weights], np.int64),
-    }
-    graph.initializer.extend(onnx.numpy_helper.from_array(array, key) for key, array in joined.items())
+    columns = [tensor.dims[1] for tensor in products]
+    joined = weights.tensor(
+        f"{name}_weight",
+        np.float32,
+        (products[0].dims[0], sum(columns)),
+        lambda: np.concatenate([weights.array(tensor) for tensor in products], axis=1),
+    )
+    graph.initializer.append(joined)
+    more = {f"{name}_bias": np.concatenate(biases), f"{name}_sizes": np.array(columns, np.int64)}
+    graph.initializer.extend(onnx.numpy_helper.from_array(array, key) for key, array in more.items())
     outputs = [add.output[0] for _, add, _ in members]
     nodes = [
         onnx.helper.make_node("MatMul", [shared, f"{name}_weight"], [f"{name}_product"], name=name),
@@ -237,8 +243,9 @@ def without_unused(model: onnx.ModelProto) -> onnx.ModelProto:
         if wanted.intersection(node.output):
             kept.append(node)
             wanted.update(node.input)
-    constants = [tensor for tensor in graph.initializer if tensor.name in wanted]
-    del graph.node[:], graph.initializer[:]
+    del graph.node[:]
     graph.node.extend(reversed(kept))
-    graph.initializer.extend(constants)
+    for place in reversed(range(len(graph.initializer))):  # one by one: those that stay are not copied
+        if graph.initializer[place].name not in wanted:
+            del graph.initializer[place]
     return model

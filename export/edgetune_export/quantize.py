@@ -9,26 +9,27 @@ numbers of one token, so that no text's answer depends on its neighbours.
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx.helper
 import onnx.numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.onnx_model import ONNXModel
 
 from edgetune_export.passes import consumers, standard_attention, without_unused
 from edgetune_export.quiet import quiet
+from edgetune_export.weights import Weights
+from edgetune_runtime.arrays import Array
 
 _SMALLEST = 1e-9  # keeps scales above zero
 _DEVIATIONS = 3  # of a normalized channel: about the largest that a text has
 _OUTLYING = 2  # times the usual size of a channel; MiniLM has 1.2 to 1.5 before attention, 2.6 to 3.3 after it
 _Q4_BLOCK_SIZE = 32
+_ROWS_AT_ONCE = 4096
 _Q4_INT8_ACTIVATIONS = 4  # the `accuracy_level` of MatMulNBits
 
 
@@ -37,41 +38,50 @@ class Precision:
     """How a precision is made of the fp32 graph.
 
     Attributes:
-        convert: the rewriting; it leaves the model that it is given as it is.
+        convert: the rewriting; it leaves the model that it is given as it is, and puts new weights beside the others.
         batch_invariant: whether a row's answer is the same whatever rows it is batched with.
     """
 
-    convert: Callable[[onnx.ModelProto], onnx.ModelProto]
+    convert: Callable[[onnx.ModelProto, Weights], onnx.ModelProto]
     batch_invariant: bool
 
 
-def int8(model: onnx.ModelProto) -> onnx.ModelProto:
+def int8(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
     """Quantize the MatMuls (and the Gemms of GPT-2) with constant weights, and the token embeddings.
 
     Those that narrow (the second of each feed-forward) take one scale a token, the others one for the run: on a
     trained sst2 prefix on MiniLM that is half the error of the logits that one scale for all gives.
     """
+    model = _with_products(model, weights)
+    smooth_channels(model, weights)
+    narrowing = [name for name, (rows, columns) in _weight_shapes(model).items() if rows > columns]
+    quantize_by_token(model, narrowing, weights)
+    quantize_by_run(model, weights)
+    return standard_attention(quantize_embeddings(model, weights))
+
+
+def _with_products(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
+    """A copy whose products are all MatMuls."""
     model = copy.deepcopy(model)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for gemm in [node for node in model.graph.node if node.op_type == "Gemm"]:
+        turned = [attribute for attribute in gemm.attribute if attribute.name == "transB" and attribute.i]
+        if turned and gemm.input[1] in constants:
+            tensor = constants[gemm.input[1]]
+            name, shape = f"{gemm.name}_turned", tuple(reversed(tensor.dims))
+            made = partial(_turned, weights, tensor)
+            model.graph.initializer.append(weights.tensor(name, np.float32, shape, made))
+            gemm.input[1] = name
+            gemm.attribute.remove(turned[0])
     ONNXModel(model).replace_gemm_with_matmul()
-    smooth_channels(model)
-    quantize_by_token(model, [name for name, (rows, columns) in _weight_shapes(model).items() if rows > columns])
-    with tempfile.TemporaryDirectory() as folder, quiet():
-        path = Path(folder) / "int8.onnx"
-        quantize_dynamic(
-            model,
-            path,
-            op_types_to_quantize=["MatMul"],
-            per_channel=True,
-            reduce_range=False,
-            weight_type=QuantType.QInt8,
-            use_external_data_format=True,  # past 2 GB it has to
-            extra_options={"MatMulConstBOnly": True, "WeightSymmetric": True},
-        )
-        quantized = onnx.load(path)
-    return standard_attention(quantize_embeddings(quantized))
+    return model
 
 
-def smooth_channels(model: onnx.ModelProto) -> onnx.ModelProto:
+def _turned(weights: Weights, tensor: onnx.TensorProto) -> Array:
+    return weights.array(tensor).T
+
+
+def smooth_channels(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
     """Even out the channels of a layer normalization before products that share one scale for all of them.
 
     Where its own weights say that some channels are far larger than most, the channels are divided by the size
@@ -85,7 +95,7 @@ def smooth_channels(model: onnx.ModelProto) -> onnx.ModelProto:
         products = [node for node in users if node.op_type == "MatMul" and node.input[1] in constants]
         if not products or not {norm.input[1], norm.input[2]} <= constants.keys():
             continue
-        gain, shift = (np.abs(onnx.numpy_helper.to_array(constants[name])) for name in norm.input[1:])
+        gain, shift = (np.abs(weights.array(constants[name])) for name in norm.input[1:])
         size = np.maximum(_DEVIATIONS * gain + shift, np.finfo(np.float32).tiny)
         size /= np.median(size)
         if size.max() < _OUTLYING:
@@ -95,14 +105,20 @@ def smooth_channels(model: onnx.ModelProto) -> onnx.ModelProto:
         place = list(graph.node).index(norm) + 1
         graph.node.insert(place, _node("Mul", [norm.output[0], f"{smooth}_factor"], smooth))
         for product in products:
-            weight = onnx.numpy_helper.to_array(constants[product.input[1]])
+            tensor = constants[product.input[1]]
             name = f"{product.name}_smooth_weight"
-            _add_constant(graph, name, weight * size[:, None])
+            made = partial(_times, weights, tensor, size[:, None])
+            graph.initializer.append(weights.tensor(name, np.float32, tensor.dims, made))
             product.input[:] = [smooth, name]
     return without_unused(model)
 
 
-def quantize_by_token(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
+def _times(weights: Weights, tensor: onnx.TensorProto, size: Array) -> Array:
+    product: Array = weights.array(tensor) * size
+    return product
+
+
+def quantize_by_token(model: onnx.ModelProto, names: Collection[str], weights: Weights) -> onnx.ModelProto:
     """Make int8 products, with one activation scale a token, of the MatMuls of these names.
 
     Each token is divided by its largest magnitude, quantized in the range that remains, and the product takes the
@@ -113,19 +129,21 @@ def quantize_by_token(model: onnx.ModelProto, names: Collection[str]) -> onnx.Mo
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for product in [node for node in graph.node if node.name in names]:
         source, name = product.input[0], product.name
-        weight = onnx.numpy_helper.to_array(constants[product.input[1]])
-        scale = np.maximum(np.abs(weight).max(axis=0), _SMALLEST).astype(np.float32) / 127
+        tensor = constants[product.input[1]]
+        scale = np.maximum(_largest(weights.array(tensor), axis=0), _SMALLEST).astype(np.float32) / 127
+        rounded = partial(_rounded, weights, tensor, scale)
+        graph.initializer.append(weights.tensor(f"{name}_weight", np.int8, tensor.dims, rounded))
         after_gelu = source in made and made[source].op_type == "Gelu"
         levels, zero, smallest = (223, 32, 1.2) if after_gelu else (127, 128, _SMALLEST)
-        for suffix, array in {
-            "weight": np.rint(weight / scale).astype(np.int8),
+        added: dict[str, Array | np.generic] = {
             "weight_scale": scale,
             "weight_zero": np.zeros(len(scale), np.int8),
             "step": np.float32(1 / levels),
             "zero": np.uint8(zero),
             "smallest": np.float32(smallest),
             "axis": np.array([-1], np.int64),
-        }.items():
+        }
+        for suffix, array in added.items():
             _add_constant(graph, f"{name}_{suffix}", array)
         magnitude = [] if after_gelu else [_node("Abs", [source], f"{name}_magnitude")]
         nodes = [
@@ -149,29 +167,118 @@ def quantize_by_token(model: onnx.ModelProto, names: Collection[str]) -> onnx.Mo
             _node("Mul", [f"{name}_product", f"{name}_peak"], product.output[0]),
         ]
         _replace(graph, product, nodes)
+    _use_own_operators(model)
     return without_unused(model)
 
 
-def q4(model: onnx.ModelProto) -> onnx.ModelProto:
+def quantize_by_run(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
+    """Make int8 products, with one activation scale for the run, of the MatMuls that have constant weights.
+
+    As onnxruntime's `quantize_dynamic` makes them (by channel, symmetric weights), one weight at a time.
+    """
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    quantized: set[str] = set()
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        tensor = constants.get(node.input[1]) if node.op_type == "MatMul" else None
+        if tensor is None or len(tensor.dims) != 2:
+            nodes.append(node)
+            continue
+        source, output = node.input[0], f"{node.output[0]}_output_quantized"
+        read, scales = f"{source}_quantized", f"{node.name}_quant_scales_mul"
+        if source not in quantized:
+            quantized.add(source)
+            given = [read, f"{source}_scale", f"{source}_zero_point"]
+            nodes.append(
+                onnx.helper.make_node("DynamicQuantizeLinear", [source], given, name=f"{source}_QuantizeLinear")
+            )
+        if tensor.name not in quantized:
+            quantized.add(tensor.name)
+            largest = _largest(weights.array(tensor), axis=0).astype(np.float64)
+            scale = np.where(largest / 127 < np.finfo(np.float32).tiny, 1, largest / 127).astype(np.float32)
+            made = partial(_rounded, weights, tensor, scale)
+            graph.initializer.append(weights.tensor(f"{tensor.name}_quantized", np.int8, tensor.dims, made))
+            _add_constant(graph, f"{tensor.name}_zero_point", np.zeros(len(scale), np.int8))
+            _add_constant(graph, f"{tensor.name}_scale", scale)
+        factors = [read, f"{tensor.name}_quantized", f"{source}_zero_point", f"{tensor.name}_zero_point"]
+        nodes += [
+            onnx.helper.make_node("MatMulInteger", factors, [output], name=f"{node.name}_quant"),
+            onnx.helper.make_node(
+                "Cast", [output], [f"{output}_cast_output"], name=f"{output}_cast", to=onnx.TensorProto.FLOAT
+            ),
+            onnx.helper.make_node("Mul", [f"{source}_scale", f"{tensor.name}_scale"], [f"{scales}:0"], name=scales),
+            onnx.helper.make_node(
+                "Mul",
+                [f"{output}_cast_output", f"{scales}:0"],
+                [node.output[0]],
+                name=f"{node.name}_quant_output_scale_mul",
+            ),
+        ]
+    _put_nodes(graph, nodes)
+    return without_unused(model)
+
+
+def q4(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
     """Quantize the MatMuls (and the Gemms of GPT-2) with constant weights to 4 bits, and the token embeddings to 8.
 
     Asymmetric, which is closer: relative error of the features 0.25 on MiniLM (symmetric 0.27), 0.27 on
     SmolLM2-135M (symmetric 0.30).
     """
+    model = _with_products(model, weights)
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    there: set[str] = set()
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        tensor = constants.get(node.input[1]) if node.op_type == "MatMul" else None
+        if tensor is None or len(tensor.dims) != 2:
+            nodes.append(node)
+            continue
+        rows, columns = tensor.dims
+        blocks = -(-rows // _Q4_BLOCK_SIZE)
+        outputs = {
+            f"{tensor.name}_Q4": (np.uint8, (columns, blocks, _Q4_BLOCK_SIZE // 2)),
+            f"{tensor.name}_scales": (np.float32, (columns, blocks)),
+            f"{tensor.name}_zero_points": (np.uint8, (columns, -(-blocks // 2))),
+        }
+        if tensor.name not in there:
+            there.add(tensor.name)
+            for place, (name, (dtype, shape)) in enumerate(outputs.items()):
+                made = partial(_in_blocks, weights, tensor, place)
+                graph.initializer.append(weights.tensor(name, dtype, shape, made))
+        nodes.append(
+            onnx.helper.make_node(
+                "MatMulNBits",
+                [node.input[0], *outputs],
+                node.output,
+                name=f"{node.name}_Q4",
+                domain="com.microsoft",
+                **{"K": rows, "N": columns, "bits": 4, "block_size": _Q4_BLOCK_SIZE},
+                accuracy_level=_Q4_INT8_ACTIVATIONS,
+            )
+        )
+    _put_nodes(graph, nodes)
+    _use_own_operators(model)
+    return quantize_embeddings(without_unused(model), weights)
+
+
+def _in_blocks(weights: Weights, tensor: onnx.TensorProto, place: int) -> Array:
+    """One of what a weight is in 4 bits: blocks, their scales, their zero points."""
     with quiet():
         # Importing it sets up logging for the whole process, which `quiet` takes back.
-        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-
-        model = copy.deepcopy(model)
-        ONNXModel(model).replace_gemm_with_matmul()
-        quantizer = MatMulNBitsQuantizer(
-            model, bits=4, block_size=_Q4_BLOCK_SIZE, is_symmetric=False, accuracy_level=_Q4_INT8_ACTIVATIONS
+        from onnxruntime.quantization.matmul_nbits_quantizer import (
+            DefaultWeightOnlyQuantConfig,
+            DefaultWeightOnlyQuantizer,
         )
-        quantizer.process()
-    return quantize_embeddings(quantizer.model.model)
+
+        config = DefaultWeightOnlyQuantConfig(block_size=_Q4_BLOCK_SIZE, is_symmetric=False, bits=4)
+        weight = np.ascontiguousarray(weights.array(tensor))
+        found: Array = DefaultWeightOnlyQuantizer(config).qbits_block_quant(weight)[place]
+    return found
 
 
-def quantize_embeddings(model: onnx.ModelProto) -> onnx.ModelProto:
+def quantize_embeddings(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
     """Store tables that only `Gather` reads by row as int8 with one scale a row; small tables stay."""
     graph = model.graph
     users_of = consumers(graph)
@@ -180,14 +287,12 @@ def quantize_embeddings(model: onnx.ModelProto) -> onnx.ModelProto:
         by_row = [node for node in users if node.op_type == "Gather" and node.input[0] == table.name]
         if len(table.dims) != 2 or table.dims[0] < 4096 or len(by_row) != len(users) or not users:
             continue
-        weights = onnx.numpy_helper.to_array(table)
-        scale = np.maximum(np.abs(weights).max(axis=1, keepdims=True), 1e-12).astype(np.float32) / 127
-        rows = np.clip(np.rint(weights / scale), -127, 127).astype(np.int8)
-        graph.initializer.remove(table)
+        scale = np.maximum(_largest(weights.array(table), axis=1)[:, None], 1e-12).astype(np.float32) / 127
         quantized, scales = f"{table.name}_quantized", f"{table.name}_scale"
-        graph.initializer.extend(
-            [onnx.numpy_helper.from_array(rows, quantized), onnx.numpy_helper.from_array(scale, scales)]
-        )
+        made = partial(_rounded, weights, table, scale)
+        graph.initializer.append(weights.tensor(quantized, np.int8, table.dims, made))
+        _add_constant(graph, scales, scale)
+        graph.initializer.remove(table)
         for node in users:
             _dequantize_rows(graph, node, quantized, scales)
     return model
@@ -202,6 +307,35 @@ def _dequantize_rows(graph: onnx.GraphProto, gather: onnx.NodeProto, rows: str, 
         _node("Mul", [f"{output}_cast", f"{output}_scale"], output),
     ]
     _replace(graph, gather, nodes)
+
+
+def _largest(array: Array, axis: int) -> Array:
+    """The largest magnitude along an axis, without a copy of the array."""
+    found: Array = np.maximum(array.max(axis=axis), -array.min(axis=axis))
+    return found
+
+
+def _rounded(weights: Weights, tensor: onnx.TensorProto, scale: Array) -> Array:
+    """A tensor in int8, some rows at a time."""
+    array = weights.array(tensor)
+    rounded = np.empty(array.shape, np.int8)
+    for start in range(0, len(array), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        some = array[rows] / (scale[rows] if scale.ndim > 1 else scale)
+        rounded[rows] = np.clip(np.rint(some), -127, 127)
+    return rounded
+
+
+def _use_own_operators(model: onnx.ModelProto) -> None:
+    """Let a graph have operators that are onnxruntime's own."""
+    if all(opset.domain != "com.microsoft" for opset in model.opset_import):
+        model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+
+
+def _put_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def _node(operator: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
@@ -231,7 +365,7 @@ def _weight_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:
 
 
 PRECISIONS: dict[str, Precision] = {
-    "fp32": Precision(convert=copy.deepcopy, batch_invariant=True),
+    "fp32": Precision(convert=lambda model, _: copy.deepcopy(model), batch_invariant=True),
     "int8": Precision(convert=int8, batch_invariant=False),
     "q4": Precision(convert=q4, batch_invariant=True),
 }

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from edgetune_runtime import contract, files, strict
 from edgetune_runtime.errors import BundleError, TaskError
-from edgetune_runtime.external import external_files
+from edgetune_runtime.external import external_files, without_weights
 from edgetune_runtime.facts import BackboneFacts
 from edgetune_runtime.manifest import Manifest
 from edgetune_runtime.task import Task
 
 _MOST_TOKENS = 1 << 31
+_CHUNK_BYTES = 1 << 20
+
+
+WeightFiles = Mapping[str, bytes] | Path
+"""Files that a graph takes weights from: their bytes by name, or their folder."""
 
 
 class Bundle:
@@ -78,6 +84,52 @@ class Bundle:
         self._check_digest(name, found)
         return found
 
+    def copy_graph(self, precision: str, variant: str, folder: Path) -> bytes:
+        """Copy the files of a graph, checked like `read` does, so that its weights can be mapped from there.
+
+        Args:
+            precision: a precision of the bundle.
+            variant: one of the facts' variants, or the base.
+            folder: where to; nobody else may write there.
+
+        Returns:
+            The graph, which takes its large weights from the files in that folder.
+
+        Raises:
+            BundleError: as `read_graph` does.
+            OSError: the folder cannot be written.
+        """
+        names = self.graph_files(precision, variant)
+        for name in names:
+            try:
+                opened = files.open_inside(self.path, name)
+            except OSError as error:
+                raise self._incomplete(name, error) from error
+            digest = hashlib.sha256()
+            with opened, (folder / Path(name).name).open("wb") as copied:
+                while chunk := opened.read(_CHUNK_BYTES):
+                    digest.update(chunk)
+                    copied.write(chunk)
+            self._check_digest(name, digest.hexdigest())
+        return self._mapped(folder / Path(names[0]).name, names)
+
+    def map_graph(self, precision: str, variant: str) -> bytes:
+        """The graph that takes its large weights from the bundle's own files: for a bundle that nobody else writes.
+
+        Raises:
+            BundleError: as `read_graph` does.
+        """
+        names = self.graph_files(precision, variant)
+        for name in names:
+            self.digest(name)
+        return self._mapped(self.path / names[0], names)
+
+    def _mapped(self, path: Path, names: Sequence[str]) -> bytes:
+        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
+            graph = without_weights(mapped, path.name)
+        self._check_files(graph, {Path(name).name for name in names}, names)
+        return graph
+
     def read_graph(self, precision: str, variant: str = contract.BASE) -> tuple[bytes, dict[str, bytes]]:
         """The bytes of a precision's graph and of the file of its weights, by the name that the graph gives it.
 
@@ -92,13 +144,22 @@ class Bundle:
         file, *beside = self.graph_files(precision, variant)
         graph = self.read(file)
         weights = {Path(name).name: self.read(name) for name in beside}
-        other = external_files(graph) - set(weights)
-        if other:
-            raise BundleError(
-                f"{self.path / file} takes weights from {', '.join(map(repr, sorted(other)))}: expected "
-                f"{', '.join(weights) or 'none outside of it'}; export the bundle again"
-            )
+        self._check_files(graph, set(weights), [file, *beside])
         return graph, weights
+
+    def graph_source(self, precision: str, variant: str) -> tuple[bytes, WeightFiles]:
+        """A precision's graph, and where its weights come from: here from memory, as `read_graph` reads them."""
+        return self.read_graph(precision, variant)
+
+    def _check_files(self, graph: bytes, allowed: set[str], names: Sequence[str]) -> None:
+        """Raise `BundleError` if a graph takes weights from another file than it may."""
+        other = external_files(graph) - allowed
+        if other:
+            expected = ", ".join(Path(name).name for name in names[1:])
+            raise BundleError(
+                f"{self.path / names[0]} takes weights from {', '.join(map(repr, sorted(other)))}: expected "
+                f"{expected or 'none outside of it'}; export the bundle again"
+            )
 
     def graph_files(self, precision: str, variant: str = contract.BASE) -> list[str]:
         """Paths inside the bundle of a precision's graph and, where that is another file, of its weights."""

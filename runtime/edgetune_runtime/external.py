@@ -1,4 +1,4 @@
-"""Which files an ONNX graph takes its weights from, read from its bytes without the onnx package.
+"""Which files an ONNX graph takes its weights from, read and changed in its bytes without the onnx package.
 
 onnxruntime opens whatever file a tensor's `external_data` names; here a graph is looked through first. Only so
 much of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto is known as leads to a tensor.
@@ -7,6 +7,7 @@ much of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto is known as leads
 from __future__ import annotations
 
 from collections.abc import Iterator
+from mmap import mmap
 
 from edgetune_runtime.errors import BundleError
 
@@ -29,7 +30,12 @@ CHILDREN: dict[str, dict[int, str]] = {
 }
 """Message → the numbers of its fields that lead to `external_data`, and what they hold."""
 
+Data = bytes | mmap
+
 _KEY, _VALUE = 1, 2
+_PATH_TO_WEIGHTS = (7, 5, 9)  # the graph, its initializers, their bytes
+_EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, 1
+_SMALLEST_LEFT = 1024
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -57,7 +63,65 @@ def external_files(graph: bytes) -> set[str]:
     return found
 
 
-def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+def without_weights(graph: Data, file: str) -> bytes:
+    """The graph of a file with its large weights left where they are: each is said to lie in that file.
+
+    onnxruntime maps such weights, and holds in memory what it makes of them alone.
+
+    Args:
+        graph: the bytes of the file.
+        file: its name.
+
+    Raises:
+        BundleError: the bytes are no ONNX graph.
+    """
+    try:
+        return b"".join(_told(graph, 0, len(graph), _PATH_TO_WEIGHTS, file))
+    except ValueError as error:
+        raise BundleError(f"the graph is not sound ONNX ({error}): export the bundle again") from error
+
+
+def _told(data: Data, start: int, end: int, path: tuple[int, ...], file: str) -> Iterator[bytes]:
+    """A message of which the fields on a path to weights are written again, and all others as they are."""
+    copied, moved = start, b""
+    for number, first, last in _fields(data, start, end):
+        if number != path[0] or last - first < _SMALLEST_LEFT:
+            continue
+        yield data[copied : first - len(_seven_bits(last - first)) - 1]
+        if len(path) == 1:
+            moved = _moved(file, first, last - first)
+        else:
+            inner = list(_told(data, first, last, path[1:], file))
+            yield _key(number, sum(map(len, inner)))
+            yield from inner
+        copied = last
+    yield data[copied:end]
+    yield moved  # behind all, since of a field that is there twice the last counts
+
+
+def _moved(file: str, offset: int, length: int) -> bytes:
+    """The fields of a tensor that say where its weights lie."""
+    entries = {"location": file, "offset": str(offset), "length": str(length)}
+    told = b""
+    for key, value in entries.items():
+        pair = _key(_KEY, len(key)) + key.encode() + _key(_VALUE, len(value)) + value.encode()
+        told += _key(_EXTERNAL_DATA, len(pair)) + pair
+    return told + bytes([_DATA_LOCATION << 3 | _VARINT, _EXTERNAL])
+
+
+def _key(number: int, length: int) -> bytes:
+    return bytes([number << 3 | _BYTES]) + _seven_bits(length)
+
+
+def _seven_bits(value: int) -> bytes:
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*found, value])
+
+
+def _fields(data: Data, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Number, start and end of each field of a message that has a length; the others are passed over."""
     while start < end:
         tag, start = _varint(data, start, end)
@@ -78,7 +142,7 @@ def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]
         raise ValueError("a field goes past its message")
 
 
-def _varint(data: bytes, start: int, end: int) -> tuple[int, int]:
+def _varint(data: Data, start: int, end: int) -> tuple[int, int]:
     """A number of seven bits a byte, and where it ends."""
     value = 0
     for place in range(start, min(end, start + 10)):

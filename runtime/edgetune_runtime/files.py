@@ -201,7 +201,7 @@ def write_atomic(path: Path, data: bytes | bytearray) -> None:
     write_chunks(path, (data,))
 
 
-def write_chunks(path: Path, chunks: Iterable[bytes | bytearray]) -> None:
+def write_chunks(path: Path, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
     """Write a file like `write_atomic`, a chunk at a time; what the chunks raise leaves the old bytes."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

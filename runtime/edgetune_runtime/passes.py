@@ -226,7 +226,7 @@ class Runner:
     def _open_session(self, precision: str, variant: str, threads: int) -> ort.InferenceSession:
         if self._prepare:
             return prepared.open_graph(self._bundle, precision, variant, threads)
-        graph, weights = self._bundle.read_graph(precision, variant)
+        graph, weights = self._bundle.graph_source(precision, variant)
         return open_session(graph, self._device, threads, self._bundle.facts.inputs_of(variant), weights)
 
     def _side_by_side(self, run: Callable[[_Batch], Array], batches: Sequence[_Batch]) -> Iterable[Array]:

@@ -106,8 +106,11 @@ def _write(bundle: Bundle, precision: str, variant: str, entry: Path) -> bool:
     except OSError:
         return False
     try:
-        graph, weights = bundle.read_graph(precision, variant)
-        session.write_prepared(graph, weights, staging)
+        source = staging / "source"
+        source.mkdir()
+        # Of a copy the weights can be mapped, so that they are in memory once, as they are laid out.
+        session.write_prepared(bundle.copy_graph(precision, variant, source), source, staging)
+        shutil.rmtree(source)
         for file in staging.iterdir():
             files.sync_file(file)
         staging.chmod(0o755)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import platform
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime as ort
 
 from edgetune_runtime import contract, files, forks, privacy
+from edgetune_runtime.bundle import WeightFiles
 from edgetune_runtime.devices import CPU, DEVICES, Device
 from edgetune_runtime.errors import BundleError, DeviceError
 
@@ -23,6 +24,8 @@ _PREPARATION = {
     "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
     "session.save_external_prepacked_constant_initializers": "1",
 }
+
+NO_WEIGHTS: WeightFiles = MappingProxyType({})
 
 _TYPE_OF = {"int64": "tensor(int64)", "float32": "tensor(float)"}
 
@@ -69,7 +72,7 @@ def open_session(
     device: Device,
     threads: int,
     inputs: Collection[str],
-    weights: Mapping[str, bytes] = MappingProxyType({}),
+    weights: WeightFiles = NO_WEIGHTS,
 ) -> ort.InferenceSession:
     """Make a session of a backbone's graph.
 
@@ -78,7 +81,8 @@ def open_session(
         device: what it runs on.
         threads: threads inside one run.
         inputs: names of the inputs that the graph is said to take.
-        weights: name → bytes of the files that the graph takes weights from; none is opened.
+        weights: name → bytes of the files that the graph takes weights from, of which none is opened; or the folder
+            of these files, which are mapped, so that nobody may change them while the session is there.
 
     Raises:
         BundleError: onnxruntime cannot load the graph, or it does not take and give what the contract says.
@@ -89,9 +93,7 @@ def open_session(
     return session
 
 
-def open_any(
-    graph: bytes, device: Device, threads: int, weights: Mapping[str, bytes] = MappingProxyType({})
-) -> ort.InferenceSession:
+def open_any(graph: bytes, device: Device, threads: int, weights: WeightFiles = NO_WEIGHTS) -> ort.InferenceSession:
     """Make a session of any graph, as `open_session` does of a backbone's."""
     options = _options(device, threads)
     if weights:
@@ -106,7 +108,7 @@ def open_any(
     return session
 
 
-def write_prepared(graph: bytes, weights: Mapping[str, bytes], folder: Path) -> None:
+def write_prepared(graph: bytes, weights: WeightFiles, folder: Path) -> None:
     """Write what onnxruntime makes of a graph for this CPU: optimized, its weights laid out as they are multiplied.
 
     Args:
@@ -215,7 +217,10 @@ def int8_saturates() -> bool:
     return int(product[0, 0]) != 2 * 255 * 127
 
 
-def _add_weights(options: ort.SessionOptions, weights: Mapping[str, bytes]) -> None:
+def _add_weights(options: ort.SessionOptions, weights: WeightFiles) -> None:
+    if isinstance(weights, Path):
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights))
+        return
     if not hasattr(options, "add_external_initializers_from_files_in_memory"):
         raise BundleError(
             f"the bundle has weights beside its graph, which onnxruntime {ort.__version__} cannot take from memory: "

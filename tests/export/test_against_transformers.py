@@ -26,6 +26,7 @@ from edgetune_export.backbone import Backbone
 from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES
 from edgetune_export.graph import to_onnx, with_default_bank
 from edgetune_export.loading import language_model_class
+from edgetune_export.weights import Weights
 from edgetune_runtime import contract
 from edgetune_runtime.errors import BackboneError
 
@@ -355,7 +356,7 @@ def test_the_graph_of_what_families_do_not_do_by_default_answers_as_the_original
     model: Model, pair: MakePair
 ) -> None:
     both = pair(model)
-    opened = session(with_default_bank(passes.optimize(to_onnx(both.backbone)), both.backbone))
+    opened = session(with_default_bank(passes.optimize(to_onnx(both.backbone, Weights()), Weights()), both.backbone))
     for lengths in ROWS:
         rows = both.texts(lengths)
         for pooling, expected in both.expected(rows).items():

@@ -34,6 +34,7 @@ from edgetune.training import TaskData, TrainingOptions, train
 from edgetune_export import Backbone, export, export_bundle, external, load_backbone
 from edgetune_export.graph import to_onnx
 from edgetune_export.loading import language_model_class
+from edgetune_export.weights import Weights
 from edgetune_runtime import Bundle, Engine, Task, contract
 from edgetune_runtime.adapter import save_adapter
 
@@ -308,9 +309,9 @@ FIXTURES = {
 }
 
 
-def bare_onnx(backbone: Backbone) -> onnx.ModelProto:
+def bare_onnx(backbone: Backbone, weights: Weights) -> onnx.ModelProto:
     """The graph without PyTorch's notes, which nothing reads; they are most of so small a file."""
-    model = to_onnx(backbone)
+    model = to_onnx(backbone, weights)
     graph = model.graph
     for one in (model, graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
         one.ClearField("metadata_props")

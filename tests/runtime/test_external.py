@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from edgetune_runtime.errors import BundleError
-from edgetune_runtime.external import CHILDREN, external_files
+from edgetune_runtime.external import CHILDREN, external_files, without_weights
 
 
 def outside(location: str) -> onnx.TensorProto:
@@ -124,6 +125,35 @@ def test_what_protobuf_reads_is_read_alike(place: int, byte: int) -> None:
     }
     with contextlib.suppress(BundleError):
         assert named <= external_files(data)
+
+
+@pytest.mark.parametrize("location", [onnx.TensorProto.DEFAULT, None], ids=["said to be inside", "not said"])
+def test_large_weights_are_left_in_their_file(location: int | None, tmp_path: Path) -> None:
+    arrays = {"large": np.arange(600, dtype=np.float32), "more": np.ones((3, 400), np.int8), "small": np.ones(5)}
+    tensors = [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    if location is not None:
+        for tensor in tensors:
+            tensor.data_location = location
+    inside = onnx.numpy_helper.from_array(np.zeros(900, np.float32), "value")
+    model = model_with(graph_with(initializer=tensors, node=[attribute(t=inside)]), producer_name="someone")
+    data = model.SerializeToString()
+    (tmp_path / "whole.onnx").write_bytes(data)
+    left = without_weights(data, "whole.onnx")
+    assert external_files(left) == {"whole.onnx"}
+    assert len(left) < len(data) - sum(array.nbytes for array in list(arrays.values())[:2]) + 200
+    (tmp_path / "left.onnx").write_bytes(left)
+    read = onnx.load(tmp_path / "left.onnx")
+    for expected, tensor in zip(arrays.values(), read.graph.initializer, strict=True):
+        np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor), expected, strict=True)
+    del model.graph.initializer[:], read.graph.initializer[:]
+    assert read == model
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.binary(max_size=60) | st.integers(0, len(WHOLE) - 1).map(lambda end: WHOLE[:end]))
+def test_any_bytes_without_weights_are_the_same_or_a_bundle_error(data: bytes) -> None:
+    with contextlib.suppress(BundleError):
+        assert without_weights(data, "file") == data
 
 
 @pytest.mark.parametrize("data", [b"\x0a\x05abc", b"\x0b", b"\x0d\x00", b"\x80" * 11, b"\x0a" + b"\xff" * 9 + b"\x01"])
