@@ -181,7 +181,7 @@ def _write_graph(
 
 @dataclass(frozen=True)
 class _Expected:
-    """What PyTorch answers: logits [texts, labels]."""
+    """What PyTorch answers to the texts of a check: for each text its logits."""
 
     task: Task
     check: CheckTexts
