@@ -126,7 +126,10 @@ function show(task, answer) {
   const shown =
     answer.said === null
       ? [make("p", { className: "problem" }, answer.problem)]
-      : [answer.marks?.length ? marked(answer) : make("p", { className: "label" }, answer.said), ...details(task, answer)];
+      : [
+          answer.marks?.length ? marked(answer) : make("p", { className: "label" }, answer.said),
+          ...details(task, answer),
+        ];
   const card = cards.get(task.task);
   card.replaceChildren(make("h2", {}, task.task), ...shown);
   card.classList.remove("old");
@@ -174,7 +177,12 @@ function marked({ marks, text }) {
   const shown = make("p", { className: "marked" });
   let at = 0;
   for (const { label, start, end, score } of marks) {
-    const own = make("mark", {}, characters.slice(start, end).join(""), make("small", {}, `${label} ${score.toFixed(2)}`));
+    const own = make(
+      "mark",
+      {},
+      characters.slice(start, end).join(""),
+      make("small", {}, `${label} ${score.toFixed(2)}`),
+    );
     shown.append(characters.slice(at, start).join(""), own);
     at = end;
   }
