@@ -182,6 +182,7 @@ def _shown(kind: AnswerKind, result: Result) -> dict[str, Any]:
 _PRINTED: Mapping[Column, Callable[[Any], Any]] = {
     "string": lambda text: text,
     "strings": lambda texts: texts,
+    "integer": lambda number: number,
     "number": shortest,
     "numbers": lambda scores: {label: round(score, 6) for label, score in scores.items()},
     "entities": lambda found: [{**one, "score": round(one["score"], 6)} for one in found],

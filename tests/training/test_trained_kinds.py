@@ -91,17 +91,16 @@ def figures_of(backbone: Backbone, task: Task, rows: list[LabelledText]) -> Figu
 def test_the_file_is_of_the_kind(every: dict[tuple[str, bool], TrainingReport], kind: str, pairs: bool) -> None:
     task = Task.from_bytes(every[kind, pairs].task.to_bytes(), "it")
     assert (task.kind, task.pairs) == (KINDS[kind], pairs)
-    labels = {"single-label": ("bad", "good"), "multi-label": TAGS, "score": ("score",), "tokens": TAGS}
-    assert task.labels == labels[kind]
-    requires = [f"kind:{kind}"] * (kind != "single-label") + ["pairs", "input:token_type_ids"] * pairs
-    requires += ["input:spans"] * (kind == "tokens")
+    labels = {"single-label": ("bad", "good"), "score": ("score",), "spans": ("answer",)}
+    assert task.labels == labels.get(kind, TAGS)
+    requires = [f"kind:{kind}"] * (kind != "single-label") + ["pairs"] * pairs + ["long:windows"] * (kind == "spans")
+    requires += ["input:token_type_ids"] * pairs + ["input:spans"] * (kind in ("tokens", "spans"))
     assert list(task.requires) == requires
     assert len(task.thresholds) == (3 if kind == "multi-label" else 0)
     assert all(0 < threshold < 1 for threshold in task.thresholds)
     assert (task.temperature == 1) == (kind == "score")
-    figure = {"single-label": "dev_accuracy", "multi-label": "dev_macro_f1", "score": "dev_pearson"}.get(
-        kind, "dev_entity_f1"
-    )
+    figures = {"single-label": "accuracy", "multi-label": "macro_f1", "score": "pearson", "spans": "exact_match"}
+    figure = f"dev_{figures.get(kind, 'entity_f1')}"
     assert task.metrics[figure] == every[kind, pairs].figures.values[figure.removeprefix("dev_")]
 
 
@@ -117,7 +116,7 @@ def test_the_exported_bundle_answers_as_pytorch(
             got = engine.classify([row.given for row in rows], task.name)
             for one, other in zip(got, expected, strict=True):
                 for field, value in other.fields().items():
-                    exact = field in ("label", "labels")
+                    exact = field in ("label", "labels", "answer") or value is None
                     if kind == "tokens":
                         exact = [{**own, "score": pytest.approx(own["score"], abs=1e-5)} for own in value]
                         assert one.fields()[field] == exact
