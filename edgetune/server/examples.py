@@ -15,6 +15,7 @@ from edgetune.server.embeddings import EmbeddingsRequest, embeddings_response
 from edgetune.server.infer import InferRequest, write_response
 from edgetune.server.rerank import RerankRequest, ranks
 from edgetune.server.tensors import InputTensor
+from edgetune_runtime.candidates import NO_PLACE
 from edgetune_runtime.contract import POOLINGS
 from edgetune_runtime.kinds import KINDS, Kind, Read, Result
 from edgetune_runtime.kinds.score import SCORE
@@ -48,8 +49,8 @@ def _task(kind: Kind) -> Task:
 def _result(task: Task) -> Result:
     if task.kind.reading is None:
         return task.kind.answer(np.array([_LOGITS[: len(task.labels)]], np.float32), task)
-    text = _TEXTS[0]
-    places = tuple(task.kind.reading.pieces(text))
+    reading, text = task.kind.reading, _TEXTS[int(task.kind.reading.second)]
+    places = (*([NO_PLACE] if reading.or_none else []), *reading.pieces(text))
     logits = np.zeros((len(places), task.head_rows), np.float32)
     logits[np.arange(len(places)), np.arange(len(places)) % task.head_rows] = _SURE
     return task.kind.answer(logits, task, Read(text, places))

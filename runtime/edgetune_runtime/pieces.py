@@ -29,28 +29,35 @@ def pieces_of(
 ) -> list[dict[int, Span]]:
     """The pieces that each window answers, with what is read of them.
 
-    A piece that stands in several windows is answered by the one in which it stands farthest from an edge; the
-    beginning and the end of the text are none. A piece that has no token, such as a control character that the
-    tokenizer drops, is not read.
+    A piece that stands in several windows is answered by the one in which it stands farthest from an edge, among those
+    that do not cut it; the beginning and the end of the text are no edges. A piece that has no token, such as a control
+    character that the tokenizer drops, is not read.
 
     Args:
         windows: for each the tokens of the text that it has, in order; at least one.
         places: of the pieces, in order.
         pooling: what is read of a piece, one of `contract.OF_PIECES`.
-        all_in_each: whether each window answers all pieces that it has.
+        all_in_each: whether each window answers all pieces that it does not cut.
     """
     span_of = _SPANS[pooling]
     tokens = [_tokens_of(window, places) for window in windows]
-    if len(windows) == 1 or all_in_each:
-        return [{place: span_of(*own) for place, own in window.items()} for window in tokens]
-    best: dict[int, tuple[float, int]] = {}
+    if len(windows) == 1:
+        return [{place: span_of(*own) for place, own in tokens[0].items()}]
+    if all_in_each:
+        # Of equal keys the last one stays, which has the most tokens.
+        most = dict(sorted((place, last - first) for own in tokens for place, (first, last) in own.items()))
+        return [
+            {place: span_of(first, last) for place, (first, last) in own.items() if last - first == most[place]}
+            for own in tokens
+        ]
+    best: dict[int, tuple[tuple[int, float], int]] = {}
     for number, (window, own) in enumerate(zip(windows, tokens, strict=True)):
         left = window[0][0] if window and number else float("-inf")
         right = window[-1][0] if window and number + 1 < len(windows) else float("inf")
         for place, (first, last) in own.items():
-            away = min(first - left, right - last)
-            if place not in best or away > best[place][0]:
-                best[place] = away, number
+            rank = last - first, min(first - left, right - last)
+            if place not in best or rank > best[place][0]:
+                best[place] = rank, number
     return [
         {place: span_of(*own[place]) for place in own if best[place][1] == number} for number, own in enumerate(tokens)
     ]

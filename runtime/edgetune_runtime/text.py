@@ -185,10 +185,13 @@ class TextEncoder:
         text = row.given(reading.second)
         places = reading.pieces(text)
         found = pieces_of([part.tokens(reading.second) for part in read], places, task.pooling, reading.or_none)
+        # Words that a window has no room for, once its text is in the template, are said to be lost.
+        may_be = reading.or_none or (len(windows) > 1 and sum(map(len, found)) < len(places))
+        lost = may_be and any(part.is_cut for part in read)
         return [
             dataclasses.replace(
                 window,
-                truncated=window.truncated or (reading.or_none and any(part.is_cut for part in read)),
+                truncated=window.truncated or lost,
                 spans=(*([span_of_none(len(window.ids), task.pooling)] if reading.or_none else []), *own.values()),
                 text=text,
                 places=(*([NO_PLACE] if reading.or_none else []), *(places[place] for place in own)),
@@ -234,8 +237,10 @@ class TextEncoder:
         size = room - (len(encoding.ids) - len(inside))
         found = []
         for first, last in _window_places(len(inside), size, stride):
-            skipped = inside[first][0] - start
-            part = row.texts[longest][skipped : inside[last - 1][1] - start]
+            # A token at an end may have a character of the template, such as the space before the text.
+            skipped = inside[first][0] - start if first else 0
+            end = inside[last - 1][1] - start if last < len(inside) else None
+            part = row.texts[longest][skipped:end]
             filled = row.with_text(longest, part, skipped)
             found.append(self._whole([self._tokenizer.encode(filled.text(), add_special_tokens=False)], filled, room))
         return found

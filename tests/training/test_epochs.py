@@ -84,7 +84,9 @@ def test_the_score_of_several_tasks_is_the_mean_of_their_own_measures() -> None:
     logits = np.array([[2, 1, least], [0, 1, least], [1, 0, 3], [4, 0, 3], [0, 9, 3]], np.float32)
     index, right = np.array([0, 0, 1, 1, 1]), np.array([0, 0, 2, 2, 1])
     targets, text = right[:, None].astype(np.float32), np.array([0, 1, 0, 1, 2])
-    found = Judge([MACRO_F1, ACCURACY], [draft(2), draft(3)])(EvalPrediction(logits, (index, targets, text)))
+    found = Judge([MACRO_F1, ACCURACY], [draft(2), draft(3)])(
+        EvalPrediction(logits[:, None], (index, targets[:, None], text[:, None]))
+    )
     own = [(logits[index == place, :labels], right[index == place]) for place, labels in enumerate((2, 3))]
     assert found["score"] == pytest.approx((judged(*own[0]).macro_f1 + 2 / 3) / 2)
     assert found["usual"] == pytest.approx((1 / 2 + 2 / 3) / 2)

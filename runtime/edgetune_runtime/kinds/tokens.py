@@ -44,6 +44,11 @@ _FIELD = "entities"
 OUTSIDE = 0
 """The head's row for a word of no entity. The label at place n has the rows 2n + 1, "begins", and 2n + 2, "inside"."""
 
+# One word in eighty is close (MiniLM, wnut17), so nearly every text of some hundred words has one that is. With this a
+# sixth of the sentences, and a third of texts of any length, are answered again; of the words of sentences that int8
+# changes that catches 94%.
+_WORDS_PER_CLOSE_ONE = 64
+
 _STARTS, _ENDS, _LABELS = ("start", "start_offset"), ("end", "end_offset"), ("label", "labels", "entity_group")
 
 
@@ -177,11 +182,12 @@ class TokensKind(Kind):
         return EntitiesResult(task=task.name, entities=found, truncated=read.truncated, precision=precision)
 
     def margin(self, logits: Array, task: Task, read: Read = WHOLE) -> float:
-        """The least difference of the two best scores of a word."""
+        """The least difference of the two best scores of a word; of a long text one per so many words is left out."""
         if not len(logits):
             return np.inf
         two = np.partition(probabilities(logits, task.temperature), -2, axis=1)[:, -2:]
-        return float((two[:, 1] - two[:, 0]).min())
+        rank = len(logits) // _WORDS_PER_CLOSE_ONE
+        return float(np.partition(two[:, 1] - two[:, 0], rank)[rank])
 
     def agreement(
         self, expected: Sequence[Array], got: Sequence[Array], task: Task, reads: Sequence[Read] = ()
