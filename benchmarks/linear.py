@@ -14,8 +14,10 @@ from edgetune.data.labelled import LabelledText
 from edgetune_export import Backbone
 from edgetune_export.parity import torch_logits
 from edgetune_runtime.arrays import Array
-from edgetune_runtime.fitting.by_kind import figures, fitting_of
+from edgetune_runtime.fitting.by_kind import fitting_of
+from edgetune_runtime.fitting.examples import answers
 from edgetune_runtime.kinds import Kind
+from edgetune_runtime.kinds.kind import WHOLE
 from edgetune_runtime.task import Task
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
@@ -37,9 +39,9 @@ def measured(backbone: Backbone, rows: Mapping[str, Sequence[LabelledText]], kin
     best = fitted[max(fitted)]
     draft = _task(backbone, tuple(labels), kind)
     settings, _ = fitting.calibrate(best(inputs["dev"]), targets["dev"])
-    values = figures(
-        kind, best(inputs["test"]), [row.target for row in rows["test"]], replace(draft, **settings)
-    ).values
+    task = replace(draft, **settings)
+    results = answers(task, best(inputs["test"]), [WHOLE] * len(rows["test"]))
+    values = kind.figures([row.target for row in rows["test"]], results, task).values
     width = inputs["train"].shape[1]
     return {
         "dev": [max(fitted)],

@@ -51,8 +51,8 @@ def import_peft(
     """Make a task of the PEFT adapter in ADAPTER_DIR; its logits are those of PEFT.
 
     PROMPT_TUNING, P_TUNING, PREFIX_TUNING, MULTITASK_PROMPT_TUNING and LORA, for SEQ_CLS (decoders, BERT and ALBERT;
-    its head comes along), CAUSAL_LM, SEQ_2_SEQ_LM and, at a {mask}, FEATURE_EXTRACTION. What cannot be carried over
-    exactly is refused; docs/peft.md has the tables.
+    its head comes along), TOKEN_CLS (name the tags with --labels: O,B-person,I-person), CAUSAL_LM, SEQ_2_SEQ_LM and, at
+    a {mask}, FEATURE_EXTRACTION. What cannot be carried over exactly is refused; docs/peft.md has the tables.
 
     \b
     Example:
@@ -110,7 +110,8 @@ def export_peft(task_file: Path, model: str, out: Path, as_json: bool) -> None:
     """Write the task in TASK_FILE as an adapter that PEFT loads; its logits are those of the task.
 
     A soft prompt becomes PROMPT_TUNING, a prefix PREFIX_TUNING, low rank LORA. A head behind BERT's or ALBERT's
-    pooler, or without biases at a decoder's last token, becomes that of a SEQ_CLS adapter. Otherwise the adapter is
+    pooler, or without biases at a decoder's last token, becomes that of a SEQ_CLS adapter, the head of a task that
+    finds entities that of a TOKEN_CLS adapter. Otherwise the adapter is
     for FEATURE_EXTRACTION, and head.safetensors beside it has the weight and bias for those features. What PEFT would
     compute otherwise is refused. A prompt or prefix of an encoder goes to PEFT if it was trained with
     --positions-behind-prompt.
@@ -138,6 +139,7 @@ def export_peft(task_file: Path, model: str, out: Path, as_json: bool) -> None:
                 "num_virtual_tokens": adapter.settings.get("num_virtual_tokens", 0),
                 "r": adapter.settings.get("r", 0),
                 "labels": list(task.labels),
+                "outputs": exported.outputs,
                 "pooling": task.pooling,
                 "head_beside": bool(exported.head),
                 "problem_type": exported.problem_type,
@@ -148,6 +150,6 @@ def export_peft(task_file: Path, model: str, out: Path, as_json: bool) -> None:
         head = (
             f"its head in head.safetensors, for features by pooling '{task.pooling}'"
             if exported.head
-            else f"load the model with num_labels={len(task.labels)}{problem_type}"
+            else f"load the model with num_labels={len(exported.outputs)}{problem_type}"
         )
         click.echo(f"{out}: {adapter.peft_type} for {adapter.task_type}, {adapter.size}; {head}")

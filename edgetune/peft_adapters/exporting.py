@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from edgetune.peft_adapters import files as peft
-from edgetune.peft_adapters import heads
+from edgetune.peft_adapters import heads, word_heads
 from edgetune.peft_adapters.change import Change
 from edgetune.peft_adapters.files import Adapter
 from edgetune.peft_adapters.kinds import CHANGES, WRITERS
@@ -19,6 +19,7 @@ from edgetune_export.backbone import Backbone
 from edgetune_export.language_model import OneStep
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import TaskError
+from edgetune_runtime.kinds.tokens import TOKENS, tag_names
 from edgetune_runtime.parts import HEAD, LOW_RANK, PARTS
 from edgetune_runtime.task import Task
 
@@ -45,7 +46,12 @@ class Exported:
     @property
     def says_problem_type(self) -> bool:
         """Whether the config must say it, since transformers would take so many outputs for something else."""
-        return heads.usual_kind(len(self.task.labels)) is not self.task.kind
+        return self.task.kind is not TOKENS and heads.usual_kind(len(self.task.labels)) is not self.task.kind
+
+    @property
+    def outputs(self) -> list[str]:
+        """What the outputs of a classifier are called, in their order: labels, or the tags of words."""
+        return tag_names(self.task.labels) if self.task.kind is TOKENS else list(self.task.labels)
 
     def save(self, folder: Path) -> None:
         """Write the adapter's folder.
@@ -73,7 +79,8 @@ def export_adapter(backbone: Backbone, task: Task, base_model: str) -> Exported:
 
     A soft prompt becomes PROMPT_TUNING, a prefix PREFIX_TUNING, low rank LORA. A head behind a pooler, or without
     biases at a decoder's last token, is a sequence classifier's; any other is kept beside the adapter, for the
-    features that PEFT's model gives.
+    features that PEFT's model gives. The head of a task that answers words is a token classifier's: a word's logits are
+    those of its first token, the mean over its tokens, or those of its last one, as the task's pooling says.
 
     Args:
         backbone: the task's backbone.
@@ -87,7 +94,11 @@ def export_adapter(backbone: Backbone, task: Task, base_model: str) -> Exported:
     writer = _writer(task)
     tensors = {name: torch.from_numpy(tensor) for name, tensor in task.tensors.items()}
     weight, bias = tensors[contract.HEAD_WEIGHT], tensors[contract.HEAD_BIAS]
-    classifier = heads.write(backbone, task.pooling, weight, bias, writer.inside)
+    by_word = task.kind is TOKENS
+    if by_word:
+        classifier = word_heads.write(backbone, f"task '{task.name}'", weight, bias, writer.inside)
+    else:
+        classifier = heads.write(backbone, task.pooling, weight, bias, writer.inside)
     written = writer.write(backbone, task, tensors, bool(classifier))
     _check_expressible(backbone, task, written.length)
     adapter = Adapter(
@@ -96,7 +107,7 @@ def export_adapter(backbone: Backbone, task: Task, base_model: str) -> Exported:
             "base_model_name_or_path": base_model or None,
             "inference_mode": True,
             "peft_type": written.peft_type,
-            "task_type": peft.SEQ_CLS if classifier else peft.FEATURE_EXTRACTION,
+            "task_type": peft.TOKEN_CLS if by_word else peft.SEQ_CLS if classifier else peft.FEATURE_EXTRACTION,
             **written.settings,
         },
         tensors={**written.tensors, **classifier},

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from edgetune.peft_adapters import files as peft
-from edgetune.peft_adapters import heads
+from edgetune.peft_adapters import heads, word_heads
 from edgetune.peft_adapters.change import Change
 from edgetune.peft_adapters.files import Adapter
 from edgetune.peft_adapters.kinds import CHANGES
@@ -19,6 +19,7 @@ from edgetune_runtime.errors import DataError, TaskError
 from edgetune_runtime.fitting.draft import pooling_of
 from edgetune_runtime.kinds import Kind
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
+from edgetune_runtime.kinds.tokens import TOKENS
 from edgetune_runtime.task import Task
 
 TASK_TYPES = {
@@ -47,8 +48,8 @@ def import_task(
         backbone: the model that the adapter was trained on.
         adapter: the adapter.
         name: name of the task.
-        labels: what a sequence classifier's outputs are called, in their order; where there are none, the names in
-            the model's config, or numbers.
+        labels: what a classifier's outputs are called, in their order, of a token classifier its tags; where there are
+            none, the names in the model's config, or numbers.
         words: label → the words that a language model says for it.
         template: what surrounds a text; `{mask}` is where a masked language model answers.
         max_length: tokens of a text that are read, the template's among them.
@@ -65,10 +66,17 @@ def import_task(
     change = _change(backbone, adapter)
     if not same_base:
         _check_base(backbone, adapter)
-    classifies = adapter.task_type == peft.SEQ_CLS
+    by_word = adapter.task_type == peft.TOKEN_CLS
+    classifies = by_word or adapter.task_type == peft.SEQ_CLS
     if classifies and words:
-        raise DataError(f"`words` for {adapter.origin}, a sequence classifier with its own head: name `labels`")
-    pooling = heads.pooling_of_classifier(backbone, adapter) if classifies else None
+        raise DataError(
+            f"`words` for {adapter.origin}, a {'token' if by_word else 'sequence'} classifier with its own head: name `labels`"
+        )
+    if by_word:
+        word_heads.module_of(backbone, adapter.origin)
+        pooling: str | None = word_heads.POOLING
+    else:
+        pooling = heads.pooling_of_classifier(backbone, adapter) if classifies else None
     if words:
         verbalizer.check_mask(backbone, template, pooling)
     draft = Task(
@@ -78,14 +86,20 @@ def import_task(
         tensors={},
         method=CHANGES[adapter.peft_type].method,
         base_model=backbone.name,
-        pooling=pooling_of(backbone.facts, template, pooling, pairs=False),
+        pooling=pooling_of(backbone.facts, template, pooling, pairs=False, kind=TOKENS if by_word else SINGLE_LABEL),
         position_offset=change.length,  # in every family: PEFT counts the virtual tokens as text
         template=template,
         max_length=max_length,
     )
     change.check(backbone, draft)
     tensors = change.parts(backbone, peft_task)
-    if classifies:
+    if by_word:
+        if kind is not None and kind is not TOKENS:
+            raise DataError(f"`kind` {kind.name} for {adapter.origin}, a token classifier: leave it out")
+        kind, (weight, bias) = TOKENS, heads.read(adapter, change.inside)
+        tags = heads.labels_of(backbone, len(weight), labels)
+        found, weight, bias = word_heads.read(tags, weight, bias, adapter.origin)
+    elif classifies:
         weight, bias = heads.read(adapter, change.inside)
         told = heads.PROBLEM_TYPES.get(getattr(backbone.config, "problem_type", None) or "")
         kind = kind or told or heads.usual_kind(len(weight))
@@ -107,7 +121,8 @@ def import_task(
     _check_all_taken(adapter, change)
     tensors |= {contract.HEAD_WEIGHT: weight, contract.HEAD_BIAS: bias}
     arrays = {key: each.numpy() for key, each in tensors.items()}
-    draft = dataclasses.replace(draft, labels=found, tensors=arrays, kind_name=kind.name)
+    needed = (contract.SPANS,) if by_word else ()
+    draft = dataclasses.replace(draft, labels=found, tensors=arrays, kind_name=kind.name, graph_inputs=needed)
     backbone.facts.check(draft)
     draft = backbone.text_encoder.fitted(draft)
     return dataclasses.replace(draft, tensors=prompts.stored(backbone, tensors, draft.max_length))
@@ -120,7 +135,7 @@ def _change(backbone: Backbone, adapter: Adapter) -> Change:
             f"{', '.join(CHANGES)}; merge other kinds into the model with PEFT and train a task on that"
         )
     expected = TASK_TYPES[backbone.family.language_model]
-    if adapter.task_type not in (*expected, peft.SEQ_CLS):
+    if adapter.task_type not in (*expected, peft.SEQ_CLS, peft.TOKEN_CLS):
         raise TaskError(
             f"{adapter.origin} is for {adapter.task_type}: on {backbone.name} ({backbone.architecture}) expected "
             f"{' or '.join(expected)}"
@@ -139,7 +154,7 @@ def _check_base(backbone: Backbone, adapter: Adapter) -> None:
 
 
 def _check_all_taken(adapter: Adapter, change: Change) -> None:
-    head = heads.names(change.inside) if adapter.task_type == peft.SEQ_CLS else ()
+    head = heads.names(change.inside) if adapter.task_type in (peft.SEQ_CLS, peft.TOKEN_CLS) else ()
     more = sorted(adapter.tensors.keys() - change.made_from - set(head))
     if more:
         raise TaskError(

@@ -50,12 +50,31 @@ def any_labels(material: Material) -> Part:
     return _part(material, rows.tolist(), f1, header, cells)
 
 
+def entities(material: Material) -> Part:
+    """Where a row has entities: how many, precision, recall, F1 of each label."""
+    by_label = material.evaluation.figures.by_label
+    own = [by_label[name] for name in material.labels]
+    numbers, f1 = [int(one["entities"]) for one in own], [one["f1"] for one in own]
+    cells = [
+        [label(name), number, *(bar(one[figure]) for figure in ("precision", "recall", "f1"))]
+        for name, number, one in zip(material.labels, numbers, own, strict=True)
+    ]
+    return _part(
+        material, numbers, f1, ["label", "entities", "precision", "recall", "F1"], cells, ("entity", "entities")
+    )
+
+
 def _part(
-    material: Material, rows: Sequence[int], f1: Sequence[float], header: Sequence[str], cells: Sequence[list[object]]
+    material: Material,
+    rows: Sequence[int],
+    f1: Sequence[float],
+    header: Sequence[str],
+    cells: Sequence[list[object]],
+    unit: tuple[str, str] = ("row", "rows"),
 ) -> Part:
     order = worst_first(rows, f1)
     ordered = [cells[at] for at in order[:_MOST]]
-    told = element("p", "The labels with the lowest F1 first; labels without rows last.", class_="caption")
+    told = element("p", f"The labels with the lowest F1 first; labels without {unit[1]} last.", class_="caption")
     parts: list[Markup] = [told, table("Figures per label", header, ordered[:_FIRST], "bars")]
     if len(ordered) > _FIRST:
         rest = table("Figures of the other labels", header, ordered[_FIRST:], "bars")
@@ -64,7 +83,7 @@ def _part(
         return Part("No row has a label.", join(parts))
     worst = order[0]
     finding = (
-        f"The weakest label is {quoted(material.labels[worst])}: F1 {f1[worst]:.2f}, {counted(rows[worst], 'row')}."
+        f"The weakest label is {quoted(material.labels[worst])}: F1 {f1[worst]:.2f}, {counted(rows[worst], *unit)}."
     )
     return Part(finding, join(parts))
 

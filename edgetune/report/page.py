@@ -25,11 +25,12 @@ from edgetune_runtime.errors import DataError
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL
 from edgetune_runtime.kinds.score import SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
+from edgetune_runtime.kinds.tokens import TOKENS
 
 NAME = "report.html"
 """The page's file."""
 
-_ONE, _ANY, _NUMBER = (frozenset([kind.name]) for kind in (SINGLE_LABEL, MULTI_LABEL, SCORE))
+_ONE, _ANY, _NUMBER, _ENTITIES = (frozenset([kind.name]) for kind in (SINGLE_LABEL, MULTI_LABEL, SCORE, TOKENS))
 
 SECTIONS = (
     Section("learning", "How it learned", None, learning),
@@ -38,6 +39,7 @@ SECTIONS = (
     Section("confusion", "What is mistaken for what", _ONE, confusion),
     Section("labels", "Label by label", _ONE, labels.one_label),
     Section("labels", "Label by label", _ANY, labels.any_labels),
+    Section("labels", "Label by label", _ENTITIES, labels.entities),
     Section("thresholds", "Scores and thresholds", _ANY, thresholds.distributions),
     Section("calibration", "What scores are worth", _ONE, calibration.one_label),
     Section("calibration", "What scores are worth", _ANY, calibration.any_labels),

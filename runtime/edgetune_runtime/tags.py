@@ -15,6 +15,7 @@ from itertools import accumulate
 from edgetune_runtime.kinds.kind import Entity
 
 _TAG = re.compile(r"([BILUESM])[-_](.+)", re.DOTALL)
+_SEVERAL = re.compile(r"[,;|][BILUESM][-_]")
 _SCHEMES: Mapping[str, frozenset[str]] = {
     "BIO": frozenset("BI"),
     "BILOU": frozenset("BILU"),
@@ -127,4 +128,8 @@ def _parsed(tag: str) -> Parsed:
     found = _TAG.fullmatch(tag)
     if found is None:
         raise ValueError(f"the tag {tag!r:.40} is not known: expected O, or a label behind B- or I-, such as B-person")
+    if _SEVERAL.search(found[2]):
+        raise ValueError(
+            f"the tag {tag!r:.60} is several tags of one word: expected one, since entities do not overlap"
+        )
     return found[1], found[2]

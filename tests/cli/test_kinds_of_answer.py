@@ -15,7 +15,7 @@ from kinds_of_tasks import SECONDS, TASKS, answers, bundle_of_kinds, given, make
 
 from edgetune.cli import cli
 from edgetune_runtime import Bundle, Engine
-from edgetune_runtime.kinds import LabelResult, ScoreResult
+from edgetune_runtime.kinds import KINDS, EntitiesResult, LabelResult, ScoreResult
 from edgetune_runtime.kinds.multi_label import LabelsResult
 
 SINGLES = [name for name, (_, more) in TASKS.items() if "pairs" not in more]
@@ -24,6 +24,8 @@ FIGURES = {
     "same": ("accuracy", "macro_f1", "ece"),
     "tags": ("macro_f1", "micro_f1", "mean_average_precision", "exact_match"),
     "topics": ("macro_f1", "micro_f1", "mean_average_precision", "exact_match"),
+    "names": ("entity_f1", "entity_precision", "entity_recall"),
+    "parts": ("entity_f1", "entity_precision", "entity_recall"),
     "stars": ("pearson", "spearman", "mean_absolute_error"),
     "alike": ("pearson", "spearman", "mean_absolute_error"),
 }
@@ -34,6 +36,9 @@ WORDS = {
     "ece": "ECE",
     "mean_average_precision": "mean average precision",
     "exact_match": "exact match",
+    "entity_f1": "entity F1",
+    "entity_precision": "entity precision",
+    "entity_recall": "entity recall",
     "pearson": "Pearson",
     "spearman": "Spearman",
     "mean_absolute_error": "mean absolute error",
@@ -67,7 +72,7 @@ def labelled(name: str, **renamed: str) -> str:
     for place, text in enumerate(given(name)):
         one, *second = [text] if isinstance(text, str) else text
         target = target_of(name, place)
-        row = {"text": one, "label": list(target) if isinstance(target, tuple) else target}
+        row = {"text": one, "label": KINDS[TASKS[name][1].get("kind_name", "single-label")].written(target)}
         rows.append(row | {renamed.get("text_pair", "text_pair"): other for other in second})
     return lines(*rows)
 
@@ -91,6 +96,9 @@ class TestClassify:
                 wanted = {"label": result.label, "scores": result.scores}
             elif isinstance(result, LabelsResult):
                 wanted = {"labels": list(result.labels), "scores": result.scores}
+            elif isinstance(result, EntitiesResult):
+                rounded = [{**vars(one), "score": round(one.score, 6)} for one in result.entities]
+                wanted = {"entities": rounded}
             else:
                 assert isinstance(result, ScoreResult)
                 wanted = {"score": result.score}
@@ -113,7 +121,10 @@ class TestClassify:
             first, fields = answers(kinds, name)[0], list(answer)[2:-1]
             assert answer["task"] == name
             for field in fields:
-                assert answer[field] == pytest.approx(first.fields()[field], abs=1e-6)
+                value = first.fields()[field]
+                if field == "entities":
+                    value = [{**one, "score": round(one["score"], 6)} for one in value]
+                assert answer[field] == (value if field == "entities" else pytest.approx(value, abs=1e-6))
 
     def test_a_pair_needs_its_second_text(self, kinds: Path, tmp_path: Path) -> None:
         rows = [{"text": "a", "text_pair": "b"}, {"text": "a"}, {"text": "a", "text_pair": ""}, {"text": "a", "b": "c"}]
@@ -167,11 +178,12 @@ class TestEvaluate:
         if tables == ["by_label"]:
             assert report["by_label"] == figures.by_label
             header, *rows = shown.splitlines()[2:]
-            assert header.split() == ["label", "rows", "precision", "recall", "F1"]
+            counted = "entities" if name in ("names", "parts") else "rows"
+            assert header.split() == ["label", counted, "precision", "recall", "F1"]
             for row, (label, own) in zip(rows, figures.by_label.items(), strict=True):
                 assert row.split() == [
                     label,
-                    str(own["rows"]),
+                    str(own[counted]),
                     *(f"{own[of]:.3f}" for of in ("precision", "recall", "f1")),
                 ]
 
@@ -330,11 +342,11 @@ def test_an_adapter_of_every_kind_gives_the_tasks_logits(kinds: Path, tmp_path: 
             "input_ids": np.array([one.ids]),
             "attention_mask": np.ones((1, len(one.ids)), np.int64),
             "task_index": np.zeros(1, np.int64),
-            "spans": np.array([one.spans], np.int64),
+            "spans": np.array(one.spans, np.int64).reshape(1, -1, 2),
             "token_type_ids": np.array([one.type_ids]),
         }
         (logits,) = session.run(["logits"], {key: value for key, value in feed.items() if key in inputs}, options)
-        np.testing.assert_allclose(logits[0].mean(axis=0), wanted, atol=1e-5)
+        np.testing.assert_allclose(task.kind.logits_of(logits[0]), wanted, atol=1e-5)
 
 
 def test_bench_knows_devices(kinds: Path) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ class PlainTask:
         self.pooling, self.template = fields["pooling"], fields["template"]
         self.offset, self.max_length = int(fields["position_offset"]), int(fields["max_length"])
         self.temperature = float(fields["temperature"])
+        self.long_texts, self.stride = fields.get("long_texts", "cut"), int(fields.get("stride", "0"))
         self.prompt = len(self.tensors.get("prompt_embeddings", ()))
 
 
@@ -81,12 +84,12 @@ class PlainBundle:
         mask = self.manifest["mask_token"]
         if task.pooling == "mask":
             texts = [text.replace(mask, " ") for text in texts]
-        joined = task.pairs and "{text_pair}" not in task.template
+        given, joined = texts[0], task.pairs and "{text_pair}" not in task.template
         positions = self.manifest["max_positions"] - max(task.offset, task.prompt)
         special = self.tokenizer.num_special_tokens_to_add(joined)
         room = max(1, min(task.max_length, positions) - special)
         if joined:
-            encodings = [self._encode(text) for text in texts]
+            start, encodings = 0, [self._encode(text) for text in texts]
             lengths = [len(one.ids) for one in encodings]
             kept = longest_first(lengths, room)
             for one, length in zip(encodings, kept, strict=True):
@@ -96,15 +99,57 @@ class PlainBundle:
             pieces = [piece if piece in SLOTS else piece.replace("{mask}", mask) for piece in split(task.template)]
             encoding = self._encode(filled(pieces, texts)[0])
             truncated = len(encoding.ids) > room
+            if (
+                truncated and task.long_texts == "windows"
+            ):  # of a text with nothing around it, which is all there is here
+                return self._windows(encoding, given, task, room)
+            start = filled(pieces, texts)[1]["{text}"][0]
             if truncated:
                 encoding = self._cut(pieces, texts, room)
             found = self.tokenizer.post_process(encoding)
         ids = found.ids or [0]
         types = found.type_ids if task.pairs and found.ids else [0] * len(ids)
-        return {"ids": ids, "type_ids": types, "spans": [self._span(ids, task)], "truncated": truncated}
+        read = {"ids": ids, "type_ids": types, "truncated": truncated}
+        if task.kind != "tokens":
+            return read | {"spans": [self._span(ids, task)]}
+        stop = len(given) if joined else start + len(given)
+        own = [
+            (token, begin - start, end - start)
+            for token, (begin, end) in enumerate(found.offsets)
+            if max(begin, start) < min(end, stop) and not (joined and found.sequence_ids[token] == 1)
+        ]
+        places = words(given)
+        return read | read_words(places, tokens_of(own, places), task)
+
+    def _windows(self, encoding: Encoding, text: str, task: PlainTask, room: int) -> dict[str, Any]:
+        encoding.truncate(room, min(task.stride, room - 1))
+        parts = [self.tokenizer.post_process(one) for one in (encoding, *encoding.overflowing)]
+        own = [[(at, *one) for at, one in enumerate(part.offsets) if one[0] < one[1]] for part in parts]
+        places = words(text)
+        found = [tokens_of(one, places) for one in own]
+        best: dict[int, tuple[tuple[float, float], int]] = {}
+        for number, (part, one) in enumerate(zip(found, own, strict=True)):
+            left = one[0][0] if number else -math.inf
+            right = one[-1][0] if number + 1 < len(parts) else math.inf
+            for word, (first, last) in part.items():
+                rank = last - first, min(first - left, right - last)
+                if word not in best or rank > best[word][0]:
+                    best[word] = rank, number
+        windows = []
+        for number, part in enumerate(found):
+            chosen = {word: tokens for word, tokens in part.items() if best[word][1] == number}
+            ids = parts[number].ids
+            windows.append({"ids": ids, "type_ids": [0] * len(ids)} | read_words(places, chosen, task))
+        return windows[0] | {"more": windows[1:], "truncated": False}
 
     def logits(self, read: dict[str, Any], task: PlainTask) -> Array:
-        """The logits of a text."""
+        """The logits of a text; of a task that answers words, of each word."""
+        found = [self._run(window, task) for window in (read, *read.get("more", ()))]
+        return np.concatenate(found) if task.kind == "tokens" else found[0][0]
+
+    def _run(self, read: dict[str, Any], task: PlainTask) -> Array:
+        if not read["spans"]:
+            return np.zeros((0, len(task.tensors["head_bias"])), np.float32)
         ids = read["ids"]
         feed = {
             "input_ids": np.array([ids], np.int64),
@@ -123,7 +168,7 @@ class PlainBundle:
         cheapest = min((inputs for inputs in self.sessions if parts.issubset(inputs)), key=len)
         taken = {name: array for name, array in feed.items() if name in {*self.manifest["inputs"], *cheapest}}
         found: Array = self.sessions[cheapest].run(["logits"], taken)[0]
-        return found[0, 0]
+        return found[0]
 
     def _encode(self, text: str) -> Encoding:
         return self.tokenizer.encode(text, add_special_tokens=False)
@@ -164,6 +209,51 @@ class PlainBundle:
         return list(spans.get(task.pooling, (0, len(ids))))
 
 
+WITHOUT_SPACES = (
+    *((0x0E00, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x31F0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF)),
+    *((0xF900, 0xFAFF), (0xFF66, 0xFF9F), (0x1B000, 0x1B16F), (0x20000, 0x3FFFF)),
+)
+WORD = re.compile(r"w(?:[wm]|[jz]+(?=[wm]))*|(?:p|ff?|c)m*(?:zpm*)*|m+")
+
+
+def class_of(character: str) -> str:
+    """The class of a character, by which words are made."""
+    category, code = unicodedata.category(character), ord(character)
+    if code == 0x200D:
+        return "z"
+    if category[0] == "M" or 0x1F3FB <= code <= 0x1F3FF:
+        return "m"
+    if category[0] in "LN":
+        return "c" if any(first <= code <= last for first, last in WITHOUT_SPACES) else "w"
+    if category[0] == "Z" or category in ("Cc", "Cs"):
+        return " "
+    return "j" if category == "Cf" else "f" if 0x1F1E6 <= code <= 0x1F1FF else "p"
+
+
+def words(text: str) -> list[tuple[int, int]]:
+    """Where the words of a text are."""
+    return [found.span() for found in WORD.finditer("".join(map(class_of, text)))]
+
+
+def tokens_of(tokens: list[tuple[int, int, int]], places: list[tuple[int, int]]) -> dict[int, tuple[int, int]]:
+    """Word → its first and its last token."""
+    found: dict[int, tuple[int, int]] = {}
+    for word, (begin, end) in enumerate(places):
+        own = [token for token, first, last in tokens if first < end and last > begin]
+        if own:
+            found[word] = own[0], own[-1]
+    return found
+
+
+def read_words(
+    places: list[tuple[int, int]], found: dict[int, tuple[int, int]], task: PlainTask
+) -> dict[str, list[list[int]]]:
+    """The words that are read, and their spans."""
+    ends = {"mean": (0, 1), "cls": (0, 0), "last": (1, 1)}[task.pooling]
+    spans = [[own[ends[0]], own[ends[1]] + 1] for own in found.values()]
+    return {"spans": spans, "words": [list(places[word]) for word in found]}
+
+
 def split(template: str) -> list[str]:
     """A template's slots of texts and what stands around them."""
     for slot in SLOTS:
@@ -200,8 +290,40 @@ def longest_first(lengths: list[int], room: int) -> list[int]:
     return [shorter, longer] if lengths[0] <= lengths[1] else [longer, shorter]
 
 
-def answer(logits: Array, task: PlainTask) -> dict[str, Any]:
+def entities(logits: Array, read: dict[str, Any], text: str, task: PlainTask) -> list[dict[str, Any]]:
+    """The entities that the logits of words give."""
+    best, paths = [(0.0 if row == 0 or row % 2 else -math.inf) for row in range(2 * len(task.labels) + 1)], []
+    for own in logits.astype(np.float64):
+        highest, before, reached = max(best), [], []
+        for row, logit in enumerate(own):
+            from_row = best.index(highest)
+            if row and row % 2 == 0:
+                from_row = row if best[row] >= best[row - 1] else row - 1
+            before.append(from_row)
+            reached.append((best[from_row] if paths or row == 0 or row % 2 else -math.inf) + logit)
+        paths.append(before)
+        best = reached
+    tags = [best.index(max(best))] if paths else []
+    for before in paths[:0:-1]:
+        tags.append(before[tags[-1]])
+    places = [place for window in (read, *read.get("more", ())) for place in window["words"]]
+    found: list[dict[str, Any]] = []
+    sure: list[list[float]] = []
+    for tag, (begin, end), own in zip(tags[::-1], places, logits.astype(np.float64), strict=True):
+        weights = np.exp((own - own.max()) / task.temperature)
+        if tag % 2:
+            found.append({"label": task.labels[tag // 2], "start": begin})
+            sure.append([])
+        if tag:
+            sure[-1].append(float(weights[tag] / weights.sum()))
+            found[-1] |= {"end": end, "text": text[found[-1]["start"] : end], "score": sum(sure[-1]) / len(sure[-1])}
+    return found
+
+
+def answer(logits: Array, task: PlainTask, read: dict[str, Any], text: str) -> dict[str, Any]:
     """The answer that logits give."""
+    if task.kind == "tokens":
+        return {"entities": entities(logits, read, text, task)}
     values = [float(value) for value in logits]
     if task.kind == "score":
         return {"score": values[0]}

@@ -136,8 +136,13 @@ def test_it_answers(engines: dict[tuple[str, str], Engine], bundle: str, precisi
         assert row.type_ids == case["type_ids"]
         assert [list(span) for span in row.spans] == case["spans"]
         assert row.truncated == case["truncated"]
+        assert [list(place) for place in row.places] == case.get("words", [])
+        assert [[window.ids, list(map(list, window.spans)), list(map(list, window.places))] for window in row.more] == [
+            [window["ids"], window["spans"], window["words"]] for window in case.get("more", ())
+        ]
     for logits, case in zip(engine.run([(row, own) for row in rows]), expected, strict=True):
-        np.testing.assert_allclose(logits, case["logits"], rtol=0, atol=case["tolerance"])
+        wanted = np.reshape(case["logits"], logits.shape)
+        np.testing.assert_allclose(logits, wanted, rtol=0, atol=case["tolerance"])
     for result, case in zip(engine.classify(texts, task), expected, strict=True):
         assert_answer(result.fields(), case)
 
@@ -148,6 +153,9 @@ def assert_answer(got: Case, case: Case) -> None:
     for name, value in case["answer"].items():
         if isinstance(value, float | dict):
             assert got[name] == pytest.approx(value, abs=case["tolerance"])
+        elif case["clear"] and name == "entities":
+            near = [{**one, "score": pytest.approx(one["score"], abs=case["tolerance"])} for one in value]
+            assert got[name] == near
         elif case["clear"]:
             assert got[name] == value
 
@@ -207,7 +215,7 @@ def test_cases_cover_the_format() -> None:
     fp32 = [case for (_, precision, _), own in cases().items() for case in own if precision == "fp32"]
     assert all(case["clear"] for case in fp32)
     assert [0] in [case["ids"] for case in fp32]
-    assert all(math.isfinite(value) for case in fp32 for value in case["logits"])
+    assert all(math.isfinite(value) for case in fp32 for value in np.ravel(case["logits"]))
 
 
 def test_it_is_small_and_has_no_paths_of_a_computer() -> None:

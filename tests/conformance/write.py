@@ -29,8 +29,8 @@ from edgetune_export import Backbone, export_bundle, load_backbone
 from edgetune_export.loading import language_model_class
 from edgetune_runtime import Engine, Task, contract, files, task_file
 from edgetune_runtime.arrays import Array
-from edgetune_runtime.kinds import Result
-from edgetune_runtime.text import Text
+from edgetune_runtime.kinds import KINDS, Result
+from edgetune_runtime.text import Text, Tokens
 
 HERE = Path(__file__).parent
 BUNDLES = HERE / "bundle"
@@ -163,7 +163,8 @@ def made(
 ) -> Task:
     """A task of random numbers; `ranks` by site."""
     random = np.random.default_rng([*name.encode()])
-    lengths = {"prompt": prompt, "prefix": prefix, "labels": len(labels), "units": units}
+    rows = KINDS[more.get("kind_name", "single-label")].head_rows(len(labels))
+    lengths = {"prompt": prompt, "prefix": prefix, "labels": rows, "units": units}
     lengths |= {contract.rank(site): length for site, length in ranks.items()}
     names = [contract.HEAD_WEIGHT, contract.HEAD_BIAS]
     names += [name for site in ranks for name in (contract.down(site), contract.up(site))]
@@ -191,6 +192,7 @@ def made(
 MULTI: dict[str, Any] = {"kind_name": "multi-label"}
 SCORE: dict[str, Any] = {"kind_name": "score", "labels": ("score",)}
 PAIRS: dict[str, Any] = {"pairs": True}
+ENTITIES: dict[str, Any] = {"kind_name": "tokens", "graph_inputs": (contract.SPANS,)}
 
 
 def encoder_tasks(backbone: Backbone) -> Iterator[Task]:
@@ -218,6 +220,11 @@ def encoder_tasks(backbone: Backbone) -> Iterator[Task]:
     yield made(backbone, "units", "cls", prompt=2, units=3, **MULTI)
     every = dict.fromkeys(("query", "key", "value", "output", "widen", "narrow"), 1)
     yield made(backbone, "pair-all-parts", "mean", prefix=2, ranks=every, units=2, **joined)
+    yield made(backbone, "names", "mean", ("place", "who"), temperature=1.5, max_length=20, **ENTITIES)
+    yield made(backbone, "names-first", "cls", ("who",), prompt=2, template="news: {text}!", max_length=18, **ENTITIES)
+    yield made(backbone, "names-windows", "mean", prefix=2, long_texts="windows", stride=4, max_length=14, **ENTITIES)
+    both = {**PAIRS, **ENTITIES, "graph_inputs": (contract.TOKEN_TYPE_IDS, contract.SPANS)}
+    yield made(backbone, "names-pair", "last", max_length=20, **both)
     yield made(backbone, "with-a-note", "mean", ("no", "yes"), unknown={"note": 'für später: \x7f"\\/\u2028 😀'})
 
 
@@ -229,6 +236,7 @@ def decoder_tasks(backbone: Backbone) -> Iterator[Task]:
     yield with_source(backbone, made(backbone, "prompt-as-prefix", "last", prompt=4))
     yield made(backbone, "tags", "last", prefix=2, **MULTI)
     yield made(backbone, "pair-slots", "last", template="{text}\n{text_pair}\nSo:", max_length=20, **SCORE, **PAIRS)
+    yield made(backbone, "names", "last", ("place", "who"), template="Q: {text}", **ENTITIES)
     yield made(backbone, "gate", "last", ranks={"value": 2, "gate": 2, "widen": 1})
 
 
@@ -331,19 +339,43 @@ def cases(bundle: str) -> Iterator[dict[str, Any]]:
                         "ids": row.ids,
                         "type_ids": row.type_ids,
                         "spans": row.spans,
+                        **({"words": row.places} if row.by_piece else {}),
+                        **({"more": [_window(window) for window in row.more]} if row.more else {}),
                         "truncated": row.truncated,
-                        "logits": [float(value) for value in values],
+                        "logits": values.astype(float).tolist(),
                         "answer": result.fields(),
                         "tolerance": tolerance,
                         "clear": is_clear(values, task, result, tolerance),
                     }
 
 
+def _window(tokens: Tokens) -> dict[str, Any]:
+    return {"ids": tokens.ids, "type_ids": tokens.type_ids, "spans": tokens.spans, "words": tokens.places}
+
+
 def is_clear(logits: Array, task: Task, result: Result, tolerance: float) -> bool:
     """Whether all logits that differ by no more than the tolerance give the same labels."""
+    if task.kind.reading is not None:
+        return _lead(logits.astype(np.float64)) > 2 * tolerance * len(logits)
     corners = itertools.product((-tolerance, tolerance), repeat=len(logits))
     answers = (task.kind.answer((logits + np.array(corner, np.float32))[None], task) for corner in corners)
     return all(_labels(answer) == _labels(result) for answer in answers)
+
+
+def _lead(logits: Array) -> float:
+    """How much more the best sequence of tags sums up to than the second best. Shape: [words, rows]."""
+    if not len(logits):
+        return np.inf
+    rows = np.arange(logits.shape[1])
+    inside = (rows % 2 == 0) & (rows > 0)
+    after = np.where(~inside | (rows == rows[:, None]) | (rows == rows[:, None] + 1), 0.0, -np.inf)  # [before, row]
+    ahead, behind = [np.where(inside, -np.inf, 0.0)], [np.zeros(len(rows))]
+    for own in logits[:-1]:
+        ahead.append(((ahead[-1] + own)[:, None] + after).max(axis=0))
+    for own in logits[:0:-1]:
+        behind.append((after + behind[-1] + own).max(axis=1))
+    through = np.sort(np.array(ahead)[: len(logits)] + logits + np.array(behind[: len(logits)])[::-1], axis=1)
+    return float((through[:, -1] - through[:, -2]).min(initial=np.inf))
 
 
 def _labels(result: Result) -> dict[str, Any]:

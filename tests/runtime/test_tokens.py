@@ -334,6 +334,7 @@ def test_what_a_scheme_does_not_say_is_counted() -> None:
         ([["B-who", "X-who"]], "the tag 'X-who' is not known"),
         ([["NN", "O"]], "the tag 'NN' is not known: expected O, or a label behind B- or I-"),
         ([["B-"]], "the tag 'B-' is not known"),
+        ([["B-who,I-place"]], "the tag 'B-who,I-place' is several tags of one word: expected one"),
         ([["B-who", "L-who"], ["S-who"]], "the prefixes B, L, S: expected those of one scheme"),
         ([["B-who", "O"], ["I-place"]], "the label 'place' has only I- tags"),
     ],

@@ -28,13 +28,15 @@ from edgetune_runtime import Engine
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.kinds import KINDS
 
-SINGLES, PAIRS = ("mood", "tags", "stars"), ("same", "topics", "alike")
+SINGLES, PAIRS = ("mood", "tags", "stars", "names"), ("same", "topics", "alike", "parts")
 BEST = pa.float32()
 SCORES = pa.struct([(f"label{place}", pa.float32()) for place in range(3)])
+ENTITY = {"label": pa.string(), "start": pa.int64(), "end": pa.int64(), "text": pa.string(), "score": pa.float32()}
 COLUMNS: Mapping[str, list[tuple[str, pa.DataType]]] = {
     "mood": [("label", pa.string()), ("score", BEST), ("scores", SCORES), ("status", pa.string())],
     "tags": [("labels", pa.list_(pa.string())), ("scores", SCORES), ("status", pa.string())],
     "stars": [("score", pa.float64()), ("status", pa.string())],
+    "names": [("entities", pa.list_(pa.struct(ENTITY))), ("status", pa.string())],
 }
 
 
@@ -98,6 +100,8 @@ def test_columns_of_a_kind(kinds: Path, tmp_path: Path, name: str, all_scores: b
                 assert got == {label: float(np.float32(one)) for label, one in value.items()}
             elif isinstance(value, float):
                 assert got == (value if name == "stars" else float(np.float32(value)))
+            elif column == "entities":
+                assert got == [{**one, "score": float(np.float32(one["score"]))} for one in value]
             else:
                 assert got == value
 
@@ -161,7 +165,7 @@ def test_all_tasks_of_all_rows_go_into_one_call(kinds: Path, tmp_path: Path, mon
     path = write(tmp_path / "rows.jsonl", rows_of_pairs())
     run(kinds, path, list(TASKS), tmp_path / "out", precision="fp32")
     assert calls == [len(TEXTS) * len(TASKS)]
-    assert passes == [len(TEXTS) * 2]  # three tasks share the pass of a text, three that of a pair
+    assert passes == [len(TEXTS) * 2]  # four tasks share the pass of a text, four that of a pair
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])

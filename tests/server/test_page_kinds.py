@@ -14,7 +14,7 @@ from page_in_browser import Page, a_browser, a_driver  # noqa: F401
 from serving import Serve, Server
 
 from edgetune_runtime import Bundle, Engine
-from edgetune_runtime.kinds import LabelResult, LabelsResult, ScoreResult
+from edgetune_runtime.kinds import EntitiesResult, LabelResult, LabelsResult, ScoreResult
 
 pytestmark = needs_browser
 
@@ -40,6 +40,8 @@ def test_kinds_are_listed(browser: Page, kinds_server: Server) -> None:
         "score-pairsa number, for pairs",
         "single-labelone label (of 3)",
         "single-label-pairsone label (of 3), for pairs",
+        "tokensentities in a text (of 3)",
+        "tokens-pairsentities in a text (of 3), for pairs",
     ]
 
 
@@ -54,8 +56,16 @@ def test_answers_of_every_kind(browser: Page, kinds_server: Server, kinds: Path,
     page.classify()
     with Engine(kinds, threads=2) as engine:
         (result,) = engine.classify([(text, second) if name in PAIRED else text], task=name)
-    (said,) = page.texts("#answers .label")
     assert page.text("#said").startswith("1 of 1 answered in ")
+    if isinstance(result, EntitiesResult) and result.entities:
+        marks = [f"{one.text}{one.label} {one.score:.2f}" for one in result.entities]
+        assert [mark.replace("\n", "") for mark in page.texts("#answers mark")] == marks
+        assert page.console() == []
+        return
+    (said,) = page.texts("#answers .label")
+    if isinstance(result, EntitiesResult):
+        assert said == "no entity"
+        return
     if isinstance(result, ScoreResult):
         assert said == f"{result.score:.3f}"
         assert page.texts("#answers li") == []
@@ -91,6 +101,8 @@ def test_tasks_of_every_kind_at_once(browser: Page, kinds_server: Server, kinds:
             right.append(f"{result.score:.3f}")
         elif isinstance(result, LabelsResult):
             right.append(", ".join(result.labels) or "no label applies")
+        elif isinstance(result, EntitiesResult):
+            right += [] if result.entities else ["no entity"]
         else:
             assert isinstance(result, LabelResult)
             right.append(result.best)

@@ -213,7 +213,8 @@ class TokensKind(Kind):
             return len(own[0]), len(own[1]), len(own[2])
 
         by_label = {label: {"entities": counted(label)[1], **_three(*counted(label))} for label in task.labels}
-        return Figures({f"entity_{name}": value for name, value in _three(*counted()).items()}, by_label)
+        values = {f"entity_{name}": value for name, value in _three(*counted()).items()}
+        return Figures({name: values[name] for name in (self.headline, *values)}, by_label)
 
     def wrong_by(self, result: EntitiesResult, target: Target) -> float:
         """The scores of the extra entities, and 1 for each that is missed."""
@@ -250,26 +251,27 @@ def decode(logits: Array, first: Array | None = None) -> Array:
     return tags
 
 
-def _most_probable(logits: Array) -> Array:
-    """Viterbi's algorithm. Shape: [words, rows of the head] → [words]."""
-    logits = logits.astype(np.float64)
-    came_from = np.zeros(logits.shape, np.int64)
-    begins, inside = slice(1, None, 2), slice(2, None, 2)
-    best = logits[0].copy()
-    best[inside] = -np.inf
-    for place in range(1, len(logits)):
-        came_from[place] = best.argmax()
-        reached = np.full_like(best, best.max())
-        begun, gone_on = best[begins], best[inside]
-        rows = np.arange(1, len(best), 2)
-        came_from[place, inside] = np.where(gone_on >= begun, rows + 1, rows)
-        reached[inside] = np.maximum(begun, gone_on)
-        best = reached + logits[place]
-    tags = np.empty(len(logits), np.int64)
-    tags[-1] = best.argmax()
-    for place in range(len(logits) - 1, 0, -1):
-        tags[place - 1] = came_from[place, tags[place]]
-    return tags
+def _most_probable(logits: Array) -> list[int]:
+    """Viterbi's algorithm, in Python alone: arrays this small cost NumPy more. Shape: [words, rows] → [words]."""
+    rows = logits.astype(np.float64).tolist()
+    inside = range(2, len(rows[0]), 2)
+    best = rows[0]
+    for row in inside:
+        best[row] = -np.inf
+    came_from: list[list[int]] = []
+    for own in rows[1:]:
+        highest = max(best)
+        before = [best.index(highest)] * len(own)
+        reached = [highest + logit for logit in own]
+        for row in inside:
+            before[row] = row if best[row] >= best[row - 1] else row - 1
+            reached[row] = best[before[row]] + own[row]
+        came_from.append(before)
+        best = reached
+    tags = [best.index(max(best))]
+    for before in reversed(came_from):
+        tags.append(before[tags[-1]])
+    return tags[::-1]
 
 
 def spans_of(tags: Array) -> list[tuple[int, int, int]]:
@@ -304,9 +306,9 @@ def _found(begin: int, end: int, label: int, task: Task, read: Read, scores: Arr
 
 def _three(hits: int, right: int, given: int) -> dict[str, float]:
     return {
-        "f1": f1_of(hits, right, given),
         "precision": hits / max(1, given),
         "recall": hits / max(1, right),
+        "f1": f1_of(hits, right, given),
     }
 
 
