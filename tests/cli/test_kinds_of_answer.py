@@ -26,6 +26,10 @@ FIGURES = {
     "topics": ("macro_f1", "micro_f1", "mean_average_precision", "exact_match"),
     "names": ("entity_f1", "entity_precision", "entity_recall"),
     "parts": ("entity_f1", "entity_precision", "entity_recall"),
+    "why": (
+        *("exact_match", "answer_f1", "exact_match_if_answer", "answer_f1_if_answer"),
+        "exact_match_if_none",
+    ),
     "stars": ("pearson", "spearman", "mean_absolute_error"),
     "alike": ("pearson", "spearman", "mean_absolute_error"),
 }
@@ -39,6 +43,10 @@ WORDS = {
     "entity_f1": "entity F1",
     "entity_precision": "entity precision",
     "entity_recall": "entity recall",
+    "answer_f1": "answer F1",
+    "exact_match_if_answer": "exact match if answer",
+    "answer_f1_if_answer": "answer F1 if answer",
+    "exact_match_if_none": "exact match if none",
     "pearson": "Pearson",
     "spearman": "Spearman",
     "mean_absolute_error": "mean absolute error",
