@@ -80,7 +80,7 @@ def classify_requests(vllm_only: bool) -> Examples:
 
 
 def classify_answers(vllm_only: bool) -> Examples:
-    """Answers of the classify routes: one per kind, and one of tasks of all kinds.
+    """Answers of the classify routes: one per kind, and one of several tasks.
 
     Args:
         vllm_only: only those that vLLM's shape has room for.
@@ -93,7 +93,8 @@ def classify_answers(vllm_only: bool) -> Examples:
             answer = classify_response(request, [task], [_result(task)], _TOKENS)
             found[kind.name] = {"summary": kind.title, "value": msgspec.to_builtins(answer)}
     if not vllm_only:
-        tasks = [_task(kind) for kind in KINDS.values()]
+        # They are asked about one text, and some kinds take pairs alone.
+        tasks = [_task(kind) for kind in KINDS.values() if kind.reading is None or not kind.reading.second]
         request = ClassifyRequest(model=[task.name for task in tasks], request_id="1")
         answer = classify_response(request, tasks, list(map(_result, tasks)), _TOKENS)
         found["tasks"] = {"summary": "several tasks", "value": msgspec.to_builtins(answer)}

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TEXTS, LanguageModelFolder
-from labelled_kinds import EVERY, TAGS, measured, rows_of, tagged, task_data
+from labelled_kinds import EVERY, TAGS, measured, rows_of, tagged, takes_pairs, task_data
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel, TrainerCallback
@@ -161,7 +161,8 @@ def test_tasks_of_all_kinds_are_trained_together_with_one_prompt(backbone: Backb
     narrow = [LabelledText(row.text, tuple(set(row.target) & {"lamp"})) for row in tagged()]  # type: ignore[arg-type]
     data.append(task_data("multi-label", False, tmp_path / "narrow.safetensors", narrow))
     reports = train(backbone, data, OPTIONS)
-    assert {report.chosen_by for report in reports} == {"mean average precision", "accuracy", "Pearson", "entity F1"}
+    measures = {"mean average precision", "accuracy", "Pearson", "entity F1", "exact match"}
+    assert {report.chosen_by for report in reports} == measures
     for one, report in zip(data, reports, strict=True):
         task, rows = Task.load(one.out), list(one.train)
         np.testing.assert_array_equal(task.tensors[contract.PREFIX_KEYS], reports[0].task.tensors[contract.PREFIX_KEYS])
@@ -276,12 +277,12 @@ def test_the_same_training_gives_the_same_file_also_if_it_is_broken_off(
 def test_a_training_begins_from_another_tasks_head(
     backbone: Backbone, every: dict[tuple[str, bool], TrainingReport], tmp_path: Path, kind: str
 ) -> None:
-    first = every[kind, False].task
-    rows = rows_of(kind, False)
+    first = every[kind, takes_pairs(kind)].task
+    rows = rows_of(kind, takes_pairs(kind))
     if kind == "score":  # other scores, on which the head has another scale
         rows = [dataclasses.replace(row, target=3 * float(row.target) + 5) for row in rows]  # type: ignore[arg-type]
     still = dataclasses.replace(OPTIONS, init_from=first, learning_rate=1e-30, head_learning_rate=1e-30)
-    second = fit(backbone, task_data(kind, False, tmp_path / "t.safetensors", rows), still).task
+    second = fit(backbone, task_data(kind, takes_pairs(kind), tmp_path / "t.safetensors", rows), still).task
     np.testing.assert_allclose(logits_of(backbone, second, rows), logits_of(backbone, first, rows), atol=1e-4)
 
 
