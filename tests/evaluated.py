@@ -9,7 +9,8 @@ import numpy as np
 
 from edgetune.evaluation import Evaluation
 from edgetune_runtime import Task
-from edgetune_runtime.kinds import Target
+from edgetune_runtime.kinds import KINDS, Entity, Read, Target
+from edgetune_runtime.kinds.kind import WHOLE
 from edgetune_runtime.text import Text
 
 
@@ -34,10 +35,14 @@ def evaluated(
     texts: Sequence[Text] | None = None,
     min_score: float | None = None,
 ) -> Evaluation:
-    """An evaluation of answers that have these logits. Shape: [rows, labels]."""
+    """An evaluation of answers that have these logits; a text is one piece. Shape: [rows, rows of the head]."""
     rows = np.asarray(logits, np.float64)
-    outcomes = [task.kind.answer(row[None], task, precision="int8").at(min_score or 0.0) for row in rows]
     given = [f"text {place}" for place in range(len(rows))] if texts is None else texts
+    reads = [Read(text, ((0, len(text)),)) for text in (one if isinstance(one, str) else one[0] for one in given)]
+    outcomes = [
+        task.kind.answer(row[None], task, read if task.kind.reading else WHOLE, "int8").at(min_score or 0.0)
+        for row, read in zip(rows, reads, strict=False)
+    ]
     return Evaluation(task, given, targets, outcomes, "int8", min_score=min_score)
 
 
@@ -68,7 +73,7 @@ def random_evaluation(
 ) -> Evaluation:
     """Answers that are often right."""
     random = np.random.default_rng(seed)
-    logits = random.normal(0, 1.5, (rows, 1 if kind == "score" else len(labels)))
+    logits = random.normal(0, 1.5, (rows, 1 if kind == "score" else KINDS[kind].head_rows(len(labels))))
     if kind == "score":
         return evaluated(
             task_of(kind, ["score"], name), logits, (logits[:, 0] + random.normal(0, 1, rows)).tolist(), texts
@@ -77,6 +82,13 @@ def random_evaluation(
     if kind == "multi-label":
         targets: list[Target] = [
             tuple(label for label, own in zip(labels, row, strict=True) if own > 0) for row in near
+        ]
+    elif kind == "tokens":
+        given = [f"text {place}" for place in range(rows)] if texts is None else texts
+        own = [one if isinstance(one, str) else one[0] for one in given]
+        targets = [
+            (Entity(0, len(text), labels[(row - 1) // 2]),) if row else ()
+            for text, row in zip(own, map(int, near.argmax(axis=1)), strict=False)
         ]
     else:
         targets = [labels[int(place)] for place in near.argmax(axis=1)]

@@ -192,15 +192,16 @@ def read_labelled(
         stopped = error  # a row before it may be wrong too, and the first is the one to name
     if not rows:
         raise DataError(f"{name} has no rows: expected one labelled text in each")
+    of_tags: Kind | None = None
     if any(isinstance(row.value, _Tagged) for row in rows):
         if kind is not None and kind is not TOKENS:
             raise DataError(
                 f"{name} has a tag for each word, which the kind '{TOKENS.name}' reads, and the kind is '{kind.name}': "
                 f"name the column of the labels with `labels`"
             )
-        rows, kind = _of_tags(name, rows, note), TOKENS
+        rows, of_tags = _of_tags(name, rows, note), TOKENS
     seen = kind is None and not flags
-    found = kind or (MULTI_LABEL if flags else kind_seen([row.value for row in rows]))
+    found = kind or of_tags or (MULTI_LABEL if flags else kind_seen([row.value for row in rows]))
     if seen and found is not SINGLE_LABEL and stopped is None:
         note(f"{name}: the labels are {_looks(found, rows)}: kind {found.name} (`kind` overrides)")
     labelled = _labelled(rows, columns, found, seen)

@@ -68,10 +68,9 @@ def import_task(
         _check_base(backbone, adapter)
     by_word = adapter.task_type == peft.TOKEN_CLS
     classifies = by_word or adapter.task_type == peft.SEQ_CLS
+    what = "token classifier" if by_word else "sequence classifier"
     if classifies and words:
-        raise DataError(
-            f"`words` for {adapter.origin}, a {'token' if by_word else 'sequence'} classifier with its own head: name `labels`"
-        )
+        raise DataError(f"`words` for {adapter.origin}, a {what} with its own head: name `labels`")
     if by_word:
         word_heads.module_of(backbone, adapter.origin)
         pooling: str | None = word_heads.POOLING

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
-from transformers import AutoModelForTokenClassification
+from torch import Tensor
 
-from edgetune.peft_adapters.heads import MODULES
 from edgetune_export.backbone import Backbone
-from edgetune_export.quiet import quiet
+from edgetune_export.own_head import last_layer_of_words
 from edgetune_runtime.errors import DataError, TaskError
-from edgetune_runtime.kinds.tokens import tag_names
+from edgetune_runtime.kinds.tokens import rows_of_tags
 
 POOLING = "cls"
 """Tags are learned and read at a word's first token, as transformers' guides do."""
@@ -24,25 +21,13 @@ def module_of(backbone: Backbone, origin: str) -> str:
     Raises:
         TaskError: there is no such classifier, or it has layers beside a linear one.
     """
-    try:
-        with quiet(), torch.device("meta"):
-            model = AutoModelForTokenClassification.from_config(backbone.config)
-    except ValueError as error:
+    found = last_layer_of_words(backbone.config)
+    if found is None:
         raise TaskError(
-            f"{origin} is for words, and transformers has no token classifier of '{backbone.architecture}': expected "
-            f"another model"
-        ) from error
-    own = {
-        name: module
-        for name, module in model.named_children()
-        if name != model.base_model_prefix and any(True for _ in module.parameters())
-    }
-    if len(own) != 1 or not set(own) <= set(MODULES) or not isinstance(own[next(iter(own))], nn.Linear):
-        raise TaskError(
-            f"{origin} is a token classifier: on {backbone.architecture} it has layers of its own that are not linear, "
-            f"and a task's head is linear; train it again with 'edgetune train'"
+            f"{origin} is a token classifier: on {backbone.architecture} it has none, or one with layers that are not "
+            f"linear, and a task's head is linear; train it again with 'edgetune train'"
         )
-    return next(iter(own))
+    return found
 
 
 def read(tags: Sequence[str], weight: Tensor, bias: Tensor, origin: str) -> tuple[tuple[str, ...], Tensor, Tensor]:
@@ -56,14 +41,10 @@ def read(tags: Sequence[str], weight: Tensor, bias: Tensor, origin: str) -> tupl
     Raises:
         DataError: they are not `O`, and `B-` and `I-` of each label.
     """
-    labels = tuple(dict.fromkeys(tag[2:] for tag in tags if tag.startswith(("B-", "I-")) and tag[2:]))
-    wanted = tag_names(labels)
-    if sorted(wanted) != sorted(tags) or not labels:
-        raise DataError(
-            f"{origin} has the tags {', '.join(tags)[:200]}: expected O, and B- and I- of each label; name them in the "
-            f"order of its outputs with `labels`"
-        )
-    rows = torch.tensor([tags.index(tag) for tag in wanted])
+    try:
+        labels, rows = rows_of_tags(tags)
+    except ValueError as error:
+        raise DataError(f"{origin} has {error}; name them in the order of its outputs with `labels`") from error
     return labels, weight[rows], bias[rows]
 
 

@@ -13,7 +13,7 @@ from edgetune.training.options import LabelWords
 from edgetune_export.backbone import Backbone
 from edgetune_export.loading import load_backbone
 from edgetune_export.own_head import READINGS, classifier_logits
-from edgetune_export.parity import CheckTexts, in_pairs, torch_logits
+from edgetune_export.parity import CheckTexts, in_pairs, logits_by_text, torch_logits
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import BackboneError, DataError
 from edgetune_runtime.fitting.describe import Descriptions, described, new_described
@@ -110,7 +110,7 @@ def describe_task(
 def head_task(
     model: str, name: str, template: str = contract.TEXT_SLOT, max_length: int | None = None, pairs: bool = False
 ) -> Task:
-    """The task that a fine-tuned sequence classifier of transformers was trained for, with its own head.
+    """The task that a fine-tuned classifier of transformers, of texts or of words, was trained for, with its own head.
 
     Its logits are compared with those that transformers computes.
 
@@ -127,7 +127,7 @@ def head_task(
     """
     backbone = load_backbone(model, with_head=True)
     head = backbone.own_head
-    if backbone.architecture not in READINGS:
+    if head is None and backbone.architecture not in READINGS:
         raise BackboneError(
             f"how classifiers of '{backbone.architecture}' read features is not known, so {model} cannot be made a "
             f"task: train one"
@@ -136,7 +136,7 @@ def head_task(
         named = ", ".join(backbone.config.architectures or ()) or "nothing"
         raise BackboneError(
             f"{model} has no head to make a task of: its config.json names {named} under 'architectures', expected a "
-            f"fine-tuned …ForSequenceClassification"
+            f"fine-tuned …ForSequenceClassification, or a …ForTokenClassification of one linear layer"
         )
     kind, labels = head.answers()
     draft = new_draft(
@@ -152,12 +152,15 @@ def head_task(
         method="classifier",
     )
     draft = fitted_draft(backbone.text_encoder, draft)
-    tensors = {contract.HEAD_WEIGHT: head.weight.numpy(), contract.HEAD_BIAS: head.bias.numpy()}
+    rows = head.rows
+    tensors = {contract.HEAD_WEIGHT: head.weight.numpy()[rows], contract.HEAD_BIAS: head.bias.numpy()[rows]}
     thresholds = (0.5,) * len(labels) if kind is MULTI_LABEL else ()
     task = dataclasses.replace(draft, tensors=tensors, thresholds=thresholds)
     check = in_pairs(CheckTexts(_SAMPLES)) if pairs else CheckTexts(_SAMPLES)
-    expected = classifier_logits(model, backbone.text_encoder.encode(check.texts, [task] * len(check.texts)))
-    got = torch_logits(backbone, task, check.texts)
+    tokens = backbone.text_encoder.encode(check.texts, [task] * len(check.texts))
+    expected = np.concatenate(classifier_logits(model, tokens, head.by_word), axis=None)
+    own, _ = logits_by_text(backbone, task, check.texts)
+    got = np.concatenate([logits[..., np.argsort(rows)] for logits in own], axis=None)
     if not np.allclose(got, expected, rtol=1e-3, atol=1e-3):
         raise BackboneError(
             f"the head of {model} answers {np.abs(got - expected).max():.3g} off what transformers computes: it reads "

@@ -19,7 +19,7 @@ from edgetune_export.completeness import check_config, check_report, inside
 from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES
 from edgetune_export.language_model import MaskTransform, OneStep, Pooler, take_vocabulary
 from edgetune_export.own_attention import let_attend
-from edgetune_export.own_head import READINGS, OwnHead, has_own_head, load_classifier, read_own_head
+from edgetune_export.own_head import OwnHead, has_own_head, load_classifier, read_own_head, reading_of
 from edgetune_export.quiet import quiet
 from edgetune_export.sentences import usual_pooling
 from edgetune_export.tokenizer import check_embedded, exported_tokenizer, usable_mask_token
@@ -36,7 +36,7 @@ def load_backbone(model: str, with_head: bool = False) -> Backbone:
 
     Args:
         model: a local folder, a `.gguf` file, or a hub id.
-        with_head: also the head of a sequence classifier.
+        with_head: also the head of a classifier.
 
     Raises:
         BackboneError: it cannot be found or loaded, its architecture is not supported, or its files do not fit
@@ -66,9 +66,11 @@ def load_backbone(model: str, with_head: bool = False) -> Backbone:
             ).pooler
         own_head = None
         # The graph always has the layers before the head's last one, so that its tasks can join others later.
-        if has_own_head(config, report["unexpected_keys"]) and (with_head or READINGS[config.model_type].layers):
-            classifier = _or_backbone_error(model, load_classifier, {"checkpoint": checkpoint})
-            own_head = read_own_head(config, classifier)
+        reading = reading_of(config) if has_own_head(config, report["unexpected_keys"]) else None
+        if reading is not None and (with_head or reading.layers):
+            source = {"checkpoint": checkpoint, "by_word": reading.by_word}
+            classifier = _or_backbone_error(model, load_classifier, source)
+            own_head = read_own_head(config, classifier, reading)
         tokenizer = _or_backbone_error(model, AutoTokenizer.from_pretrained, {**checkpoint.source, **_NO_CODE})
     if not getattr(tokenizer, "is_fast", False):
         raise BackboneError(f"{model} has no fast tokenizer: expected a tokenizer.json beside the weights")

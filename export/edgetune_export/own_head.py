@@ -1,7 +1,8 @@
-"""A checkpoint's own head: the layers behind the backbone by which a sequence classifier of transformers answers.
+"""A checkpoint's own head: the layers behind the backbone by which a classifier of transformers answers.
 
 The last of them is linear and becomes a task's head. Those before it, if there are any, become a transform of the
-graph, as the pooler is one. A new architecture is a row in `READINGS`.
+graph, as the pooler is one. A new architecture is a row in `READINGS`. A token classifier needs none: its head is one
+linear layer on each token, or it is not taken.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from edgetune_export.checkpoint import Checkpoint, find_checkpoint
 from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES
@@ -24,9 +29,11 @@ from edgetune_runtime.kinds import Kind
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL
 from edgetune_runtime.kinds.score import LABEL, SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
+from edgetune_runtime.kinds.tokens import TOKENS, rows_of_tags
 from edgetune_runtime.text import Tokens
 
-_CLASS = "ForSequenceClassification"
+_CLASS, _CLASS_OF_WORDS = "ForSequenceClassification", "ForTokenClassification"
+_LAST_LAYERS = ("classifier", "score")
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ class OwnHead:
         config: the checkpoint's.
         pooling: where features are read, one of `contract.POOLINGS`.
         layers: what features pass through first, if the backbone has no such layers already.
+        by_word: whether it gives each word a tag.
     """
 
     weight: Tensor
@@ -45,6 +53,24 @@ class OwnHead:
     config: PreTrainedConfig
     pooling: str
     layers: nn.Module | None = None
+    by_word: bool = False
+
+    @property
+    def rows(self) -> list[int]:
+        """The places of its outputs, in the order of a task's head.
+
+        Raises:
+            BackboneError: they are tags that a task does not have.
+        """
+        if not self.by_word:
+            return list(range(len(self.weight)))
+        return self._tags()[1]
+
+    def _tags(self) -> tuple[tuple[str, ...], list[int]]:
+        try:
+            return rows_of_tags([str(self.config.id2label[place]) for place in range(len(self.weight))])
+        except ValueError as error:
+            raise BackboneError(f"the token classifier's config.json names in id2label {error}") from error
 
     def answers(self) -> tuple[Kind, tuple[str, ...]]:
         """What an answer is, and the names of the labels.
@@ -52,6 +78,8 @@ class OwnHead:
         Raises:
             BackboneError: no kind of answer has such a head.
         """
+        if self.by_word:
+            return TOKENS, self._tags()[0]
         kind = _kind(self.config, len(self.weight))
         if kind is SCORE:
             return kind, (LABEL,)
@@ -63,17 +91,19 @@ class OwnHead:
 
 @dataclass(frozen=True)
 class Reading:
-    """How the sequence classifiers of an architecture read features.
+    """How the classifiers of an architecture read features.
 
     Attributes:
         last: path of the last layer in the model.
         pooling: where features are read.
         layers: the layers before the last one; `None` if there are none, or the backbone has them.
+        by_word: whether they give each word a tag, at its first token.
     """
 
     last: str
     pooling: Callable[[PreTrainedConfig], str]
     layers: Callable[[Any], nn.Module] | None = None
+    by_word: bool = False
 
 
 class _AtFirstToken(nn.Module):
@@ -123,48 +153,80 @@ READINGS: dict[str, Reading] = {
 """Architecture → how its sequence classifiers read features."""
 
 
+def last_layer_of_words(config: PreTrainedConfig) -> str | None:
+    """The name of the only layer of an architecture's token classifiers; `None` if that is not a linear one."""
+    try:
+        with quiet(), torch.device("meta"):
+            model = AutoModelForTokenClassification.from_config(config)
+    except ValueError:
+        return None
+    own = {
+        name: module
+        for name, module in model.named_children()
+        if name != model.base_model_prefix and any(True for _ in module.parameters())
+    }
+    name, *others = own
+    return name if not others and name in _LAST_LAYERS and isinstance(own[name], nn.Linear) else None
+
+
+def reading_of(config: PreTrainedConfig) -> Reading | None:
+    """How a checkpoint's own head reads features; `None` if it has none that is known."""
+    named = [str(name) for name in config.architectures or ()]
+    if any(name.endswith(_CLASS) for name in named):
+        return READINGS.get(config.model_type)
+    if any(name.endswith(_CLASS_OF_WORDS) for name in named):
+        last = last_layer_of_words(config)
+        return None if last is None else Reading(last, lambda _: "cls", by_word=True)
+    return None
+
+
 def has_own_head(config: PreTrainedConfig, unused: Collection[str]) -> bool:
-    """Whether a checkpoint is a sequence classifier whose head a task can have.
+    """Whether a checkpoint is a classifier whose head a task can have.
 
     Args:
         config: its configuration.
         unused: names of its tensors that the backbone does not use.
     """
-    reading = READINGS.get(config.model_type)
-    classifies = any(str(name).endswith(_CLASS) for name in config.architectures or ())
-    return reading is not None and classifies and f"{reading.last}.weight" in unused
+    reading = reading_of(config)
+    return reading is not None and f"{reading.last}.weight" in unused
 
 
-def read_own_head(config: PreTrainedConfig, model: PreTrainedModel) -> OwnHead:
-    """The head of a sequence classifier; takes the model apart."""
-    reading = READINGS[config.model_type]
+def read_own_head(config: PreTrainedConfig, model: PreTrainedModel, reading: Reading) -> OwnHead:
+    """The head of a classifier; takes the model apart."""
     last = model.get_submodule(reading.last)
     weight: Tensor = last.weight.detach().float()
     bias = weight.new_zeros(len(weight)) if last.bias is None else last.bias.detach().float()
     layers = None if reading.layers is None else reading.layers(model)
-    return OwnHead(weight, bias, config, reading.pooling(config), layers)
+    return OwnHead(weight, bias, config, reading.pooling(config), layers, reading.by_word)
 
 
-def classifier_logits(model: str, rows: Sequence[Tokens]) -> Array:
-    """What a sequence classifier of transformers answers, text by text.
+def classifier_logits(model: str, rows: Sequence[Tokens], by_word: bool = False) -> list[Array]:
+    """What a classifier of transformers answers, text by text.
+
+    Args:
+        model: the classifier.
+        rows: the texts.
+        by_word: whether it gives each word a tag: then at the words' first tokens.
 
     Shape:
-        output: [rows, labels]
+        output: for each row [labels], or [words, tags]
     """
     with quiet(), torch.no_grad():
-        classifier = load_classifier(find_checkpoint(model))
+        classifier = load_classifier(find_checkpoint(model), by_word)
         segments = getattr(classifier.config, "type_vocab_size", 0) > 1
         found = []
         for row in rows:
             given = {"input_ids": [row.ids], "attention_mask": [[1] * len(row.ids)]}
             given |= {"token_type_ids": [row.type_ids]} if segments else {}
-            found.append(classifier(**{name: torch.tensor(value) for name, value in given.items()}).logits[0].numpy())
-    return np.stack(found)
+            logits = classifier(**{name: torch.tensor(value) for name, value in given.items()}).logits[0].numpy()
+            found.append(logits[[begin for begin, _ in row.spans]] if by_word else logits)
+    return found
 
 
-def load_classifier(checkpoint: Checkpoint) -> PreTrainedModel:
-    """A sequence classifier in fp32, as transformers computes it."""
-    model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+def load_classifier(checkpoint: Checkpoint, by_word: bool = False) -> PreTrainedModel:
+    """A classifier in fp32, as transformers computes it: of texts, or of words."""
+    auto = AutoModelForTokenClassification if by_word else AutoModelForSequenceClassification
+    model: PreTrainedModel = auto.from_pretrained(
         **checkpoint.source, trust_remote_code=False, dtype=torch.float32, attn_implementation="eager"
     )
     return model.eval()

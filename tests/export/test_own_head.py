@@ -31,9 +31,10 @@ from edgetune.training import zero_shot
 from edgetune.training.zero_shot import head_task
 from edgetune_export import Backbone, export_bundle, load_backbone
 from edgetune_export.own_head import READINGS
-from edgetune_export.parity import torch_logits
+from edgetune_export.parity import logits_by_text, torch_logits
 from edgetune_runtime import Engine, Task
 from edgetune_runtime.errors import BackboneError, TaskError
+from edgetune_runtime.kinds.tokens import tag_names
 from edgetune_runtime.text import Text
 
 
@@ -90,6 +91,32 @@ def expected(folder: Path, texts: list[Text]) -> np.ndarray:
         with torch.no_grad():
             found.append(model(**given).logits[0].numpy())
     return np.stack(found)
+
+
+TAGS = {"id2label": dict(enumerate(["O", "I-who", "B-place", "B-who", "I-place"]))}
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "electra", "gpt2", "llama"])
+def test_logits_of_words_are_those_of_transformers(tmp_path: Path, architecture: str) -> None:
+    """Of each word at its first token; the rows of the head are in the order of a task's."""
+    model = save_classifier(tmp_path, architecture, AutoModelForTokenClassification, **TAGS)
+    backbone, task = own_task(str(tmp_path), "names")
+    assert (task.kind_name, task.labels, task.pooling) == ("tokens", ("who", "place"), "cls")
+    order = [list(TAGS["id2label"].values()).index(tag) for tag in tag_names(task.labels)]
+    tokens = backbone.text_encoder.encode(TEXTS, [task] * len(TEXTS))
+    for row, logits in zip(tokens, logits_by_text(backbone, task, TEXTS)[0], strict=True):
+        with torch.no_grad():
+            right = model(input_ids=torch.tensor([row.ids])).logits[0].numpy()
+        np.testing.assert_allclose(logits, right[[begin for begin, _ in row.spans]][:, order], atol=1e-4)
+        assert len(row.places) > 0
+
+
+@pytest.mark.parametrize("tags", [["O", "B-a", "I-a", "B-b", "L-b"], ["DET", "NOUN", "VERB", "ADJ", "ADV"]])
+def test_tags_of_other_schemes_are_refused(tmp_path: Path, tags: list[str]) -> None:
+    save_classifier(tmp_path, "bert", AutoModelForTokenClassification, id2label=dict(enumerate(tags)))
+    with pytest.raises(BackboneError, match=r"in id2label the tags .*: expected O, and B- and I-") as told:
+        own_task(str(tmp_path), "names")
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from edgetune.evaluation import Evaluation
 from edgetune.report import write_report
 from edgetune.report.page import SECTIONS, page
 from edgetune_runtime.errors import DataError, EdgetuneError, TextError
-from edgetune_runtime.kinds import KINDS, Target
+from edgetune_runtime.kinds import KINDS, Entity, Target
 from edgetune_runtime.kinds.single_label import SingleLabel
 from edgetune_runtime.text import Text
 
@@ -33,7 +33,7 @@ HOSTILE = [
     "two\nlines   and   spaces",
 ]
 LABELS = ["<b>angry</b>", "\"quoted' & more", "x" * 300, "\u202eright to left עברית"]
-PICTURES = {"single-label": 5, "multi-label": 8, "score": 4}
+PICTURES = {"single-label": 5, "multi-label": 8, "score": 4, "tokens": 2}
 """Kind → pictures of a report with a history: two of these are the learning curve's."""
 
 
@@ -102,11 +102,13 @@ def test_what_was_not_answered_is_said() -> None:
 def test_of_few_rows_and_odd_scores_too(kind: str, labels: int, data: st.DataObject) -> None:
     names = [f"label{place}" for place in range(1 if kind == "score" else max(labels, KINDS[kind].labels[0]))]
     logits = st.one_of(st.floats(-10, 10), st.sampled_from([0.0, 1e-30, 3e38, -3e38]))
-    rows = data.draw(st.lists(st.lists(logits, min_size=len(names), max_size=len(names)), min_size=1, max_size=5))
+    width = KINDS[kind].head_rows(len(names))
+    rows = data.draw(st.lists(st.lists(logits, min_size=width, max_size=width), min_size=1, max_size=5))
     target: st.SearchStrategy[Target] = {
         "single-label": st.sampled_from(names),
         "multi-label": st.lists(st.sampled_from(names), unique=True).map(tuple),
         "score": st.floats(-1e300, 1e300),
+        "tokens": st.lists(st.builds(Entity, st.just(0), st.just(6), st.sampled_from(names)), max_size=1).map(tuple),
     }[kind]
     targets = data.draw(st.lists(target, min_size=len(rows), max_size=len(rows)))
     html = page(evaluated(task_of(kind, names), rows, targets), HISTORY[: data.draw(st.integers(0, 4))])

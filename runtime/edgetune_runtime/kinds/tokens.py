@@ -299,6 +299,19 @@ def tag_names(labels: Sequence[str]) -> list[str]:
     return ["O", *(f"{prefix}-{label}" for label in labels for prefix in "BI")]
 
 
+def rows_of_tags(tags: Sequence[str]) -> tuple[tuple[str, ...], list[int]]:
+    """Labels that tags name, and for each row of a task's head the place of its tag.
+
+    Raises:
+        ValueError: they are not `O`, and `B-` and `I-` of each label.
+    """
+    labels = tuple(dict.fromkeys(tag[2:] for tag in tags if tag.startswith(("B-", "I-")) and tag[2:]))
+    wanted = tag_names(labels)
+    if sorted(wanted) != sorted(tags) or not labels:
+        raise ValueError(f"the tags {', '.join(tags)[:200]}: expected O, and B- and I- of each label")
+    return labels, [tags.index(tag) for tag in wanted]
+
+
 def _found(begin: int, end: int, label: int, task: Task, read: Read, scores: Array) -> FoundEntity:
     start, stop = read.places[begin][0], read.places[end - 1][1]
     return FoundEntity(task.labels[label], start, stop, read.text[start:stop], float(scores[begin:end].mean()))
