@@ -146,13 +146,25 @@ def test_agreement_is_the_share_of_equal_answers() -> None:
         [{"text": "red lamp", "answer_start": 4}, {"text": "lamp", "answer_start": 8.0}],
         '{"text": ["red lamp", "lamp"], "answer_start": [4, 8]}',
         {"text": [" red lamp", "lamp"], "answer_start": [3, 8]},
+        (Answer(4, 12, "red lamp"), Answer(8, 12, "lamp")),
     ],
 )
 def test_answers_of_data(value: object) -> None:
-    assert SPANS.sees([value, [], None])
     found = SPANS.checked(SPANS.target(value), (QUESTION, CONTEXT))
     assert found == (Answer(4, 12, "red lamp"), Answer(8, 12, "lamp"))
     assert SPANS.checked(SPANS.target(SPANS.written(found)), (QUESTION, CONTEXT)) == found
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [{"text": ["red"], "answer_start": [4]}, None],
+        [[], [{"text": "red", "answer_start": 4}]],
+        ['{"text": ["red"], "answer_start": [4]}', ""],
+    ],
+)
+def test_columns_of_answers_are_seen(values: list[object]) -> None:
+    assert SPANS.sees(values)
 
 
 @pytest.mark.parametrize("value", [None, "", [], {"text": [], "answer_start": []}])

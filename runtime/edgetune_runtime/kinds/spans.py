@@ -124,6 +124,8 @@ class SpansKind(Kind):
         value = _read_json(value)
         if value is None or value == "":
             return ()
+        if isinstance(value, list | tuple) and value and all(isinstance(one, Answer) for one in value):
+            return tuple(_answer(one.text, one.start) for one in value)
         if isinstance(value, Mapping) and {_TEXT, _START} <= value.keys():
             texts, starts = (_listed(value[name]) for name in (_TEXT, _START))
             if len(texts) != len(starts):
