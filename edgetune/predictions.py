@@ -19,8 +19,8 @@ def check_answers_questions(task: Task) -> None:
     """Raise `DataError` unless a task answers questions."""
     if task.kind is not SPANS:
         raise DataError(
-            f"`predictions` came for the task '{task.name}' of the kind '{task.kind.name}': expected a task of the "
-            f"kind '{SPANS.name}'; 'edgetune classify' prints what any task answers"
+            f"SQuAD's predictions were asked of the task '{task.name}' of the kind '{task.kind.name}': expected a task "
+            f"of the kind '{SPANS.name}'; 'edgetune classify' prints what any task answers"
         )
 
 

@@ -186,7 +186,8 @@ function readAnswer(task, row) {
   }
   if ("no_answer" in row) {
     const { answer, start, end, score } = row;
-    if (answer === null) return { said: row.status === "abstained" ? "no answer is sure enough" : `no answer (${score.toFixed(2)})`, scores: [] };
+    const none = row.status === "abstained" ? "no answer is sure enough" : `no answer (${score.toFixed(2)})`;
+    if (answer === null) return { said: none, scores: [] };
     return { said: answer, scores: [], marks: [{ label: "answer", start, end, score }], inPair: true };
   }
   const text = own.find((value) => typeof value === "string");
