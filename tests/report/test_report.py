@@ -33,7 +33,7 @@ HOSTILE = [
     "two\nlines   and   spaces",
 ]
 LABELS = ["<b>angry</b>", "\"quoted' & more", "x" * 300, "\u202eright to left עברית"]
-PICTURES = {"single-label": 5, "multi-label": 8, "score": 4, "tokens": 2, "spans": 4}
+PICTURES = {"single-label": 5, "multi-label": 8, "score": 4, "tokens": 2, "spans": 5}
 """Kind → pictures of a report with a history: two of these are the learning curve's."""
 
 
