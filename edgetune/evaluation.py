@@ -145,7 +145,7 @@ class Evaluation:
     @cached_property
     def answered(self) -> Answered | None:
         """What `min_score` leaves; `None` without one, or if a row may have several answers or a number."""
-        if self.min_score is None or self.figures.confusion is None:
+        if self.min_score is None or not self.task.kind.one_answer:
             return None
         rows = [row for row in self.rows if not row.result.abstained]
         measured = self._figures(rows)

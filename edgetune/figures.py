@@ -26,7 +26,15 @@ FIGURES: dict[str, Figure] = {
     "mean_average_precision": Figure(
         "mean average precision", "How well scores rank the rows that have a label above those that do not."
     ),
-    "exact_match": Figure("exact match", "Share of rows with all right labels and no other."),
+    "exact_match": Figure(
+        "exact match", "Share of rows whose answer is exactly right: all right labels and no other, or a right answer."
+    ),
+    "answer_f1": Figure(
+        "answer F1", "Mean over rows of the F1 of the words of answer and right answer, as SQuAD counts."
+    ),
+    "exact_match_if_answer": Figure("exact match if answer", "The same for questions that have an answer."),
+    "answer_f1_if_answer": Figure("answer F1 if answer", "The same for questions that have an answer."),
+    "exact_match_if_none": Figure("exact match if none", "Share of questions without an answer that are given none."),
     "entity_f1": Figure("entity F1", "Harmonic mean of the entities' precision and recall, as seqeval counts."),
     "entity_precision": Figure("entity precision", "Share of the entities answered whose ends and label are right."),
     "entity_recall": Figure("entity recall", "Share of the right entities that were found, with their ends and label."),

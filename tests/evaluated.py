@@ -9,7 +9,8 @@ import numpy as np
 
 from edgetune.evaluation import Evaluation
 from edgetune_runtime import Task
-from edgetune_runtime.kinds import KINDS, Entity, Read, Target
+from edgetune_runtime.candidates import NO_PLACE
+from edgetune_runtime.kinds import KINDS, Answer, Entity, Read, Target
 from edgetune_runtime.kinds.kind import WHOLE
 from edgetune_runtime.text import Text
 
@@ -28,6 +29,11 @@ def task_of(kind: str = "single-label", labels: Sequence[str] = ("a", "b", "c"),
     )
 
 
+def read_of(text: Text) -> str:
+    """The text that has the pieces: here always the first."""
+    return text if isinstance(text, str) else text[0]
+
+
 def evaluated(
     task: Task,
     logits: Sequence[Sequence[float]] | np.ndarray,
@@ -35,12 +41,19 @@ def evaluated(
     texts: Sequence[Text] | None = None,
     min_score: float | None = None,
 ) -> Evaluation:
-    """An evaluation of answers that have these logits; a text is one piece. Shape: [rows, rows of the head]."""
+    """An evaluation of answers that have these logits; a text is one piece, "no answer" has logits of 0.
+
+    Shape:
+        logits: [rows, rows of the head]
+    """
     rows = np.asarray(logits, np.float64)
     given = [f"text {place}" for place in range(len(rows))] if texts is None else texts
-    reads = [Read(text, ((0, len(text)),)) for text in (one if isinstance(one, str) else one[0] for one in given)]
+    none = task.kind.reading is not None and task.kind.reading.or_none
+    reads = [Read(text, (*[NO_PLACE] * none, (0, len(text)))) for text in map(read_of, given)]
     outcomes = [
-        task.kind.answer(row[None], task, read if task.kind.reading else WHOLE, "int8").at(min_score or 0.0)
+        task.kind.answer(
+            np.stack([*[np.zeros_like(row)] * none, row]), task, read if task.kind.reading else WHOLE, "int8"
+        ).at(min_score or 0.0)
         for row, read in zip(rows, reads, strict=False)
     ]
     return Evaluation(task, given, targets, outcomes, "int8", min_score=min_score)
@@ -85,10 +98,16 @@ def random_evaluation(
         ]
     elif kind == "tokens":
         given = [f"text {place}" for place in range(rows)] if texts is None else texts
-        own = [one if isinstance(one, str) else one[0] for one in given]
+        own = list(map(read_of, given))
         targets = [
             (Entity(0, len(text), labels[(row - 1) // 2]),) if row else ()
             for text, row in zip(own, map(int, near.argmax(axis=1)), strict=False)
+        ]
+    elif kind == "spans":
+        given = [f"text {place}" for place in range(rows)] if texts is None else texts
+        targets = [
+            (Answer(0, len(text), text),) if row.sum() > 0 else ()
+            for text, row in zip(map(read_of, given), near, strict=False)
         ]
     else:
         targets = [labels[int(place)] for place in near.argmax(axis=1)]

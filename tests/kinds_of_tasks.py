@@ -11,7 +11,7 @@ from typing import Any
 from conftest import TEXTS
 
 from edgetune_runtime import Bundle, Engine, Task
-from edgetune_runtime.kinds import Entity, Result, Target
+from edgetune_runtime.kinds import Answer, Entity, Result, Target
 from edgetune_runtime.text import Text
 from edgetune_runtime.words import words
 
@@ -24,6 +24,7 @@ TASKS: Mapping[str, tuple[int, dict[str, Any]]] = {
     "topics": (3, {"kind_name": "multi-label", "pairs": True}),
     "alike": (1, {"kind_name": "score", "pairs": True}),
     "parts": (2, {"kind_name": "tokens", "pairs": True}),
+    "why": (1, {"kind_name": "spans", "pairs": True, "long_texts": "windows"}),
 }
 """Name → number of labels, and what makes it another task than `conftest.random_task` makes."""
 
@@ -70,6 +71,10 @@ def target_of(task: str, place: int) -> Target:
         text = given(task)[place]
         own = words(text if isinstance(text, str) else text[0])
         return tuple(Entity(*own[word], f"label{word % 2}") for word in range(place % 2, len(own), 3))
+    if kind == "spans":
+        own = SECONDS[place]
+        start, end = words(own)[0]
+        return (Answer(start, end, own[start:end]),) if place % 3 else ()
     if kind == "multi-label":
         return tuple(f"label{label}" for label in range(3) if (place + label) % 3 or not place)
     return f"label{place % TASKS[task][0]}"

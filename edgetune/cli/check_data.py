@@ -24,11 +24,13 @@ class Checked:
         texts: texts or, for a task that takes pairs, pairs.
         targets: what is right for each.
         places: where each stands, for errors.
+        ids: what each calls itself, if that was asked for; else `None`.
     """
 
     texts: Sequence[Text]
     targets: Sequence[Target]
     places: Sequence[str]
+    ids: Sequence[object] = ()
 
 
 def read_for(task: Task, name: str, columns: Columns, reading: Reading, note: Note) -> Checked:
@@ -117,6 +119,7 @@ def _checked(read: Labelled, task: Task) -> Checked:
         [row.given if task.pairs else row.text for row in read.rows],
         [row.target for row in read.rows],
         [row.place for row in read.rows],
+        [row.id for row in read.rows],
     )
 
 

@@ -66,8 +66,10 @@ def classify(
 
     Rows have a column `text` and, if wanted, `id` and `task`; for tasks that take pairs also `text_pair`. Prints one
     JSON object per row, in the order of the rows: id, task, the answer, status. The answer is label and scores (one
-    label), labels and scores (any number of labels), score (a number), or entities, each with label, start, end (in
-    characters), text and score. Rows without an id are called by their line.
+    label), labels and scores (any number of labels), score (a number), entities, each with label, start, end (in
+    characters), text and score, or the answer to a question with start, end (of the context; null if it has no
+    answer), score and no_answer, the probability that it has none. Questions and contexts are read from SQuAD's JSON,
+    or from columns called so. Rows without an id are called by their line.
 
     The status is "ok", "truncated" (the text is longer than the task reads), "abstained" (no score reached --min-score:
     the label is null, also if the text is truncated) or "error" (with the line and the reason; other rows go on). If
@@ -182,6 +184,7 @@ def _shown(kind: AnswerKind, result: Result) -> dict[str, Any]:
 _PRINTED: Mapping[Column, Callable[[Any], Any]] = {
     "string": lambda text: text,
     "strings": lambda texts: texts,
+    "integer": lambda number: number,
     "number": shortest,
     "numbers": lambda scores: {label: round(score, 6) for label, score in scores.items()},
     "entities": lambda found: [{**one, "score": round(one["score"], 6)} for one in found],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,13 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Write the rows answered wrongly to this JSONL file, the most confident answers first.",
 )
+@click.option(
+    "--predictions",
+    type=FILE,
+    metavar="FILE",
+    help="Write the answers of a task that answers questions to this JSON file, as SQuAD's scripts read them: the id "
+    "of each question → its answer, empty if there is none. Rows need a column `id`.",
+)
 @json_option
 def evaluate(
     bundle: Path,
@@ -73,6 +81,7 @@ def evaluate(
     quotes: bool,
     report: Path | None,
     errors: Path | None,
+    predictions: Path | None,
     as_json: bool,
 ) -> None:
     """Measure a task on labelled texts, by figures that go with what it answers, and count rows per second.
@@ -82,6 +91,7 @@ def evaluate(
     Any number of labels: macro-F1, micro-F1, mean average precision, exact match; a table of the labels.
     A number: Pearson's and Spearman's correlation, mean absolute error.
     Entities: F1, precision and recall of whole entities, as seqeval counts them; a table of the labels.
+    An answer in a text: exact match and F1 of the words, as SQuAD counts them; of questions without an answer, apart.
 
     The expected calibration error (ECE) says how far scores are from the share of right answers: 0 is best. With
     --min-score also the share of rows that are answered, and the accuracy on them; all else counts every row. Where a
@@ -94,15 +104,19 @@ def evaluate(
     """
     from edgetune.data.text_files import Reading
     from edgetune.evaluation import measure
+    from edgetune.predictions import check_answers_questions, write_predictions
     from edgetune_runtime.checks import check_min_score
     from edgetune_runtime.engine import Engine
 
     columns = columns_named(text_column, label_columns, text_pair_column)
-    for folder in filter(None, (report, errors and errors.parent)):
+    columns = replace(columns, ids=predictions is not None)
+    for folder in filter(None, (report, errors and errors.parent, predictions and predictions.parent)):
         _make(folder)
     with Engine(bundle, precision, device, threads) as engine:
         loaded = engine.find_task(task)
         check_min_score(min_score or 0.0, [loaded])
+        if predictions is not None:
+            check_answers_questions(loaded)
         rows = read_for(loaded, data, columns, Reading(encoding, delimiter, quotes), note)
         with click.progressbar(length=len(rows.texts), label="classifying", file=sys.stderr) as bar:
             found = measure(
@@ -118,6 +132,10 @@ def evaluate(
     if found.truncated:
         note(f"{found.truncated} of {number} texts are longer than the task reads: their ends were not read")
     written = _write(found, report, errors)
+    if predictions is not None:
+        write_predictions(predictions, found, rows.ids)
+        written["predictions"] = str(predictions)
+        note(f"predictions: {predictions}")
     if as_json:
         print_json({**_record(found), **written})
         return

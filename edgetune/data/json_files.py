@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from edgetune.data.lines import MOST_LINE_BYTES, LineFile, Lines, readable
+from edgetune.data.question_files import is_squad, questions
 from edgetune.data.records import Record, repeated
 from edgetune_runtime.errors import DataError
 
@@ -220,9 +221,11 @@ class Document(LineFile):
             raise DataError(f"{self._path}: {error}") from error
 
     def _records(self, value: Any) -> Iterator[Any]:
-        """The rows of an object: as pandas writes them, or those of one of its splits."""
+        """The rows of an object: as pandas or SQuAD writes them, or those of one of its splits."""
         if not isinstance(value, dict) or not value:
             return iter([value])
+        if is_squad(value) and not self._split:
+            return questions(value)
         inner = list(value.values())
         lists = all(isinstance(one, list) for one in inner)
         data, names = value.get("data"), value.get("columns")

@@ -10,6 +10,13 @@ from typing import NamedTuple
 
 from edgetune.data import hub, sources
 from edgetune.data.conll_files import TAGS_COLUMN, TOKENS_COLUMN
+from edgetune.data.question_files import (
+    ANSWERS_COLUMN,
+    CONTEXT_COLUMN,
+    ID_COLUMN,
+    QUESTION_COLUMN,
+    are_questions,
+)
 from edgetune.data.records import Record, text_of, unicode_problem, value_of
 from edgetune.data.sources import Note, Source
 from edgetune.data.tables import columns_of, missing_column, open_table
@@ -20,15 +27,21 @@ from edgetune_runtime.kinds.kind import whole
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL, SEPARATOR
 from edgetune_runtime.kinds.score import SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
+from edgetune_runtime.kinds.spans import SPANS
 from edgetune_runtime.kinds.tokens import TOKENS
 from edgetune_runtime.tags import scheme_of, tagged
 from edgetune_runtime.text import Text
 
-LABEL_COLUMNS = ("label", "labels", "score", "entities", TAGS_COLUMN)
+LABEL_COLUMNS = ("label", "labels", "score", "entities", TAGS_COLUMN, ANSWERS_COLUMN)
 """Columns that may have the labels if none is named: the first one that is there has them."""
 
 _FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
-_LOOKS = {MULTI_LABEL.name: "lists", SCORE.name: "numbers, not all of them whole", TOKENS.name: "entities"}
+_LOOKS = {
+    MULTI_LABEL.name: "lists",
+    SCORE.name: "numbers, not all of them whole",
+    TOKENS.name: "entities",
+    SPANS.name: "answers",
+}
 
 
 @dataclass(frozen=True)
@@ -41,12 +54,14 @@ class LabelledText:
             its digits, a boolean "true" or "false".
         text_pair: the second text, if the row is a pair.
         place: where the row stands, for errors.
+        id: what the row calls itself, if that was asked for.
     """
 
     text: str
     target: Target
     text_pair: str | None = None
     place: str = field(default="", compare=False)
+    id: object = field(default=None, compare=False)
 
     @property
     def given(self) -> Text:
@@ -64,12 +79,16 @@ class Columns:
             of `LABEL_COLUMNS` that the data has.
         text_pair: the column with the second texts. `None` is "text_pair", if the data has it.
         pairs: whether second texts are read at all. What nobody reads does not matter.
+        ids: whether what rows call themselves is read, if there is such a column.
+
+    Data without a column `text` may have questions and contexts, which are read as texts and second texts.
     """
 
     text: str = TEXT_COLUMN
     labels: tuple[str, ...] = ()
     text_pair: str | None = None
     pairs: bool = True
+    ids: bool = False
 
     @property
     def pair(self) -> str:
@@ -87,13 +106,17 @@ class Columns:
     @property
     def optional(self) -> tuple[str, ...]:
         """Columns that are read if they are there."""
-        return (self.pair,) if self.pairs and self.pair not in self.needed else ()
+        pair = (self.pair,) if self.pairs and self.pair not in self.needed else ()
+        return (*pair, ID_COLUMN) if self.ids else pair
 
     def found(self, there: Sequence[str]) -> Columns:
         """The same with the label column, and the column of words, that data with these columns has."""
         free = [name for name in there if name not in (self.text, self.text_pair)]
         usual = next((name for name in LABEL_COLUMNS if name in free), LABEL_COLUMNS[0])
         labels = self.labels or (usual,)
+        if self.text == TEXT_COLUMN and TEXT_COLUMN not in there and are_questions(there):
+            second = self.text_pair or (CONTEXT_COLUMN if self.pairs else None)
+            return replace(self, text=QUESTION_COLUMN, labels=labels, text_pair=second)
         words = self.text == TEXT_COLUMN and (TEXT_COLUMN not in there or labels == (TAGS_COLUMN,))
         text = TOKENS_COLUMN if words and TOKENS_COLUMN in there and len(labels) == 1 else self.text
         return replace(self, labels=labels, text=text)
@@ -194,6 +217,7 @@ class _Row(NamedTuple):
     text: str
     text_pair: str | None
     value: object
+    id: object = None
 
 
 @dataclass(frozen=True)
@@ -262,7 +286,7 @@ def _row(place: str, record: Record, columns: Columns) -> _Row:
         if column not in record.values:
             raise DataError(f"{place}: {missing_column(column, record.values, parameter)}")
     one, *more = columns.labels
-    paired = columns.pair in record.values and (columns.text_pair is not None or columns.optional)
+    paired = columns.pair in record.values and (columns.text_pair is not None or columns.pairs)
     try:
         words = value_of(record, columns.text)
         if isinstance(words, list) and not more:
@@ -275,9 +299,13 @@ def _row(place: str, record: Record, columns: Columns) -> _Row:
         if second == "":
             raise ValueError(f"'{columns.pair}' is empty: add the second text, or take the row out")
         value = value_of(record, one) if not more else [name for name in columns.labels if _flag(record, name)]
-        return _Row(place, text, second, value)
+        return _Row(place, text, second, value, _id(record, columns))
     except ValueError as error:
         raise DataError(f"{place}: {error}") from error
+
+
+def _id(record: Record, columns: Columns) -> object:
+    return value_of(record, ID_COLUMN) if columns.ids and ID_COLUMN in record.values else None
 
 
 def _strings(values: object, column: str) -> list[str]:
@@ -322,7 +350,7 @@ def _labelled(rows: Sequence[_Row], columns: Columns, kind: Kind, seen: bool) ->
             if seen and kind is MULTI_LABEL and row.value not in (None, ""):
                 first = row.value if first is None else first
                 _check_alike(first, row.value, column)
-            made = LabelledText(row.text, _target(row.value, kind, column), row.text_pair, row.place)
+            made = LabelledText(row.text, _target(row.value, kind, column), row.text_pair, row.place, row.id)
             labelled.append(replace(made, target=_checked(made, kind, column)))
         except ValueError as error:
             raise DataError(f"{row.place}: {error}") from error

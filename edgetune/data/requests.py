@@ -6,7 +6,7 @@ import codecs
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,9 +16,10 @@ from edgetune.data import sources
 from edgetune.data.json_files import is_json, json_record
 from edgetune.data.labelled import say
 from edgetune.data.lines import MOST_LINE_BYTES, check_is_text, checked_encoding, encoding_of, packing_of
+from edgetune.data.question_files import CONTEXT_COLUMN, QUESTION_COLUMN, are_questions
 from edgetune.data.records import Record, as_text, chunks, text_of, value_of
 from edgetune.data.sources import Note, Source, format_of
-from edgetune.data.tables import open_table
+from edgetune.data.tables import columns_of, open_table
 from edgetune.data.text_files import TEXT_COLUMN, TEXT_PAIR_COLUMN, Reading, text_record
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.text import is_unicode
@@ -89,11 +90,19 @@ def read_requests(
         (source,) = sources.find([path], note) if named or split else [Source(path, "lines")]
     else:
         source = Source(path, kind)
+    text_column, text_pair_column = _columns(columns_of(source, reading), text_column, text_pair_column)
     with open_table(source, reading, {text_column: "text_column"}, ("id", "task", text_pair_column), note) as table:
         column = TEXT_COLUMN if table.texts else text_column
         own = "id" in table.columns if table.columns else not table.texts and _has_ids(source, reading)
         for chunk in chunks(table.records):
             yield [_request(record, column, own, text_pair_column) for record in chunk]
+
+
+def _columns(there: Collection[str], text: str, pair: str) -> tuple[str, str]:
+    """The columns of the texts and of the second texts: if data with these columns has no texts, perhaps questions."""
+    if text == TEXT_COLUMN and text not in there and are_questions(there):
+        return QUESTION_COLUMN, CONTEXT_COLUMN if pair == TEXT_PAIR_COLUMN else pair
+    return text, pair
 
 
 def _has_ids(source: Source, reading: Reading) -> bool:
@@ -149,7 +158,8 @@ def stream_requests(
                 record = Record(number, problem=f"a line of more than {MOST_LINE_BYTES:,} characters")
             if record.problem is None:
                 own = own or "id" in record.values
-            requests.append(_request(record, text_column if kind == "jsonl" else TEXT_COLUMN, own, text_pair_column))
+            named = _columns(record.values, text_column if kind == "jsonl" else TEXT_COLUMN, text_pair_column)
+            requests.append(_request(record, named[0], own, named[1]))
         if requests:
             yield requests
 

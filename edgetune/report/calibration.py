@@ -47,9 +47,9 @@ def reliability(scores: Array, right: Array) -> Reliability:
     return Reliability(taken / CALIBRATION_BINS, (taken + 1) / CALIBRATION_BINS, counts[taken], *means)
 
 
-def one_label(material: Material) -> Part:
-    """Of the best label's scores."""
-    return _part(material.best_scores, material.best == material.right, "answer", "right")
+def one_answer(material: Material) -> Part:
+    """Of the best answer's scores."""
+    return _part(material.best_scores, material.is_right, "answer", "right")
 
 
 def any_labels(material: Material) -> Part:

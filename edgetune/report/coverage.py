@@ -81,7 +81,7 @@ def proposed(curve: Coverage) -> int | None:
 
 def coverage(material: Material) -> Part:
     """Coverage and accuracy as `min_score` rises, and a proposal."""
-    curve = coverage_curve(material.best_scores, material.best == material.right)
+    curve = coverage_curve(material.best_scores, material.is_right)
     place, asked = proposed(curve), material.evaluation.min_score
     frame = Frame(Axis("--min-score"), Axis("share"))
     some = curve.answered > 0  # where nothing is answered, nothing is right or wrong

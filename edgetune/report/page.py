@@ -25,12 +25,15 @@ from edgetune_runtime.errors import DataError
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL
 from edgetune_runtime.kinds.score import SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
+from edgetune_runtime.kinds.spans import SPANS
 from edgetune_runtime.kinds.tokens import TOKENS
 
 NAME = "report.html"
 """The page's file."""
 
-_ONE, _ANY, _NUMBER, _ENTITIES = (frozenset([kind.name]) for kind in (SINGLE_LABEL, MULTI_LABEL, SCORE, TOKENS))
+_ONE, _ANY, _NUMBER, _ENTITIES, _STRETCH = (
+    frozenset([kind.name]) for kind in (SINGLE_LABEL, MULTI_LABEL, SCORE, TOKENS, SPANS)
+)
 
 SECTIONS = (
     Section("learning", "How it learned", None, learning),
@@ -41,9 +44,9 @@ SECTIONS = (
     Section("labels", "Label by label", _ANY, labels.any_labels),
     Section("labels", "Label by label", _ENTITIES, labels.entities),
     Section("thresholds", "Scores and thresholds", _ANY, thresholds.distributions),
-    Section("calibration", "What scores are worth", _ONE, calibration.one_label),
+    Section("calibration", "What scores are worth", _ONE | _STRETCH, calibration.one_answer),
     Section("calibration", "What scores are worth", _ANY, calibration.any_labels),
-    Section("coverage", "Answering only when sure", _ONE, coverage),
+    Section("coverage", "Answering only when sure", _ONE | _STRETCH, coverage),
     Section("label-errors", "Labels that may be wrong in the data", _ONE, suspects),
     Section("wrong", "The worst answers", None, wrong),
 )

@@ -75,8 +75,14 @@ class Material:
 
     @cached_property
     def best_scores(self) -> Array:
-        """Where each row has one label: the score of the most probable one. Shape: [rows]."""
+        """Where each row has one answer: the score of the most probable one. Shape: [rows]."""
         return np.array([row.result.score for row in self.rows], np.float64)
+
+    @cached_property
+    def is_right(self) -> Array:
+        """Where each row has one answer: whether it is right. Shape: [rows], boolean."""
+        kind = self.evaluation.task.kind
+        return np.array([kind.wrong_by(row.result, row.target) == 0 for row in self.rows], bool)
 
     @cached_property
     def applies(self) -> Array:

@@ -12,10 +12,11 @@ from edgetune.report.markup import Markup, element, join, label, listed
 from edgetune.report.rows import answer_line, row_item
 from edgetune.report.section import Material, Part, counted
 from edgetune_runtime import files
-from edgetune_runtime.kinds import Entity
+from edgetune_runtime.kinds import Answer, Entity
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL
 from edgetune_runtime.kinds.score import SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
+from edgetune_runtime.kinds.spans import SPANS
 from edgetune_runtime.kinds.tokens import TOKENS
 from edgetune_runtime.task import Task
 
@@ -143,6 +144,13 @@ def _entities(row: Row) -> Markup:
     return answer_line("right", shown(right, given, "right"), "answered", shown(given, right, "wrong"))
 
 
+def _stretch(row: Row) -> Markup:
+    right = [f"{one.text!r}" for one in row.target if isinstance(one, Answer)] if isinstance(row.target, tuple) else []
+    best = row.result.best
+    answered = "no answer" if best is None else repr(best.text)
+    return answer_line("right", [" or ".join(dict.fromkeys(right)) or "no answer"], "answered", [answered])
+
+
 def _any_answer(row: Row) -> Markup:
     return answer_line("right", [str(row.target)], "answered", [next(iter(row.result.fields().values()))])
 
@@ -167,6 +175,7 @@ SHOWN: Mapping[str, Shown] = {
     SINGLE_LABEL.name: Shown(_number_wrong, "The most confident answers come first.", _one_label),
     MULTI_LABEL.name: Shown(_number_wrong, "The rows with the surest wrong decision come first.", _any_labels),
     TOKENS.name: Shown(_number_wrong, "The rows with the most wrong and missed entities come first.", _entities),
+    SPANS.name: Shown(_number_wrong, "The most confident answers come first.", _stretch),
     SCORE.name: Shown(_furthest, "The furthest answers come first.", _number),
 }
 """Name of a kind → how its wrong answers are shown; others are shown plainly."""

@@ -32,6 +32,7 @@ def _number(task: Task) -> pa.DataType:
 TYPES: Mapping[Column, Callable[[Task], pa.DataType]] = {
     "string": lambda task: pa.string(),
     "strings": lambda task: pa.list_(pa.string()),
+    "integer": lambda task: pa.int64(),
     "number": _number,
     _SCORES: lambda task: pa.struct([(label, pa.float32()) for label in task.labels]),
     "entities": lambda task: pa.list_(_ENTITY),

@@ -19,6 +19,7 @@ _NEEDED: Mapping[str, Column] = {"label": "string", "scores": "numbers"}
 _SCHEMAS: Mapping[Column, dict[str, Any]] = {
     "string": {"type": "string"},
     "strings": {"type": "array", "items": {"type": "string"}},
+    "integer": {"type": "integer"},
     "number": {"type": "number"},
     "numbers": {"type": "object", "additionalProperties": {"type": "number"}},
     "entities": {

@@ -15,6 +15,7 @@ from edgetune.server.embeddings import EmbeddingsRequest, embeddings_response
 from edgetune.server.infer import InferRequest, write_response
 from edgetune.server.rerank import RerankRequest, ranks
 from edgetune.server.tensors import InputTensor
+from edgetune_runtime.candidates import NO_PLACE
 from edgetune_runtime.contract import POOLINGS
 from edgetune_runtime.kinds import KINDS, Kind, Read, Result
 from edgetune_runtime.kinds.score import SCORE
@@ -48,8 +49,8 @@ def _task(kind: Kind) -> Task:
 def _result(task: Task) -> Result:
     if task.kind.reading is None:
         return task.kind.answer(np.array([_LOGITS[: len(task.labels)]], np.float32), task)
-    text = _TEXTS[0]
-    places = tuple(task.kind.reading.pieces(text))
+    reading, text = task.kind.reading, _TEXTS[int(task.kind.reading.second)]
+    places = (*([NO_PLACE] if reading.or_none else []), *reading.pieces(text))
     logits = np.zeros((len(places), task.head_rows), np.float32)
     logits[np.arange(len(places)), np.arange(len(places)) % task.head_rows] = _SURE
     return task.kind.answer(logits, task, Read(text, places))
@@ -79,7 +80,7 @@ def classify_requests(vllm_only: bool) -> Examples:
 
 
 def classify_answers(vllm_only: bool) -> Examples:
-    """Answers of the classify routes: one per kind, and one of tasks of all kinds.
+    """Answers of the classify routes: one per kind, and one of several tasks.
 
     Args:
         vllm_only: only those that vLLM's shape has room for.
@@ -92,7 +93,8 @@ def classify_answers(vllm_only: bool) -> Examples:
             answer = classify_response(request, [task], [_result(task)], _TOKENS)
             found[kind.name] = {"summary": kind.title, "value": msgspec.to_builtins(answer)}
     if not vllm_only:
-        tasks = [_task(kind) for kind in KINDS.values()]
+        # They are asked about one text, and some kinds take pairs alone.
+        tasks = [_task(kind) for kind in KINDS.values() if kind.reading is None or not kind.reading.second]
         request = ClassifyRequest(model=[task.name for task in tasks], request_id="1")
         answer = classify_response(request, tasks, list(map(_result, tasks)), _TOKENS)
         found["tasks"] = {"summary": "several tasks", "value": msgspec.to_builtins(answer)}

@@ -30,9 +30,9 @@ class OutputTensor(msgspec.Struct, omit_defaults=True):
     """An output: shaped as the input if there is one value per text; else [texts, labels], row after row."""
 
     name: str
-    datatype: Literal["BYTES", "BOOL", "FP32"]
+    datatype: Literal["BYTES", "BOOL", "INT64", "FP32"]
     shape: list[int]
-    data: list[str | bool | float] | None = None
+    data: list[str | bool | int | float] | None = None
     parameters: dict[str, int] | None = None
 
     def take_binary(self) -> bytes:
@@ -107,6 +107,7 @@ def _packed(values: Sequence[Any]) -> bytes:
 _PACK: Mapping[str, Callable[[Sequence[Any]], bytes]] = {
     "BYTES": _packed,
     "BOOL": bytes,
+    "INT64": lambda values: struct.pack(f"<{len(values)}q", *values),
     "FP32": lambda values: struct.pack(f"<{len(values)}f", *values),
 }
 """Datatype → how its values become bytes."""

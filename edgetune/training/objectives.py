@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from edgetune_runtime.fitting.by_kind import FITTINGS, Fitting
@@ -16,6 +17,7 @@ from edgetune_runtime.kinds import Kind, Target
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL
 from edgetune_runtime.kinds.score import SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
+from edgetune_runtime.kinds.spans import SPANS
 from edgetune_runtime.kinds.tokens import TOKENS
 
 
@@ -54,6 +56,23 @@ def _mean_and_spread(targets: Sequence[Target]) -> Scale:
     return Scale(float(values.std()) or 1.0, float(values.mean()))
 
 
+def _pointing_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """What `fitting.pointers.losses` gives: of each window the cross-entropies of where an answer begins and ends."""
+    is_first = targets[:, 0] < 0
+    window = is_first.long().cumsum(0) - 1
+    ends = targets[:, 1].long()
+    right = torch.stack([ends & 1, ends >> 1], dim=1).to(logits.dtype)
+    empty = logits.new_zeros(int(is_first.sum()), 2)
+    each = window[:, None].expand_as(logits)
+    largest = (empty - torch.inf).scatter_reduce(0, each, logits.detach(), "amax")
+    sums = largest + empty.index_add(0, window, (logits - largest[window]).exp()).log()
+    count = empty.index_add(0, window, right)
+    losses = torch.where(count > 0, sums - empty.index_add(0, window, logits * right), 0.0)
+    teaching = (count > 0).any(dim=1).sum().clamp(min=1)
+    found: Tensor = is_first * (losses.sum(dim=1) / 2 * len(logits) / teaching)[window]
+    return found
+
+
 OBJECTIVES: dict[str, Objective] = {
     SINGLE_LABEL.name: Objective(
         FITTINGS[SINGLE_LABEL.name],
@@ -63,6 +82,7 @@ OBJECTIVES: dict[str, Objective] = {
         FITTINGS[TOKENS.name],
         loss=lambda logits, targets: nn.functional.cross_entropy(logits, targets[:, 0].long(), reduction="none"),
     ),
+    SPANS.name: Objective(FITTINGS[SPANS.name], loss=_pointing_loss),
     MULTI_LABEL.name: Objective(
         FITTINGS[MULTI_LABEL.name],
         # Summed over labels: a mean would shrink with their number, and with it what a step learns.

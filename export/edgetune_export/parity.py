@@ -125,7 +125,7 @@ def compare(expected: Sequence[Array], engine: Engine, task: Task, check: CheckT
         max_logit_difference=max(
             float(np.abs(one - other).max(initial=0.0)) for one, other in zip(got, expected, strict=True)
         ),
-        label_agreement=kind.agreement(expected, got, task),
+        label_agreement=kind.agreement(expected, got, task, [row.read for row in tokens]),
         figure=kind.headline,
         **figures,
     )

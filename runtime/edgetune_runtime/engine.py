@@ -523,7 +523,9 @@ class Engine:
         """
         logits, precisions = self._logits(rows, self.precision, threads), [self.precision] * len(rows)
         if self._recheck is not None:
-            margins = [task.kind.margin(own, task) for own, (_, task) in zip(logits, rows, strict=True)]
+            margins = [
+                task.kind.margin(own, task, tokens.read) for own, (tokens, task) in zip(logits, rows, strict=True)
+            ]
             close = [place for place, margin in enumerate(margins) if margin < CLOSE_CALL]
             again = self._logits([rows[place] for place in close], self._recheck, threads)
             for place, values in zip(close, again, strict=True):

@@ -24,7 +24,9 @@ _SPANS: Mapping[str, Callable[[int, int], Span]] = {
 """Pooling → what is read of a piece, given its first and its last token."""
 
 
-def pieces_of(windows: Sequence[Sequence[TokenPlace]], places: Sequence[Place], pooling: str) -> list[dict[int, Span]]:
+def pieces_of(
+    windows: Sequence[Sequence[TokenPlace]], places: Sequence[Place], pooling: str, all_in_each: bool = False
+) -> list[dict[int, Span]]:
     """The pieces that each window answers, with what is read of them.
 
     A piece that stands in several windows is answered by the one in which it stands farthest from an edge, among those
@@ -35,11 +37,19 @@ def pieces_of(windows: Sequence[Sequence[TokenPlace]], places: Sequence[Place], 
         windows: for each the tokens of the text that it has, in order; at least one.
         places: of the pieces, in order.
         pooling: what is read of a piece, one of `contract.OF_PIECES`.
+        all_in_each: whether each window answers all pieces that it does not cut.
     """
     span_of = _SPANS[pooling]
     tokens = [_tokens_of(window, places) for window in windows]
     if len(windows) == 1:
         return [{place: span_of(*own) for place, own in tokens[0].items()}]
+    if all_in_each:
+        # Of equal keys the last one stays, which has the most tokens.
+        most = dict(sorted((place, last - first) for own in tokens for place, (first, last) in own.items()))
+        return [
+            {place: span_of(first, last) for place, (first, last) in own.items() if last - first == most[place]}
+            for own in tokens
+        ]
     best: dict[int, tuple[tuple[int, float], int]] = {}
     for number, (window, own) in enumerate(zip(windows, tokens, strict=True)):
         left = window[0][0] if window and number else float("-inf")
@@ -51,6 +61,12 @@ def pieces_of(windows: Sequence[Sequence[TokenPlace]], places: Sequence[Place], 
     return [
         {place: span_of(*own[place]) for place in own if best[place][1] == number} for number, own in enumerate(tokens)
     ]
+
+
+def span_of_none(length: int, pooling: str) -> Span:
+    """What is read for "no answer" of a window of so many tokens: the first or, of what reads forwards, the last."""
+    token = length - 1 if pooling == "last" else 0
+    return token, token + 1
 
 
 def _tokens_of(tokens: Sequence[TokenPlace], places: Sequence[Place]) -> dict[int, tuple[int, int]]:

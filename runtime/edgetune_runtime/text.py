@@ -12,10 +12,11 @@ from functools import lru_cache
 from tokenizers import Encoding, Tokenizer
 
 from edgetune_runtime import forks
+from edgetune_runtime.candidates import NO_PLACE
 from edgetune_runtime.contract import MASK_SLOT, TEXT_PAIR_SLOT, TEXT_SLOT, WINDOWS
 from edgetune_runtime.errors import BundleError, TaskError, TextError
 from edgetune_runtime.kinds.kind import WHOLE, Place, Read, Reading
-from edgetune_runtime.pieces import Span, TokenPlace, pieces_of
+from edgetune_runtime.pieces import Span, TokenPlace, pieces_of, span_of_none
 from edgetune_runtime.task import Task
 
 Text = str | tuple[str, str]
@@ -165,7 +166,7 @@ class TextEncoder:
                 room = max(1, self.max_length(task) - self._special[_joins(task)])
                 truncated = sum(len(encoding.ids) for encoding in own) > room
                 windows = task.long_texts == WINDOWS and truncated
-                read = self._in_windows(own, row, room, task.stride) if windows else [self._whole(own, row, room)]
+                read = self._in_windows(own, row, room, task) if windows else [self._whole(own, row, room)]
                 cut, reading = truncated and not windows, task.kind.reading
                 found = [self._tokens(part.encoding.ids, task, cut, part.encoding.type_ids) for part in read]
                 if reading is not None:
@@ -183,16 +184,17 @@ class TextEncoder:
         """The windows of a text that is answered piece by piece, each with the pieces that it answers."""
         text = row.given(reading.second)
         places = reading.pieces(text)
-        found = pieces_of([part.tokens(reading.second) for part in read], places, task.pooling)
+        found = pieces_of([part.tokens(reading.second) for part in read], places, task.pooling, reading.or_none)
         # Words that a window has no room for, once its text is in the template, are said to be lost.
-        lost = len(windows) > 1 and sum(map(len, found)) < len(places) and any(part.is_cut for part in read)
+        may_be = reading.or_none or (len(windows) > 1 and sum(map(len, found)) < len(places))
+        lost = may_be and any(part.is_cut for part in read)
         return [
             dataclasses.replace(
                 window,
                 truncated=window.truncated or lost,
-                spans=tuple(own.values()),
+                spans=(*([span_of_none(len(window.ids), task.pooling)] if reading.or_none else []), *own.values()),
                 text=text,
-                places=tuple(places[place] for place in own),
+                places=(*([NO_PLACE] if reading.or_none else []), *(places[place] for place in own)),
                 by_piece=True,
             )
             for window, own in zip(windows, found, strict=True)
@@ -210,19 +212,26 @@ class TextEncoder:
             encoding.truncate(length)
         return _Part(self._tokenizer.post_process(own[0], own[1]), row)
 
-    def _in_windows(self, own: Sequence[Encoding], row: _Filled, room: int, stride: int) -> list[_Part]:
-        """A long text in windows, each with the template; of a pair the longer side is read in windows."""
+    def _in_windows(self, own: Sequence[Encoding], row: _Filled, room: int, task: Task) -> list[_Part]:
+        """A long text in windows, each with the template.
+
+        Of a pair the longer side is read in windows, or the one that has the pieces if each window answers all.
+        """
+        stride, reading = task.stride, task.kind.reading
+        fixed = int(reading.second) if reading is not None and reading.or_none else None
         if len(own) == 2:  # the shorter side is in every window, by half at most
-            long = int(len(own[1].ids) >= len(own[0].ids))
+            long = int(len(own[1].ids) >= len(own[0].ids)) if fixed is None else fixed
             other = own[1 - long]
+            is_cut = fixed is not None and len(other.ids) > room // 2
             other.truncate(min(len(other.ids), room // 2))
             windows = _windows(own[long], room - len(other.ids), stride)
             pairs = [(one, other) if long == 0 else (other, one) for one in windows]
-            return [_Part(self._tokenizer.post_process(first, second), row) for first, second in pairs]
+            return [_Part(self._tokenizer.post_process(first, second), row, is_cut) for first, second in pairs]
         (encoding,) = own
         if not row.goes_on and not row.pieces[0]:
             return [_Part(self._tokenizer.post_process(one), row) for one in _windows(encoding, room, stride)]
         longest = max(range(len(row.texts)), key=lambda place: len(row.texts[place]))
+        longest = longest if fixed is None else row.order.index(fixed)
         start, stop = row.places()[longest]
         inside = [(begin, end) for begin, end in encoding.offsets if begin >= start and end <= stop]
         size = room - (len(encoding.ids) - len(inside))

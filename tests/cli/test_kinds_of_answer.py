@@ -15,7 +15,7 @@ from kinds_of_tasks import SECONDS, TASKS, answers, bundle_of_kinds, given, make
 
 from edgetune.cli import cli
 from edgetune_runtime import Bundle, Engine
-from edgetune_runtime.kinds import KINDS, EntitiesResult, LabelResult, ScoreResult
+from edgetune_runtime.kinds import KINDS, AnswerResult, EntitiesResult, LabelResult, ScoreResult
 from edgetune_runtime.kinds.multi_label import LabelsResult
 
 SINGLES = [name for name, (_, more) in TASKS.items() if "pairs" not in more]
@@ -26,6 +26,10 @@ FIGURES = {
     "topics": ("macro_f1", "micro_f1", "mean_average_precision", "exact_match"),
     "names": ("entity_f1", "entity_precision", "entity_recall"),
     "parts": ("entity_f1", "entity_precision", "entity_recall"),
+    "why": (
+        *("exact_match", "answer_f1", "exact_match_if_answer", "answer_f1_if_answer"),
+        "exact_match_if_none",
+    ),
     "stars": ("pearson", "spearman", "mean_absolute_error"),
     "alike": ("pearson", "spearman", "mean_absolute_error"),
 }
@@ -39,6 +43,10 @@ WORDS = {
     "entity_f1": "entity F1",
     "entity_precision": "entity precision",
     "entity_recall": "entity recall",
+    "answer_f1": "answer F1",
+    "exact_match_if_answer": "exact match if answer",
+    "answer_f1_if_answer": "answer F1 if answer",
+    "exact_match_if_none": "exact match if none",
     "pearson": "Pearson",
     "spearman": "Spearman",
     "mean_absolute_error": "mean absolute error",
@@ -99,13 +107,15 @@ class TestClassify:
             elif isinstance(result, EntitiesResult):
                 rounded = [{**vars(one), "score": round(one.score, 6)} for one in result.entities]
                 wanted = {"entities": rounded}
+            elif isinstance(result, AnswerResult):
+                wanted = result.fields()
             else:
                 assert isinstance(result, ScoreResult)
                 wanted = {"score": result.score}
             assert list(answer) == ["id", "task", *wanted, "status"]
             assert (answer["id"], answer["task"], answer["status"]) == (place + 1, name, "ok")
             for field, value in wanted.items():
-                if field == "score":
+                if field in ("score", "no_answer"):
                     assert np.float32(answer[field]) == np.float32(value)
                 else:
                     assert answer[field] == (pytest.approx(value, abs=1e-6) if field == "scores" else value)

@@ -90,6 +90,8 @@ class PlainBundle:
         room = max(1, min(task.max_length, positions) - special)
         if joined:
             start, encodings = 0, [self._encode(text) for text in texts]
+            if task.kind == "spans":
+                return self._context(*encodings, texts[1], task, room)
             lengths = [len(one.ids) for one in encodings]
             kept = longest_first(lengths, room)
             for one, length in zip(encodings, kept, strict=True):
@@ -142,10 +144,38 @@ class PlainBundle:
             windows.append({"ids": ids, "type_ids": [0] * len(ids)} | read_words(places, chosen, task))
         return windows[0] | {"more": windows[1:], "truncated": False}
 
+    def _context(self, question: Encoding, context: Encoding, text: str, task: PlainTask, room: int) -> dict[str, Any]:
+        parts, truncated = [context], False
+        if len(question.ids) + len(context.ids) > room:
+            truncated = len(question.ids) > room // 2
+            question.truncate(min(len(question.ids), room // 2))
+            size = room - len(question.ids)
+            context.truncate(size, min(task.stride, size - 1))
+            parts += context.overflowing
+        places, windows = words(text), []
+        joined = [self.tokenizer.post_process(question, part) for part in parts]
+        found = [
+            tokens_of(
+                [(at, *one) for at, one in enumerate(part.offsets) if part.sequence_ids[at] == 1 and one[0] < one[1]],
+                places,
+            )
+            for part in joined
+        ]
+        for part, own in zip(joined, found, strict=True):
+            whole = {
+                word: (first, last)
+                for word, (first, last) in own.items()
+                if all(last - first >= other[word][1] - other[word][0] for other in found if word in other)
+            }
+            read, none = read_words(places, whole, task), len(part.ids) - 1 if task.pooling == "last" else 0
+            spans = {"spans": [[none, none + 1], *read["spans"]], "words": [[0, 0], *read["words"]]}
+            windows.append({"ids": part.ids, "type_ids": part.type_ids} | spans)
+        return windows[0] | ({"more": windows[1:]} if windows[1:] else {}) | {"truncated": truncated}
+
     def logits(self, read: dict[str, Any], task: PlainTask) -> Array:
         """The logits of a text; of a task that answers words, of each word."""
         found = [self._run(window, task) for window in (read, *read.get("more", ()))]
-        return np.concatenate(found) if task.kind == "tokens" else found[0][0]
+        return np.concatenate(found) if task.kind in ("tokens", "spans") else found[0][0]
 
     def _run(self, read: dict[str, Any], task: PlainTask) -> Array:
         if not read["spans"]:
@@ -320,10 +350,39 @@ def entities(logits: Array, read: dict[str, Any], text: str, task: PlainTask) ->
     return found
 
 
-def answer(logits: Array, task: PlainTask, read: dict[str, Any], text: str) -> dict[str, Any]:
+def best_stretch(logits: Array, read: dict[str, Any], text: str, task: PlainTask) -> dict[str, Any]:
+    """The answer in a context."""
+    windows = [window["words"] for window in (read, *read.get("more", ()))]
+    places = sorted({tuple(place) for own in windows for place in own if place != [0, 0]})
+    number = {place: count for count, place in enumerate(places)}
+    sums: dict[tuple[int, int], float] = {}
+    none, row = math.inf, 0
+    for own in windows:
+        z = logits[row : row + len(own)].astype(np.float64)
+        row += len(own)
+        none = min(none, float(z[0].sum()))
+        for i in range(1, len(own)):
+            for j in range(i, len(own)):
+                pair = number[tuple(own[i])], number[tuple(own[j])]
+                if pair[1] - pair[0] < 30:
+                    sums[pair] = max(sums.get(pair, -math.inf), float(z[i, 0] + z[j, 1]))
+    pairs = sorted(sums)
+    values = [*(sums[pair] for pair in pairs), none]
+    weights = [math.exp((value - max(values)) / task.temperature) for value in values]
+    best = values.index(max(values))
+    found = {"score": weights[best] / sum(weights), "no_answer": weights[-1] / sum(weights)}
+    if best == len(pairs):
+        return {"answer": None, "start": None, "end": None} | found
+    start, end = places[pairs[best][0]][0], places[pairs[best][1]][1]
+    return {"answer": text[start:end], "start": start, "end": end} | found
+
+
+def answer(logits: Array, task: PlainTask, read: dict[str, Any], texts: list[str]) -> dict[str, Any]:
     """The answer that logits give."""
     if task.kind == "tokens":
-        return {"entities": entities(logits, read, text, task)}
+        return {"entities": entities(logits, read, texts[0], task)}
+    if task.kind == "spans":
+        return best_stretch(logits, read, texts[1], task)
     values = [float(value) for value in logits]
     if task.kind == "score":
         return {"score": values[0]}

@@ -45,12 +45,13 @@ def test_it_answers(bundle: str, precision: str, name: str) -> None:
     engine = opened(bundle, precision)
     task = engine.task(name)
     for case in cases_of(bundle, precision, name):
-        read = engine.read([case["text"], *([case["text_pair"]] if task.pairs else [])], task)
+        texts = [case["text"], *([case["text_pair"]] if task.pairs else [])]
+        read = engine.read(texts, task)
         assert read == {key: case[key] for key in read}
         assert ("more" in case) == ("more" in read)
         logits = engine.logits(read, task)
         np.testing.assert_allclose(logits, np.reshape(case["logits"], logits.shape), rtol=0, atol=case["tolerance"])
-        got = plain.answer(logits, task, read, case["text"])
+        got = plain.answer(logits, task, read, texts)
         assert got.keys() == case["answer"].keys()
         for key, value in case["answer"].items():
             if isinstance(value, float | dict):

@@ -200,7 +200,7 @@ def test_cases_cover_the_format() -> None:
     assert {opened[bundle].facts.variant_for(task) for (bundle, _), task in tasks.items()} == {*contract.VARIANTS}
     assert {task.pooling for task in tasks.values()} == set(contract.POOLINGS)
     assert {(task.kind_name, task.pairs) for task in tasks.values()} == {
-        (kind, pairs) for kind in KINDS for pairs in (False, True)
+        (kind, pairs) for kind in KINDS for pairs in (False, True) if pairs or kind != "spans"
     }
     assert {name for task in tasks.values() for name in task.tensors} == contract.TASK_TENSORS.keys()
     assert {(task.prompt_length > 0, task.prefix_length > 0) for task in tasks.values()} == {
@@ -213,7 +213,8 @@ def test_cases_cover_the_format() -> None:
     }
     assert len(cut) == 8
     fp32 = [case for (_, precision, _), own in cases().items() for case in own if precision == "fp32"]
-    assert all(case["clear"] for case in fp32)
+    # A context that repeats itself has an answer more than once.
+    assert all(case["clear"] or "no_answer" in case["answer"] for case in fp32)
     assert [0] in [case["ids"] for case in fp32]
     assert all(math.isfinite(value) for case in fp32 for value in np.ravel(case["logits"]))
 

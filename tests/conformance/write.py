@@ -29,7 +29,8 @@ from edgetune_export import Backbone, export_bundle, load_backbone
 from edgetune_export.loading import language_model_class
 from edgetune_runtime import Engine, Task, contract, files, task_file
 from edgetune_runtime.arrays import Array
-from edgetune_runtime.kinds import KINDS, Result
+from edgetune_runtime.candidates import Candidates, numbered
+from edgetune_runtime.kinds import KINDS, Read, Result
 from edgetune_runtime.text import Text, Tokens
 
 HERE = Path(__file__).parent
@@ -225,6 +226,9 @@ def encoder_tasks(backbone: Backbone) -> Iterator[Task]:
     yield made(backbone, "names-windows", "mean", prefix=2, long_texts="windows", stride=4, max_length=14, **ENTITIES)
     both = {**PAIRS, **ENTITIES, "graph_inputs": (contract.TOKEN_TYPE_IDS, contract.SPANS)}
     yield made(backbone, "names-pair", "last", max_length=20, **both)
+    asked = {**both, "kind_name": "spans", "labels": ("answer",), "long_texts": "windows"}
+    yield made(backbone, "questions", "mean", temperature=1.5, max_length=20, stride=5, **asked)
+    yield made(backbone, "questions-last", "last", prefix=2, max_length=18, stride=3, **asked)
     yield made(backbone, "with-a-note", "mean", ("no", "yes"), unknown={"note": 'für später: \x7f"\\/\u2028 😀'})
 
 
@@ -345,7 +349,7 @@ def cases(bundle: str) -> Iterator[dict[str, Any]]:
                         "logits": values.astype(float).tolist(),
                         "answer": result.fields(),
                         "tolerance": tolerance,
-                        "clear": is_clear(values, task, result, tolerance),
+                        "clear": is_clear(values, task, row.read, result, tolerance),
                     }
 
 
@@ -353,8 +357,11 @@ def _window(tokens: Tokens) -> dict[str, Any]:
     return {"ids": tokens.ids, "type_ids": tokens.type_ids, "spans": tokens.spans, "words": tokens.places}
 
 
-def is_clear(logits: Array, task: Task, result: Result, tolerance: float) -> bool:
+def is_clear(logits: Array, task: Task, read: Read, result: Result, tolerance: float) -> bool:
     """Whether all logits that differ by no more than the tolerance give the same labels."""
+    if task.kind.reading is not None and task.kind.reading.or_none:
+        ordered = np.sort(Candidates.of(logits, numbered(read.places)).logits)
+        return bool(len(ordered) < 2 or ordered[-1] - ordered[-2] > 4 * tolerance)
     if task.kind.reading is not None:
         return _lead(logits.astype(np.float64)) > 2 * tolerance * len(logits)
     corners = itertools.product((-tolerance, tolerance), repeat=len(logits))

@@ -56,15 +56,15 @@ class TestReliability:
 
     def test_what_it_says(self) -> None:
         sure = of_probabilities(task_of(), [[0.9, 0.05, 0.05]] * 4, ["a", "a", "b", "b"])
-        assert calibration.one_label(Material(sure)).finding == (
+        assert calibration.one_answer(Material(sure)).finding == (
             "Scores are too high: 0.90 per answer on average, and the share right is 0.50."
         )
         unsure = of_probabilities(task_of(), [[0.4, 0.3, 0.3]] * 4, ["a"] * 4)
-        assert calibration.one_label(Material(unsure)).finding.startswith("Scores are too low: 0.40 per answer")
+        assert calibration.one_answer(Material(unsure)).finding.startswith("Scores are too low: 0.40 per answer")
         mixed = of_probabilities(task_of(), [[0.9, 0.05, 0.05], [0.5, 0.3, 0.2]] * 5, ["b"] * 3 + ["a"] * 7)
-        assert calibration.one_label(Material(mixed)).finding.startswith("Scores are off by 0.300 on average")
+        assert calibration.one_answer(Material(mixed)).finding.startswith("Scores are off by 0.300 on average")
         good = of_probabilities(task_of(), [[0.8, 0.1, 0.1]] * 5, ["a"] * 4 + ["b"])
-        part = calibration.one_label(Material(good))
+        part = calibration.one_answer(Material(good))
         assert part.finding == "Scores are well calibrated: ECE 0.000."
         assert cells(part.body, "Scores and the share right, by range of scores")[1:] == [
             ["0.73–0.80", "5", "0.800", "0.800"]

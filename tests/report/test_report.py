@@ -20,7 +20,7 @@ from edgetune.evaluation import Evaluation
 from edgetune.report import write_report
 from edgetune.report.page import SECTIONS, page
 from edgetune_runtime.errors import DataError, EdgetuneError, TextError
-from edgetune_runtime.kinds import KINDS, Entity, Target
+from edgetune_runtime.kinds import KINDS, Answer, Entity, Target
 from edgetune_runtime.kinds.single_label import SingleLabel
 from edgetune_runtime.text import Text
 
@@ -33,7 +33,7 @@ HOSTILE = [
     "two\nlines   and   spaces",
 ]
 LABELS = ["<b>angry</b>", "\"quoted' & more", "x" * 300, "\u202eright to left עברית"]
-PICTURES = {"single-label": 5, "multi-label": 8, "score": 4, "tokens": 2}
+PICTURES = {"single-label": 5, "multi-label": 8, "score": 4, "tokens": 2, "spans": 5}
 """Kind → pictures of a report with a history: two of these are the learning curve's."""
 
 
@@ -109,6 +109,7 @@ def test_of_few_rows_and_odd_scores_too(kind: str, labels: int, data: st.DataObj
         "multi-label": st.lists(st.sampled_from(names), unique=True).map(tuple),
         "score": st.floats(-1e300, 1e300),
         "tokens": st.lists(st.builds(Entity, st.just(0), st.just(6), st.sampled_from(names)), max_size=1).map(tuple),
+        "spans": st.sampled_from([(), (Answer(0, 6, "text 0"),)]),
     }[kind]
     targets = data.draw(st.lists(target, min_size=len(rows), max_size=len(rows)))
     html = page(evaluated(task_of(kind, names), rows, targets), HISTORY[: data.draw(st.integers(0, 4))])

@@ -237,9 +237,11 @@ def test_agreement_of_several_labels_heeds_thresholds() -> None:
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
 def test_results_in_tables_and_tensors(kind: Kind) -> None:
     task = task_of(kind)
-    read = Read("it", ((0, 2),)) if kind.reading else Read()
-    result = kind.answer(np.arange(task.head_rows, dtype=np.float32)[None] + 0.5, task, read)
-    shapes = {"string": str, "strings": list, "number": float, "numbers": dict, "entities": list}
+    places = ((0, 0), (0, 2)) if kind.reading and kind.reading.or_none else ((0, 2),)
+    read = Read("it", places) if kind.reading else Read()
+    logits = np.arange(task.head_rows, dtype=np.float32) + 0.5 + np.arange(len(read.places) or 1)[:, np.newaxis]
+    result = kind.answer(logits, task, read)
+    shapes = {"string": str, "strings": list, "integer": int, "number": float, "numbers": dict, "entities": list}
     values = kind.values(result)
     assert {name: type(value) for name, value in values.items()} == {
         name: shapes[column] for name, column in kind.columns.items()
@@ -247,7 +249,9 @@ def test_results_in_tables_and_tensors(kind: Kind) -> None:
     for output in kind.outputs:
         found = output.of(result)
         assert len(found) == (len(task.labels) if output.by_label else 1)
-        assert {type(one) for one in found} == {{"BYTES": str, "BOOL": bool, "FP32": float}[output.datatype]}
+        assert {type(one) for one in found} == {
+            {"BYTES": str, "BOOL": bool, "INT64": int, "FP32": float}[output.datatype]
+        }
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ class TestShared:
     ) -> None:
         with Engine(bundle, precision, threads=threads) as engine:
             tasks = [engine.add_task(make_head(number)) for number in range(20)]
-            assert {task.kind_name for task in tasks} == set(KINDS)
+            assert {task.kind_name for task in tasks} == set(KIND_NAMES)
             assert_as_alone(engine, tasks, TEXTS[:3], passes=3)
 
     @pytest.mark.parametrize(("prompt", "prefix"), [(0, 6), (4, 0), (3, 2)])

@@ -197,7 +197,7 @@ def test_all_that_this_version_writes_it_can_read() -> None:
 
 # Bad values
 
-LISTED = "where one of tokens, multi-label, score, single-label was expected"
+LISTED = "where one of spans, tokens, multi-label, score, single-label was expected"
 MULTI = {"kind_name": "multi-label"}
 BAD_FIELDS = {
     "kind unknown": ({"kind": "ranking"}, f"the kind 'ranking', {LISTED}"),

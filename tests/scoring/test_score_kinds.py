@@ -28,7 +28,7 @@ from edgetune_runtime import Engine
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.kinds import KINDS
 
-SINGLES, PAIRS = ("mood", "tags", "stars", "names"), ("same", "topics", "alike", "parts")
+SINGLES, PAIRS = ("mood", "tags", "stars", "names"), ("same", "topics", "alike", "parts", "why")
 BEST = pa.float32()
 SCORES = pa.struct([(f"label{place}", pa.float32()) for place in range(3)])
 ENTITY = {"label": pa.string(), "start": pa.int64(), "end": pa.int64(), "text": pa.string(), "score": pa.float32()}
@@ -37,6 +37,10 @@ COLUMNS: Mapping[str, list[tuple[str, pa.DataType]]] = {
     "tags": [("labels", pa.list_(pa.string())), ("scores", SCORES), ("status", pa.string())],
     "stars": [("score", pa.float64()), ("status", pa.string())],
     "names": [("entities", pa.list_(pa.struct(ENTITY))), ("status", pa.string())],
+    "why": [
+        *(("answer", pa.string()), ("start", pa.int64()), ("end", pa.int64())),
+        *(("score", pa.float64()), ("no_answer", pa.float64()), ("status", pa.string())),
+    ],
 }
 
 

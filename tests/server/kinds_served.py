@@ -15,7 +15,8 @@ from edgetune_runtime.kinds import KINDS
 from edgetune_runtime.text import Text
 
 PAIRS = list(zip(TEXTS, reversed(TEXTS), strict=True))
-SINGLES, PAIRED = list(KINDS), [f"{kind}-pairs" for kind in KINDS]
+SINGLES = [name for name, kind in KINDS.items() if not (kind.reading and kind.reading.second)]
+PAIRED = [f"{kind}-pairs" for kind in KINDS]
 NAMES = [*SINGLES, *PAIRED]
 """Each task is called like its kind."""
 

@@ -51,6 +51,7 @@ def engine(kinds_bundle: Path) -> Iterator[Engine]:
 PACKING: dict[str, Callable[[list[Any]], bytes]] = {
     "BYTES": lambda values: b"".join(len(one).to_bytes(4, "little") + one.encode() for one in values),
     "BOOL": lambda values: np.array(values, bool).tobytes(),
+    "INT64": lambda values: np.array(values, "<i8").tobytes(),
     "FP32": lambda values: np.array(values, "<f4").tobytes(),
 }
 
@@ -353,18 +354,19 @@ def test_openapi_describes_every_kind(client: httpx.Client) -> None:
         assert ("tasks" in asked) == ("tasks" in cases)
         for case, example in asked.items():
             model = "single-label-pairs" if "pair" in case else "single-label"
-            body = example["value"] | {"model": list(KINDS) if case == "tasks" else model}
+            body = example["value"] | {"model": SINGLES if case == "tasks" else model}
             assert client.post(path, json=body).status_code == 200
     asked, answered = (of["tasks"]["value"] for of in examples("/v1/classify"))
     assert isinstance(asked["model"], list)
-    got = client.post("/v1/classify", json={"model": list(KINDS), "input": asked["input"][0]}).json()
+    got = client.post("/v1/classify", json={"model": SINGLES, "input": asked["input"][0]}).json()
     assert [list(row) for row in answered["data"]] == [list(row) for row in got["data"]]
     assert [row["model"] for row in answered["data"]] == answered["model"]
     asked, answered = examples("/v2/models/{task}/infer")
     assert set(answered) == set(KINDS)
     for case, task in (("text", "score"), ("pair", "score-pairs")):
         assert client.post(f"/v2/models/{task}/infer", json=asked[case]["value"]).status_code == 200
-    for name, example in answered.items():
+    for kind, example in answered.items():
+        name = kind if kind in SINGLES else f"{kind}-pairs"
         got = infer(client, name, texts_for(name)).json()["outputs"]
         assert [one["name"] for one in example["value"]["outputs"]] == [one["name"] for one in got]
 

@@ -14,7 +14,7 @@ from page_in_browser import Page, a_browser, a_driver  # noqa: F401
 from serving import Serve, Server
 
 from edgetune_runtime import Bundle, Engine
-from edgetune_runtime.kinds import EntitiesResult, LabelResult, LabelsResult, ScoreResult
+from edgetune_runtime.kinds import AnswerResult, EntitiesResult, LabelResult, LabelsResult, ScoreResult
 
 pytestmark = needs_browser
 
@@ -40,6 +40,7 @@ def test_kinds_are_listed(browser: Page, kinds_server: Server) -> None:
         "score-pairsa number, for pairs",
         "single-labelone label (of 3)",
         "single-label-pairsone label (of 3), for pairs",
+        "spans-pairsan answer in a text, for pairs",
         "tokensentities in a text (of 3)",
         "tokens-pairsentities in a text (of 3), for pairs",
     ]
@@ -62,7 +63,18 @@ def test_answers_of_every_kind(browser: Page, kinds_server: Server, kinds: Path,
         assert [mark.replace("\n", "") for mark in page.texts("#answers mark")] == marks
         assert page.console() == []
         return
+    if isinstance(result, AnswerResult) and result.best is not None:
+        start, end, found = result.best
+        mark = f"{found}answer {result.score:.2f}"
+        assert [own.replace("\n", "") for own in page.texts("#answers mark")] == [mark]
+        (marked,) = page.texts("#answers .marked")
+        assert marked.replace("\n", "") == f"{second[:start]}{mark}{second[end:]}"
+        assert page.console() == []
+        return
     (said,) = page.texts("#answers .label")
+    if isinstance(result, AnswerResult):
+        assert said == f"no answer ({result.score:.2f})"
+        return
     if isinstance(result, EntitiesResult):
         assert said == "no entity"
         return
@@ -101,6 +113,8 @@ def test_tasks_of_every_kind_at_once(browser: Page, kinds_server: Server, kinds:
             right.append(f"{result.score:.3f}")
         elif isinstance(result, LabelsResult):
             right.append(", ".join(result.labels) or "no label applies")
+        elif isinstance(result, AnswerResult):
+            right += [] if result.best else [f"no answer ({result.score:.2f})"]
         elif isinstance(result, EntitiesResult):
             right += [] if result.entities else ["no entity"]
         else:

@@ -8,13 +8,18 @@ from pathlib import Path
 
 from edgetune.data.labelled import LabelledText
 from edgetune.training import TaskData
-from edgetune_runtime.kinds import KINDS, Entity, Target
+from edgetune_runtime.kinds import KINDS, Answer, Entity, Target
 
 THINGS = ("lamp", "camera", "screen", "parcel", "mail", "speaker")
 TAGS = ("camera", "lamp", "screen")
 """Labels of the multi-label rule: the things among these that a text names."""
 
-EVERY = [(kind, pairs) for kind in KINDS for pairs in (False, True)]
+EVERY = [
+    (name, pairs)
+    for name, kind in KINDS.items()
+    for pairs in (False, True)
+    if pairs or not (kind.reading and kind.reading.second)
+]
 """Kind of answer, and whether texts are pairs."""
 
 
@@ -52,12 +57,18 @@ def rows_of(kind: str, pairs: bool) -> list[LabelledText]:
         "multi-label": [tags_of(text) for text in texts],
         "score": [place / 4 for place in range(12)],
         "tokens": [entities_of(text) for text in texts],
+        "spans": [(Answer(7, 7 + len(thing), thing),) if thing in TAGS else () for thing in (*THINGS, *THINGS)],
     }
     seconds = [f"it was {thing}" for thing in THINGS] * 2
     return [
         LabelledText(text, target, second if pairs else None)
         for text, target, second in zip(texts, targets[kind], seconds, strict=True)
     ]
+
+
+def takes_pairs(kind: str) -> bool:
+    """Whether tasks of a kind always take pairs."""
+    return (kind, False) not in EVERY
 
 
 def task_data(kind: str, pairs: bool, out: Path, rows: Sequence[LabelledText] | None = None) -> TaskData:

@@ -24,14 +24,18 @@ VALUES = {"works very well": "3", "is broken": "1", "sees nothing at night": "2"
 THINGS = ("lamp", "camera", "speaker", "parcel")
 
 
+def row_of(kind: Kind, thing: str, said: str, value: str) -> LabelledText:
+    text = f"the {thing} {said}"
+    if kind.reading is None:
+        return LabelledText(text, kind.target(value))
+    if not kind.reading.second:
+        return LabelledText(text, kind.target([(4, 4 + len(thing), value)]))
+    answers = [{"text": thing, "answer_start": 4}] if value != "2" else []
+    return LabelledText("what is it?", kind.target(answers), text)
+
+
 def rows_of(kind: Kind) -> list[LabelledText]:
-    return [
-        LabelledText(
-            f"the {thing} {said}", kind.target(value if kind.reading is None else [(4, 4 + len(thing), value)])
-        )
-        for thing in THINGS
-        for said, value in VALUES.items()
-    ]
+    return [row_of(kind, thing, said, value) for thing in THINGS for said, value in VALUES.items()]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +48,7 @@ def fit(backbone: Backbone, kind: Kind, out: Path, epochs: int) -> TrainingRepor
     options = TrainingOptions(
         recipe="epochs", epochs=epochs, batch_size=6, prompt_length=2, learning_rate=0.05, head_learning_rate=0.05
     )
-    (report,) = train(backbone, [TaskData("task", out, rows, rows, kind)], options)
+    (report,) = train(backbone, [TaskData("task", out, rows, rows, kind, rows[0].text_pair is not None)], options)
     return report
 
 
@@ -63,7 +67,7 @@ def test_it_learns_and_the_file_answers_as_the_report_says(backbone: Backbone, t
 
     task, rows = Task.load(tmp_path / "task.safetensors"), rows_of(kind)
     assert task.kind is kind
-    logits, reads = logits_by_text(backbone, task, [row.text for row in rows])
+    logits, reads = logits_by_text(backbone, task, [row.given for row in rows])
     results = answers(task, logits, reads)
     figures = kind.figures([row.target for row in rows], results, task)
     assert figures.values == pytest.approx(report.figures.values, abs=1e-4)

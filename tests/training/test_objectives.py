@@ -11,10 +11,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from labelled_kinds import TAGS, rows_of, task_data
+from labelled_kinds import TAGS, rows_of, takes_pairs, task_data
 
 from edgetune.data.labelled import LabelledText
-from edgetune.training import TaskData, TrainingOptions, train
+from edgetune.training import TrainingOptions, train
 from edgetune.training.batches import Collator, features_of, targets_of
 from edgetune.training.objectives import OBJECTIVES, objective_of
 from edgetune.training.setup import fit_first_heads, set_up
@@ -25,7 +25,8 @@ from edgetune_runtime.fitting.balance import Spread
 from edgetune_runtime.fitting.by_kind import ACCURACY, FITTINGS, MACRO_F1, loss_of
 from edgetune_runtime.fitting.examples import Examples
 from edgetune_runtime.fitting.head import USUAL_STRENGTH
-from edgetune_runtime.kinds import KINDS, Entity, Read, Target
+from edgetune_runtime.kinds import KINDS, Answer, Entity, Read, Target
+from edgetune_runtime.kinds.spans import Piece
 from edgetune_runtime.kinds.tokens import Tag
 
 LABELS = ("a", "b", "c", "d")
@@ -39,6 +40,7 @@ some_targets = {
         st.builds(Tag, st.sampled_from(LABELS), st.booleans(), st.booleans()),
         st.builds(Tag, st.none(), st.just(False), st.booleans()),
     ),
+    "spans": st.builds(Piece, st.integers(-2, 9), st.booleans(), st.booleans()),
 }
 
 
@@ -63,9 +65,11 @@ def test_epochs_are_told_by_figures_of_the_kind() -> None:
         "multi-label": [("a",), ("b", "c")],
         "score": [1.0, 2.0],
         "tokens": [(Entity(0, 1, "a"),), ()],
+        "spans": [(Answer(0, 1, "a"),), ()],
     }
-    reads = [Read("a b", ((0, 1), (2, 3)))] * 2
     for name, kind in KINDS.items():
+        none = [(0, 0)] if kind.reading and kind.reading.or_none else []
+        reads = [Read("a b", (*none, (0, 1), (2, 3)))] * 2
         task = draft(name, ("score",) if name == "score" else LABELS)
         examples = Examples.of(kind, targets[name], reads, task.labels)
         found = examples.figures(np.eye(len(examples.numbers), task.head_rows), task)
@@ -77,7 +81,7 @@ def test_epochs_are_told_by_figures_of_the_kind() -> None:
 def test_different_targets_have_different_numbers(kind: str, data: st.DataObject) -> None:
     fitting, (one, other) = FITTINGS[kind], data.draw(st.tuples(some_targets[kind], some_targets[kind]))
     numbers = fitting.encode(one, LABELS)
-    assert len(numbers) == {"multi-label": len(LABELS), "tokens": 2}.get(kind, 1)
+    assert len(numbers) == {"multi-label": len(LABELS), "tokens": 2, "spans": 2}.get(kind, 1)
     assert (fitting.encode(other, LABELS) == numbers) == (one == other)
 
 
@@ -98,6 +102,16 @@ def test_the_loss_of_a_score_by_hand() -> None:
     assert found.tolist() == [0.25, 9.0]
 
 
+def pointed_at(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Three windows of two texts, the second of which teaches nothing: targets, and the mean loss by torch's own."""
+    targets = [[-1, 0], [0, 1], [1, 2], [-2, 0], [1, 0], [-1, 3], [0, 0]]
+    begins, ends = logits.T
+    cross_entropy = torch.nn.functional.cross_entropy
+    places = (begins[:3], 1), (ends[:3], 2), (begins[5:], 0), (ends[5:], 0)
+    losses = [cross_entropy(own[None], torch.tensor([place])) for own, place in places]
+    return torch.tensor(targets, dtype=torch.float32), torch.stack(losses).mean()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_losses_equal_those_of_torch(kind: str) -> None:
     random = torch.Generator().manual_seed(0)
@@ -109,8 +123,10 @@ def test_losses_equal_those_of_torch(kind: str) -> None:
         "tokens": (right[:, None].float(), torch.nn.CrossEntropyLoss()(logits, right) if kind != "score" else 0),
         "multi-label": (applies, 4 * torch.nn.BCEWithLogitsLoss()(logits.expand(7, 4), applies)),
         "score": (right[:, None].float(), torch.nn.MSELoss()(logits[:, 0], right.float())),
+        "spans": pointed_at(logits[:, :2]) if logits.shape[1] > 1 else (right, 0),
     }
     targets, mean = expected[kind]
+    logits = logits[:, :2] if kind == "spans" else logits
     rows = OBJECTIVES[kind].loss(logits, targets)
     assert rows.shape == (7,)
     assert float(rows.mean()) == pytest.approx(float(mean), rel=1e-5)
@@ -181,7 +197,7 @@ def test_what_a_head_stores_is_what_it_answers_in_training(backbone: Backbone, t
 @pytest.mark.parametrize("kind", KINDS)
 def test_heads_begin_as_the_linear_model_of_the_first_features(backbone: Backbone, tmp_path: Path, kind: str) -> None:
     """So the first answers are those of `edgetune fit`, on the data's own scale."""
-    setup = set_up(backbone, [task_data(kind, False, tmp_path / "t")], OPTIONS)
+    setup = set_up(backbone, [task_data(kind, takes_pairs(kind), tmp_path / "t")], OPTIONS)
     fit_first_heads(setup, OPTIONS)
     rows, (draft_,) = setup.rows["train"], setup.drafts
     features, targets = features_of(setup.tuner, rows), targets_of(rows)
@@ -209,8 +225,8 @@ def test_class_weights_are_for_one_label(
 
 
 def test_class_weights_of_a_task_beside_one_that_takes_none_are_refused(backbone: Backbone, tmp_path: Path) -> None:
-    data: list[TaskData] = [task_data(kind, False, tmp_path / f"{kind}.safetensors") for kind in KINDS]
-    with pytest.raises(DataError, match="class weights came for a task of the kind 'tokens'"):
+    data = [task_data(kind, takes_pairs(kind), tmp_path / f"{kind}.safetensors") for kind in KINDS]
+    with pytest.raises(DataError, match="class weights came for a task of the kind 'spans'"):
         train(
             backbone,
             data,

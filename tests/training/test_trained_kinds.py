@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TEXTS, LanguageModelFolder
-from labelled_kinds import EVERY, TAGS, measured, rows_of, tagged, task_data
+from labelled_kinds import EVERY, TAGS, measured, rows_of, tagged, takes_pairs, task_data
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel, TrainerCallback
@@ -91,17 +91,16 @@ def figures_of(backbone: Backbone, task: Task, rows: list[LabelledText]) -> Figu
 def test_the_file_is_of_the_kind(every: dict[tuple[str, bool], TrainingReport], kind: str, pairs: bool) -> None:
     task = Task.from_bytes(every[kind, pairs].task.to_bytes(), "it")
     assert (task.kind, task.pairs) == (KINDS[kind], pairs)
-    labels = {"single-label": ("bad", "good"), "multi-label": TAGS, "score": ("score",), "tokens": TAGS}
-    assert task.labels == labels[kind]
-    requires = [f"kind:{kind}"] * (kind != "single-label") + ["pairs", "input:token_type_ids"] * pairs
-    requires += ["input:spans"] * (kind == "tokens")
+    labels = {"single-label": ("bad", "good"), "score": ("score",), "spans": ("answer",)}
+    assert task.labels == labels.get(kind, TAGS)
+    requires = [f"kind:{kind}"] * (kind != "single-label") + ["pairs"] * pairs + ["long:windows"] * (kind == "spans")
+    requires += ["input:token_type_ids"] * pairs + ["input:spans"] * (kind in ("tokens", "spans"))
     assert list(task.requires) == requires
     assert len(task.thresholds) == (3 if kind == "multi-label" else 0)
     assert all(0 < threshold < 1 for threshold in task.thresholds)
     assert (task.temperature == 1) == (kind == "score")
-    figure = {"single-label": "dev_accuracy", "multi-label": "dev_macro_f1", "score": "dev_pearson"}.get(
-        kind, "dev_entity_f1"
-    )
+    figures = {"single-label": "accuracy", "multi-label": "macro_f1", "score": "pearson", "spans": "exact_match"}
+    figure = f"dev_{figures.get(kind, 'entity_f1')}"
     assert task.metrics[figure] == every[kind, pairs].figures.values[figure.removeprefix("dev_")]
 
 
@@ -117,7 +116,7 @@ def test_the_exported_bundle_answers_as_pytorch(
             got = engine.classify([row.given for row in rows], task.name)
             for one, other in zip(got, expected, strict=True):
                 for field, value in other.fields().items():
-                    exact = field in ("label", "labels")
+                    exact = field in ("label", "labels", "answer") or value is None
                     if kind == "tokens":
                         exact = [{**own, "score": pytest.approx(own["score"], abs=1e-5)} for own in value]
                         assert one.fields()[field] == exact
@@ -162,7 +161,8 @@ def test_tasks_of_all_kinds_are_trained_together_with_one_prompt(backbone: Backb
     narrow = [LabelledText(row.text, tuple(set(row.target) & {"lamp"})) for row in tagged()]  # type: ignore[arg-type]
     data.append(task_data("multi-label", False, tmp_path / "narrow.safetensors", narrow))
     reports = train(backbone, data, OPTIONS)
-    assert {report.chosen_by for report in reports} == {"mean average precision", "accuracy", "Pearson", "entity F1"}
+    measures = {"mean average precision", "accuracy", "Pearson", "entity F1", "exact match"}
+    assert {report.chosen_by for report in reports} == measures
     for one, report in zip(data, reports, strict=True):
         task, rows = Task.load(one.out), list(one.train)
         np.testing.assert_array_equal(task.tensors[contract.PREFIX_KEYS], reports[0].task.tensors[contract.PREFIX_KEYS])
@@ -277,12 +277,12 @@ def test_the_same_training_gives_the_same_file_also_if_it_is_broken_off(
 def test_a_training_begins_from_another_tasks_head(
     backbone: Backbone, every: dict[tuple[str, bool], TrainingReport], tmp_path: Path, kind: str
 ) -> None:
-    first = every[kind, False].task
-    rows = rows_of(kind, False)
+    first = every[kind, takes_pairs(kind)].task
+    rows = rows_of(kind, takes_pairs(kind))
     if kind == "score":  # other scores, on which the head has another scale
         rows = [dataclasses.replace(row, target=3 * float(row.target) + 5) for row in rows]  # type: ignore[arg-type]
     still = dataclasses.replace(OPTIONS, init_from=first, learning_rate=1e-30, head_learning_rate=1e-30)
-    second = fit(backbone, task_data(kind, False, tmp_path / "t.safetensors", rows), still).task
+    second = fit(backbone, task_data(kind, takes_pairs(kind), tmp_path / "t.safetensors", rows), still).task
     np.testing.assert_allclose(logits_of(backbone, second, rows), logits_of(backbone, first, rows), atol=1e-4)
 
 

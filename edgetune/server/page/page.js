@@ -101,9 +101,10 @@ async function classifyAll() {
 async function showAnswers(asked, input, signal) {
   const noAnswer = ({ message }) => ({ rows: [], problem: message });
   const { rows, time, problem } = await transport.classify(asked, input, signal).catch(noAnswer);
-  const text = input.text ?? input;
+  const [text, pair] = [input.text ?? input, input.text_pair];
   const answers = asked.map((task) => ({
     text,
+    pair,
     ...answerOf(
       task,
       rows.find(({ model }) => model === task.task),
@@ -148,6 +149,12 @@ function readAnswer(task, row) {
     const said = marks.map(({ label, text }) => `${label}: ${text}`).join(", ");
     return { said: said || "no entity", scores: [], marks };
   }
+  if ("no_answer" in row) {
+    const { answer, start, end, score } = row;
+    const none = row.status === "abstained" ? "no answer is sure enough" : `no answer (${score.toFixed(2)})`;
+    if (answer === null) return { said: none, scores: [] };
+    return { said: answer, scores: [], marks: [{ label: "answer", start, end, score }], inPair: true };
+  }
   const text = own.find((value) => typeof value === "string");
   const number = own.find((value) => typeof value === "number");
   const byLabel = own.find((value) => value !== null && typeof value === "object" && !Array.isArray(value));
@@ -171,9 +178,9 @@ function readAnswer(task, row) {
   return { said: text ?? number?.toFixed(3) ?? "no answer", scores };
 }
 
-// The text that was asked about, with its entities; they count characters, which are not JavaScript's units.
-function marked({ marks, text }) {
-  const characters = Array.from(text);
+// The text that was asked about, with its entities or its answer; they count characters, which are not JavaScript's units.
+function marked({ marks, text, pair, inPair }) {
+  const characters = Array.from(inPair ? pair : text);
   const shown = make("p", { className: "marked" });
   let at = 0;
   for (const { label, start, end, score } of marks) {

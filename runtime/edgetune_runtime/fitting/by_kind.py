@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgetune_runtime.arrays import Array
-from edgetune_runtime.fitting import linear
+from edgetune_runtime.fitting import linear, pointers
 from edgetune_runtime.fitting.calibration import (
     binary_calibration_error,
     fit_binary_temperature,
@@ -25,6 +25,7 @@ from edgetune_runtime.kinds.kind import sigmoid
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL
 from edgetune_runtime.kinds.score import SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
+from edgetune_runtime.kinds.spans import SPANS
 from edgetune_runtime.kinds.tokens import TOKENS, decode, row_of, spans_of
 from edgetune_runtime.metrics import average_precision, f1_of, pearson, quality_of
 
@@ -53,7 +54,8 @@ class Fitting:
     Attributes:
         encode: what is right for a text, or for a piece of one (`Kind.pieces`), as numbers, given the task's labels.
         losses: the loss of each row. Shape: logits [rows, labels], targets [rows, numbers] → [rows].
-        errors: how wrong the answer to each row is: 0 or 1 if it is right or wrong. Shapes as `losses` has them.
+        errors: how wrong the answer to each row is: 0 or 1 if it is right or wrong, on average. Shapes as `losses` has
+            them.
         measure: by what one of several is chosen, unless a label is rare.
         measure_if_rare: by what it is chosen if one is; `None` if rare labels change nothing. The kind's figures have
             it too.
@@ -201,6 +203,15 @@ FITTINGS: dict[str, Fitting] = {
         calibrate=_calibrate_single_label,
         stored=("entity_f1", "entity_precision", "entity_recall"),
         head=linear.logistic,
+    ),
+    SPANS.name: Fitting(
+        encode=lambda piece, _: pointers.encoded(piece),
+        losses=pointers.losses,
+        errors=pointers.errors,
+        measure=Measure("exact match", "exact_match", pointers.exact_match),
+        calibrate=pointers.calibrate,
+        stored=("exact_match", "answer_f1"),
+        head=pointers.head,
     ),
     SCORE.name: Fitting(
         encode=lambda target, _: [float(np.asarray(target, np.float64))],

@@ -26,7 +26,7 @@ def fit_temperature(logits: Array, right: Array) -> float:
     the targets of Platt 1999): a few rows, all answered rightly, do not make every score 1.
 
     Args:
-        logits: finite logits of labelled rows.
+        logits: finite logits of labelled rows; -inf for a label that a row cannot have.
         right: each row's label, as its place among the logits.
 
     Returns:
@@ -38,9 +38,11 @@ def fit_temperature(logits: Array, right: Array) -> float:
     """
     rows = len(logits)
     below = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    can_be = np.isfinite(below)
+    below = np.where(can_be, below, 0.0)
     if not below.any():
         return 1.0
-    target = (rows * below[np.arange(rows), right] + below.mean(axis=1)) / (rows + 1)
+    target = (rows * below[np.arange(rows), right] + below.sum(axis=1) / can_be.sum(axis=1)) / (rows + 1)
 
     def too_sure(temperature: float) -> bool:
         # The sign of the likelihood's slope in 1 / temperature, in which its negative logarithm is convex.

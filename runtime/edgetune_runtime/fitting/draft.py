@@ -42,7 +42,8 @@ def new_draft(
         template: what surrounds a text. Pairs that the tokenizer would join without anything between them are
             separated by a line break.
         max_length: most tokens of a text that are read; fewer if the backbone has fewer positions.
-        long_texts: what is done with longer texts, one of `contract.LONG_TEXTS`.
+        long_texts: what is done with longer texts, one of `contract.LONG_TEXTS`; kinds that may answer "none" always
+            read all of a text, in windows.
         stride: tokens by which windows overlap.
         method: how the task is made.
 
@@ -58,6 +59,8 @@ def new_draft(
     in_segments = pairs and contract.TEXT_PAIR_SLOT not in template and contract.TOKEN_TYPE_IDS in facts.inputs
     needed = {contract.TOKEN_TYPE_IDS: in_segments, contract.SPANS: kind.reading is not None}
     read = pooling_of(facts, template, pooling, pairs, kind)
+    if kind.reading is not None and kind.reading.or_none:  # what is not read would be said to have no answer
+        long_texts = contract.WINDOWS
     return Task(
         name=name,
         labels=tuple(labels),

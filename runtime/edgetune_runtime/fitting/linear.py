@@ -68,7 +68,7 @@ def logistic(
         bias[right[0]] = 0.0
         yield from (Head(np.zeros((labels, features.shape[1])), bias) for _ in strengths)
         return
-    scaled, mean, scale = _scaled(features)
+    scaled, mean, scale = standardized(features)
     model = _regression()
     for strength in strengths:
         _fit(model, scaled, right, strength, weights)
@@ -78,14 +78,14 @@ def logistic(
             for whole, own in zip(every, (weight, bias), strict=True):
                 whole[model.classes_] = own
             weight, bias = every
-        yield _unscaled(weight, bias, mean, scale)
+        yield unscaled(weight, bias, mean, scale)
 
 
 def one_against_the_rest(
     features: Array, targets: Array, labels: int, strengths: Sequence[float], weights: Array | None
 ) -> Iterator[Head]:
     """A logistic regression for each label. A label that all rows have, or none, has their share as its bias."""
-    scaled, mean, scale = _scaled(features)
+    scaled, mean, scale = standardized(features)
     right = targets.astype(bool)
     share = (right.sum(axis=0) + 1) / (len(right) + 2)
     mixed = np.flatnonzero(right.any(axis=0) & ~right.all(axis=0))
@@ -95,7 +95,7 @@ def one_against_the_rest(
         for place, model in models.items():
             _fit(model, scaled, right[:, place], strength, weights)
             weight[place], bias[place] = model.coef_[0], model.intercept_[0]
-        yield _unscaled(weight, bias, mean, scale)
+        yield unscaled(weight, bias, mean, scale)
 
 
 def ridge(
@@ -104,11 +104,11 @@ def ridge(
     """Ridge regression."""
     with needs("fit"):
         from sklearn.linear_model import Ridge
-    scaled, mean, scale = _scaled(features)
+    scaled, mean, scale = standardized(features)
     spread = float(targets.std()) or 1.0
     for strength in strengths:
         model = Ridge(alpha=1 / strength).fit(scaled, targets / spread, weights)
-        yield _unscaled(model.coef_.reshape(labels, -1) * spread, model.intercept_ * spread, mean, scale)
+        yield unscaled(model.coef_.reshape(labels, -1) * spread, model.intercept_ * spread, mean, scale)
 
 
 def _regression() -> LogisticRegression:
@@ -140,7 +140,7 @@ def _both_signs(values: Array) -> Array:
     return np.concatenate([-values / 2, values / 2]) if len(values) == 1 else values
 
 
-def _scaled(features: Array) -> tuple[Array, Array, float]:
+def standardized(features: Array) -> tuple[Array, Array, float]:
     """Features with mean 0 and length 1 on average, the mean, and the scale."""
     mean = features.mean(axis=0, dtype=np.float64)
     centred = features - mean.astype(features.dtype)
@@ -149,6 +149,7 @@ def _scaled(features: Array) -> tuple[Array, Array, float]:
     return centred, mean, scale
 
 
-def _unscaled(weight: Array, bias: Array, mean: Array, scale: float) -> Head:
+def unscaled(weight: Array, bias: Array, mean: Array, scale: float) -> Head:
+    """A head for the features as they were given, of one for standardized features."""
     weight = weight / scale
     return Head(weight, bias - weight @ mean)

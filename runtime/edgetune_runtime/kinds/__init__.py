@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgetune_runtime.kinds.kind import Entity, Figures, Kind, Read, Result, Status, Target
+from edgetune_runtime.kinds.kind import Answer, Entity, Figures, Kind, Read, Result, Status, Target
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL, LabelsResult
 from edgetune_runtime.kinds.score import SCORE, ScoreResult
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL, LabelResult, probabilities
+from edgetune_runtime.kinds.spans import SPANS, AnswerResult
 from edgetune_runtime.kinds.tokens import TOKENS, EntitiesResult, FoundEntity
 
 __all__ = [
     "KINDS",
+    "Answer",
+    "AnswerResult",
     "EntitiesResult",
     "Entity",
     "Figures",
@@ -32,7 +35,7 @@ __all__ = [
     "probabilities",
 ]
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (TOKENS, MULTI_LABEL, SCORE, SINGLE_LABEL)}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (SPANS, TOKENS, MULTI_LABEL, SCORE, SINGLE_LABEL)}
 """Name → kind. In data the first that sees its own is taken, so the one that takes everything stands last."""
 
 

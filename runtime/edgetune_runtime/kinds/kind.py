@@ -33,8 +33,21 @@ class Entity(NamedTuple):
     label: str
 
 
-Target = str | tuple[str, ...] | float | tuple[Entity, ...]
-"""What is right for a text, as data has it: a label, several labels, a number, or entities."""
+class Answer(NamedTuple):
+    """An answer to a question, as data has it.
+
+    Attributes:
+        start, end: in characters of the context.
+        text: what stands there.
+    """
+
+    start: int
+    end: int
+    text: str
+
+
+Target = str | tuple[str, ...] | float | tuple[Entity, ...] | tuple[Answer, ...]
+"""What is right for a text, as data has it: a label, several labels, a number, entities, or answers to a question."""
 
 Status = Literal["ok", "truncated", "abstained"]
 
@@ -48,10 +61,13 @@ class Reading:
     Attributes:
         pieces: gives the places of a text that features are read from, in order; none is inside another.
         second: whether it is the second text of a pair that has the pieces, and not the first.
+        or_none: whether each window answers all pieces that it has and, before them, one more that stands for "no
+            answer" (`candidates.NO_PLACE`); such texts are always read in windows. Else one window answers each piece.
     """
 
     pieces: Callable[[str], Sequence[Place]]
     second: bool = False
+    or_none: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,9 +149,9 @@ class Figures:
         return next(iter(self.values))
 
 
-Column = Literal["string", "strings", "number", "numbers", "entities"]
-"""Type of an answer's field in a table: a text, texts, a number, label → number, or a list of entities, each with
-label, start, end, text and score."""
+Column = Literal["string", "strings", "integer", "number", "numbers", "entities"]
+"""Type of an answer's field in a table: a text, texts, a whole number, a number, label → number, or a list of entities,
+each with label, start, end, text and score. A text or a whole number may be missing."""
 
 
 @dataclass(frozen=True)
@@ -144,13 +160,13 @@ class Output:
 
     Attributes:
         name: of the tensor.
-        datatype: of the protocol: "BYTES", "BOOL" or "FP32".
+        datatype: of the protocol: "BYTES", "BOOL", "INT64" or "FP32".
         by_label: whether a row has one value per label; else it has one.
         of: gives a row's values.
     """
 
     name: str
-    datatype: Literal["BYTES", "BOOL", "FP32"]
+    datatype: Literal["BYTES", "BOOL", "INT64", "FP32"]
     by_label: bool
     of: Callable[[Any], list[Any]]
 
@@ -180,6 +196,7 @@ class Kind(ABC):
         requires: what a reader must know to answer tasks of this kind; empty for what edgetune 0.1 could do.
         labels: fewest and most labels of a task.
         min_score: whether a lowest score means something for its answers.
+        one_answer: whether a text has one answer or none, so that the share that is answered means something.
         columns: field → its type, the columns that bulk scoring writes.
         outputs: its tensors in the Open Inference Protocol.
         ranking: how its answers put texts in an order; `None` if they do not.
@@ -192,6 +209,7 @@ class Kind(ABC):
     requires: ClassVar[tuple[str, ...]] = ()
     labels: ClassVar[tuple[int, int]]
     min_score: ClassVar[bool] = True
+    one_answer: ClassVar[bool] = False
     columns: ClassVar[Mapping[str, Column]]
     outputs: ClassVar[tuple[Output, ...]]
     ranking: ClassVar[Ranking | None] = None
@@ -268,7 +286,7 @@ class Kind(ABC):
         """
 
     @abstractmethod
-    def margin(self, logits: Array, task: Task) -> float:
+    def margin(self, logits: Array, task: Task, read: Read = WHOLE) -> float:
         """How far logits are from a different answer, on the scale of scores from 0 to 1; infinite if never close.
 
         Shape:
@@ -276,8 +294,15 @@ class Kind(ABC):
         """
 
     @abstractmethod
-    def agreement(self, expected: Sequence[Array], got: Sequence[Array], task: Task) -> float:
+    def agreement(
+        self, expected: Sequence[Array], got: Sequence[Array], task: Task, reads: Sequence[Read] = ()
+    ) -> float:
         """How far two ways to compute the logits of the same texts agree: 1 if all answers are the same.
+
+        Args:
+            expected, got: the logits.
+            task: the task.
+            reads: the texts as they were read; empty if none of them is read in windows.
 
         Shape:
             expected, got: for each text [labels]; if the kind has a `reading`, [pieces, rows of the head]

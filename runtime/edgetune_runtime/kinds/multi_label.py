@@ -114,7 +114,7 @@ class MultiLabel(Kind):
             task=task.name, labels=chosen, scores=by_label, truncated=read.truncated, precision=precision
         )
 
-    def margin(self, logits: Array, task: Task) -> float:
+    def margin(self, logits: Array, task: Task, read: Read = WHOLE) -> float:
         """Distance of the score that is closest to its threshold.
 
         It is measured in logits: with thresholds near 0 or 1 scores are always close to them, which says nothing.
@@ -123,7 +123,9 @@ class MultiLabel(Kind):
         away = mean_over_spans(logits).astype(np.float64) / task.temperature - np.log(limits / (1 - limits))
         return float(_MARGIN_PER_LOGIT * np.abs(away).min())
 
-    def agreement(self, expected: Sequence[Array], got: Sequence[Array], task: Task) -> float:
+    def agreement(
+        self, expected: Sequence[Array], got: Sequence[Array], task: Task, reads: Sequence[Read] = ()
+    ) -> float:
         """Share of decisions, one per text and label, that are the same."""
         return float((self._decided(np.stack(expected), task) == self._decided(np.stack(got), task)).mean())
 

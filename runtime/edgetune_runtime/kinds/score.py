@@ -79,11 +79,13 @@ class Score(Kind):
         score = float(mean_over_spans(logits)[0])
         return ScoreResult(task=task.name, score=score, truncated=read.truncated, precision=precision)
 
-    def margin(self, logits: Array, task: Task) -> float:
+    def margin(self, logits: Array, task: Task, read: Read = WHOLE) -> float:
         """Nothing is decided, so no call is close."""
         return math.inf
 
-    def agreement(self, expected: Sequence[Array], got: Sequence[Array], task: Task) -> float:
+    def agreement(
+        self, expected: Sequence[Array], got: Sequence[Array], task: Task, reads: Sequence[Read] = ()
+    ) -> float:
         """1 less the mean difference, as a share of the range of the expected scores."""
         right = np.stack(expected)
         extent = float(right.max() - right.min())

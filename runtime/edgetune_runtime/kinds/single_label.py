@@ -92,6 +92,7 @@ class SingleLabel(Kind):
     name = "single-label"
     title = "one label"
     labels = (2, 10_000)
+    one_answer = True
     columns = {"label": "string", "score": "number", "scores": "numbers"}  # noqa: RUF012 - it is never changed
     outputs = (
         Output("label", "BYTES", False, lambda result: [result.best]),
@@ -118,12 +119,14 @@ class SingleLabel(Kind):
         best = task.labels[int(own.argmax())]
         return LabelResult(task=task.name, best=best, scores=scores, truncated=read.truncated, precision=precision)
 
-    def margin(self, logits: Array, task: Task) -> float:
+    def margin(self, logits: Array, task: Task, read: Read = WHOLE) -> float:
         """The difference of the two best scores."""
         second, best = np.partition(probabilities(mean_over_spans(logits), task.temperature), -2)[-2:]
         return float(best - second)
 
-    def agreement(self, expected: Sequence[Array], got: Sequence[Array], task: Task) -> float:
+    def agreement(
+        self, expected: Sequence[Array], got: Sequence[Array], task: Task, reads: Sequence[Read] = ()
+    ) -> float:
         """Share of texts with the same label."""
         return float((np.stack(got).argmax(axis=1) == np.stack(expected).argmax(axis=1)).mean())
 

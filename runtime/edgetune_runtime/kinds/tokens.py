@@ -11,7 +11,7 @@ import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -32,6 +32,7 @@ from edgetune_runtime.kinds.kind import (
 )
 from edgetune_runtime.kinds.single_label import probabilities
 from edgetune_runtime.metrics import f1_of
+from edgetune_runtime.offsets import characters_at
 from edgetune_runtime.words import words
 
 if TYPE_CHECKING:
@@ -49,8 +50,6 @@ OUTSIDE = 0
 _WORDS_PER_CLOSE_ONE = 64
 
 _STARTS, _ENDS, _LABELS = ("start", "start_offset"), ("end", "end_offset"), ("label", "labels", "entity_group")
-_ENCODINGS = {"bytes of UTF-8": "utf-8", "UTF-16 units": "utf-16-le"}
-_UNITS = {"utf-8": 1, "utf-16-le": 2}
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,7 @@ class TokensKind(Kind):
             found = tuple(_found(begin, end, label, task, read, scores) for begin, end, label in spans_of(tags))
         return EntitiesResult(task=task.name, entities=found, truncated=read.truncated, precision=precision)
 
-    def margin(self, logits: Array, task: Task) -> float:
+    def margin(self, logits: Array, task: Task, read: Read = WHOLE) -> float:
         """The least difference of the two best scores of a word; of a long text one per so many words is left out."""
         if not len(logits):
             return np.inf
@@ -190,7 +189,9 @@ class TokensKind(Kind):
         rank = len(logits) // _WORDS_PER_CLOSE_ONE
         return float(np.partition(two[:, 1] - two[:, 0], rank)[rank])
 
-    def agreement(self, expected: Sequence[Array], got: Sequence[Array], task: Task) -> float:
+    def agreement(
+        self, expected: Sequence[Array], got: Sequence[Array], task: Task, reads: Sequence[Read] = ()
+    ) -> float:
         """F1 of the entities that one finds, if those of the other are right."""
         right, given = (
             {(text, *one) for text, logits in enumerate(own) for one in spans_of(decode(logits))}
@@ -421,9 +422,7 @@ def _in_characters(entities: Sequence[Entity], text: str) -> Sequence[Entity]:
 
 def _converted(entities: Sequence[Entity], text: str) -> Iterator[tuple[str, list[Entity]]]:
     """The entities in characters, if their offsets are in units of another kind that can be."""
-    for unit, encoding in _ENCODINGS.items():
-        sizes = (len(character.encode(encoding, "surrogatepass")) // _UNITS[encoding] for character in text)
-        character_at = {offset: place for place, offset in enumerate(accumulate(sizes, initial=0))}
+    for unit, character_at in characters_at(text):
         if all(one.start in character_at and one.end in character_at for one in entities):
             yield unit, [Entity(character_at[one.start], character_at[one.end], one.label) for one in entities]
 
