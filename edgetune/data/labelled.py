@@ -288,11 +288,10 @@ def _row(place: str, record: Record, columns: Columns) -> _Row:
     one, *more = columns.labels
     paired = columns.pair in record.values and (columns.text_pair is not None or columns.pairs)
     try:
-        words = value_of(record, columns.text)
-        if isinstance(words, list) and not more:
+        words, tags = value_of(record, columns.text), value_of(record, one)
+        if isinstance(words, list) and (isinstance(tags, list) or columns.text == TOKENS_COLUMN) and not more:
             if not words:
                 raise ValueError(f"'{columns.text}' is empty: add the words, or take the row out")
-            tags = value_of(record, one)
             return _Row(place, "", None, _Tagged(_strings(words, columns.text), _strings(tags, one)))
         text = text_of(record, columns.text)
         second = text_of(record, columns.pair) if paired else None
