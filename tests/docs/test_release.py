@@ -41,5 +41,5 @@ def test_every_extra_of_the_readme_exists() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| ((?:`[a-z]+`(?:, )?)+) \| ", readme.partition("## Install")[2], re.MULTILINE)
     named = {name for cell in listed for name in re.findall(r"`([a-z]+)`", cell)} | {"train"}
-    own = {"bench", "dev", "docs", "torture"}  # of those who work on edgetune
+    own = {"bench", "container", "dev", "docs", "torture"}  # of those who work on edgetune
     assert named == set(PROJECT["optional-dependencies"]) - own

@@ -161,7 +161,7 @@ def test_the_loss_is_weighted_for_each_task_by_its_own_rows(
     for own, setup_spread in zip(rows, weighted.spreads, strict=True):
         weights = torch.tensor(setup_spread.weights(wanted), dtype=torch.float32)
         part = slice(start, start + len(own))
-        logits, right = found["logits"][part, : len(weights)], batch["labels"][part, 0].long()
+        logits, right = found["logits"][part, 0, : len(weights)], batch["labels"][part, 0, 0].long()
         # torch's own weighted mean divides by the weights, which are 1 a row on average over all of a task's rows.
         total += float(torch.nn.functional.cross_entropy(logits, right, weight=weights)) * len(own)
         start += len(own)
