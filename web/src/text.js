@@ -117,7 +117,9 @@ export class TextEncoder {
     const { slot, begin, end } = slots[lengths.indexOf(Math.max(...lengths))];
     const inside = encoded.offsets().filter(([first, last]) => first >= begin && last <= end);
     return windowPlaces(inside.length, room - (ids.length - inside.length), stride).map(([first, last]) => {
-      const part = filled.texts[slot].slice(inside[first][0] - begin, inside[last - 1][1] - begin);
+      // A token at an end may have a character of the template, such as the space before the text.
+      const start = first ? inside[first][0] - begin : 0;
+      const part = filled.texts[slot].slice(start, last < inside.length ? inside[last - 1][1] - begin : undefined);
       const window = filled.with(slot, part);
       return this.#cut(window, this.tokenizer.encode(window.text()), room);
     });
