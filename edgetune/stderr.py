@@ -25,6 +25,11 @@ _PATIENCE_S = 1.0  # at the end, for a reader that reads nothing
 _LONGEST_END_S = 5.0
 
 
+def is_terminal() -> bool:
+    """Whether stderr is a terminal; it may also be closed."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def _dropped_line(lines: int) -> str:
     return f"{lines:,} lines were dropped here, since nobody read them"
 

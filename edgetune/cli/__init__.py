@@ -22,6 +22,7 @@ from edgetune.cli.sync import pull, push
 from edgetune.cli.tasks import tasks
 from edgetune.cli.train import train
 from edgetune.cli.verify import verify
+from edgetune.stderr import is_terminal
 from edgetune_runtime import cpus, privacy
 from edgetune_runtime.errors import EdgetuneError
 
@@ -74,7 +75,7 @@ def main() -> None:
     """Run the command line; an error that the user can act on is one line and exit status 1."""
     _write_utf8()
     cpus.limit_libraries()
-    if sys.stderr is None or not sys.stderr.isatty():  # bars are for people
+    if not is_terminal():  # bars are for people
         privacy.turn_off(HF_HUB_DISABLE_PROGRESS_BARS="1")
     privacy.turn_off(HF_HUB_DISABLE_TELEMETRY="1", HF_UPDATE_DOWNLOAD_COUNTS="0")  # models and data sets of a hub
     try:

@@ -102,7 +102,7 @@ def classify(
             for answer in _answers(engine, requests, default, min_score or 0.0, max_characters, pair_column):
                 counts[answer["status"]] += 1
                 print_json(answer)
-            if sys.stderr.isatty() and not sys.stdout.isatty():
+            if is_terminal() and not sys.stdout.isatty():
                 click.echo(f"\r{counts.total():,} rows", nl=False, err=True)
     seconds = time.monotonic() - began
     if counts.total() > 1:

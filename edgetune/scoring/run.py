@@ -22,6 +22,7 @@ from edgetune.scoring.inputs import scan
 from edgetune.scoring.parts import Outcome
 from edgetune.scoring.plan import Plan, Settings, check_columns, identity
 from edgetune.scoring.worker import Assignment, Job, Update, bad_row
+from edgetune.stderr import is_terminal
 from edgetune_runtime.errors import DataError
 
 SHARD_ROWS = 10_000
@@ -190,7 +191,7 @@ def _check_strict(settings: Settings, there: Sequence[Outcome]) -> None:
 
 def _bar(what: str, total: int, unit: str, initial: int = 0) -> tqdm[Any]:
     """A bar for people; a line every half minute where stderr is a file."""
-    pause_s = 0.1 if sys.stderr.isatty() else 30.0
+    pause_s = 0.1 if is_terminal() else 30.0
     bar: tqdm[Any] = tqdm(
         total=total, initial=initial, desc=what, unit=unit, unit_scale=unit == "B", file=sys.stderr, mininterval=pause_s
     )
