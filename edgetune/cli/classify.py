@@ -83,6 +83,7 @@ def classify(
     """
     from edgetune.data.requests import read_requests, stream_requests
     from edgetune.data.text_files import TEXT_PAIR_COLUMN, Reading
+    from edgetune.stderr import is_terminal
     from edgetune_runtime.checks import check_min_score
     from edgetune_runtime.engine import Engine
     from edgetune_runtime.errors import DataError
