@@ -205,9 +205,11 @@ class TestRefused:
         with pytest.raises(BackboneError, match=f"how classifiers of '{architecture}' read features is not known"):
             own_task(str(tmp_path), "mood")
 
-    def test_a_token_classifier(self, tmp_path: Path) -> None:
+    def test_a_token_classifier_whose_labels_are_no_tags(self, tmp_path: Path) -> None:
         save_classifier(tmp_path, "bert", AutoModelForTokenClassification)
-        with pytest.raises(BackboneError, match="has no head to make a task of"):
+        with pytest.raises(
+            BackboneError, match="id2label the tags angry, calm, glad: expected O, and B- and I- of each"
+        ):
             own_task(str(tmp_path), "mood")
 
     def test_what_was_never_fine_tuned(self, model_folder: Path) -> None:
@@ -232,7 +234,7 @@ class TestRefused:
     def test_a_head_that_computes_something_else(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         save_classifier(tmp_path, "distilbert")
         right = zero_shot.classifier_logits
-        monkeypatch.setattr(zero_shot, "classifier_logits", lambda *given: right(*given) + 0.01)
+        monkeypatch.setattr(zero_shot, "classifier_logits", lambda *given: [one + 0.01 for one in right(*given)])
         with pytest.raises(BackboneError, match=r"answers 0.01\d* off what transformers computes"):
             own_task(str(tmp_path), "mood")
 

@@ -225,7 +225,7 @@ def test_it_exports_what_the_command_does(backbone: Backbone, mood: Task, bundle
         parity = made.manifest.graphs[name].parity
         assert parity["mood"].rows == len(X) and parity["mood"].value is not None
         assert parity["stored"].value is None
-    assert notes[0].startswith("answering with PyTorch: stored") and notes[-1].startswith("comparing with PyTorch")
+    assert notes[0].startswith("answering with PyTorch") and notes[-1].startswith("comparing with PyTorch")
     with Engine(made) as engine:
         assert engine.task_names == ["mood", "stored"]
         assert edgetune.evaluate(engine, X, Y, task="mood").figures.values["accuracy"] > 0
