@@ -74,7 +74,7 @@ class LowRank(Change):
         places = _places(backbone)
         prefixes: set[str] = set()
         changed: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
-        for path, names in self.factors.items():
+        for path, names in sorted(self.factors.items()):  # an error names the first
             if not all(self.adapter.tensors[name].any() for name in names):
                 continue  # as it began: nothing is added
             prefix, name = _own_name(path, places)
