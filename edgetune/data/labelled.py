@@ -286,8 +286,7 @@ def _row(place: str, record: Record, columns: Columns) -> _Row:
         if column not in record.values:
             raise DataError(f"{place}: {missing_column(column, record.values, parameter)}")
     one, *more = columns.labels
-    wanted = columns.text_pair is not None or columns.pairs
-    paired = wanted and columns.pair in record.values and columns.pair not in columns.labels
+    paired = columns.pair in record.values and columns.pair in (columns.text_pair, *columns.optional)
     try:
         words, tags = value_of(record, columns.text), value_of(record, one)
         if isinstance(words, list) and (isinstance(tags, list) or columns.text == TOKENS_COLUMN) and not more:
