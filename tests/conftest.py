@@ -215,6 +215,18 @@ def bundle_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
+@pytest.fixture
+def here(bundle_folder: Path, tmp_path: Path) -> Path:
+    """The publisher's bundle, which may be changed."""
+    return shutil.copytree(bundle_folder, tmp_path / "here")
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    """Where to have it; it is not there."""
+    return tmp_path / "there"
+
+
 @pytest.fixture(scope="session")
 def bundle(bundle_folder: Path) -> Bundle:
     """The session's bundle."""

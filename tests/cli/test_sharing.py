@@ -41,18 +41,6 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
 
 
 @pytest.fixture
-def here(bundle_folder: Path, tmp_path: Path) -> Path:
-    """The publisher's bundle, which may be changed."""
-    return shutil.copytree(bundle_folder, tmp_path / "here")
-
-
-@pytest.fixture
-def there(tmp_path: Path) -> Path:
-    """Where to have it; it is not there."""
-    return tmp_path / "there"
-
-
-@pytest.fixture
 def published(hub: LocalHub, here: Path) -> Repository:
     """The repository, with the bundle."""
     push(here, NAME)

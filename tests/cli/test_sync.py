@@ -48,18 +48,6 @@ def _empty_memory() -> Iterator[None]:
     MemoryFileSystem.pseudo_dirs[:] = [""]
 
 
-@pytest.fixture
-def here(bundle_folder: Path, tmp_path: Path) -> Path:
-    """The publisher's bundle, which may be changed."""
-    return shutil.copytree(bundle_folder, tmp_path / "here")
-
-
-@pytest.fixture
-def there(tmp_path: Path) -> Path:
-    """Where to have it; it is not there."""
-    return tmp_path / "there"
-
-
 class Site:
     """A folder behind HTTP, which counts what it serves."""
 
