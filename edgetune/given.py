@@ -14,7 +14,7 @@ from edgetune.training.options import LabelWords, TrainingOptions, parse_parts
 from edgetune.training.rules import with_implied
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting.class_weight import class_weight_of
-from edgetune_runtime.fitting.describe import Descriptions, descriptions_of
+from edgetune_runtime.fitting.describing import NAMES, NONE, Describing, descriptions_of
 from edgetune_runtime.task import Task
 
 
@@ -109,8 +109,10 @@ def _parts(value: Any) -> Mapping[str, int] | None:
     return parse_parts(",".join(f"{name}:{length}" for name, length in value.items()))
 
 
-def _descriptions(value: Any) -> Descriptions | None:
-    return None if value is None else descriptions_of(value)
+def _descriptions(value: Any) -> Describing:
+    if value is None:
+        return NONE
+    return value if value in (NAMES, NONE) else descriptions_of(value)
 
 
 _OWN = {

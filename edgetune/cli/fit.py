@@ -88,6 +88,7 @@ def fit(
     'edgetune train' makes the same task better.
 
     With few texts say what labels are about, with --describe: held-out rows choose how much the descriptions count.
+    Without it the labels' own names describe them, if they have words and held-out rows show that they help.
 
     \b
     Example:
@@ -167,6 +168,7 @@ def _record(report: FitReport, bundle: Path, out: Path | None) -> dict[str, Any]
         "precision": report.precision,
         "strength": report.strength,
         "description_share": report.description_share,
+        "described_by": None if report.told is None else report.told.title,
         **({} if measured is None else {f"cv_{figure}": value for figure, value in measured.values.items()}),
         "temperature": task.temperature,
         **({"thresholds": list(task.thresholds)} if task.thresholds else {}),
@@ -183,7 +185,8 @@ def _print(report: FitReport, record: dict[str, Any]) -> None:
         else "cross-validated "
         + ", ".join(f"{figure_name(name)} {value:.3f}" for name, value in measured.values.items())
     )
-    described = f"descriptions count {report.description_share:.0%}, " if report.description_share else ""
+    share = report.description_share
+    described = f"{report.told.title} count {share:.0%}, " if report.told is not None and share else ""
     labels = f"{len(task.labels)} labels, " if measured is None or measured.by_label else ""
     click.echo(
         f"{record['bundle']}: task '{task.name}', {report.rows:,} rows, {labels}{described}{shown}, temperature "

@@ -37,7 +37,8 @@ class TextClassifier(ClassifierMixin, TaskEstimator):  # type: ignore[misc]
             `edgetune.sklearn.reading.TextEstimator`.
         kind: "single-label", or "multi-label" for labels joined with `|`; what y looks like by default.
         class_weight: `None` if rows of all labels count the same, "balanced", or label → weight.
-        descriptions: label → texts that say what it is about, which help if there are few rows; see `Engine.fit`.
+        descriptions: label → texts that say what it is about, which help if there are few rows; "names" for the
+            classes' own names; `None` for the rows alone. See `Engine.fit`.
         random_state: decides which rows are held out together.
 
     Attributes:
@@ -59,7 +60,7 @@ class TextClassifier(ClassifierMixin, TaskEstimator):  # type: ignore[misc]
         threads: int | None = None,
         kind: str | None = None,
         class_weight: Mapping[Any, float] | str | None = None,
-        descriptions: Mapping[Any, Sequence[str]] | None = None,
+        descriptions: Mapping[Any, Sequence[str]] | str | None = "names",
         from_task: Task | str | None = None,
         template: str = contract.TEXT_SLOT,
         pooling: str | None = None,

@@ -5,30 +5,35 @@ from __future__ import annotations
 from edgetune.data.labelled import LabelledText
 from edgetune.training.batches import encode_rows, text_features
 from edgetune.training.setup import Setup
-from edgetune_runtime.fitting.describe import Descriptions, described_head, lines
+from edgetune_runtime.fitting.describe import Told, described_head, lines
+from edgetune_runtime.fitting.join import trust_of
 from edgetune_runtime.fitting.linear import Head
 
 
 class Described:
-    """Descriptions of the labels of a training's first task.
+    """Descriptions of the labels of a task that is trained.
 
     Args:
         setup: what the training begins with.
-        descriptions: of at least two labels.
+        place: of the task among those that are trained together.
+        told: what describes its labels.
 
     Attributes:
         rows: the descriptions as texts that have the label that they describe.
+        trust: how much is expected of them.
     """
 
-    def __init__(self, setup: Setup, descriptions: Descriptions) -> None:
-        self._tuner, self._labels, self._descriptions = setup.tuner, setup.drafts[0].labels, descriptions
+    def __init__(self, setup: Setup, place: int, told: Told) -> None:
+        draft = setup.drafts[place]
+        self._tuner, self._labels, self._descriptions = setup.tuner, draft.labels, told.descriptions
         texts = [
             LabelledText(line, label)
             for label in self._labels
-            if label in descriptions
-            for line in lines([label], descriptions)
+            if label in told.descriptions
+            for line in lines([label], told.descriptions)
         ]
-        self.rows = encode_rows(self._tuner.backbone, texts, setup.drafts[0], note=lambda _: None)
+        self.rows = encode_rows(self._tuner.backbone, texts, draft, place, note=lambda _: None)
+        self.trust = trust_of(told)
 
     def head(self) -> Head:
         """The head that is made of descriptions, with the prompt as it is now."""

@@ -25,8 +25,8 @@ from edgetune.training.rungs import Rung
 from edgetune.training.setup import Setup
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.fitting.by_kind import fitting_of
-from edgetune_runtime.fitting.head import USUAL_STRENGTH, can_be_judged, folds
-from edgetune_runtime.fitting.join import join_of
+from edgetune_runtime.fitting.head import USUAL_STRENGTH, can_be_judged, fit_head, folds
+from edgetune_runtime.fitting.join import Trust, join_of, with_descriptions
 from edgetune_runtime.fitting.linear import Head, head_tensors
 
 FOLDS = 4
@@ -45,7 +45,8 @@ def train_few(
 
     There are two heads for the trained prompt: one fitted to the features that it makes, the other also to those that
     it made before it was trained, which does not follow it in what it learned by heart. If labels are described, the
-    prompt learns from the descriptions, too, and each head is joined with the one that they make behind it.
+    prompt learns from the descriptions, too, and each head is joined with the one that they make behind it. The labels'
+    own names count as descriptions if a head alone is better with them.
 
     Args:
         setup: what the training begins with.
@@ -68,8 +69,9 @@ def train_few(
     if dev:
         features = text_features(setup.tuner, dev)
         held_out = {name: head.logits(features) for name, head in heads.items()}
-    if DESCRIBED in heads:
-        heads, held_out = few.joined(heads, held_out, few.numbers(dev) if dev else few.targets)
+    if few.described is not None:
+        targets = few.numbers(dev) if dev else few.targets
+        heads, held_out = few.joined(heads, held_out, targets, few.described.trust)
     (draft,) = setup.drafts
     return [Rung(name, draft, few.tensors(head), held_out[name]) for name, head in heads.items()]
 
@@ -85,26 +87,40 @@ class _Few:
         self.targets = self.numbers(self._rows)
         self._start = copy.deepcopy(self._tuner.parts.state_dict())
         self._first_features = text_features(self._tuner, self._rows)
-        self._described = None if options.descriptions is None else Described(setup, options.descriptions)
+        self.described = self._usable_descriptions()
 
     def numbers(self, rows: Rows) -> Array:
         """What is right for the texts of rows. Shape: [texts, numbers]."""
         return examples_of(self._setup.drafts[0].kind, rows).numbers
+
+    def _usable_descriptions(self) -> Described | None:
+        """What describes the labels; not their names if a head alone is no better with them."""
+        (about,), (draft,) = self._setup.told, self._setup.drafts
+        if about is None:
+            return None
+        found = Described(self._setup, 0, about)
+        if not about.by_name:
+            return found
+        fitting, features, targets = fitting_of(draft.kind), self._first_features, self.targets
+        weights = self._setup.row_weights(0, targets)
+        alone = fit_head(fitting, features, targets, draft.head_rows, weights, self._options.seed)
+        with_names = with_descriptions(fitting, alone, found.head(), features, targets, weights, found.trust)
+        return found if with_names.share else None
 
     def learn(self, texts: Array) -> tuple[dict[str, Head], Array]:
         """Train the prompt on some texts, from its beginning: its heads, and the features of all texts."""
         chosen = set(texts.tolist())
         self._tuner.parts.load_state_dict(self._start)
         rows = [row for row in self._rows if row["text"] in chosen]
-        if self._described is not None:
-            rows += self._described.rows  # without them the prompt loses what descriptions say
+        if self.described is not None:
+            rows += self.described.rows  # without them the prompt loses what descriptions say
         train_prompt(self._tuner, rows, self._options, self._folder, self._callbacks)
         features = text_features(self._tuner, self._rows)
         new, targets = features[texts], self.targets[texts]
         both = np.concatenate([self._first_features[texts], new]), np.concatenate([targets, targets])
         heads = {NEW_HEAD: self._head(new, targets), SHARED_HEAD: self._head(*both)}
-        if self._described is not None:
-            heads[DESCRIBED] = self._described.head()
+        if self.described is not None:
+            heads[DESCRIBED] = self.described.head()
         return heads, features
 
     def held_out(self) -> dict[str, Array]:
@@ -119,7 +135,7 @@ class _Few:
         return found
 
     def joined(
-        self, heads: dict[str, Head], held_out: dict[str, Array], targets: Array
+        self, heads: dict[str, Head], held_out: dict[str, Array], targets: Array, trust: Trust
     ) -> tuple[dict[str, Head], dict[str, Array]]:
         """Each fitted head joined with the described one, and its logits.
 
@@ -132,7 +148,9 @@ class _Few:
         judged = np.full(len(targets), True) if self._setup.rows["dev"] else can_be_judged(fitting, targets)
         own, described = targets[judged], held_out[DESCRIBED]
         weights = self._setup.row_weights(0, own)
-        joins = {name: join_of(fitting, held_out[name][judged], described[judged], own, weights) for name in others}
+        joins = {
+            name: join_of(fitting, held_out[name][judged], described[judged], own, weights, trust) for name in others
+        }
         return (
             {name: joins[name].head(heads[name], heads[DESCRIBED]) for name in others},
             {name: joins[name].logits(held_out[name], described) for name in others},

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting.class_weight import BALANCED, NONE, ClassWeight
+from edgetune_runtime.fitting.describing import NAMES, Describing
 
 if TYPE_CHECKING:
-    from edgetune_runtime.fitting.describe import Descriptions
     from edgetune_runtime.task import Task
 
 AUTO, CONTRASTIVE, EPOCHS = RECIPES = ("auto", "contrastive", "epochs")
@@ -68,9 +68,14 @@ def parse_label_words(items: Sequence[str]) -> LabelWords | None:
     return parse_words(items, "label_words") if items else None
 
 
-def parse_descriptions(items: Sequence[str]) -> Descriptions | None:
-    """Descriptions as they are written on the command line; `None` if none are. Raises what `parse_words` does."""
-    return parse_words(items, "descriptions") if items else None
+def parse_descriptions(items: Sequence[str]) -> Describing:
+    """What describes labels as it is written on the command line: `names`, `none`, or `label=text,text…`, one a label.
+
+    Raises what `parse_words` does.
+    """
+    if len(items) == 1 and items[0] in (NAMES, NONE):
+        return items[0]
+    return parse_words(items, "descriptions") if items else NAMES
 
 
 def parse_words(items: Sequence[str], parameter: str) -> LabelWords:
@@ -183,7 +188,8 @@ class TrainingOptions:
         class_weight: how much a row of each label counts in the loss: "none" for all the same, "balanced" for all
             labels the same, or label → weight, 1 if it is not named. Development data is judged without weights.
         descriptions: label → what people would say that it is about, for some or all labels of one task. Heads are
-            joined with one that is made of them; held-out rows choose how much each counts.
+            joined with one that is made of them; held-out rows choose how much each counts. "names" takes the labels'
+            own names, if they have words; "none" learns from the rows alone.
         learning_rate: of the parts; each part's own if `None`.
         head_learning_rate: of the head; if `None`, a small one with other parts and a larger one alone.
         dropout: share of the backbone's hidden numbers that training leaves out; the method's own if `None`.
@@ -274,12 +280,13 @@ class TrainingOptions:
         metavar="none|balanced|LABEL=NUMBER",
         parse_all=parse_class_weight,
     )
-    descriptions: Descriptions | None = option(
-        None,
+    descriptions: Describing = option(
+        NAMES,
         "What people would say that a label is about; once for each label that is described. It helps if there are few "
-        "rows: held-out rows choose how much it counts beside the rows.",
+        "rows: held-out rows choose how much it counts beside the rows. names takes the labels' own names, if they "
+        "have words; none learns from the rows alone. [default: names]",
         flag="--describe",
-        metavar="LABEL=TEXT[,TEXT...]",
+        metavar="names|none|LABEL=TEXT[,TEXT...]",
         parse_all=parse_descriptions,
     )
     learning_rate: float | None = option(

@@ -334,9 +334,10 @@ def _head_alone(alone: Setup, place: int, options: TrainingOptions) -> tuple[Run
     features = text_features(alone.tuner, rows)
     fitting = fitting_of(draft.kind)
     found = fit_head(fitting, features, targets, draft.head_rows, weights, options.seed, examples.groups)
-    if options.descriptions is not None:
-        described = Described(alone, options.descriptions).head()
-        found = with_descriptions(fitting, found, described, features, targets, weights)
+    about = alone.told[place]
+    if about is not None:
+        described = Described(alone, place, about)
+        found = with_descriptions(fitting, found, described.head(), features, targets, weights, described.trust)
     logits = found.head.logits(text_features(alone.tuner, dev)) if dev else found.held_out
     return Rung(HEAD_ALONE, draft, head_tensors(found.head), logits), None if dev else found.judged
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting import balance
 from edgetune_runtime.fitting.balance import Spread
 from edgetune_runtime.fitting.by_kind import Measure, fitting_of
-from edgetune_runtime.fitting.describe import Descriptions, check_descriptions, undescribed
+from edgetune_runtime.fitting.describe import Told, told, undescribed
 from edgetune_runtime.fitting.draft import fitted_draft, new_draft
 from edgetune_runtime.fitting.label_set import label_set
 from edgetune_runtime.kinds import Kind
@@ -67,6 +67,7 @@ class Setup:
         rows: the rows of all tasks, under "train" and "dev", as `Collator` takes them.
         weights: for each task how much a row of each label counts, or `None`: all the same.
         unfitted: places of the tasks whose heads are still zeros; see `fit_first_heads`.
+        told: for each task what describes its labels, or `None`.
     """
 
     tuner: PromptTuner
@@ -75,6 +76,7 @@ class Setup:
     rows: dict[str, Rows]
     weights: list[Array | None]
     unfitted: list[int]
+    told: list[Told | None]
 
     def row_weights(self, place: int, targets: Array) -> Array | None:
         """How much rows of a task with these targets count, or `None`: all the same. Shape: [rows]."""
@@ -112,11 +114,10 @@ def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptio
         for one, draft in zip(tasks, drafts, strict=True)
     ]
     balance.check_class_weight(options.class_weight, spreads)
-    if options.descriptions is not None:
-        _note_descriptions(options.descriptions, drafts, note)
+    about = _told(drafts, options, note)
     weights = [spread.weights(options.class_weight) for spread in spreads]
     tuner, unfitted = _new_tuner(backbone, drafts, encoded["train"], weights, scales, options)
-    return Setup(tuner, drafts, spreads, encoded, weights, unfitted)
+    return Setup(tuner, drafts, spreads, encoded, weights, unfitted, about)
 
 
 def set_up_again(setup: Setup, options: TrainingOptions) -> Setup:
@@ -126,12 +127,15 @@ def set_up_again(setup: Setup, options: TrainingOptions) -> Setup:
     return dataclasses.replace(setup, tuner=tuner, unfitted=unfitted)
 
 
-def _note_descriptions(descriptions: Descriptions, drafts: Sequence[Task], note: Note) -> None:
-    if len(drafts) > 1:
+def _told(drafts: Sequence[Task], options: TrainingOptions, note: Note) -> list[Told | None]:
+    """For each task what describes its labels."""
+    if len(drafts) > 1 and isinstance(options.descriptions, Mapping):
         raise DataError(f"`descriptions` came with {len(drafts)} tasks: expected them with one; train it alone")
-    check_descriptions(descriptions, drafts[0])
-    for remark in undescribed(drafts[0].labels, descriptions):
-        note(f"{drafts[0].name}: {remark}")
+    found = [told(options.descriptions, draft) for draft in drafts]
+    for draft, own in zip(drafts, found, strict=True):
+        for remark in [] if own is None or own.by_name else undescribed(draft.labels, own.descriptions):
+            note(f"{draft.name}: {remark}")
+    return found
 
 
 def fit_first_heads(setup: Setup, options: TrainingOptions) -> None:

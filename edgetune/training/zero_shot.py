@@ -16,7 +16,8 @@ from edgetune_export.own_head import READINGS, classifier_logits
 from edgetune_export.parity import CheckTexts, in_pairs, logits_by_text, torch_logits
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import BackboneError, DataError
-from edgetune_runtime.fitting.describe import Descriptions, described, new_described
+from edgetune_runtime.fitting.describe import described, new_described
+from edgetune_runtime.fitting.describing import Descriptions
 from edgetune_runtime.fitting.draft import fitted_draft, new_draft, pooling_of
 from edgetune_runtime.kinds import probabilities
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL

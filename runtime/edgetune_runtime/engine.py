@@ -37,7 +37,7 @@ from edgetune_runtime.task import Task
 from edgetune_runtime.text import Text, TextEncoder, Tokens
 
 if TYPE_CHECKING:
-    from edgetune_runtime.fitting.describe import Descriptions
+    from edgetune_runtime.fitting.describing import Describing, Descriptions
     from edgetune_runtime.fitting.fit import FitReport
 
 __all__ = ["CLOSE_CALL", "Engine", "Result"]
@@ -421,7 +421,7 @@ class Engine:
         *,
         kind: Kind | str | None = None,
         class_weight: ClassWeight = NONE,
-        descriptions: Descriptions | None = None,
+        descriptions: Describing = "names",
         from_task: Task | str | None = None,
         pooling: str | None = None,
         template: str = contract.TEXT_SLOT,
@@ -447,7 +447,8 @@ class Engine:
                 same, or label → weight.
             descriptions: label → what people would say that it is about, as `describe` takes them, for some or all
                 labels: a head made of them is joined with the fitted one, and rows that are held out choose how much
-                each counts. They help most with few rows.
+                each counts. They help most with few rows. "names" takes the labels' own names, if they have words;
+                "none" fits to the rows alone.
             from_task: a task, or its name, whose prompt, template and lengths are used, so that both share a pass.
             pooling, template, max_length, long_texts, stride: how texts are read, without `from_task`; see `Task`.
             seed: decides which rows are held out together.

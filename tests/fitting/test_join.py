@@ -26,7 +26,7 @@ from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting.by_kind import FITTINGS
 from edgetune_runtime.fitting.describe import described_head, lines
 from edgetune_runtime.fitting.head import STRENGTHS, FittedHead, fit_head, folds
-from edgetune_runtime.fitting.join import DOUBT, SHARES, UNJUDGED_SHARE, join_of, with_descriptions
+from edgetune_runtime.fitting.join import SAID, SHARES, join_of, with_descriptions
 from edgetune_runtime.fitting.linear import Head
 
 SINGLE = FITTINGS["single-label"]
@@ -113,7 +113,9 @@ def test_it_equals_scikit_learns_head_joined_by_hand(noise: float, vague: float,
     least = min(SHARES, key=lambda share: row_losses[share].mean())
     worse = {share: own - row_losses[least] for share, own in row_losses.items()}
     allowed = [
-        share for share, own in worse.items() if own.mean() <= DOUBT * np.sqrt(own.var() / (len(right) - 1)) + 1e-12
+        share
+        for share, own in worse.items()
+        if own.mean() <= SAID.doubt * np.sqrt(own.var() / (len(right) - 1)) + 1e-12
     ]
     assert found.strength == strength
     assert found.share == max(allowed) not in (0, 1)
@@ -187,7 +189,8 @@ def test_rows_that_count_more_have_more_say() -> None:
 def test_without_a_row_to_judge_by_descriptions_count_most() -> None:
     nothing = np.zeros((0, 2))
     join = join_of(SINGLE, nothing, nothing, np.zeros((0, 1)), None)
-    assert (join.share, join.fitted, join.described) == (UNJUDGED_SHARE, 1 - UNJUDGED_SHARE, UNJUDGED_SHARE)
+    share = SAID.unjudged_share
+    assert (join.share, join.fitted, join.described) == (share, 1 - share, share)
 
 
 def test_a_label_without_a_description_is_as_close_as_the_others_on_average() -> None:
@@ -212,7 +215,7 @@ def engine(folder: Path) -> Iterator[Engine]:
 
 
 def test_an_engine_joins_heads_of_its_own_features(engine: Engine) -> None:
-    plain = engine.fit(TEXTS, BY_CHANCE, "plain", store=False)
+    plain = engine.fit(TEXTS, BY_CHANCE, "plain", descriptions=None, store=False)
     report = engine.fit(TEXTS, BY_CHANCE, "told", descriptions=DESCRIPTIONS, store=False)
     assert (plain.description_share, plain.remarks) == (0.0, report.remarks)
     assert report.task.metrics["cv_rows"] == len(TEXTS)
@@ -236,14 +239,14 @@ def test_some_labels_may_be_described_and_keys_be_numbers(engine: Engine) -> Non
 
 def test_one_row_of_each_label_and_descriptions(engine: Engine) -> None:
     report = engine.fit(TEXTS[:3], RIGHT[:3], "t", descriptions=DESCRIPTIONS, store=False)
-    assert (report.cross_validated, report.description_share) == (None, UNJUDGED_SHARE)
+    assert (report.cross_validated, report.description_share) == (None, SAID.unjudged_share)
 
 
 def test_a_classifier_takes_descriptions(folder: Path) -> None:
     # One row of each label: none is held out, so that the share is the same whatever the features are.
     rows = TEXTS[:3], RIGHT[:3]
     told, plain = (TextClassifier(folder, descriptions=given).fit(*rows) for given in (DESCRIPTIONS, None))
-    assert told.fit_report_.description_share == UNJUDGED_SHARE
+    assert told.fit_report_.description_share == SAID.unjudged_share
     assert not np.allclose(told.predict_proba(TEXTS), plain.predict_proba(TEXTS))
     with pytest.raises(ValueError, match="there are descriptions of dear, but the labels are bad, good, odd"):
         TextClassifier(folder, descriptions={"dear": ["x"], "bad": ["y"]}).fit(TEXTS, BY_CHANCE)
@@ -275,7 +278,7 @@ def test_the_command_takes_descriptions(folder: Path, tmp_path: Path) -> None:
     with Engine(folder, "fp32") as engine:
         given = {"good": ["works very well", "fine"], "bad": ["is broken"]}
         expected = engine.fit(*rows, "told", descriptions=given, store=False)
-    assert json.loads(done.stdout)["description_share"] == expected.description_share == UNJUDGED_SHARE
+    assert json.loads(done.stdout)["description_share"] == expected.description_share == SAID.unjudged_share
     assert Task.load(folder / "tasks" / "told.safetensors").sha256 == expected.task.sha256
     shown = run(*command, "--describe", "bad=is broken")
     assert "% " not in shown.stdout and "descriptions count " in shown.stdout

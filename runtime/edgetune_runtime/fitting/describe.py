@@ -8,7 +8,9 @@ backbones that were trained for sentence embeddings.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,25 +18,70 @@ from edgetune_runtime import contract, files
 from edgetune_runtime.arrays import Array, unit_length
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.facts import BackboneFacts
+from edgetune_runtime.fitting.describing import NAMES, NONE, Describing, Descriptions, descriptions_of
 from edgetune_runtime.fitting.draft import fitted_draft, new_draft
 from edgetune_runtime.fitting.label_set import label_set
 from edgetune_runtime.fitting.linear import Head, head_tensors
 from edgetune_runtime.kinds import probabilities
-from edgetune_runtime.kinds.kind import whole
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.task import Task
 from edgetune_runtime.text import TextEncoder
-
-Descriptions = Mapping[str, Sequence[str]]
-"""Label → what people would say that it is about."""
 
 METHOD = "described"
 
 TEMPLATES = ("{}", "This is about {}.", "This text is about {}.", "It has to do with {}.")
 """What a description stands in; its features are the mean over these."""
 
+_BETWEEN_WORDS = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])")
+_WORD = re.compile(r"[^\W\d_]{3}|[^\x00-\x7f]{2}")
+"""What a name has that says something: three letters, or two characters of another script."""
+
 _SHARPNESS = 20.0
 """What cosines are multiplied by to become logits: sentence embeddings of related texts differ by some hundredths."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What describes labels beside their rows.
+
+    Attributes:
+        descriptions: of at least two labels.
+        by_name: whether these are the labels' own names, which may be codes, and not what somebody wrote.
+    """
+
+    descriptions: Descriptions
+    by_name: bool = False
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return "label names" if self.by_name else "descriptions"
+
+
+def told(given: Describing, draft: Task) -> Told | None:
+    """What describes the labels of a task that has rows too; `None` if nothing does.
+
+    Raises:
+        DataError: these are no descriptions, or they do not fit the task.
+    """
+    if given is None or given == NONE:
+        return None
+    if given == NAMES:
+        named = {label: [words] for label in draft.labels if (words := _words_of(label))}
+        return Told(named, by_name=True) if _takes_descriptions(draft) and len(named) > 1 else None
+    found = descriptions_of(given)
+    check_descriptions(found, draft)
+    return Told(found)
+
+
+def _words_of(label: str) -> str:
+    """A label's name as words, such as "card lost" for `card_lost` and `cardLost`; empty if it seems to be a code."""
+    words = " ".join(filter(None, _BETWEEN_WORDS.split(label)))
+    return words if _WORD.search(words) else ""
+
+
+def _takes_descriptions(draft: Task) -> bool:
+    return draft.kind is SINGLE_LABEL and not draft.pairs
 
 
 def new_described(
@@ -91,34 +138,9 @@ def described(
     return dataclasses.replace(draft, tensors={**draft.tensors, **head_tensors(head)})
 
 
-def descriptions_of(given: object) -> dict[str, list[str]]:
-    """Descriptions as Python has them: label → texts, where labels may be integers or booleans.
-
-    Raises:
-        DataError: they are something else, or there are fewer than two labels.
-    """
-    if not isinstance(given, Mapping):
-        raise DataError(
-            f"`descriptions` is a {type(given).__name__}: expected label → list of texts, such as "
-            f"{{'billing': ['invoices', 'refunds']}}"
-        )
-    found: dict[str, list[str]] = {}
-    for label, listed in given.items():
-        name = whole(label.item() if hasattr(label, "item") else label)
-        if isinstance(listed, str):
-            raise DataError(f"the description of '{label}' is one string: expected a list of texts, write [text]")
-        texts = [*listed] if isinstance(listed, Iterable) else [listed]
-        if name is None or not all(isinstance(one, str) for one in texts):
-            raise DataError(f"the description of {label!r:.60} is {listed!r:.60}: expected a list of texts")
-        found[name] = texts
-    if len(found) < 2:
-        raise DataError(f"descriptions of {len(found)} labels came: expected those of at least two")
-    return found
-
-
 def check_descriptions(descriptions: Descriptions, draft: Task) -> None:
     """Raise `DataError` unless descriptions can stand beside the labelled rows of a task; not each label needs one."""
-    if draft.kind is not SINGLE_LABEL or draft.pairs:
+    if not _takes_descriptions(draft):
         came = "pairs of texts" if draft.pairs else f"a task of the kind '{draft.kind_name}'"
         raise DataError(f"descriptions came for {came}: expected none; they are for tasks with one label per text")
     unknown = [label for label in descriptions if label not in draft.labels]

@@ -14,19 +14,13 @@ from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting.balance import Spread, check_class_weight, row_weights
 from edgetune_runtime.fitting.by_kind import fitting_of
 from edgetune_runtime.fitting.class_weight import NONE, ClassWeight, class_weight_of
-from edgetune_runtime.fitting.describe import (
-    Descriptions,
-    check_descriptions,
-    described_head,
-    descriptions_of,
-    lines,
-    undescribed,
-)
+from edgetune_runtime.fitting.describe import Told, described_head, lines, told, undescribed
+from edgetune_runtime.fitting.describing import NAMES, Describing
 from edgetune_runtime.fitting.draft import fitted_draft, new_draft
 from edgetune_runtime.fitting.examples import Examples
 from edgetune_runtime.fitting.finish import finished
 from edgetune_runtime.fitting.head import fit_head
-from edgetune_runtime.fitting.join import with_descriptions
+from edgetune_runtime.fitting.join import trust_of, with_descriptions
 from edgetune_runtime.fitting.label_set import label_set
 from edgetune_runtime.fitting.linear import FIT_METHOD, head_tensors
 from edgetune_runtime.fitting.rows import LabelledRows, labelled_rows
@@ -51,6 +45,7 @@ class FitReport:
             has a `reading`, [pieces, rows of the head].
         strength: the inverse of the penalty on the squared weight that was chosen.
         description_share: how much of the head is made of descriptions, from 0 to 1; 0 if there are none.
+        told: what describes the labels: descriptions, or their own names; `None` if nothing does.
         precision: the precision that the features were made in.
         rows: how many there were.
         remarks: what people should know of these rows, a line each.
@@ -64,6 +59,7 @@ class FitReport:
     held_out: Sequence[Array]
     strength: float
     description_share: float
+    told: Told | None
     precision: str
     rows: int
     remarks: list[str]
@@ -83,7 +79,7 @@ def fit(
     *,
     kind: Kind | str | None = None,
     class_weight: ClassWeight = NONE,
-    descriptions: Descriptions | None = None,
+    descriptions: Describing = NAMES,
     from_task: Task | None = None,
     pooling: str | None = None,
     template: str = contract.TEXT_SLOT,
@@ -119,17 +115,15 @@ def fit(
     spread = Spread(named, rows.targets, [], rows.kind)
     check_class_weight(class_weight, [spread])
     weights = spread.weights(class_weight)
-    told = None if descriptions is None else descriptions_of(descriptions)
-    if told is not None:
-        check_descriptions(told, new)
+    about = told(descriptions, new)
     reads, features = engine.read_texts(rows.texts, new, progress)
     examples = Examples.of(rows.kind, rows.targets, reads, named)
     targets = examples.numbers
     by_row = row_weights(weights, targets)
     found = fit_head(fitting, features, targets, new.head_rows, by_row, seed, examples.groups)
-    if told is not None:
-        described = described_head(named, told, engine.features(lines(named, told), new))
-        found = with_descriptions(fitting, found, described, features, targets, by_row)
+    if about is not None:
+        described = described_head(named, about.descriptions, engine.features(lines(named, about.descriptions), new))
+        found = with_descriptions(fitting, found, described, features, targets, by_row, trust_of(about))
     judged, held_out = found.judged, examples.only(found.judged)
     tensors = {**new.tensors, **head_tensors(found.head)}
     task, cross_validated = dataclasses.replace(new, tensors=tensors), None
@@ -143,11 +137,12 @@ def fit(
         held_out=held_out.by_text(found.held_out[judged]),
         strength=found.strength,
         description_share=found.share,
+        told=about,
         precision=engine.precision,
         rows=len(rows.texts),
         remarks=[
             *spread.remarks(class_weight != NONE),
-            *([] if told is None else undescribed(named, told)),
+            *([] if about is None or about.by_name else undescribed(named, about.descriptions)),
             *examples.remarks,
         ],
         seconds=time.monotonic() - began,

@@ -14,19 +14,37 @@ import numpy as np
 
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.fitting.by_kind import Fitting
+from edgetune_runtime.fitting.describe import Told
 from edgetune_runtime.fitting.head import FittedHead
 from edgetune_runtime.fitting.linear import Head
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the described head to choose from."""
 
-UNJUDGED_SHARE = 0.75
-"""What is taken if no row can be held out."""
 
-DOUBT = 0.5
-"""The largest share is taken whose loss is above the least by at most so many standard errors.
+@dataclass(frozen=True)
+class Trust:
+    """How much is expected of a described head.
 
-Who describes labels knows them, and on a few dozen rows a small difference of loss is chance."""
+    Attributes:
+        unjudged_share: what is taken if no row can be held out.
+        doubt: the largest share is taken whose loss is above the least by at most so many standard errors.
+    """
+
+    unjudged_share: float
+    doubt: float
+
+
+SAID = Trust(unjudged_share=0.75, doubt=0.5)
+"""Who describes labels knows them, and on a few dozen rows a small difference of loss is chance."""
+
+NAMED = Trust(unjudged_share=0.0, doubt=0.0)
+"""The names of labels may mean nothing: rows have to show that they do."""
+
+
+def trust_of(told: Told) -> Trust:
+    """How much is expected of what describes the labels."""
+    return NAMED if told.by_name else SAID
 
 
 @dataclass(frozen=True)
@@ -52,7 +70,9 @@ class Join:
         return Head(*(self.logits(one, other) for one, other in zip(fitted, described, strict=True)))
 
 
-def join_of(fitting: Fitting, fitted: Array, described: Array, targets: Array, weights: Array | None) -> Join:
+def join_of(
+    fitting: Fitting, fitted: Array, described: Array, targets: Array, weights: Array | None, trust: Trust = SAID
+) -> Join:
     """How to join two heads, by their logits for rows that neither learned from.
 
     Args:
@@ -61,6 +81,7 @@ def join_of(fitting: Fitting, fitted: Array, described: Array, targets: Array, w
         described: logits by the head that is made of descriptions.
         targets: of these rows.
         weights: how much each row counts; all the same if `None`.
+        trust: how much is expected of the described head.
 
     Shape:
         fitted, described: [rows, labels]
@@ -68,7 +89,7 @@ def join_of(fitting: Fitting, fitted: Array, described: Array, targets: Array, w
         weights: [rows]
     """
     if not len(targets):
-        return Join(UNJUDGED_SHARE, 1 - UNJUDGED_SHARE, UNJUDGED_SHARE)
+        return Join(trust.unjudged_share, 1 - trust.unjudged_share, trust.unjudged_share)
     sharpness = [1 / fitting.calibrate(logits, targets)[0].get("temperature", 1.0) for logits in (fitted, described)]
     joins = [Join(share, (1 - share) * sharpness[0], share * sharpness[1]) for share in SHARES]
     losses = [fitting.losses(join.logits(fitted, described), targets) for join in joins]
@@ -78,13 +99,19 @@ def join_of(fitting: Fitting, fitted: Array, described: Array, targets: Array, w
     def in_doubt(place: int) -> bool:
         worse, mean = losses[place] - losses[least], means[place] - means[least]
         variance = float(np.average((worse - mean) ** 2, weights=weights)) / max(1, len(worse) - 1)
-        return bool(mean <= DOUBT * np.sqrt(variance))
+        return bool(mean <= trust.doubt * np.sqrt(variance))
 
     return joins[max(place for place in range(len(SHARES)) if place == least or in_doubt(place))]
 
 
 def with_descriptions(
-    fitting: Fitting, found: FittedHead, described: Head, features: Array, targets: Array, weights: Array | None
+    fitting: Fitting,
+    found: FittedHead,
+    described: Head,
+    features: Array,
+    targets: Array,
+    weights: Array | None,
+    trust: Trust = SAID,
 ) -> FittedHead:
     """A fitted head joined with one that is made of descriptions.
 
@@ -95,6 +122,7 @@ def with_descriptions(
         features: of the rows that the head was fitted to.
         targets: theirs.
         weights: how much each row counts; all the same if `None`.
+        trust: how much is expected of the described head.
 
     Shape:
         features: [rows, hidden]
@@ -103,7 +131,7 @@ def with_descriptions(
     """
     other, judged = described.logits(features), found.judged
     counts = None if weights is None else weights[judged]
-    join = join_of(fitting, found.held_out[judged], other[judged], targets[judged], counts)
+    join = join_of(fitting, found.held_out[judged], other[judged], targets[judged], counts, trust)
     return dataclasses.replace(
         found,
         head=join.head(found.head, described),

@@ -1,0 +1,42 @@
+"""What describes the labels of a task, as people give it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from edgetune_runtime.errors import DataError
+
+NAMES, NONE = "names", "none"
+
+Descriptions = Mapping[str, Sequence[str]]
+"""Label → what people would say that it is about."""
+
+Describing = Descriptions | str | None
+"""Descriptions, or `NAMES` for the labels' own names, or `NONE`, which `None` means too."""
+
+
+def descriptions_of(given: object) -> dict[str, list[str]]:
+    """Descriptions as Python has them: label → texts, where labels may be integers or booleans.
+
+    Raises:
+        DataError: they are something else, or there are fewer than two labels.
+    """
+    from edgetune_runtime.kinds.kind import whole  # which needs numpy, and `--help` imports this module
+
+    if not isinstance(given, Mapping):
+        raise DataError(
+            f"`descriptions` is a {type(given).__name__}: expected label → list of texts, such as "
+            f"{{'billing': ['invoices', 'refunds']}}, or '{NAMES}' or '{NONE}' beside rows"
+        )
+    found: dict[str, list[str]] = {}
+    for label, listed in given.items():
+        name = whole(label.item() if hasattr(label, "item") else label)
+        if isinstance(listed, str):
+            raise DataError(f"the description of '{label}' is one string: expected a list of texts, write [text]")
+        texts = [*listed] if isinstance(listed, Iterable) else [listed]
+        if name is None or not all(isinstance(one, str) for one in texts):
+            raise DataError(f"the description of {label!r:.60} is {listed!r:.60}: expected a list of texts")
+        found[name] = texts
+    if len(found) < 2:
+        raise DataError(f"descriptions of {len(found)} labels came: expected those of at least two")
+    return found
