@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,19 @@ def backbones(language_model_folder: LanguageModelFolder) -> dict[str, Backbone]
     return {name: load_backbone(str(language_model_folder(name))) for name in ARCHITECTURES}
 
 
+@pytest.fixture(scope="module")
+def bundle_of(backbones: dict[str, Backbone], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A bundle of an architecture that was exported once, before any of its tasks was trained."""
+
+    @cache
+    def folder(architecture: str) -> Path:
+        made = tmp_path_factory.mktemp(architecture) / "bundle"
+        export_bundle(backbones[architecture], made, precisions=["fp32"])
+        return made
+
+    return folder
+
+
 def like(options: TrainingOptions, **more: object) -> TrainingOptions:
     """The way of these options, for a short training."""
     return dataclasses.replace(OPTIONS, method=options.method, parts=options.parts, **more)  # type: ignore[arg-type]
@@ -63,7 +78,7 @@ def fit(backbone: Backbone, options: TrainingOptions, folder: Path) -> Task:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("way", WAYS)
 def test_it_trains_is_stored_and_answers_from_the_graph(
-    backbones: dict[str, Backbone], tmp_path: Path, architecture: str, way: str
+    backbones: dict[str, Backbone], bundle_of: Callable[[str], Path], tmp_path: Path, architecture: str, way: str
 ) -> None:
     options, lengths, requires = WAYS[way]
     backbone = backbones[architecture]
@@ -88,8 +103,8 @@ def test_it_trains_is_stored_and_answers_from_the_graph(
         task, tensors={name: tensor for name, tensor in task.tensors.items() if name not in contract.PART_INPUTS}
     )
     assert np.abs(torch_logits(backbone, bare, TEXTS) - expected).max() > 1e-3
-    export_bundle(backbone, tmp_path / "bundle", precisions=["fp32"], tasks=[stored])
-    with Engine(tmp_path / "bundle") as engine:
+    with Engine(bundle_of(architecture)) as engine:
+        engine.add_task(stored)
         rows = engine.encode(TEXTS, [stored] * len(TEXTS))
         np.testing.assert_allclose(np.stack(engine.run([(row, stored) for row in rows])), expected, atol=1e-4)
 
