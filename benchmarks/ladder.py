@@ -8,8 +8,9 @@ all methods; each method sees it and nothing else, and chooses what it chooses o
 ones) are looked at once, at the end. A run appends one line to the results; every run counts.
 
 The methods: `describe`, `fit` and `train` are edgetune's, with their defaults, answered by the exported bundle (int8,
-close calls in fp32); "fit, described" and "train, described" get the descriptions too. `linear` is scikit-learn's
-LogisticRegressionCV on frozen fp32 features. `setfit` is the package setfit with its
+close calls in fp32): labels' own names describe them if held-out rows show that it helps. "fit, rows alone" and "train,
+rows alone" do without the names; "fit, described" and "train, described" get the descriptions below in their place.
+`linear` is scikit-learn's LogisticRegressionCV on frozen fp32 features. `setfit` is the package setfit with its
 defaults, which train on all pairs of texts; of more than 100 texts it takes 20 pairs per text and label as in the paper
 (arXiv:2209.11055), since all pairs would take hours. `full` is fine-tuning of all weights, its epoch chosen on a fifth
 of the rows.
@@ -169,6 +170,10 @@ def _fit(
         return _answered(engine, test), more
 
 
+def _fit_rows_alone(*given: Any) -> tuple[Answers, dict[str, Any]]:
+    return _fit(*given, descriptions="none")
+
+
 def _fit_described(*given: Any) -> tuple[Answers, dict[str, Any]]:
     _, _, data, train, *_ = given
     return _fit(*given, descriptions=_descriptions(data, train))
@@ -185,6 +190,10 @@ def _train(
     with Engine(bundle) as engine:
         engine.add_task(report.task)
         return _answered(engine, test), {"recipe": report.recipe, "kept": report.rung, "errors": report.errors}
+
+
+def _train_rows_alone(*given: Any) -> tuple[Answers, dict[str, Any]]:
+    return _train(*given, descriptions="none")
 
 
 def _epochs(*given: Any) -> tuple[Answers, dict[str, Any]]:
@@ -257,8 +266,10 @@ METHODS: dict[str, Method] = {
     "describe": _describe,
     "linear": _linear,
     "fit": _fit,
+    "fit, rows alone": _fit_rows_alone,
     "fit, described": _fit_described,
     "train": _train,
+    "train, rows alone": _train_rows_alone,
     "train, described": _train_described,
     "train, epochs": _epochs,
     "train, contrastive": _contrastive,
