@@ -479,6 +479,17 @@ TASKS = {
         new(kind="multi-label", requires='["kind:multi-label"]', thresholds="[0.5, 1.0]"),
     ),
     "thresholds-single-label": Change("thresholds, which single-label tasks have not", new(thresholds="[0.5, 0.5]")),
+    "pieces-pooling": Change(
+        "it answers word by word, and its pooling reads the text as a whole",
+        {"pooling": "pooler"},
+        task=("encoder", "names", "encoder"),
+    ),
+    "pieces-rows": Change(
+        "one label, and a head with rows for two", {"labels": labels("place")}, task=("encoder", "names", "encoder")
+    ),
+    "questions-single": Change(
+        "it answers questions, and reads single texts", {"pairs": "false"}, task=("encoder", "questions", "encoder")
+    ),
     "temperature-zero": Change("its temperature is not above 0", {"temperature": "0.0"}),
     "temperature-nan": Change("its temperature is not finite", {"temperature": "nan"}),
     "length-zero": Change("its longest text has no token", {"max_length": "0"}),

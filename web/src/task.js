@@ -16,6 +16,7 @@ import {
 } from "./contract.js";
 import { TaskError } from "./errors.js";
 import { KINDS } from "./kinds/index.js";
+import { OF_PIECES } from "./pieces.js";
 import { readSafetensors } from "./safetensors.js";
 import { jsonValue, plainText, shown, stringsOf } from "./strict.js";
 
@@ -348,19 +349,31 @@ function checkTensors(tensors, origin) {
  * @param {string} origin
  */
 function checkTask(task, origin) {
-  const { labels, kind, kindName, pooling, positionOffset, maxLength, temperature, longTexts, stride } = task;
+  const { labels, kind, kindName, pooling, pairs, positionOffset, maxLength, temperature, longTexts, stride } = task;
   const [fewest, most] = kind.labels;
   const rows = task.tensors.get("head_weight")?.shape[0];
   const biases = task.tensors.get("head_bias")?.shape[0];
-  const all = rows === labels.length && biases === labels.length && new Set(labels).size === labels.length;
+  const expected = kind.headRows(labels.length);
+  const all = rows === expected && biases === expected && new Set(labels).size === labels.length;
   if (!all || labels.length < fewest || labels.length > most) {
     throw new TaskError(
       `${origin} has ${labels.length} labels for a head of ${rows} rows and ${biases} biases: expected at least ${fewest} ` +
-        `and at most ${most} labels for the kind '${kindName}', all different, one per row`,
+        `and at most ${most} labels for the kind '${kindName}', all different, and ${expected} rows`,
     );
   }
   if (!POOLINGS.includes(pooling)) {
     throw new TaskError(`${origin} has pooling '${pooling}': expected one of ${POOLINGS.join(", ")}`);
+  }
+  if (kind.reading && !OF_PIECES.includes(pooling)) {
+    throw new TaskError(
+      `${origin} has pooling '${pooling}': expected one of ${OF_PIECES.join(", ")} for the kind '${kindName}', which ` +
+        "reads each piece of a text on its own",
+    );
+  }
+  if (kind.reading?.second && !pairs) {
+    throw new TaskError(
+      `${origin} reads single texts: expected pairs for the kind '${kindName}', which reads the second`,
+    );
   }
   checkTemplate(task, origin);
   if (positionOffset < 0 || maxLength < 1 || !Number.isFinite(temperature) || temperature <= 0) {
