@@ -206,11 +206,16 @@ class TextEncoder:
             (encoding,) = own
             if len(encoding.ids) > room:
                 encoding, row = self._cut(encoding, row, room)
-                return _Part(self._tokenizer.post_process(encoding), row, is_cut=True)
-            return _Part(self._tokenizer.post_process(encoding), row)
+                return self._part([encoding], row, is_cut=True)
+            return self._part(own, row)
         for encoding, length in zip(own, longest_first([len(one.ids) for one in own], room), strict=True):
             encoding.truncate(length)
-        return _Part(self._tokenizer.post_process(own[0], own[1]), row)
+        return self._part(own, row)
+
+    def _part(self, own: Sequence[Encoding], row: _Filled, is_cut: bool = False) -> _Part:
+        """A text or a pair with special tokens."""
+        first, second = own[0], own[1] if len(own) > 1 else None
+        return _Part(self._tokenizer.post_process(first, second), row, tuple(own), is_cut)
 
     def _in_windows(self, own: Sequence[Encoding], row: _Filled, room: int, task: Task) -> list[_Part]:
         """A long text in windows, each with the template.
@@ -226,10 +231,10 @@ class TextEncoder:
             other.truncate(min(len(other.ids), room // 2))
             windows = _windows(own[long], room - len(other.ids), stride)
             pairs = [(one, other) if long == 0 else (other, one) for one in windows]
-            return [_Part(self._tokenizer.post_process(first, second), row, is_cut) for first, second in pairs]
+            return [self._part(pair, row, is_cut) for pair in pairs]
         (encoding,) = own
         if not row.goes_on and not row.pieces[0]:
-            return [_Part(self._tokenizer.post_process(one), row) for one in _windows(encoding, room, stride)]
+            return [self._part([one], row) for one in _windows(encoding, room, stride)]
         longest = max(range(len(row.texts)), key=lambda place: len(row.texts[place]))
         longest = longest if fixed is None else row.order.index(fixed)
         start, stop = row.places()[longest]
@@ -409,26 +414,34 @@ class _Part:
     """What is read at once of a text or a pair.
 
     Attributes:
-        encoding: its tokens.
+        encoding: its tokens, special tokens included.
         row: the texts that are in it.
+        own: the tokens of the text, or of the two that the tokenizer joins, as they were without special tokens. They
+            say where a token lies; in `encoding` tokenizers of RoBERTa's kind cut spaces off the tokens again.
         is_cut: whether the end of its text was cut off.
     """
 
     encoding: Encoding
     row: _Filled
+    own: tuple[Encoding, ...]
     is_cut: bool = False
 
     def tokens(self, second: bool) -> list[TokenPlace]:
         """The tokens of the first or the second text that was given, each with its place there."""
         place = self.row.order.index(int(second))
-        offsets = enumerate(self.encoding.offsets)
+        tokens = [token for token, special in enumerate(self.encoding.special_tokens_mask) if not special]
         if not self.row.pieces:
             owners = self.encoding.sequence_ids  # some tokenizers do not say of the first text whose a token is
-            return [(token, *own) for token, own in offsets if (owners[token] or 0) == place and own[0] < own[1]]
+            own = zip(
+                (token for token in tokens if (owners[token] or 0) == place), self.own[place].offsets, strict=True
+            )
+            return [(token, begin, end) for token, (begin, end) in own if begin < end]
         start, stop = self.row.places()[place]
         shift = self.row.skipped[place] - start
         return [
-            (token, begin + shift, end + shift) for token, (begin, end) in offsets if max(begin, start) < min(end, stop)
+            (token, begin + shift, end + shift)
+            for token, (begin, end) in zip(tokens, self.own[0].offsets, strict=True)
+            if begin < end and begin < stop and start < end
         ]
 
 
