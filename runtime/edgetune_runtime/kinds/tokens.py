@@ -177,7 +177,9 @@ class TokensKind(Kind):
     def answer(self, logits: Array, task: Task, read: Read = WHOLE, precision: str = "fp32") -> EntitiesResult:
         found: tuple[FoundEntity, ...] = ()
         if len(logits) and (tags := decode(logits)).any():
-            scores = probabilities(logits, task.temperature)[np.arange(len(tags)), tags]
+            named = np.flatnonzero(tags)
+            scores = np.zeros(len(tags))
+            scores[named] = probabilities(logits[named], task.temperature)[np.arange(len(named)), tags[named]]
             found = tuple(_found(begin, end, label, task, read, scores) for begin, end, label in spans_of(tags))
         return EntitiesResult(task=task.name, entities=found, truncated=read.truncated, precision=precision)
 
@@ -245,19 +247,66 @@ def decode(logits: Array, first: Array | None = None) -> Array:
     if len(broken):
         starts = np.flatnonzero(first)
         ends = [*starts[1:], len(tags)]
-        for place in np.unique(np.searchsorted(starts, broken, side="right") - 1):
-            own = slice(starts[place], ends[place])
-            tags[own] = _most_probable(logits[own])
+        text_of = np.searchsorted(starts, broken, side="right") - 1
+        for text in np.unique(text_of):
+            own = slice(starts[text], ends[text])
+            _repair(tags[own], logits[own], (broken[text_of == text] - own.start).tolist())
     return tags
 
 
-def _most_probable(logits: Array) -> list[int]:
-    """Viterbi's algorithm, in Python alone: arrays this small cost NumPy more. Shape: [words, rows] → [words]."""
+def _repair(tags: Array, logits: Array, broken: Sequence[int]) -> None:
+    """Give the words of a text the most probable legal tags, given the best tag of each, in place.
+
+    Stretches around what is broken are decided on their own, and grow until they fit to what is beside them. Together
+    the best tags of parts are the best of the whole if they are legal, since no parts of the whole are better.
+
+    Args:
+        tags: of each word the best one.
+        logits: of the words.
+        broken: places at which something goes on that did not begin.
+
+    Shape:
+        tags: [words]
+        logits: [words, rows of the head]
+    """
+    decided: list[tuple[int, int]] = []
+    for place in broken:
+        if decided and place < decided[-1][1]:
+            continue
+        begin, end, fits = max(0, place - 1), place + 1, False
+        while not fits:
+            while decided and begin < decided[-1][1]:
+                begin = min(begin, decided.pop()[0])
+            tags[begin:end] = _most_probable(logits[begin:end], goes_on=begin > 0)
+            fits_before = begin == 0 or _follows(tags[begin - 1], tags[begin])
+            fits_behind = end == len(tags) or _follows(tags[end - 1], tags[end])
+            fits = fits_before and fits_behind
+            length = end - begin
+            begin, end = max(0, begin - length * (not fits_before)), min(len(tags), end + length * (not fits_behind))
+        decided.append((begin, end))
+
+
+def _follows(before: int, tag: int) -> bool:
+    """Whether a tag may stand behind another one."""
+    return tag % 2 == 1 or tag == OUTSIDE or before in (tag, tag - 1)
+
+
+def _most_probable(logits: Array, goes_on: bool = False) -> list[int]:
+    """Viterbi's algorithm, in Python alone: arrays this small cost NumPy more.
+
+    Args:
+        logits: of the words.
+        goes_on: whether the first word may be inside an entity.
+
+    Shape:
+        logits: [words, rows of the head]
+        output: [words]
+    """
     rows = logits.astype(np.float64).tolist()
     inside = range(2, len(rows[0]), 2)
     best = rows[0]
-    for row in inside:
-        best[row] = -np.inf
+    if not goes_on:
+        best[2::2] = [-np.inf] * len(inside)
     came_from: list[list[int]] = []
     for own in rows[1:]:
         highest = max(best)
