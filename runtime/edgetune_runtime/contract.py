@@ -209,6 +209,9 @@ OWN_CLASSIFIER = ("classifier", "classifier_mean")
 TRANSFORMS = ("mask", "pooler", *OWN_CLASSIFIER)
 """Poolings whose features pass through layers behind the backbone. A graph without them has no input `pooling`."""
 
+TRANSFORMED_SPANS = 2
+"""The most spans of a text that features pass through layers for: such a pooling has one, which engines feed twice."""
+
 OF_PIECES = ("mean", "cls", "last")
 """Poolings of kinds that answer piece by piece: the mean over a piece's tokens, its first token, its last one."""
 

@@ -56,7 +56,8 @@ class Tokens:
         """What an answer needs to know of the text."""
         if not (self.by_piece or self.truncated):
             return WHOLE
-        return Read(self.text, tuple(place for window in self.windows for place in window.places), self.truncated)
+        places = tuple(place for window in self.windows for place in window.places) if self.more else self.places
+        return Read(self.text, places, self.truncated)
 
     @property
     def windows(self) -> tuple[Tokens, ...]:
@@ -189,10 +190,11 @@ class TextEncoder:
         may_be = reading.or_none or (len(windows) > 1 and sum(map(len, found)) < len(places))
         lost = may_be and any(part.is_cut for part in read)
         return [
-            dataclasses.replace(
-                window,
-                truncated=window.truncated or lost,
-                spans=(*([span_of_none(len(window.ids), task.pooling)] if reading.or_none else []), *own.values()),
+            Tokens(
+                window.ids,
+                window.truncated or lost,
+                window.type_ids,
+                (*([span_of_none(len(window.ids), task.pooling)] if reading.or_none else []), *own.values()),
                 text=text,
                 places=(*([NO_PLACE] if reading.or_none else []), *(places[place] for place in own)),
                 by_piece=True,
