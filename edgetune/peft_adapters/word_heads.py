@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from edgetune_export.backbone import Backbone
-from edgetune_export.own_head import last_layer_of_words
+from edgetune_export.own_head import last_layer
 from edgetune_runtime.errors import DataError, TaskError
 from edgetune_runtime.kinds.tokens import rows_of_tags
 
@@ -21,7 +21,7 @@ def module_of(backbone: Backbone, origin: str) -> str:
     Raises:
         TaskError: there is no such classifier, or it has layers beside a linear one.
     """
-    found = last_layer_of_words(backbone.config)
+    found = last_layer(backbone.config)
     if found is None:
         raise TaskError(
             f"{origin} is a token classifier: on {backbone.architecture} it has none, or one with layers that are not "

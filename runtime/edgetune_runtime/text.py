@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 from tokenizers import Encoding, Tokenizer
 
-from edgetune_runtime import forks
+from edgetune_runtime import contract, forks
 from edgetune_runtime.candidates import NO_PLACE
 from edgetune_runtime.contract import MASK_SLOT, TEXT_PAIR_SLOT, TEXT_SLOT, WINDOWS
 from edgetune_runtime.errors import BundleError, TaskError, TextError
@@ -38,7 +39,8 @@ class Tokens:
         more: further windows of a text that is read in several.
         text: the text that the pieces are in; empty if the text is answered as a whole.
         places: of the pieces, one for each span, in characters of that text; empty if it is answered as a whole. Of a
-            text in windows each window has the pieces that it answers.
+            text in windows each window has the pieces that it answers. If a pooling reads several spans of a piece,
+            they follow each other in `spans`.
         by_piece: whether the text is answered piece by piece.
     """
 
@@ -185,7 +187,9 @@ class TextEncoder:
         """The windows of a text that is answered piece by piece, each with the pieces that it answers."""
         text = row.given(reading.second)
         places = reading.pieces(text)
-        found = pieces_of([part.tokens(reading.second) for part in read], places, task.pooling, reading.or_none)
+        tokens = [part.tokens(reading.second) for part in read]
+        reads = contract.reads(task.pooling)
+        found, *more = [pieces_of(tokens, places, pooling, reading.or_none) for pooling in reads]
         # Words that a window has no room for, once its text is in the template, are said to be lost.
         may_be = reading.or_none or (len(windows) > 1 and sum(map(len, found)) < len(places))
         lost = may_be and any(part.is_cut for part in read)
@@ -194,12 +198,12 @@ class TextEncoder:
                 window.ids,
                 window.truncated or lost,
                 window.type_ids,
-                (*([span_of_none(len(window.ids), task.pooling)] if reading.or_none else []), *own.values()),
+                (*([span_of_none(len(window.ids), task.pooling)] * len(reads) if reading.or_none else []), *spans),
                 text=text,
                 places=(*([NO_PLACE] if reading.or_none else []), *(places[place] for place in own)),
                 by_piece=True,
             )
-            for window, own in zip(windows, found, strict=True)
+            for window, own, spans in zip(windows, found, _in_turns(found, more), strict=True)
         ]
 
     def _whole(self, own: Sequence[Encoding], row: _Filled, room: int) -> _Part:
@@ -459,6 +463,17 @@ def longest_first(lengths: Sequence[int], room: int) -> tuple[int, ...]:
         shorter = room // 2
         longer = shorter + room % 2
     return (shorter, longer) if lengths[0] <= lengths[1] else (longer, shorter)
+
+
+def _in_turns(found: Sequence[dict[int, Span]], more: Sequence[Sequence[dict[int, Span]]]) -> Iterator[Iterable[Span]]:
+    """The spans of each window; if there is more than one of each piece, they follow each other."""
+    for number, own in enumerate(found):
+        others = [each[number] for each in more]
+        yield (
+            own.values()
+            if not others
+            else chain.from_iterable(zip(*(each.values() for each in (own, *others)), strict=True))
+        )
 
 
 def _windows(encoding: Encoding, size: int, stride: int) -> list[Encoding]:
