@@ -229,6 +229,7 @@ def encoder_tasks(backbone: Backbone) -> Iterator[Task]:
     asked = {**both, "kind_name": "spans", "labels": ("answer",), "long_texts": "windows"}
     yield made(backbone, "questions", "mean", temperature=1.5, max_length=20, stride=5, **asked)
     yield made(backbone, "questions-last", "last", prefix=2, max_length=18, stride=3, **asked)
+    yield made(backbone, "questions-ends", "ends", max_length=22, stride=4, **asked)
     yield made(backbone, "with-a-note", "mean", ("no", "yes"), unknown={"note": 'für später: \x7f"\\/\u2028 😀'})
 
 

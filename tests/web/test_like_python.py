@@ -124,6 +124,7 @@ BY_PIECE: dict[str, Mapping[str, Any]] = {
     "questions-cut": QUESTIONS,
     "questions": QUESTIONS | IN_WINDOWS,
     "questions-last": QUESTIONS | IN_WINDOWS | {"pooling": "last"},
+    "questions-ends": QUESTIONS | IN_WINDOWS | {"pooling": "ends"},
     "questions-slots": QUESTIONS | IN_WINDOWS | {"template": "{text_pair}, {text}?", "pooling": "cls"},
 }
 

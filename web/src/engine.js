@@ -1,6 +1,6 @@
 /** The engine: many classification tasks on one backbone. `node.js` and `browser.js` say where files come from. */
 
-import { bankOf, headLogits, int64 } from "./bank.js";
+import { bankOf, headLogits, int64, ofPieces } from "./bank.js";
 import { fromUtf8, sha256 } from "./bytes.js";
 import { isFirstGeneration, LIMITS, TASK_NAME } from "./contract.js";
 import { BundleError, DataError, MissingFileError, TaskError, TextError } from "./errors.js";
@@ -324,8 +324,11 @@ export class Engine {
     const features = new Map();
     for (const [key, pass] of passes) features.set(key, await this.#run(pass, precision));
     return rows.map(({ task }, row) =>
-      places[row].flatMap(({ key, spans }) =>
-        spans.map((span) => headLogits(/** @type {Float32Array} */ (features.get(key)?.get(span)), task)),
+      ofPieces(
+        places[row].flatMap(({ key, spans }) =>
+          spans.map((span) => headLogits(/** @type {Float32Array} */ (features.get(key)?.get(span)), task)),
+        ),
+        task,
       ),
     );
   }

@@ -2,6 +2,7 @@
 
 import { joined, sha256, toUtf8 } from "./bytes.js";
 import {
+  ENDS,
   FORMAT_VERSIONS,
   HEAD,
   INPUTS,
@@ -10,6 +11,7 @@ import {
   PART_INPUTS,
   PARTS,
   POOLINGS,
+  reads,
   TASK_NAME,
   TASK_TENSORS,
   TRANSFORMS,
@@ -61,7 +63,7 @@ const KNOWN_REQUIREMENTS = new Set([
   ...[...KINDS.values()].flatMap((kind) => kind.requires),
   ...PARTS.flatMap((part) => part.requires ?? []),
   ...Object.keys(INPUTS).map((name) => `input:${name}`),
-  ...OWN_CLASSIFIER.map((name) => `pooling:${name}`),
+  ...[...OWN_CLASSIFIER, ENDS].map((name) => `pooling:${name}`),
   "pairs",
   "long:windows",
 ]);
@@ -170,7 +172,7 @@ export function checkFits(task, manifest) {
         `is ${name} (${(own || manifest.sha256).slice(0, 12)}…): use the bundle of its own backbone, or train it again`,
     );
   }
-  if (!manifest.poolings.includes(task.pooling)) {
+  if (!reads(task.pooling).every((own) => manifest.poolings.includes(own))) {
     throw new TaskError(
       `task '${task.name}' reads its features by pooling '${task.pooling}', which ${name} does not have: expected one of ` +
         `${manifest.poolings.join(", ")}; train it again`,
@@ -361,13 +363,10 @@ function checkTask(task, origin) {
         `and at most ${most} labels for the kind '${kindName}', all different, and ${expected} rows`,
     );
   }
-  if (!POOLINGS.includes(pooling)) {
-    throw new TaskError(`${origin} has pooling '${pooling}': expected one of ${POOLINGS.join(", ")}`);
-  }
-  if (kind.reading && !OF_PIECES.includes(pooling)) {
+  const poolings = kind.reading ? [...OF_PIECES, ...(kind.reading.orNone ? [ENDS] : [])] : POOLINGS;
+  if (!poolings.includes(pooling)) {
     throw new TaskError(
-      `${origin} has pooling '${pooling}': expected one of ${OF_PIECES.join(", ")} for the kind '${kindName}', which ` +
-        "reads each piece of a text on its own",
+      `${origin} has pooling '${pooling}': expected one of ${poolings.join(", ")} for the kind '${kindName}'`,
     );
   }
   if (kind.reading?.second && !pairs) {

@@ -1,6 +1,7 @@
 /** Text to what a backbone reads: token ids, segments, and the spans that features are read from. */
 
 import { NO_PLACE } from "./candidates.js";
+import { reads } from "./contract.js";
 import { BundleError, TextError } from "./errors.js";
 import { Filled } from "./filled.js";
 import { piecesOf, spanOfNone } from "./pieces.js";
@@ -308,15 +309,18 @@ function tokensOf({ sides, filled }, sources, second) {
 function byPiece(read, parts, tokens, text, { kind, pooling }) {
   const { pieces, orNone } = /** @type {import("./kinds/kind.js").Reading} */ (kind.reading);
   const places = pieces(text);
-  const found = piecesOf(tokens, places, pooling, orNone);
+  const reading = reads(pooling);
+  const [found, ...more] = reading.map((own) => piecesOf(tokens, places, own, orNone));
   // Words that a window has no room for, once its text is in the template, are said to be lost.
   const isShort = parts.length > 1 && found.flat().length < places.length;
   const lost = (orNone || isShort) && parts.some(({ isCut }) => isCut);
   const windows = read.windows.map((window, number) => {
     const own = found[number];
+    const none = reading.map(() => spanOfNone(window.ids.length, pooling));
+    const spans = own.flatMap(([, span], place) => [span, ...more.map((other) => other[number][place][1])]);
     return {
       ...window,
-      spans: [...(orNone ? [spanOfNone(window.ids.length, pooling)] : []), ...own.map(([, span]) => span)],
+      spans: [...(orNone ? none : []), ...spans],
       places: [...(orNone ? [NO_PLACE] : []), ...own.map(([piece]) => places[piece])],
     };
   });

@@ -41,7 +41,7 @@ const SAYS = {
   "thresholds-one": "1 thresholds for 2 labels",
   "thresholds-range": "a threshold of 1",
   "thresholds-single-label": "2 thresholds: expected none",
-  "pieces-pooling": "has pooling 'pooler': expected one of cls, mean, last",
+  "pieces-pooling": "has pooling 'pooler': expected one of cls, mean, last for the kind 'tokens'",
   "pieces-rows": "has 1 labels for a head of 5 rows",
   "questions-single": "reads single texts: expected pairs",
   "temperature-zero": "temperature 0",
