@@ -51,8 +51,9 @@ def import_peft(
     """Make a task of the PEFT adapter in ADAPTER_DIR; its logits are those of PEFT.
 
     PROMPT_TUNING, P_TUNING, PREFIX_TUNING, MULTITASK_PROMPT_TUNING and LORA, for SEQ_CLS (decoders, BERT and ALBERT;
-    its head comes along), TOKEN_CLS (name the tags with --labels: O,B-person,I-person), CAUSAL_LM, SEQ_2_SEQ_LM and, at
-    a {mask}, FEATURE_EXTRACTION. What cannot be carried over exactly is refused; docs/peft.md has the tables.
+    its head comes along), TOKEN_CLS (name the tags with --labels: O,B-person,I-person), QUESTION_ANS, CAUSAL_LM,
+    SEQ_2_SEQ_LM and, at a {mask}, FEATURE_EXTRACTION. What cannot be carried over exactly is refused; docs/peft.md has
+    the tables.
 
     \b
     Example:
@@ -111,9 +112,9 @@ def export_peft(task_file: Path, model: str, out: Path, as_json: bool) -> None:
 
     A soft prompt becomes PROMPT_TUNING, a prefix PREFIX_TUNING, low rank LORA. A head behind BERT's or ALBERT's
     pooler, or without biases at a decoder's last token, becomes that of a SEQ_CLS adapter, the head of a task that
-    finds entities that of a TOKEN_CLS adapter. Otherwise the adapter is
-    for FEATURE_EXTRACTION, and head.safetensors beside it has the weight and bias for those features. What PEFT would
-    compute otherwise is refused. A prompt or prefix of an encoder goes to PEFT if it was trained with
+    finds entities that of a TOKEN_CLS adapter, of one that answers questions that of a QUESTION_ANS adapter. Otherwise
+    the adapter is for FEATURE_EXTRACTION, and head.safetensors beside it has the weight and bias for those features.
+    What PEFT would compute otherwise is refused. A prompt or prefix of an encoder goes to PEFT if it was trained with
     --positions-behind-prompt.
 
     \b

@@ -19,6 +19,7 @@ from edgetune_export.backbone import Backbone
 from edgetune_export.language_model import OneStep
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import TaskError
+from edgetune_runtime.kinds.spans import SPANS
 from edgetune_runtime.kinds.tokens import TOKENS, tag_names
 from edgetune_runtime.parts import HEAD, LOW_RANK, PARTS
 from edgetune_runtime.task import Task
@@ -46,11 +47,14 @@ class Exported:
     @property
     def says_problem_type(self) -> bool:
         """Whether the config must say it, since transformers would take so many outputs for something else."""
-        return self.task.kind is not TOKENS and heads.usual_kind(len(self.task.labels)) is not self.task.kind
+        by_word = word_heads.task_type(self.task.kind) is not None
+        return not by_word and heads.usual_kind(len(self.task.labels)) is not self.task.kind
 
     @property
     def outputs(self) -> list[str]:
-        """What the outputs of a classifier are called, in their order: labels, or the tags of words."""
+        """What the outputs of a model are, in their order: labels, the tags of words, or the ends of answers."""
+        if self.task.kind is SPANS:
+            return list(word_heads.OUTPUTS)
         return tag_names(self.task.labels) if self.task.kind is TOKENS else list(self.task.labels)
 
     def save(self, folder: Path) -> None:
@@ -79,8 +83,9 @@ def export_adapter(backbone: Backbone, task: Task, base_model: str) -> Exported:
 
     A soft prompt becomes PROMPT_TUNING, a prefix PREFIX_TUNING, low rank LORA. A head behind a pooler, or without
     biases at a decoder's last token, is a sequence classifier's; any other is kept beside the adapter, for the
-    features that PEFT's model gives. The head of a task that answers words is a token classifier's: a word's logits are
-    those of its first token, the mean over its tokens, or those of its last one, as the task's pooling says.
+    features that PEFT's model gives. The head of a task that finds entities is a token classifier's, that of one that
+    answers questions is such a model's: a word's logits are those of its first token, the mean over its tokens, or
+    those of its last one, as the task's pooling says.
 
     Args:
         backbone: the task's backbone.
@@ -94,9 +99,9 @@ def export_adapter(backbone: Backbone, task: Task, base_model: str) -> Exported:
     writer = _writer(task)
     tensors = {name: torch.from_numpy(tensor) for name, tensor in task.tensors.items()}
     weight, bias = tensors[contract.HEAD_WEIGHT], tensors[contract.HEAD_BIAS]
-    by_word = task.kind is TOKENS
-    if by_word:
-        classifier = word_heads.write(backbone, f"task '{task.name}'", weight, bias, writer.inside)
+    by_word = word_heads.task_type(task.kind)
+    if by_word is not None:
+        classifier = word_heads.write(backbone, f"task '{task.name}'", task.kind, weight, bias, writer.inside)
     else:
         classifier = heads.write(backbone, task.pooling, weight, bias, writer.inside)
     written = writer.write(backbone, task, tensors, bool(classifier))
@@ -107,7 +112,7 @@ def export_adapter(backbone: Backbone, task: Task, base_model: str) -> Exported:
             "base_model_name_or_path": base_model or None,
             "inference_mode": True,
             "peft_type": written.peft_type,
-            "task_type": peft.TOKEN_CLS if by_word else peft.SEQ_CLS if classifier else peft.FEATURE_EXTRACTION,
+            "task_type": by_word or (peft.SEQ_CLS if classifier else peft.FEATURE_EXTRACTION),
             **written.settings,
         },
         tensors={**written.tensors, **classifier},

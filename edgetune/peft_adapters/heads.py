@@ -20,8 +20,8 @@ from edgetune_runtime.task import Task
 FILE = "head.safetensors"
 """What edgetune adds where PEFT's model has no place for a task's head: `weight` and `bias`."""
 
-MODULES = ("score", "classifier")
-"""What transformers calls a sequence classifier's head."""
+MODULES = ("score", "classifier", "qa_outputs")
+"""What transformers calls a classifier's head."""
 
 PROBLEM_TYPES = {
     "single_label_classification": SINGLE_LABEL,
@@ -74,7 +74,7 @@ def names(inside: str) -> list[str]:
 
 
 def read(adapter: Adapter, inside: str) -> tuple[Tensor, Tensor]:
-    """A sequence classifier's weight and bias; zeros if it has no bias.
+    """A classifier's weight and bias; zeros if it has no bias.
 
     Shape:
         weight: [outputs, hidden]

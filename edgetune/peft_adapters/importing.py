@@ -16,10 +16,10 @@ from edgetune.training.options import LabelWords
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import DataError, TaskError
-from edgetune_runtime.fitting.draft import pooling_of
+from edgetune_runtime.fitting.draft import new_draft
 from edgetune_runtime.kinds import Kind
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
-from edgetune_runtime.kinds.tokens import TOKENS
+from edgetune_runtime.kinds.spans import SPANS
 from edgetune_runtime.task import Task
 
 TASK_TYPES = {
@@ -28,6 +28,9 @@ TASK_TYPES = {
     "text2text-generation": (peft.SEQ_2_SEQ_LM,),
 }
 """A family's language model → PEFT's task types that classify with it."""
+
+
+_MOST_STRIDE = 128  # by which windows of a context overlap, as for SQuAD
 
 
 def import_task(
@@ -66,38 +69,42 @@ def import_task(
     change = _change(backbone, adapter)
     if not same_base:
         _check_base(backbone, adapter)
-    by_word = adapter.task_type == peft.TOKEN_CLS
-    classifies = by_word or adapter.task_type == peft.SEQ_CLS
-    what = "token classifier" if by_word else "sequence classifier"
+    by_word = word_heads.KINDS.get(adapter.task_type)
+    classifies = by_word is not None or adapter.task_type == peft.SEQ_CLS
     if classifies and words:
-        raise DataError(f"`words` for {adapter.origin}, a {what} with its own head: name `labels`")
-    if by_word:
-        word_heads.module_of(backbone, adapter.origin)
-        pooling: str | None = word_heads.POOLING
+        what = "sequence classifier" if by_word is None else word_heads.NAMED[by_word]
+        raise DataError(f"`words` for {adapter.origin}, a {what} with its own head: leave them out, and name `labels`")
+    if by_word is not None:
+        word_heads.module_of(backbone, adapter.origin, by_word)
+        pooling: str | None = word_heads.POOLINGS[by_word]
     else:
         pooling = heads.pooling_of_classifier(backbone, adapter) if classifies else None
     if words:
         verbalizer.check_mask(backbone, template, pooling)
-    draft = Task(
+    draft = new_draft(
+        backbone.facts,
+        backbone.text_encoder,
         name=files.check_task_name(name),
         labels=(),
-        backbone_sha256=backbone.facts.sha256,
-        tensors={},
-        method=CHANGES[adapter.peft_type].method,
-        base_model=backbone.name,
-        pooling=pooling_of(backbone.facts, template, pooling, pairs=False, kind=TOKENS if by_word else SINGLE_LABEL),
-        position_offset=change.length,  # in every family: PEFT counts the virtual tokens as text
+        kind=by_word or SINGLE_LABEL,
+        pairs=by_word is SPANS,
+        pooling=pooling and contract.reads(pooling)[0],
         template=template,
         max_length=max_length,
+        stride=min(_MOST_STRIDE, max_length // 4),
+        method=CHANGES[adapter.peft_type].method,
     )
+    # In every family PEFT counts the virtual tokens as text.
+    draft = dataclasses.replace(draft, pooling=pooling or draft.pooling, position_offset=change.length)
     change.check(backbone, draft)
     tensors = change.parts(backbone, peft_task)
-    if by_word:
-        if kind is not None and kind is not TOKENS:
-            raise DataError(f"`kind` {kind.name} for {adapter.origin}, a token classifier: leave it out")
-        kind, (weight, bias) = TOKENS, heads.read(adapter, change.inside)
-        tags = heads.labels_of(backbone, len(weight), labels)
-        found, weight, bias = word_heads.read(tags, weight, bias, adapter.origin)
+    if by_word is not None:
+        if kind not in (None, by_word) or (labels and by_word is SPANS):
+            given = f"`labels` {', '.join(labels)}" if kind in (None, by_word) else f"`kind` {kind and kind.name}"
+            raise DataError(f"{given} for {adapter.origin}, which is for {adapter.task_type}: leave it out")
+        kind, (weight, bias) = by_word, heads.read(adapter, change.inside)
+        named = heads.labels_of(backbone, len(weight), labels)
+        found, weight, bias = word_heads.read(by_word, named, weight, bias, adapter.origin)
     elif classifies:
         weight, bias = heads.read(adapter, change.inside)
         told = heads.PROBLEM_TYPES.get(getattr(backbone.config, "problem_type", None) or "")
@@ -120,8 +127,7 @@ def import_task(
     _check_all_taken(adapter, change)
     tensors |= {contract.HEAD_WEIGHT: weight, contract.HEAD_BIAS: bias}
     arrays = {key: each.numpy() for key, each in tensors.items()}
-    needed = (contract.SPANS,) if by_word else ()
-    draft = dataclasses.replace(draft, labels=found, tensors=arrays, kind_name=kind.name, graph_inputs=needed)
+    draft = dataclasses.replace(draft, labels=found, tensors=arrays, kind_name=kind.name)
     backbone.facts.check(draft)
     draft = backbone.text_encoder.fitted(draft)
     return dataclasses.replace(draft, tensors=prompts.stored(backbone, tensors, draft.max_length))
@@ -134,7 +140,7 @@ def _change(backbone: Backbone, adapter: Adapter) -> Change:
             f"{', '.join(CHANGES)}; merge other kinds into the model with PEFT and train a task on that"
         )
     expected = TASK_TYPES[backbone.family.language_model]
-    if adapter.task_type not in (*expected, peft.SEQ_CLS, peft.TOKEN_CLS):
+    if adapter.task_type not in (*expected, peft.SEQ_CLS, *word_heads.KINDS):
         raise TaskError(
             f"{adapter.origin} is for {adapter.task_type}: on {backbone.name} ({backbone.architecture}) expected "
             f"{' or '.join(expected)}"
@@ -153,7 +159,7 @@ def _check_base(backbone: Backbone, adapter: Adapter) -> None:
 
 
 def _check_all_taken(adapter: Adapter, change: Change) -> None:
-    head = heads.names(change.inside) if adapter.task_type in (peft.SEQ_CLS, peft.TOKEN_CLS) else ()
+    head = heads.names(change.inside) if adapter.task_type in (peft.SEQ_CLS, *word_heads.KINDS) else ()
     more = sorted(adapter.tensors.keys() - change.made_from - set(head))
     if more:
         raise TaskError(

@@ -1,4 +1,7 @@
-"""Heads of token classifiers: a layer that gives logits of every token, whose rows are tags, and a task's head."""
+"""Heads of models that answer at tokens: a layer that gives logits of every token, and a task's head.
+
+A token classifier's rows are tags; of a model that answers questions they are "it begins here" and "it ends here".
+"""
 
 from __future__ import annotations
 
@@ -6,53 +9,82 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from edgetune.peft_adapters import files as peft
 from edgetune_export.backbone import Backbone
-from edgetune_export.own_head import last_layer_of_words
+from edgetune_export.own_head import OF_ANSWERS, OF_WORDS, last_layer
 from edgetune_runtime.errors import DataError, TaskError
-from edgetune_runtime.kinds.tokens import rows_of_tags
+from edgetune_runtime.kinds import Kind
+from edgetune_runtime.kinds.spans import LABEL, SPANS
+from edgetune_runtime.kinds.tokens import TOKENS, rows_of_tags
 
-POOLING = "cls"
-"""Tags are learned and read at a word's first token, as transformers' guides do."""
+KINDS: dict[str, Kind] = {peft.TOKEN_CLS: TOKENS, peft.QUESTION_ANS: SPANS}
+"""PEFT's task types with such heads → the kind of answer."""
+
+_OF = {TOKENS: OF_WORDS, SPANS: OF_ANSWERS}
+NAMED = {TOKENS: "token classifier", SPANS: "model that answers questions"}
+"""What people call such models."""
+
+POOLINGS = {kind: of.pooling for kind, of in _OF.items()}
+"""Where an adapter's head is learned and read: tags at a word's first token, as transformers' guides do; an answer
+begins at a word's first token and ends at its last one."""
+
+OUTPUTS = ("start", "end")
+"""What the outputs of a model that answers questions are."""
 
 
-def module_of(backbone: Backbone, origin: str) -> str:
-    """What transformers calls the last layer of a token classifier on this backbone.
+def task_type(kind: Kind) -> str | None:
+    """PEFT's task type for a kind of answer; `None` if it has another head."""
+    return next((name for name, own in KINDS.items() if own is kind), None)
+
+
+def module_of(backbone: Backbone, origin: str, kind: Kind) -> str:
+    """What transformers calls the last layer of a model that gives such answers on this backbone.
 
     Raises:
-        TaskError: there is no such classifier, or it has layers beside a linear one.
+        TaskError: there is no such model, or it has layers beside a linear one.
     """
-    found = last_layer_of_words(backbone.config)
+    found = last_layer(backbone.config, _OF[kind])
     if found is None:
         raise TaskError(
-            f"{origin} is a token classifier: on {backbone.architecture} it has none, or one with layers that are not "
-            f"linear, and a task's head is linear; train it again with 'edgetune train'"
+            f"{origin} is a {NAMED[kind]}: on {backbone.architecture} it has none, or one with layers that are "
+            f"not linear, and a task's head is linear; train it again with 'edgetune train'"
         )
     return found
 
 
-def read(tags: Sequence[str], weight: Tensor, bias: Tensor, origin: str) -> tuple[tuple[str, ...], Tensor, Tensor]:
+def read(
+    kind: Kind, names: Sequence[str], weight: Tensor, bias: Tensor, origin: str
+) -> tuple[tuple[str, ...], Tensor, Tensor]:
     """Labels, and weight and bias with their rows in the order of a task's head.
 
     Args:
-        tags: what the rows are called.
-        weight, bias: of the token classifier.
+        kind: of the answers.
+        names: what the rows are called.
+        weight, bias: of the model's head.
         origin: what to call it in an error.
 
     Raises:
-        DataError: they are not `O`, and `B-` and `I-` of each label.
+        DataError: of a token classifier they are not `O`, and `B-` and `I-` of each label.
+        TaskError: of a model that answers questions they are not two.
     """
+    if kind is SPANS:
+        if len(weight) != len(OUTPUTS):
+            raise TaskError(
+                f"{origin} has a head of {len(weight)} outputs: expected two, where an answer begins and ends"
+            )
+        return (LABEL,), weight, bias
     try:
-        labels, rows = rows_of_tags(tags)
+        labels, rows = rows_of_tags(names)
     except ValueError as error:
         raise DataError(f"{origin} has {error}; name them in the order of its outputs with `labels`") from error
     return labels, weight[rows], bias[rows]
 
 
-def write(backbone: Backbone, origin: str, weight: Tensor, bias: Tensor, inside: str) -> dict[str, Tensor]:
-    """A task's head as a token classifier's; `inside` is what PEFT's names begin with.
+def write(backbone: Backbone, origin: str, kind: Kind, weight: Tensor, bias: Tensor, inside: str) -> dict[str, Tensor]:
+    """A task's head as such a model's; `inside` is what PEFT's names begin with.
 
     Raises:
         TaskError: see `module_of`.
     """
-    module = module_of(backbone, origin)
+    module = module_of(backbone, origin, kind)
     return {f"{inside}{module}.weight": weight, f"{inside}{module}.bias": bias}

@@ -23,6 +23,7 @@ from edgetune_runtime.kinds import probabilities
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL
 from edgetune_runtime.task import Task
 
+_MOST_STRIDE = 128  # by which windows of a context overlap, as for SQuAD
 _SAMPLES = ["good", "The parcel came late, and the lamp in it was broken.", "Where is my refund? " * 8]
 """What an own head is compared on."""
 
@@ -111,7 +112,7 @@ def describe_task(
 def head_task(
     model: str, name: str, template: str = contract.TEXT_SLOT, max_length: int | None = None, pairs: bool = False
 ) -> Task:
-    """The task that a fine-tuned classifier of transformers, of texts or of words, was trained for, with its own head.
+    """The task that a fine-tuned model of transformers was trained for, with its own head: of texts, words or answers.
 
     Its logits are compared with those that transformers computes.
 
@@ -137,9 +138,12 @@ def head_task(
         named = ", ".join(backbone.config.architectures or ()) or "nothing"
         raise BackboneError(
             f"{model} has no head to make a task of: its config.json names {named} under 'architectures', expected a "
-            f"fine-tuned …ForSequenceClassification, or a …ForTokenClassification of one linear layer"
+            f"fine-tuned …ForSequenceClassification, or a …ForTokenClassification or …ForQuestionAnswering of one "
+            f"linear layer"
         )
     kind, labels = head.answers()
+    pairs = pairs or (kind.reading is not None and kind.reading.second)
+    length = max_length or backbone.max_positions
     draft = new_draft(
         backbone.facts,
         backbone.text_encoder,
@@ -147,19 +151,21 @@ def head_task(
         labels=labels,
         kind=kind,
         pairs=pairs,
-        pooling=head.pooling,
+        pooling=contract.reads(head.pooling)[0],
         template=template,
-        max_length=max_length or backbone.max_positions,
+        max_length=length,
+        stride=min(_MOST_STRIDE, length // 4),
         method="classifier",
     )
-    draft = fitted_draft(backbone.text_encoder, draft)
+    draft = fitted_draft(backbone.text_encoder, dataclasses.replace(draft, pooling=head.pooling))
     rows = head.rows
     tensors = {contract.HEAD_WEIGHT: head.weight.numpy()[rows], contract.HEAD_BIAS: head.bias.numpy()[rows]}
     thresholds = (0.5,) * len(labels) if kind is MULTI_LABEL else ()
     task = dataclasses.replace(draft, tensors=tensors, thresholds=thresholds)
     check = in_pairs(CheckTexts(_SAMPLES)) if pairs else CheckTexts(_SAMPLES)
     tokens = backbone.text_encoder.encode(check.texts, [task] * len(check.texts))
-    expected = np.concatenate(classifier_logits(model, tokens, head.by_word), axis=None)
+    windows = [window for row in tokens for window in row.windows]
+    expected = np.concatenate(classifier_logits(model, windows, head.of), axis=None)
     own, _ = logits_by_text(backbone, task, check.texts)
     got = np.concatenate([logits[..., np.argsort(rows)] for logits in own], axis=None)
     if not np.allclose(got, expected, rtol=1e-3, atol=1e-3):

@@ -302,11 +302,25 @@ class Backbone(nn.Module):
             )
         features = hidden if spans is None else _mean_over_spans(hidden, spans, prompt_present.shape[1])
         if pooling is not None:
-            chosen = pooling[task_index][:, None, None]
-            for name, transform in self.transforms.items():
-                features = torch.where(chosen == contract.POOLINGS.index(name), transform(features), features)
+            features = self._transformed(features, pooling[task_index])
         logits = features @ head_weight[task_index].transpose(1, 2) + head_bias[task_index][:, None]
         return logits, features
+
+    def _transformed(self, features: Tensor, pooling: Tensor) -> Tensor:
+        """Features behind the layers of their own poolings.
+
+        Such a pooling reads a text as a whole, and engines feed few spans of it: of a text that is answered word by
+        word, no more than those pass through layers that do not count.
+
+        Shape:
+            features, output: [batch, spans, hidden]
+            pooling: [batch]
+        """
+        few, more = features[:, : contract.TRANSFORMED_SPANS], features[:, contract.TRANSFORMED_SPANS :]
+        for name, transform in self.transforms.items():
+            chosen = pooling[:, None, None] == contract.POOLINGS.index(name)
+            few = torch.where(chosen, transform(few), few)
+        return torch.cat([few, more], dim=1)
 
     def _run(
         self,

@@ -68,7 +68,7 @@ def load_backbone(model: str, with_head: bool = False) -> Backbone:
         # The graph always has the layers before the head's last one, so that its tasks can join others later.
         reading = reading_of(config) if has_own_head(config, report["unexpected_keys"]) else None
         if reading is not None and (with_head or reading.layers):
-            source = {"checkpoint": checkpoint, "by_word": reading.by_word}
+            source = {"checkpoint": checkpoint, "of": reading.of}
             classifier = _or_backbone_error(model, load_classifier, source)
             own_head = read_own_head(config, classifier, reading)
         tokenizer = _or_backbone_error(model, AutoTokenizer.from_pretrained, {**checkpoint.source, **_NO_CODE})

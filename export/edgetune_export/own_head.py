@@ -1,8 +1,8 @@
 """A checkpoint's own head: the layers behind the backbone by which a classifier of transformers answers.
 
 The last of them is linear and becomes a task's head. Those before it, if there are any, become a transform of the
-graph, as the pooler is one. A new architecture is a row in `READINGS`. A token classifier needs none: its head is one
-linear layer on each token, or it is not taken.
+graph, as the pooler is one. A new architecture is a row in `READINGS`. A model that tags tokens or answers questions
+needs none: its head is one linear layer on each token, or it is not taken.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import (
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     PreTrainedConfig,
@@ -23,17 +24,40 @@ from transformers import (
 from edgetune_export.checkpoint import Checkpoint, find_checkpoint
 from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES
 from edgetune_export.quiet import quiet
+from edgetune_runtime import contract
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import BackboneError
 from edgetune_runtime.kinds import Kind
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL
 from edgetune_runtime.kinds.score import LABEL, SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
+from edgetune_runtime.kinds.spans import LABEL as ANSWER
+from edgetune_runtime.kinds.spans import SPANS
 from edgetune_runtime.kinds.tokens import TOKENS, rows_of_tags
 from edgetune_runtime.text import Tokens
 
-_CLASS, _CLASS_OF_WORDS = "ForSequenceClassification", "ForTokenClassification"
-_LAST_LAYERS = ("classifier", "score")
+
+@dataclass(frozen=True)
+class Classifiers:
+    """The models of transformers that answer in one way.
+
+    Attributes:
+        suffix: what the names of their classes end with.
+        auto: the class that loads them.
+        last: names that their only layer may have, if it is on each token.
+        pooling: where it is read.
+    """
+
+    suffix: str
+    auto: Any
+    last: tuple[str, ...] = ()
+    pooling: str = ""
+
+
+OF_TEXTS = Classifiers("ForSequenceClassification", AutoModelForSequenceClassification)
+OF_WORDS = Classifiers("ForTokenClassification", AutoModelForTokenClassification, ("classifier", "score"), "cls")
+OF_ANSWERS = Classifiers("ForQuestionAnswering", AutoModelForQuestionAnswering, ("qa_outputs",), contract.ENDS)
+"""Tags of words are learned at the first token, as transformers' guides do; answers begin and end at any token."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +67,9 @@ class OwnHead:
     Attributes:
         weight, bias: the last layer. Shape: [labels, hidden], [labels].
         config: the checkpoint's.
-        pooling: where features are read, one of `contract.POOLINGS`.
+        pooling: where features are read, as a task has it.
         layers: what features pass through first, if the backbone has no such layers already.
-        by_word: whether it gives each word a tag.
+        of: the models that answer like it.
     """
 
     weight: Tensor
@@ -53,7 +77,7 @@ class OwnHead:
     config: PreTrainedConfig
     pooling: str
     layers: nn.Module | None = None
-    by_word: bool = False
+    of: Classifiers = OF_TEXTS
 
     @property
     def rows(self) -> list[int]:
@@ -62,9 +86,7 @@ class OwnHead:
         Raises:
             BackboneError: they are tags that a task does not have.
         """
-        if not self.by_word:
-            return list(range(len(self.weight)))
-        return self._tags()[1]
+        return self._tags()[1] if self.of is OF_WORDS else list(range(len(self.weight)))
 
     def _tags(self) -> tuple[tuple[str, ...], list[int]]:
         try:
@@ -78,8 +100,15 @@ class OwnHead:
         Raises:
             BackboneError: no kind of answer has such a head.
         """
-        if self.by_word:
+        if self.of is OF_WORDS:
             return TOKENS, self._tags()[0]
+        if self.of is OF_ANSWERS:
+            if len(self.weight) != SPANS.head_rows(1):
+                raise BackboneError(
+                    f"the model has a head of {len(self.weight)} outputs for answers to questions: expected two, where "
+                    f"an answer begins and where it ends"
+                )
+            return SPANS, (ANSWER,)
         kind = _kind(self.config, len(self.weight))
         if kind is SCORE:
             return kind, (LABEL,)
@@ -97,13 +126,13 @@ class Reading:
         last: path of the last layer in the model.
         pooling: where features are read.
         layers: the layers before the last one; `None` if there are none, or the backbone has them.
-        by_word: whether they give each word a tag, at its first token.
+        of: the models that answer like them.
     """
 
     last: str
     pooling: Callable[[PreTrainedConfig], str]
     layers: Callable[[Any], nn.Module] | None = None
-    by_word: bool = False
+    of: Classifiers = OF_TEXTS
 
 
 class _AtFirstToken(nn.Module):
@@ -153,11 +182,11 @@ READINGS: dict[str, Reading] = {
 """Architecture → how its sequence classifiers read features."""
 
 
-def last_layer_of_words(config: PreTrainedConfig) -> str | None:
-    """The name of the only layer of an architecture's token classifiers; `None` if that is not a linear one."""
+def last_layer(config: PreTrainedConfig, of: Classifiers = OF_WORDS) -> str | None:
+    """The name of the only layer by which an architecture's models answer; `None` if that is not a linear one."""
     try:
         with quiet(), torch.device("meta"):
-            model = AutoModelForTokenClassification.from_config(config)
+            model = of.auto.from_config(config)
     except ValueError:
         return None
     own = {
@@ -166,18 +195,19 @@ def last_layer_of_words(config: PreTrainedConfig) -> str | None:
         if name != model.base_model_prefix and any(True for _ in module.parameters())
     }
     name, *others = own
-    return name if not others and name in _LAST_LAYERS and isinstance(own[name], nn.Linear) else None
+    return name if not others and name in of.last and isinstance(own[name], nn.Linear) else None
 
 
 def reading_of(config: PreTrainedConfig) -> Reading | None:
     """How a checkpoint's own head reads features; `None` if it has none that is known."""
     named = [str(name) for name in config.architectures or ()]
-    if any(name.endswith(_CLASS) for name in named):
-        return READINGS.get(config.model_type)
-    if any(name.endswith(_CLASS_OF_WORDS) for name in named):
-        last = last_layer_of_words(config)
-        return None if last is None else Reading(last, lambda _: "cls", by_word=True)
-    return None
+    of = next(
+        (one for one in (OF_TEXTS, OF_WORDS, OF_ANSWERS) if any(name.endswith(one.suffix) for name in named)), None
+    )
+    if of is None or of is OF_TEXTS:
+        return READINGS.get(config.model_type) if of else None
+    last = last_layer(config, of)
+    return None if last is None else Reading(last, lambda _: of.pooling, of=of)
 
 
 def has_own_head(config: PreTrainedConfig, unused: Collection[str]) -> bool:
@@ -197,36 +227,40 @@ def read_own_head(config: PreTrainedConfig, model: PreTrainedModel, reading: Rea
     weight: Tensor = last.weight.detach().float()
     bias = weight.new_zeros(len(weight)) if last.bias is None else last.bias.detach().float()
     layers = None if reading.layers is None else reading.layers(model)
-    return OwnHead(weight, bias, config, reading.pooling(config), layers, reading.by_word)
+    return OwnHead(weight, bias, config, reading.pooling(config), layers, reading.of)
 
 
-def classifier_logits(model: str, rows: Sequence[Tokens], by_word: bool = False) -> list[Array]:
+def classifier_logits(model: str, rows: Sequence[Tokens], of: Classifiers = OF_TEXTS) -> list[Array]:
     """What a classifier of transformers answers, text by text.
 
     Args:
         model: the classifier.
-        rows: the texts.
-        by_word: whether it gives each word a tag: then at the words' first tokens.
+        rows: the texts; of several windows each is a row of its own.
+        of: how it answers: tags are read at words' first tokens, the ends of answers at their first and last ones.
 
     Shape:
-        output: for each row [labels], or [words, tags]
+        output: for each row [labels], [words, tags] or [words, 2]
     """
     with quiet(), torch.no_grad():
-        classifier = load_classifier(find_checkpoint(model), by_word)
+        classifier = load_classifier(find_checkpoint(model), of)
         segments = getattr(classifier.config, "type_vocab_size", 0) > 1
         found = []
         for row in rows:
             given = {"input_ids": [row.ids], "attention_mask": [[1] * len(row.ids)]}
             given |= {"token_type_ids": [row.type_ids]} if segments else {}
-            logits = classifier(**{name: torch.tensor(value) for name, value in given.items()}).logits[0].numpy()
-            found.append(logits[[begin for begin, _ in row.spans]] if by_word else logits)
+            told = classifier(**{name: torch.tensor(value) for name, value in given.items()})
+            tokens = [begin for begin, _ in row.spans]
+            if of is OF_ANSWERS:
+                begins, ends = told.start_logits[0][tokens[::2]], told.end_logits[0][tokens[1::2]]
+                found.append(torch.stack([begins, ends], dim=1).numpy())
+            else:
+                found.append(told.logits[0].numpy()[tokens if of is OF_WORDS else ...])
     return found
 
 
-def load_classifier(checkpoint: Checkpoint, by_word: bool = False) -> PreTrainedModel:
-    """A classifier in fp32, as transformers computes it: of texts, or of words."""
-    auto = AutoModelForTokenClassification if by_word else AutoModelForSequenceClassification
-    model: PreTrainedModel = auto.from_pretrained(
+def load_classifier(checkpoint: Checkpoint, of: Classifiers = OF_TEXTS) -> PreTrainedModel:
+    """A classifier in fp32, as transformers computes it."""
+    model: PreTrainedModel = of.auto.from_pretrained(
         **checkpoint.source, trust_remote_code=False, dtype=torch.float32, attn_implementation="eager"
     )
     return model.eval()

@@ -16,6 +16,7 @@ from edgetune_runtime.engine import Engine
 from edgetune_runtime.fitting.examples import answers
 from edgetune_runtime.kinds import Read, Target
 from edgetune_runtime.manifest import TaskParity
+from edgetune_runtime.sharing import of_pieces
 from edgetune_runtime.task import Task
 from edgetune_runtime.text import Text
 
@@ -99,7 +100,7 @@ def logits_by_text(backbone: Backbone, task: Task, texts: Sequence[Text]) -> tup
             index = torch.zeros(len(places), dtype=torch.int64)
             given = backbone(**text, task_index=index, **stacked)[0].numpy()
             for place, own in zip(places, given, strict=True):
-                logits[place] = own[: len(windows[place].spans)]
+                logits[place] = of_pieces(own[: len(windows[place].spans)], task)
     left = iter(logits)
     by_text = [np.concatenate([next(left) for _ in row.windows]) for row in tokens]
     return [task.kind.logits_of(own) for own in by_text], [row.read for row in tokens]

@@ -46,7 +46,7 @@ def stack(
     if contract.POSITION_OFFSET in bank:
         bank[contract.POSITION_OFFSET][:] = [task.position_offset for task in tasks]
     if contract.POOLING in bank:
-        bank[contract.POOLING][:] = [contract.POOLINGS.index(task.pooling) for task in tasks]
+        bank[contract.POOLING][:] = [contract.POOLINGS.index(contract.reads(task.pooling)[0]) for task in tasks]
     for part in PARTS.values():
         most = lengths[part.length]
         for row, task in enumerate(tasks):

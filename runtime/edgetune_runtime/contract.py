@@ -209,8 +209,25 @@ OWN_CLASSIFIER = ("classifier", "classifier_mean")
 TRANSFORMS = ("mask", "pooler", *OWN_CLASSIFIER)
 """Poolings whose features pass through layers behind the backbone. A graph without them has no input `pooling`."""
 
+TRANSFORMED_SPANS = 2
+"""The most spans of a text that features pass through layers for: such a pooling has one, which engines feed twice."""
+
 OF_PIECES = ("mean", "cls", "last")
 """Poolings of kinds that answer piece by piece: the mean over a piece's tokens, its first token, its last one."""
+
+ENDS = "ends"
+"""Pooling of answers to questions: a piece's first token for "it begins here", its last one for "it ends here"."""
+
+NAMED_POOLINGS = (*OWN_CLASSIFIER, ENDS)
+"""Poolings that a task says that it requires: edgetune 0.1 does not know them."""
+
+_READS = {ENDS: ("cls", "last")}
+
+
+def reads(pooling: str) -> tuple[str, ...]:
+    """What a pooling reads of a piece: one of `POOLINGS`, or one for each row of the head."""
+    return _READS.get(pooling, (pooling,))
+
 
 TEXT_SLOT = "{text}"
 TEXT_PAIR_SLOT = "{text_pair}"

@@ -75,7 +75,7 @@ class BackboneFacts:
                 f"but this is {self.name} ({(own or self.sha256)[:12]}…): use the bundle of its own backbone, or train "
                 f"it again on this one"
             )
-        if task.pooling not in self.poolings:
+        if not {*contract.reads(task.pooling)} <= {*self.poolings}:
             raise TaskError(
                 f"task '{task.name}' reads its features by pooling '{task.pooling}', which {self.name} does not have: "
                 f"expected one of {', '.join(self.poolings)}; train it again with `pooling` {self.poolings[0]}"

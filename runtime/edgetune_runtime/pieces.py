@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from operator import itemgetter
 
 import numpy as np
 
@@ -16,12 +18,15 @@ Span = tuple[int, int]
 TokenPlace = tuple[int, int, int]
 """A token, and where it begins and ends in characters of the text."""
 
-_SPANS: Mapping[str, Callable[[int, int], Span]] = {
-    "cls": lambda first, last: (first, first + 1),
-    "mean": lambda first, last: (first, last + 1),
-    "last": lambda first, last: (last, last + 1),
+_Ends = Mapping[int, tuple[int, int]]
+"""Piece → its first and its last token."""
+
+_SPANS: Mapping[str, Callable[[_Ends], dict[int, Span]]] = {
+    "cls": lambda ends: {piece: (first, first + 1) for piece, (first, _) in ends.items()},
+    "mean": lambda ends: {piece: (first, last + 1) for piece, (first, last) in ends.items()},
+    "last": lambda ends: {piece: (last, last + 1) for piece, (_, last) in ends.items()},
 }
-"""Pooling → what is read of a piece, given its first and its last token."""
+"""Pooling → what is read of pieces."""
 
 
 def pieces_of(
@@ -39,16 +44,15 @@ def pieces_of(
         pooling: what is read of a piece, one of `contract.OF_PIECES`.
         all_in_each: whether each window answers all pieces that it does not cut.
     """
-    span_of = _SPANS[pooling]
+    spans_of = _SPANS[pooling]
     tokens = [_tokens_of(window, places) for window in windows]
     if len(windows) == 1:
-        return [{place: span_of(*own) for place, own in tokens[0].items()}]
+        return [spans_of(tokens[0])]
     if all_in_each:
         # Of equal keys the last one stays, which has the most tokens.
         most = dict(sorted((place, last - first) for own in tokens for place, (first, last) in own.items()))
         return [
-            {place: span_of(first, last) for place, (first, last) in own.items() if last - first == most[place]}
-            for own in tokens
+            spans_of({place: ends for place, ends in own.items() if ends[1] - ends[0] == most[place]}) for own in tokens
         ]
     best: dict[int, tuple[tuple[int, float], int]] = {}
     for number, (window, own) in enumerate(zip(windows, tokens, strict=True)):
@@ -59,7 +63,8 @@ def pieces_of(
             if place not in best or rank > best[place][0]:
                 best[place] = rank, number
     return [
-        {place: span_of(*own[place]) for place in own if best[place][1] == number} for number, own in enumerate(tokens)
+        spans_of({place: ends for place, ends in own.items() if best[place][1] == number})
+        for number, own in enumerate(tokens)
     ]
 
 
@@ -72,18 +77,21 @@ def span_of_none(length: int, pooling: str) -> Span:
 def _tokens_of(tokens: Sequence[TokenPlace], places: Sequence[Place]) -> dict[int, tuple[int, int]]:
     """Piece → the first and the last token that has a character of it."""
     found: dict[int, tuple[int, int]] = {}
-    at = bisect_right(places, tokens[0][1], key=lambda place: place[1]) if tokens else 0
+    at = bisect_right(places, tokens[0][1], key=itemgetter(1)) if tokens else 0
+    number = len(places)
     for token, begin, end in tokens:
-        while at < len(places) and places[at][1] <= begin:
+        while at < number and places[at][1] <= begin:
             at += 1
-        for place in range(at, len(places)):
-            if places[place][0] >= end:
-                break
-            found[place] = found.get(place, (token, token))[0], token
+        place = at
+        while place < number and places[place][0] < end:
+            found[place] = (found[place][0], token) if place in found else (token, token)
+            place += 1
     return found
 
 
 def stacked_spans(rows: Sequence[Sequence[Span]], fewest: int = 1) -> Array:
     """Spans of each row; a row with fewer than another, or than `fewest`, repeats one. Shape: [rows, most spans, 2]."""
     most = max(fewest, *map(len, rows))
-    return np.array([[*spans, *[spans[0] if spans else (0, 1)] * (most - len(spans))] for spans in rows], np.int64)
+    filled = ((*spans, *[spans[0] if spans else (0, 1)] * (most - len(spans))) for spans in rows)
+    numbers = chain.from_iterable(chain.from_iterable(filled))
+    return np.fromiter(numbers, np.int64, 2 * most * len(rows)).reshape(len(rows), most, 2)

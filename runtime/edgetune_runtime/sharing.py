@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgetune_runtime import contract
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.passes import Pass, Runner
 from edgetune_runtime.pieces import Span
@@ -44,8 +45,22 @@ def head_logits(features: Array, task: Task) -> Array:
 
     Shape:
         features: [spans, hidden]
-        output: [spans, labels]
+        output: [spans, labels]; if the pooling reads a span for each row of the head, [pieces, rows of the head]
     """
     weight, bias = task.head
     logits: Array = np.einsum("sh,lh->sl", features, weight) + bias
-    return logits
+    return of_pieces(logits, task)
+
+
+def of_pieces(logits: Array, task: Task) -> Array:
+    """Logits of pieces, given those of their spans: of `contract.ENDS` each row of the head counts at its own span.
+
+    Shape:
+        logits: [spans, rows of the head]
+        output: [spans, rows of the head], or [pieces, rows of the head]
+    """
+    number = len(contract.reads(task.pooling))
+    if number == 1:
+        return logits
+    found: Array = np.ascontiguousarray(logits.reshape(-1, number, number).diagonal(axis1=1, axis2=2))
+    return found

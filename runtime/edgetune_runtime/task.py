@@ -42,7 +42,7 @@ class Task:
         tensors: the prompt and the head, without the tasks dimension (shapes: `contract.TASK_TENSORS`).
         method: how it was trained ("prefix", "prompt").
         base_model: the backbone's name, for people.
-        pooling: where features are read, one of `contract.POOLINGS`.
+        pooling: where features are read, one of `contract.POOLINGS`; of answers to questions also `contract.ENDS`.
         position_offset: position id of the text's first token.
         template: what surrounds the text; `{text}` stands for it, `{text_pair}` for the second text of a pair, `{mask}`
             for the mask token.
@@ -99,7 +99,7 @@ class Task:
         parts = [part.requires for part in PARTS.values() if part.requires and part.length_of(self.tensors)]
         inputs = [f"input:{name}" for name in self.graph_inputs]
         pairs = ["pairs"] if self.pairs else []
-        pooling = [f"pooling:{self.pooling}"] if self.pooling in contract.OWN_CLASSIFIER else []
+        pooling = [f"pooling:{self.pooling}"] if self.pooling in contract.NAMED_POOLINGS else []
         windows = ["long:windows"] if self.long_texts == contract.WINDOWS else []
         return (*self.kind.requires, *parts, *pooling, *pairs, *windows, *inputs)
 
@@ -222,12 +222,12 @@ class Task:
                 f"{origin} has {own} labels for a head of {rows[1]} rows and {rows[2]} biases: expected "
                 f"at least {fewest} and at most {most:,} labels for the kind '{kind.name}', all different, {per}"
             )
-        if self.pooling not in contract.POOLINGS:
+        if kind.reading is None and self.pooling not in contract.POOLINGS:
             raise TaskError(f"{origin} has pooling {self.pooling!r:.40}: expected one of {list(contract.POOLINGS)}")
-        if kind.reading is not None and self.pooling not in contract.OF_PIECES:
+        if kind.reading is not None and self.pooling not in kind.reading.poolings:
             raise TaskError(
-                f"{origin} has pooling {self.pooling!r:.40}: expected one of {', '.join(contract.OF_PIECES)} for the "
-                f"kind '{kind.name}', which reads each piece of a text on its own"
+                f"{origin} has pooling {self.pooling!r:.40}: expected one of {', '.join(kind.reading.poolings)} for "
+                f"the kind '{kind.name}', which reads each piece of a text on its own"
             )
         if kind.reading is not None and kind.reading.second and not self.pairs:
             raise TaskError(

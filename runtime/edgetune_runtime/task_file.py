@@ -40,7 +40,7 @@ KNOWN_REQUIREMENTS = frozenset(
         *(name for kind in KINDS.values() for name in kind.requires),
         *(part.requires for part in PARTS.values() if part.requires),
         *(f"input:{name}" for name in contract.INPUTS),
-        *(f"pooling:{name}" for name in contract.OWN_CLASSIFIER),
+        *(f"pooling:{name}" for name in contract.NAMED_POOLINGS),
         "pairs",
         "long:windows",
     )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 from tokenizers import Encoding, Tokenizer
 
-from edgetune_runtime import forks
+from edgetune_runtime import contract, forks
 from edgetune_runtime.candidates import NO_PLACE
 from edgetune_runtime.contract import MASK_SLOT, TEXT_PAIR_SLOT, TEXT_SLOT, WINDOWS
 from edgetune_runtime.errors import BundleError, TaskError, TextError
@@ -38,7 +39,8 @@ class Tokens:
         more: further windows of a text that is read in several.
         text: the text that the pieces are in; empty if the text is answered as a whole.
         places: of the pieces, one for each span, in characters of that text; empty if it is answered as a whole. Of a
-            text in windows each window has the pieces that it answers.
+            text in windows each window has the pieces that it answers. If a pooling reads several spans of a piece,
+            they follow each other in `spans`.
         by_piece: whether the text is answered piece by piece.
     """
 
@@ -56,7 +58,8 @@ class Tokens:
         """What an answer needs to know of the text."""
         if not (self.by_piece or self.truncated):
             return WHOLE
-        return Read(self.text, tuple(place for window in self.windows for place in window.places), self.truncated)
+        places = tuple(place for window in self.windows for place in window.places) if self.more else self.places
+        return Read(self.text, places, self.truncated)
 
     @property
     def windows(self) -> tuple[Tokens, ...]:
@@ -184,20 +187,23 @@ class TextEncoder:
         """The windows of a text that is answered piece by piece, each with the pieces that it answers."""
         text = row.given(reading.second)
         places = reading.pieces(text)
-        found = pieces_of([part.tokens(reading.second) for part in read], places, task.pooling, reading.or_none)
+        tokens = [part.tokens(reading.second) for part in read]
+        reads = contract.reads(task.pooling)
+        found, *more = [pieces_of(tokens, places, pooling, reading.or_none) for pooling in reads]
         # Words that a window has no room for, once its text is in the template, are said to be lost.
         may_be = reading.or_none or (len(windows) > 1 and sum(map(len, found)) < len(places))
         lost = may_be and any(part.is_cut for part in read)
         return [
-            dataclasses.replace(
-                window,
-                truncated=window.truncated or lost,
-                spans=(*([span_of_none(len(window.ids), task.pooling)] if reading.or_none else []), *own.values()),
+            Tokens(
+                window.ids,
+                window.truncated or lost,
+                window.type_ids,
+                (*([span_of_none(len(window.ids), task.pooling)] * len(reads) if reading.or_none else []), *spans),
                 text=text,
                 places=(*([NO_PLACE] if reading.or_none else []), *(places[place] for place in own)),
                 by_piece=True,
             )
-            for window, own in zip(windows, found, strict=True)
+            for window, own, spans in zip(windows, found, _in_turns(found, more), strict=True)
         ]
 
     def _whole(self, own: Sequence[Encoding], row: _Filled, room: int) -> _Part:
@@ -206,11 +212,16 @@ class TextEncoder:
             (encoding,) = own
             if len(encoding.ids) > room:
                 encoding, row = self._cut(encoding, row, room)
-                return _Part(self._tokenizer.post_process(encoding), row, is_cut=True)
-            return _Part(self._tokenizer.post_process(encoding), row)
+                return self._part([encoding], row, is_cut=True)
+            return self._part(own, row)
         for encoding, length in zip(own, longest_first([len(one.ids) for one in own], room), strict=True):
             encoding.truncate(length)
-        return _Part(self._tokenizer.post_process(own[0], own[1]), row)
+        return self._part(own, row)
+
+    def _part(self, own: Sequence[Encoding], row: _Filled, is_cut: bool = False) -> _Part:
+        """A text or a pair with special tokens."""
+        first, second = own[0], own[1] if len(own) > 1 else None
+        return _Part(self._tokenizer.post_process(first, second), row, tuple(own), is_cut)
 
     def _in_windows(self, own: Sequence[Encoding], row: _Filled, room: int, task: Task) -> list[_Part]:
         """A long text in windows, each with the template.
@@ -226,10 +237,10 @@ class TextEncoder:
             other.truncate(min(len(other.ids), room // 2))
             windows = _windows(own[long], room - len(other.ids), stride)
             pairs = [(one, other) if long == 0 else (other, one) for one in windows]
-            return [_Part(self._tokenizer.post_process(first, second), row, is_cut) for first, second in pairs]
+            return [self._part(pair, row, is_cut) for pair in pairs]
         (encoding,) = own
         if not row.goes_on and not row.pieces[0]:
-            return [_Part(self._tokenizer.post_process(one), row) for one in _windows(encoding, room, stride)]
+            return [self._part([one], row) for one in _windows(encoding, room, stride)]
         longest = max(range(len(row.texts)), key=lambda place: len(row.texts[place]))
         longest = longest if fixed is None else row.order.index(fixed)
         start, stop = row.places()[longest]
@@ -409,26 +420,34 @@ class _Part:
     """What is read at once of a text or a pair.
 
     Attributes:
-        encoding: its tokens.
+        encoding: its tokens, special tokens included.
         row: the texts that are in it.
+        own: the tokens of the text, or of the two that the tokenizer joins, as they were without special tokens. They
+            say where a token lies; in `encoding` tokenizers of RoBERTa's kind cut spaces off the tokens again.
         is_cut: whether the end of its text was cut off.
     """
 
     encoding: Encoding
     row: _Filled
+    own: tuple[Encoding, ...]
     is_cut: bool = False
 
     def tokens(self, second: bool) -> list[TokenPlace]:
         """The tokens of the first or the second text that was given, each with its place there."""
         place = self.row.order.index(int(second))
-        offsets = enumerate(self.encoding.offsets)
+        tokens = [token for token, special in enumerate(self.encoding.special_tokens_mask) if not special]
         if not self.row.pieces:
             owners = self.encoding.sequence_ids  # some tokenizers do not say of the first text whose a token is
-            return [(token, *own) for token, own in offsets if (owners[token] or 0) == place and own[0] < own[1]]
+            own = zip(
+                (token for token in tokens if (owners[token] or 0) == place), self.own[place].offsets, strict=True
+            )
+            return [(token, begin, end) for token, (begin, end) in own if begin < end]
         start, stop = self.row.places()[place]
         shift = self.row.skipped[place] - start
         return [
-            (token, begin + shift, end + shift) for token, (begin, end) in offsets if max(begin, start) < min(end, stop)
+            (token, begin + shift, end + shift)
+            for token, (begin, end) in zip(tokens, self.own[0].offsets, strict=True)
+            if begin < end and begin < stop and start < end
         ]
 
 
@@ -444,6 +463,17 @@ def longest_first(lengths: Sequence[int], room: int) -> tuple[int, ...]:
         shorter = room // 2
         longer = shorter + room % 2
     return (shorter, longer) if lengths[0] <= lengths[1] else (longer, shorter)
+
+
+def _in_turns(found: Sequence[dict[int, Span]], more: Sequence[Sequence[dict[int, Span]]]) -> Iterator[Iterable[Span]]:
+    """The spans of each window; if there is more than one of each piece, they follow each other."""
+    for number, own in enumerate(found):
+        others = [each[number] for each in more]
+        yield (
+            own.values()
+            if not others
+            else chain.from_iterable(zip(*(each.values() for each in (own, *others)), strict=True))
+        )
 
 
 def _windows(encoding: Encoding, size: int, stride: int) -> list[Encoding]:

@@ -168,7 +168,8 @@ class PlainBundle:
                 if all(last - first >= other[word][1] - other[word][0] for other in found if word in other)
             }
             read, none = read_words(places, whole, task), len(part.ids) - 1 if task.pooling == "last" else 0
-            spans = {"spans": [[none, none + 1], *read["spans"]], "words": [[0, 0], *read["words"]]}
+            nones = [[none, none + 1]] * (2 if task.pooling == "ends" else 1)
+            spans = {"spans": [*nones, *read["spans"]], "words": [[0, 0], *read["words"]]}
             windows.append({"ids": part.ids, "type_ids": part.type_ids} | spans)
         return windows[0] | ({"more": windows[1:]} if windows[1:] else {}) | {"truncated": truncated}
 
@@ -189,7 +190,7 @@ class PlainBundle:
             "task_index": np.zeros(1, np.int64),
             "prompt_mask": np.ones((1, task.prompt), np.int64),
             "position_offset": np.array([task.offset], np.int64),
-            "pooling": np.array([POOLINGS.index(task.pooling)], np.int64),
+            "pooling": np.array([POOLINGS.index("cls" if task.pooling == "ends" else task.pooling)], np.int64),
         }
         feed |= {name: tensor[np.newaxis] for name, tensor in task.tensors.items()}
         if "prefix_keys" in feed:
@@ -197,8 +198,8 @@ class PlainBundle:
         parts = {name for variant in self.sessions for name in variant if name in task.tensors}
         cheapest = min((inputs for inputs in self.sessions if parts.issubset(inputs)), key=len)
         taken = {name: array for name, array in feed.items() if name in {*self.manifest["inputs"], *cheapest}}
-        found: Array = self.sessions[cheapest].run(["logits"], taken)[0]
-        return found[0]
+        found: Array = self.sessions[cheapest].run(["logits"], taken)[0][0]
+        return np.stack([found[::2, 0], found[1::2, 1]], axis=1) if task.pooling == "ends" else found
 
     def _encode(self, text: str) -> Encoding:
         return self.tokenizer.encode(text, add_special_tokens=False)
@@ -279,8 +280,8 @@ def read_words(
     places: list[tuple[int, int]], found: dict[int, tuple[int, int]], task: PlainTask
 ) -> dict[str, list[list[int]]]:
     """The words that are read, and their spans."""
-    ends = {"mean": (0, 1), "cls": (0, 0), "last": (1, 1)}[task.pooling]
-    spans = [[own[ends[0]], own[ends[1]] + 1] for own in found.values()]
+    ends = {"mean": [(0, 1)], "cls": [(0, 0)], "last": [(1, 1)], "ends": [(0, 0), (1, 1)]}[task.pooling]
+    spans = [[own[first], own[last] + 1] for own in found.values() for first, last in ends]
     return {"spans": spans, "words": [list(places[word]) for word in found]}
 
 

@@ -77,6 +77,9 @@ SAYS = {
     "thresholds-one": "1 thresholds for 2 labels",
     "thresholds-range": "a threshold of 1.0",
     "thresholds-single-label": "2 thresholds: expected none",
+    "pieces-pooling": "has pooling 'pooler': expected one of mean, cls, last",
+    "pieces-rows": "has 1 labels for a head of 5 rows",
+    "questions-single": "reads single texts: expected pairs",
     "temperature-zero": "temperature 0.0",
     "temperature-nan": "temperature nan",
     "length-zero": "max_length 0",
@@ -198,7 +201,7 @@ def test_cases_cover_the_format() -> None:
     tasks = {(bundle, task): opened[bundle].load_task(task) for bundle, _, task in cases()}
     assert {name for bundle in opened.values() for name in bundle.facts.inputs_of("full")} == contract.INPUTS.keys()
     assert {opened[bundle].facts.variant_for(task) for (bundle, _), task in tasks.items()} == {*contract.VARIANTS}
-    assert {task.pooling for task in tasks.values()} == set(contract.POOLINGS)
+    assert {task.pooling for task in tasks.values()} == {*contract.POOLINGS, contract.ENDS}
     assert {(task.kind_name, task.pairs) for task in tasks.values()} == {
         (kind, pairs) for kind in KINDS for pairs in (False, True) if pairs or kind != "spans"
     }

@@ -229,6 +229,7 @@ def encoder_tasks(backbone: Backbone) -> Iterator[Task]:
     asked = {**both, "kind_name": "spans", "labels": ("answer",), "long_texts": "windows"}
     yield made(backbone, "questions", "mean", temperature=1.5, max_length=20, stride=5, **asked)
     yield made(backbone, "questions-last", "last", prefix=2, max_length=18, stride=3, **asked)
+    yield made(backbone, "questions-ends", "ends", max_length=22, stride=4, **asked)
     yield made(backbone, "with-a-note", "mean", ("no", "yes"), unknown={"note": 'für später: \x7f"\\/\u2028 😀'})
 
 
@@ -479,6 +480,17 @@ TASKS = {
         new(kind="multi-label", requires='["kind:multi-label"]', thresholds="[0.5, 1.0]"),
     ),
     "thresholds-single-label": Change("thresholds, which single-label tasks have not", new(thresholds="[0.5, 0.5]")),
+    "pieces-pooling": Change(
+        "it answers word by word, and its pooling reads the text as a whole",
+        {"pooling": "pooler"},
+        task=("encoder", "names", "encoder"),
+    ),
+    "pieces-rows": Change(
+        "one label, and a head with rows for two", {"labels": labels("place")}, task=("encoder", "names", "encoder")
+    ),
+    "questions-single": Change(
+        "it answers questions, and reads single texts", {"pairs": "false"}, task=("encoder", "questions", "encoder")
+    ),
     "temperature-zero": Change("its temperature is not above 0", {"temperature": "0.0"}),
     "temperature-nan": Change("its temperature is not finite", {"temperature": "nan"}),
     "length-zero": Change("its longest text has no token", {"max_length": "0"}),

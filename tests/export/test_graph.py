@@ -412,6 +412,11 @@ def test_every_pooling_equals_transformers_and_runs_bare() -> None:
     (bare,) = opened.run([contract.FEATURES], {**text, contract.TASK_INDEX: np.zeros(4, int), **every})
     for place, pooling in enumerate(("mean", "cls", "last")):
         np.testing.assert_allclose(bare[:, place], expected[pooling].detach().numpy(), atol=1e-4)
+    chosen = {contract.POOLING: np.array([contract.POOLINGS.index("pooler")]), **every}
+    (behind,) = opened.run([contract.FEATURES], {**text, contract.TASK_INDEX: np.zeros(4, int), **chosen})
+    through = pooler(expected["mean"]).tanh().detach().numpy()
+    np.testing.assert_allclose(behind[:, 0], through, atol=1e-4)
+    np.testing.assert_array_equal(behind[:, 2], bare[:, 2], "words beyond the first do not wait for the pooler")
 
 
 def test_an_encoder_decoder_answers_as_transformers_does_at_the_first_step() -> None:

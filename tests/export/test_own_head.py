@@ -20,6 +20,7 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     PreTrainedTokenizerFast,
@@ -33,7 +34,7 @@ from edgetune_export import Backbone, export_bundle, load_backbone
 from edgetune_export.own_head import READINGS
 from edgetune_export.parity import logits_by_text, torch_logits
 from edgetune_runtime import Engine, Task
-from edgetune_runtime.errors import BackboneError, TaskError
+from edgetune_runtime.errors import BackboneError, DataError, TaskError
 from edgetune_runtime.kinds.tokens import tag_names
 from edgetune_runtime.text import Text
 
@@ -109,6 +110,92 @@ def test_logits_of_words_are_those_of_transformers(tmp_path: Path, architecture:
             right = model(input_ids=torch.tensor([row.ids])).logits[0].numpy()
         np.testing.assert_allclose(logits, right[[begin for begin, _ in row.spans]][:, order], atol=1e-4)
         assert len(row.places) > 0
+
+
+QUESTIONS: list[Text] = [(one, f"{other} goodness, unfilm") for one, other in pairwise(TEXTS)]
+ENDS = {"id2label": {0: "LABEL_0", 1: "LABEL_1"}}
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "electra", "gpt2"])
+def test_logits_of_answers_are_those_of_transformers(tmp_path: Path, architecture: str) -> None:
+    """An answer begins at a word's first token and ends at its last one; the first token of all says "no answer"."""
+    model = save_classifier(tmp_path, architecture, AutoModelForQuestionAnswering, **ENDS)
+    backbone, task = own_task(str(tmp_path), "qa")
+    assert (task.kind_name, task.labels, task.pooling, task.pairs) == ("spans", ("answer",), "ends", True)
+    assert {"kind:spans", "pooling:ends"} <= set(task.requires)
+    assert Task.from_bytes(task.to_bytes(), "it").pooling == "ends"
+    tokens = backbone.text_encoder.encode(QUESTIONS, [task] * len(QUESTIONS))
+    several = 0
+    for row, logits in zip(tokens, logits_by_text(backbone, task, QUESTIONS)[0], strict=True):
+        right = []
+        for window in row.windows:
+            given = {"input_ids": torch.tensor([window.ids])}
+            given |= {"token_type_ids": torch.tensor([window.type_ids])} if architecture in ("bert", "electra") else {}
+            with torch.no_grad():
+                told = model(**given)
+            first, last = ([begin for begin, _ in window.spans[place::2]] for place in range(2))
+            assert (first[0], last[0], window.places[0]) == (0, 0, (0, 0))
+            assert len(first) == len(window.places) > 1
+            several += sum(one < other for one, other in zip(first, last, strict=True))
+            right.append(torch.stack([told.start_logits[0, first], told.end_logits[0, last]], dim=1).numpy())
+        np.testing.assert_allclose(logits, np.concatenate(right), atol=1e-4)
+    assert several > 3, "words of several tokens"
+
+
+def test_an_exported_one_gives_the_best_answer_of_transformers(tmp_path: Path) -> None:
+    model = save_classifier(tmp_path / "model", "bert", AutoModelForQuestionAnswering, **ENDS)
+    backbone, task = own_task(str(tmp_path / "model"), "qa")
+    export_bundle(backbone, tmp_path / "bundle", precisions=("fp32",), tasks=[task])
+    tokens = backbone.text_encoder.encode(QUESTIONS, [task] * len(QUESTIONS))
+    with Engine(tmp_path / "bundle", "fp32", threads=1, prepare=False) as engine:
+        results = engine.classify(QUESTIONS, "qa")
+        alone = [engine.classify([text], "qa")[0] for text in QUESTIONS]
+        other = replace(engine.task("qa"), name="other")
+        engine.add_task(other)
+        mixed = engine.classify([QUESTIONS[0]] * 2, tasks=["qa", "other"])
+    assert results == alone
+    assert mixed[0].fields() == mixed[1].fields() == results[0].fields()
+    for row, result in zip(tokens, results, strict=True):
+        assert len(row.windows) == 1
+        with torch.no_grad():
+            given = {"input_ids": torch.tensor([row.ids]), "token_type_ids": torch.tensor([row.type_ids])}
+            told = model(**given)
+        starts, ends = told.start_logits[0], told.end_logits[0]
+        first, last = ([begin for begin, _ in row.spans[place::2]][1:] for place in range(2))
+        pairs = {
+            (one, other): float(starts[first[one]] + ends[last[other]])
+            for one in range(len(first))
+            for other in range(one, min(one + 30, len(last)))
+        }
+        none = float(starts[0] + ends[0])
+        one, other = max(pairs, key=lambda pair: pairs[pair])
+        fields = result.fields()
+        if none > pairs[one, other]:
+            assert fields["answer"] is None
+        else:
+            assert (fields["start"], fields["end"]) == (row.places[1 + one][0], row.places[1 + other][1])
+        sums = np.array([*pairs.values(), none])
+        scores = np.exp(sums - sums.max())
+        assert fields["no_answer"] == pytest.approx(scores[-1] / scores.sum(), abs=1e-4)
+
+
+def test_a_head_of_more_outputs_does_not_answer_questions(tmp_path: Path) -> None:
+    save_classifier(tmp_path, "bert", AutoModelForQuestionAnswering)
+    with pytest.raises(BackboneError, match="a head of 3 outputs for answers to questions: expected two"):
+        own_task(str(tmp_path), "qa")
+
+
+def test_no_head_is_fitted_to_words_that_are_read_twice(tmp_path: Path) -> None:
+    save_classifier(tmp_path / "model", "distilbert", AutoModelForQuestionAnswering, **ENDS)
+    backbone, task = own_task(str(tmp_path / "model"), "qa")
+    export_bundle(backbone, tmp_path / "bundle", precisions=("fp32",), tasks=[task])
+    answers = [{"text": [""], "answer_start": [0]}, {"text": [], "answer_start": []}]
+    answers[0]["text"] = [QUESTIONS[0][1].split()[0]]
+    with Engine(tmp_path / "bundle", "fp32", threads=1, prepare=False) as engine:
+        with pytest.raises(DataError, match="task 'qa' has the pooling 'ends', which reads each word twice"):
+            engine.fit(QUESTIONS[:2], answers, "other", kind="spans", from_task="qa")
+        with pytest.raises(DataError, match="the pooling is 'ends', and a task of the kind 'spans' reads"):
+            engine.fit(QUESTIONS[:2], answers, "other", kind="spans", pooling="ends")
 
 
 @pytest.mark.parametrize("tags", [["O", "B-a", "I-a", "B-b", "L-b"], ["DET", "NOUN", "VERB", "ADJ", "ADV"]])

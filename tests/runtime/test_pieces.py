@@ -12,6 +12,7 @@ import pytest
 from conftest import MakeTask
 from hypothesis import given, settings
 from test_words import SCRIPTS
+from tokenizers import Tokenizer, processors
 
 from edgetune_runtime import Bundle, Engine, Task
 from edgetune_runtime.errors import TaskError, TextError
@@ -69,6 +70,28 @@ def test_places_are_words_of_the_text_whatever_it_has(name: str, text: str) -> N
         assert before <= begin < end <= len(found.ids)
     if name == "decoder":  # which has a token for every byte
         assert list(places) == every
+
+
+def of_robertas_kind() -> TextEncoder:
+    """The bytes of GPT-2's kind, whose tokens lie where the spaces before them end, between special tokens."""
+    tokenizer = Tokenizer.from_file(str(BUNDLES / "decoder/tokenizer.json"))
+    ends = ("</s>", tokenizer.token_to_id("</s>")), ("<s>", tokenizer.token_to_id("<s>"))
+    tokenizer.post_processor = processors.RobertaProcessing(*ends, trim_offsets=True, add_prefix_space=False)
+    return TextEncoder(tokenizer.to_str().encode(), 512)
+
+
+@settings(deadline=None, max_examples=60)
+@given(text=SCRIPTS)
+def test_each_word_is_read_if_tokens_lie_behind_their_spaces(text: str) -> None:
+    """Spaces are cut off once: were they cut off again, a word of one letter would have no token."""
+    encoder = of_robertas_kind()
+    text += " a , a </s> I"
+    (alone,) = encoder.encode([text], [task()])
+    assert list(alone.places) == words(text)
+    (filled,) = encoder.encode([text], [task(template="x {text} y")])
+    assert list(filled.places) == words(text)
+    (pair,) = encoder.encode([("a b </s>", text)], [task(pairs=True)])
+    assert list(pair.places) == words("a b </s>")
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)

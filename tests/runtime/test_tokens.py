@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edgetune_runtime.fitting.by_kind import FITTINGS
 from edgetune_runtime.fitting.examples import Examples
 from edgetune_runtime.kinds import EntitiesResult, Entity, FoundEntity, Read
-from edgetune_runtime.kinds.tokens import TOKENS, decode, row_of, spans_of, tag_names
+from edgetune_runtime.kinds.tokens import TOKENS, _most_probable, decode, row_of, spans_of, tag_names
 from edgetune_runtime.tags import scheme_of, tagged
 from edgetune_runtime.task import Task
 from edgetune_runtime.words import words
@@ -60,6 +60,16 @@ def test_several_texts_are_decoded_as_each_alone(seed: int, lengths: list[int]) 
     if len(first):
         alone = [decode(own) for own in texts if len(own)]
         np.testing.assert_array_equal(decode(np.concatenate(texts), first), np.concatenate(alone))
+
+
+@given(seed=st.integers(0, 10_000), length=st.integers(20, 200), outside=st.sampled_from([-1.0, 1.0, 3.0]))
+def test_a_long_text_is_decoded_as_at_once(seed: int, length: int, outside: float) -> None:
+    """Only stretches around what is broken are searched."""
+    logits = np.random.default_rng(seed).normal(0, 1, (length, 7)).astype(np.float32)
+    logits[:, 0] += outside
+    tags = decode(logits)
+    assert legal(tags.tolist())
+    assert tags.tolist() == _most_probable(logits)
 
 
 def test_a_word_does_not_go_on_with_what_did_not_begin() -> None:

@@ -20,6 +20,7 @@ from edgetune.site import build_site
 from edgetune.site.packages import PACKAGES
 from edgetune_runtime import Bundle, Engine
 from edgetune_runtime.errors import BundleError, DataError, TaskError
+from edgetune_runtime.kinds import AnswerResult, EntitiesResult
 
 ENCODER = ROOT / "tests/conformance/bundle/encoder"
 TASKS = ("behind-prefix", "units", "tags", "pair")
@@ -90,6 +91,32 @@ class TestInChromium:
         assert "; this browser: run " in page.text("#said")
         assert page.text("#problem") == ""
         assert not page.one("#server").is_displayed()
+
+    def test_entities_and_answers_are_marked_in_the_text(self, browser: Page, tmp_path: Path) -> None:
+        """Places count UTF-16 units there, and characters in Python."""
+        tasks = ("names", "questions-last")
+        text, context = "😀 where?", f"👍🏽 {TEXT}"
+        with Engine(ENCODER, "fp32", threads=1) as engine:
+            (names,), (asked,) = (
+                engine.classify([given], task=name) for name, given in zip(tasks, (text, (text, context)), strict=True)
+            )
+        assert isinstance(names, EntitiesResult) and names.entities
+        assert isinstance(asked, AnswerResult) and asked.best is not None
+        assert names.entities[-1].start > 1 and asked.best.start > 1, "behind what is two units"
+        build_site(Bundle(ENCODER), tmp_path / "site", NODE_MODULES, tasks, ["fp32"])
+        with serving_files({"/": tmp_path / "site"}) as server:
+            page = opened(browser, server)
+            page.pick(*tasks)
+            page.write(text)
+            page.driver.execute_script("arguments[0].value = arguments[1]", page.one("#text-pair"), context)
+            page.classify()
+            found = [mark.replace("\n", "") for mark in page.texts("#answers mark")]
+            whole = [shown.replace("\n", "") for shown in page.texts("#answers .marked")]
+        marks = [f"{one.text}{one.label} {one.score:.2f}" for one in names.entities]
+        answer = f"{asked.best.text}answer {asked.score:.2f}"
+        assert found == [*marks, answer]
+        start, end, _ = asked.best
+        assert whole[1] == f"{context[:start]}{answer}{context[end:]}"
 
     def test_it_has_threads_and_says_what_it_loaded(self, browser: Page, served: FileServer) -> None:
         page = opened(browser, served)

@@ -5,6 +5,9 @@ import { $, milliseconds } from "./dom.js";
 // Whose time is told
 export const WHERE = "this browser";
 
+// What places in a text count: JavaScript's units
+export const counted = (text) => text.split("");
+
 const RELOADED = "edgetune-reloaded"; // in sessionStorage
 
 let worker;

@@ -1,6 +1,6 @@
 /** The bank of one task: all that a graph takes of it. */
 
-import { BANK_INPUTS, HEAD, PARTS, POOLINGS } from "./contract.js";
+import { BANK_INPUTS, HEAD, PARTS, POOLINGS, reads } from "./contract.js";
 import { lengthsOf } from "./task.js";
 
 /** @param {Iterable<number>} values */
@@ -18,7 +18,7 @@ export function bankOf(task, sizes, names) {
   /** @type {Record<string, number>} */
   const all = { ...sizes, ...lengths, labels: 0, tasks: 1 };
   /** @type {Record<string, number[]>} */
-  const numbers = { position_offset: [task.positionOffset], pooling: [POOLINGS.indexOf(task.pooling)] };
+  const numbers = { position_offset: [task.positionOffset], pooling: [POOLINGS.indexOf(reads(task.pooling)[0])] };
   for (const { mask, length } of PARTS) if (mask) numbers[mask] = new Array(lengths[length]).fill(1);
   return names
     .filter((name) => name in BANK_INPUTS)
@@ -47,4 +47,17 @@ export function headLogits(features, task) {
     logits[label] = sum + bias[label];
   }
   return logits;
+}
+
+/**
+ * Logits of pieces, given those of their spans: if a pooling reads one for each row of the head, that row counts there.
+ * @param {Float32Array[]} logits
+ * @param {import("./task.js").Task} task
+ */
+export function ofPieces(logits, task) {
+  const { length } = reads(task.pooling);
+  if (length === 1) return logits;
+  return Array.from({ length: logits.length / length }, (_, piece) =>
+    Float32Array.from({ length }, (_, row) => logits[piece * length + row][row]),
+  );
 }

@@ -11,6 +11,12 @@ export const SIZES = [
 /** Where features are read. The graph's input `pooling` is a place in this list. */
 export const POOLINGS = ["cls", "mean", "last", "mask", "decoder", "pooler", "classifier", "classifier_mean"];
 
+/** Of answers to questions: a word's first token for "it begins here", its last one for "it ends here". */
+export const ENDS = "ends";
+
+/** What a pooling reads of a piece: one of `POOLINGS`, or one for each row of the head. @param {string} pooling */
+export const reads = (pooling) => (pooling === ENDS ? ["cls", "last"] : [pooling]);
+
 /** Poolings through layers of one fine-tuned checkpoint, which have a fingerprint of their own. */
 export const OWN_CLASSIFIER = ["classifier", "classifier_mean"];
 

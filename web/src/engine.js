@@ -1,6 +1,6 @@
 /** The engine: many classification tasks on one backbone. `node.js` and `browser.js` say where files come from. */
 
-import { bankOf, headLogits, int64 } from "./bank.js";
+import { bankOf, headLogits, int64, ofPieces } from "./bank.js";
 import { fromUtf8, sha256 } from "./bytes.js";
 import { isFirstGeneration, LIMITS, TASK_NAME } from "./contract.js";
 import { BundleError, DataError, MissingFileError, TaskError, TextError } from "./errors.js";
@@ -35,7 +35,8 @@ import { TextEncoder } from "./text.js";
 
 /**
  * The answer to one text. Fields that are not listed are those of the task's kind: `label`, `score`, `scores` and
- * `probs` (in the order of the task's labels); `labels`, `scores` and `probs`; or `score` alone.
+ * `probs` (in the order of the task's labels); `labels`, `scores` and `probs`; `score` alone; `entities`; or `answer`,
+ * `start`, `end`, `score` and `no_answer`. Places are in UTF-16 units, as `text.slice(start, end)` takes them.
  * @typedef {{task: string, kind: string, status: "ok" | "truncated" | "abstained", truncated: boolean,
  *   abstained: boolean, precision: string, [field: string]: any}} Result
  */
@@ -263,7 +264,7 @@ export class Engine {
     const precisions = rows.map(() => this.precision);
     if (this.recheck) {
       const close = [...rows.keys()].filter(
-        (place) => rows[place].task.kind.margin(logits[place], rows[place].task) < CLOSE_CALL,
+        (place) => rows[place].task.kind.margin(logits[place], rows[place].task, rows[place].read) < CLOSE_CALL,
       );
       const again = await this.#again(close.map((place) => rows[place]));
       again?.forEach((values, k) => {
@@ -272,7 +273,7 @@ export class Engine {
       });
     }
     return rows.map(({ task, read }, place) => {
-      const { abstained, ...fields } = task.kind.answer(logits[place], task, minScore);
+      const { abstained, ...fields } = task.kind.answer(logits[place], task, minScore, read);
       const { truncated } = read;
       const status = abstained ? "abstained" : truncated ? "truncated" : "ok";
       return {
@@ -308,45 +309,43 @@ export class Engine {
    * @returns {Promise<Float32Array[][]>}
    */
   async logits(rows, precision) {
-    /** @type {Map<string, {tokens: Tokens, task: Task, spans: string[]}>} */
+    /** @type {Map<string, Pass>} */
     const passes = new Map();
     const places = rows.map(({ task, read }) =>
       read.windows.map((tokens) => {
         const key = `${tokens.ids}|${tokens.typeIds}|${passKey(task, this.manifest.inputs)}`;
-        const pass = passes.get(key) ?? { tokens, task, spans: [] };
+        const pass = passes.get(key) ?? { tokens, task, spans: new Map() };
         passes.set(key, pass);
-        return {
-          key,
-          spans: tokens.spans.map(String).map((span) => {
-            if (!pass.spans.includes(span)) pass.spans.push(span);
-            return pass.spans.indexOf(span);
-          }),
-        };
+        for (const span of tokens.spans) pass.spans.set(String(span), span);
+        return { key, spans: tokens.spans.map(String) };
       }),
     );
-    /** @type {Map<string, Float32Array[]>} */
+    /** @type {Map<string, Map<string, Float32Array>>} */
     const features = new Map();
     for (const [key, pass] of passes) features.set(key, await this.#run(pass, precision));
     return rows.map(({ task }, row) =>
-      places[row].flatMap(({ key, spans }) =>
-        spans.map((span) => headLogits(/** @type {Float32Array[]} */ (features.get(key))[span], task)),
+      ofPieces(
+        places[row].flatMap(({ key, spans }) =>
+          spans.map((span) => headLogits(/** @type {Float32Array} */ (features.get(key)?.get(span)), task)),
+        ),
+        task,
       ),
     );
   }
 
   /**
    * Features of a text's spans.
-   * @param {{tokens: Tokens, task: Task, spans: string[]}} pass
+   * @param {Pass} pass
    * @param {string} precision
-   * @returns {Promise<Float32Array[]>}
+   * @returns {Promise<Map<string, Float32Array>>}
    */
   async #run({ tokens: { ids, typeIds }, task, spans }, precision) {
     const { inputs, sizes } = this.manifest;
     const variant = variantFor(task, this.manifest);
     const session = await this.#session(precision, variant);
     const { Tensor } = this.backend.ort;
-    const places = spans.map((span) => span.split(",").map(Number));
-    while (places.length < FEWEST_SPANS) places.push(places[0]);
+    const places = [...spans.values()];
+    while (places.length < FEWEST_SPANS) places.push(places[0] ?? [0, 1]);
     const shape = [1, ids.length];
     /** @type {Record<string, any>} */
     const texts = {
@@ -369,8 +368,10 @@ export class Engine {
         },
       );
     }
-    const rows = isFirstGeneration(inputs) ? spans.map(() => 0) : spans.keys();
-    return Array.from(rows, (row) => output.data.slice(row * sizes.hidden, (row + 1) * sizes.hidden));
+    const rowOf = (/** @type {number} */ span) => (isFirstGeneration(inputs) ? 0 : span) * sizes.hidden;
+    return new Map(
+      [...spans.keys()].map((span, place) => [span, output.data.slice(rowOf(place), rowOf(place) + sizes.hidden)]),
+    );
   }
 
   /**
@@ -455,6 +456,8 @@ export class Engine {
 }
 
 /** @typedef {{task: Task, read: import("./text.js").Read}} Row */
+
+/** @typedef {{tokens: Tokens, task: Task, spans: Map<string, import("./text.js").Span>}} Pass */
 
 /**
  * @param {Task} task

@@ -2,6 +2,7 @@
 
 import { joined, sha256, toUtf8 } from "./bytes.js";
 import {
+  ENDS,
   FORMAT_VERSIONS,
   HEAD,
   INPUTS,
@@ -10,12 +11,14 @@ import {
   PART_INPUTS,
   PARTS,
   POOLINGS,
+  reads,
   TASK_NAME,
   TASK_TENSORS,
   TRANSFORMS,
 } from "./contract.js";
 import { TaskError } from "./errors.js";
 import { KINDS } from "./kinds/index.js";
+import { OF_PIECES } from "./pieces.js";
 import { readSafetensors } from "./safetensors.js";
 import { jsonValue, plainText, shown, stringsOf } from "./strict.js";
 
@@ -60,7 +63,7 @@ const KNOWN_REQUIREMENTS = new Set([
   ...[...KINDS.values()].flatMap((kind) => kind.requires),
   ...PARTS.flatMap((part) => part.requires ?? []),
   ...Object.keys(INPUTS).map((name) => `input:${name}`),
-  ...OWN_CLASSIFIER.map((name) => `pooling:${name}`),
+  ...[...OWN_CLASSIFIER, ENDS].map((name) => `pooling:${name}`),
   "pairs",
   "long:windows",
 ]);
@@ -169,7 +172,7 @@ export function checkFits(task, manifest) {
         `is ${name} (${(own || manifest.sha256).slice(0, 12)}…): use the bundle of its own backbone, or train it again`,
     );
   }
-  if (!manifest.poolings.includes(task.pooling)) {
+  if (!reads(task.pooling).every((own) => manifest.poolings.includes(own))) {
     throw new TaskError(
       `task '${task.name}' reads its features by pooling '${task.pooling}', which ${name} does not have: expected one of ` +
         `${manifest.poolings.join(", ")}; train it again`,
@@ -348,19 +351,28 @@ function checkTensors(tensors, origin) {
  * @param {string} origin
  */
 function checkTask(task, origin) {
-  const { labels, kind, kindName, pooling, positionOffset, maxLength, temperature, longTexts, stride } = task;
+  const { labels, kind, kindName, pooling, pairs, positionOffset, maxLength, temperature, longTexts, stride } = task;
   const [fewest, most] = kind.labels;
   const rows = task.tensors.get("head_weight")?.shape[0];
   const biases = task.tensors.get("head_bias")?.shape[0];
-  const all = rows === labels.length && biases === labels.length && new Set(labels).size === labels.length;
+  const expected = kind.headRows(labels.length);
+  const all = rows === expected && biases === expected && new Set(labels).size === labels.length;
   if (!all || labels.length < fewest || labels.length > most) {
     throw new TaskError(
       `${origin} has ${labels.length} labels for a head of ${rows} rows and ${biases} biases: expected at least ${fewest} ` +
-        `and at most ${most} labels for the kind '${kindName}', all different, one per row`,
+        `and at most ${most} labels for the kind '${kindName}', all different, and ${expected} rows`,
     );
   }
-  if (!POOLINGS.includes(pooling)) {
-    throw new TaskError(`${origin} has pooling '${pooling}': expected one of ${POOLINGS.join(", ")}`);
+  const poolings = kind.reading ? [...OF_PIECES, ...(kind.reading.orNone ? [ENDS] : [])] : POOLINGS;
+  if (!poolings.includes(pooling)) {
+    throw new TaskError(
+      `${origin} has pooling '${pooling}': expected one of ${poolings.join(", ")} for the kind '${kindName}'`,
+    );
+  }
+  if (kind.reading?.second && !pairs) {
+    throw new TaskError(
+      `${origin} reads single texts: expected pairs for the kind '${kindName}', which reads the second`,
+    );
   }
   checkTemplate(task, origin);
   if (positionOffset < 0 || maxLength < 1 || !Number.isFinite(temperature) || temperature <= 0) {

@@ -1,10 +1,15 @@
 /** Text to what a backbone reads: token ids, segments, and the spans that features are read from. */
 
+import { NO_PLACE } from "./candidates.js";
+import { reads } from "./contract.js";
 import { BundleError, TextError } from "./errors.js";
+import { Filled } from "./filled.js";
+import { piecesOf, spanOfNone } from "./pieces.js";
 
 /** @typedef {string | [string, string]} Text a text or, for tasks that take pairs, two */
 /** @typedef {import("./task.js").Task} Task */
 /** @typedef {import("./tokenizer.js").Encoded} Encoded */
+/** @typedef {import("./words.js").Place} Place */
 /** @typedef {[number, number]} Span begin and end in tokens of the text; a soft prompt stands before 0 */
 
 /**
@@ -13,12 +18,23 @@ import { BundleError, TextError } from "./errors.js";
  * @property {number[]} ids special tokens included
  * @property {number[]} typeIds 1 for tokens of the second text of a pair, else 0
  * @property {Span[]} spans
+ * @property {Place[]} places of the pieces of the text that the spans read; empty if it is answered whole
  */
 
 /**
  * @typedef {object} Read
  * @property {Tokens[]} windows one, or several of a long text
  * @property {boolean} truncated whether the end of the text was cut off
+ * @property {string} text that the pieces are in; empty if the text is answered whole
+ * @property {Place[]} places of the pieces of all windows
+ */
+
+/**
+ * What is read at once of a text or a pair.
+ * @typedef {object} Part
+ * @property {Encoded[]} sides one, or two that the tokenizer joins
+ * @property {Filled | null} filled the texts that are in it, if they are in a template
+ * @property {boolean} isCut whether the end of its text was cut off
  */
 
 /** Fills texts into their tasks' templates, cuts them to the tasks' lengths, and never pads. */
@@ -53,10 +69,15 @@ export class TextEncoder {
     if (mask && task.pooling === "mask") texts = texts.map((one) => one.replaceAll(mask, " "));
     const joins = task.pairs && !task.template.includes("{text_pair}");
     const room = Math.max(1, Math.min(task.maxLength, this.#positions(task)) - this.tokenizer.special(joins));
-    const { long, windows, truncated } = joins ? this.#joined(texts, task, room) : this.#filled(texts, task, room);
-    const read = windows.map((parts) => this.#finished(parts, task));
-    for (const { ids } of read) this.#check(ids, task);
-    return { windows: read, truncated: truncated && !long };
+    const { long, parts, truncated } = joins ? this.#joined(texts, task, room) : this.#filled(texts, task, room);
+    const finished = parts.map(({ sides }) => this.#finished(sides, task));
+    for (const { tokens } of finished) this.#check(tokens.ids, task);
+    const windows = finished.map(({ tokens }) => tokens);
+    const read = { windows, truncated: truncated && !long, text: "", places: [] };
+    const { reading } = task.kind;
+    if (!reading) return read;
+    const tokens = parts.map((part, place) => tokensOf(part, finished[place].sources, reading.second));
+    return byPiece(read, parts, tokens, texts[Number(reading.second)], task);
   }
 
   /**
@@ -66,23 +87,25 @@ export class TextEncoder {
    * @param {number} room
    */
   #joined(texts, task, room) {
-    const own = texts.map((one) => this.tokenizer.encode(one).ids);
-    const truncated = own[0].length + own[1].length > room;
+    const own = texts.map((one) => this.#encode(one));
+    const lengths = own.map(({ ids }) => ids.length);
+    const truncated = lengths[0] + lengths[1] > room;
     if (!truncated || task.longTexts !== "windows") {
-      const kept = longestFirst(
-        own.map((ids) => ids.length),
-        room,
-      );
-      return { long: false, truncated, windows: [own.map((ids, place) => ids.slice(0, kept[place]))] };
+      const kept = longestFirst(lengths, room);
+      const sides = own.map((one, place) => cutOut(one, 0, kept[place]));
+      return { long: false, truncated, parts: [{ sides, filled: null, isCut: false }] };
     }
-    // The shorter side is in every window, by half at most.
-    const longer = Number(own[1].length >= own[0].length);
-    const other = own[1 - longer].slice(0, Math.floor(room / 2));
-    const windows = windowPlaces(own[longer].length, room - other.length, task.stride).map(([begin, end]) => {
-      const part = own[longer].slice(begin, end);
-      return longer ? [other, part] : [part, other];
+    // The shorter side is in every window, by half at most; or the one without pieces, if each window answers them all.
+    const fixed = sideOfAll(task);
+    const longer = fixed ?? Number(lengths[1] >= lengths[0]);
+    const half = Math.floor(room / 2);
+    const other = cutOut(own[1 - longer], 0, half);
+    const isCut = fixed !== null && lengths[1 - longer] > half;
+    const parts = windowPlaces(lengths[longer], room - other.ids.length, task.stride).map(([begin, end]) => {
+      const part = cutOut(own[longer], begin, end);
+      return { sides: longer ? [other, part] : [part, other], filled: null, isCut };
     });
-    return { long: true, truncated, windows };
+    return { long: true, truncated, parts };
   }
 
   /**
@@ -92,12 +115,12 @@ export class TextEncoder {
    * @param {number} room
    */
   #filled(texts, task, room) {
-    const filled = new Filled(piecesOf(task, this.maskToken), texts);
-    const encoded = this.tokenizer.encode(filled.text());
+    const filled = Filled.of(task, this.maskToken, texts);
+    const encoded = this.#encode(filled.text());
     const truncated = encoded.ids.length > room;
-    const windows = truncated && task.longTexts === "windows" ? this.#windows(filled, encoded, task, room) : [];
-    if (windows.length) return { long: true, truncated, windows: windows.map((ids) => [ids]) };
-    return { long: false, truncated, windows: [[this.#cut(filled, encoded, room)]] };
+    const parts = truncated && task.longTexts === "windows" ? this.#windows(filled, encoded, task, room) : [];
+    if (parts.length) return { long: true, truncated, parts };
+    return { long: false, truncated, parts: [this.#cut(filled, encoded, room)] };
   }
 
   /**
@@ -107,21 +130,25 @@ export class TextEncoder {
    * @param {Task} task
    * @param {number} room
    */
-  #windows(filled, encoded, { stride }, room) {
+  #windows(filled, encoded, task, room) {
     const { ids } = encoded;
     if (!filled.goesOn && !filled.pieces[0]) {
-      return windowPlaces(ids.length, room, stride).map(([begin, end]) => ids.slice(begin, end));
+      return windowPlaces(ids.length, room, task.stride).map(([begin, end]) => {
+        return { sides: [cutOut(encoded, begin, end)], filled, isCut: false };
+      });
     }
     const slots = filled.places();
     const lengths = slots.map(({ slot }) => [...filled.texts[slot]].length);
-    const { slot, begin, end } = slots[lengths.indexOf(Math.max(...lengths))];
+    const longest = slots[lengths.indexOf(Math.max(...lengths))];
+    const fixed = sideOfAll(task);
+    const { slot, begin, end } = slots.find((own) => own.slot === fixed) ?? longest;
     const inside = encoded.offsets().filter(([first, last]) => first >= begin && last <= end);
-    return windowPlaces(inside.length, room - (ids.length - inside.length), stride).map(([first, last]) => {
+    return windowPlaces(inside.length, room - (ids.length - inside.length), task.stride).map(([first, last]) => {
       // A token at an end may have a character of the template, such as the space before the text.
       const start = first ? inside[first][0] - begin : 0;
       const part = filled.texts[slot].slice(start, last < inside.length ? inside[last - 1][1] - begin : undefined);
-      const window = filled.with(slot, part);
-      return this.#cut(window, this.tokenizer.encode(window.text()), room);
+      const window = filled.with(slot, part, start);
+      return this.#cut(window, this.#encode(window.text()), room);
     });
   }
 
@@ -130,8 +157,10 @@ export class TextEncoder {
    * @param {Filled} filled
    * @param {Encoded} encoded
    * @param {number} room
+   * @returns {Part}
    */
   #cut(filled, encoded, room) {
+    const isCut = encoded.ids.length > room;
     while (filled.goesOn && encoded.ids.length > room && filled.texts.some(Boolean)) {
       const offsets = encoded.offsets();
       const slots = filled.places();
@@ -152,26 +181,38 @@ export class TextEncoder {
       }
       // A text is cut in each turn, or all of them are dropped.
       const same = next.texts.every((text, place) => text === filled.texts[place]);
-      filled = same
-        ? new Filled(
-            filled.pieces,
-            filled.texts.map(() => ""),
-          )
-        : next;
-      encoded = this.tokenizer.encode(filled.text());
+      filled = same ? filled.texts.reduce((one, _, slot) => one.with(slot, ""), filled) : next;
+      encoded = this.#encode(filled.text());
     }
-    return encoded.ids.slice(0, room);
+    return { sides: [cutOut(encoded, 0, room)], filled, isCut };
   }
 
   /**
-   * @param {number[][]} parts
-   * @param {Task} task
-   * @returns {Tokens}
+   * The tokens of a text; where they lie is found once.
+   * @param {string} text
+   * @returns {Encoded}
    */
-  #finished(parts, task) {
-    const { ids, typeIds } = this.tokenizer.finish(...parts);
-    if (!ids.length) return { ids: [0], typeIds: [0], spans: [this.#span([0], task)] }; // a run needs a token
-    return { ids, typeIds: task.pairs ? typeIds : ids.map(() => 0), spans: [this.#span(ids, task)] };
+  #encode(text) {
+    const { ids, offsets } = this.tokenizer.encode(text);
+    /** @type {[number, number][] | undefined} */
+    let found;
+    const kept = () => {
+      found ??= offsets();
+      return found;
+    };
+    return { ids, offsets: kept };
+  }
+
+  /**
+   * @param {Encoded[]} sides
+   * @param {Task} task
+   * @returns {{tokens: Tokens, sources: import("./tokenizer.js").TokenSource[]}}
+   */
+  #finished(sides, task) {
+    let { ids, typeIds, sources } = this.tokenizer.finish(...sides.map((one) => one.ids));
+    if (!ids.length) [ids, typeIds, sources] = [[0], [0], [null]]; // a run needs a token
+    const segments = task.pairs ? typeIds : ids.map(() => 0);
+    return { tokens: { ids, typeIds: segments, spans: [this.#span(ids, task)], places: [] }, sources };
   }
 
   /**
@@ -220,62 +261,70 @@ export class TextEncoder {
   }
 }
 
-/** Texts in a template. */
-class Filled {
-  /**
-   * @param {string[]} pieces the template's; those at odd places are slots
-   * @param {string[]} texts the first text, and the second one of a pair
-   */
-  constructor(pieces, texts) {
-    this.pieces = pieces;
-    this.texts = texts;
-  }
+/**
+ * Some of a text's tokens.
+ * @param {Encoded} encoded
+ * @param {number} begin
+ * @param {number} end
+ * @returns {Encoded}
+ */
+const cutOut = ({ ids, offsets }, begin, end) => ({
+  ids: ids.slice(begin, end),
+  offsets: () => offsets().slice(begin, end),
+});
 
-  /** Whether anything stands behind the first text, which has to be kept when texts are cut. */
-  get goesOn() {
-    return this.texts.length > 1 || this.pieces[this.pieces.length - 1] !== "";
-  }
-
-  /** @param {number} place */
-  #value(place) {
-    return place % 2 ? this.texts[slotOf(this.pieces[place])] : this.pieces[place];
-  }
-
-  text() {
-    return this.pieces.map((_, place) => this.#value(place)).join("");
-  }
-
-  /** Begin and end of each text, in the order of the slots. */
-  places() {
-    let at = 0;
-    return this.pieces.flatMap((piece, place) => {
-      const begin = at;
-      at += this.#value(place).length;
-      return place % 2 ? [{ slot: slotOf(piece), begin, end: at }] : [];
-    });
-  }
-
-  /**
-   * The same with another text.
-   * @param {number} slot
-   * @param {string} text
-   */
-  with(slot, text) {
-    return new Filled(this.pieces, this.texts.with(slot, text));
-  }
-}
-
-/** @param {string} piece */
-const slotOf = (piece) => Number(piece === "{text_pair}");
+/** The text that is read in windows if each window answers all of its pieces, else null. @param {Task} task */
+const sideOfAll = ({ kind: { reading } }) => (reading?.orNone ? Number(reading.second) : null);
 
 /**
- * A template's pieces, the slots of texts between them. In a task of single texts `{text_pair}` is text like any other.
- * @param {Task} task
- * @param {string} maskToken
+ * The tokens of the first or the second text, each with its place there.
+ * @param {Part} part
+ * @param {import("./tokenizer.js").TokenSource[]} sources
+ * @param {boolean} second
+ * @returns {import("./pieces.js").TokenPlace[]}
  */
-function piecesOf({ template, pairs }, maskToken) {
-  const pieces = template.split(pairs ? /(\{text\}|\{text_pair\})/ : /(\{text\})/);
-  return pieces.map((piece, place) => (place % 2 ? piece : piece.replaceAll("{mask}", () => maskToken)));
+function tokensOf({ sides, filled }, sources, second) {
+  const slot = Number(second);
+  const whole = { begin: 0, end: Number.POSITIVE_INFINITY };
+  const { begin, end } = filled?.places().find((own) => own.slot === slot) ?? whole;
+  const shift = filled ? filled.skipped[slot] - begin : 0;
+  const side = filled ? 0 : slot;
+  const offsets = sides[side].offsets();
+  return sources.flatMap((source, token) => {
+    if (source?.[0] !== side) return [];
+    const [first, last] = offsets[source[1]];
+    return Math.max(first, begin) < Math.min(last, end) ? [[token, first + shift, last + shift]] : [];
+  });
+}
+
+/**
+ * A text that is answered piece by piece: each window with the pieces that it answers.
+ * @param {Read} read
+ * @param {Part[]} parts
+ * @param {import("./pieces.js").TokenPlace[][]} tokens of the text in each part
+ * @param {string} text
+ * @param {Task} task
+ * @returns {Read}
+ */
+function byPiece(read, parts, tokens, text, { kind, pooling }) {
+  const { pieces, orNone } = /** @type {import("./kinds/kind.js").Reading} */ (kind.reading);
+  const places = pieces(text);
+  const reading = reads(pooling);
+  const [found, ...more] = reading.map((own) => piecesOf(tokens, places, own, orNone));
+  // Words that a window has no room for, once its text is in the template, are said to be lost.
+  const isShort = parts.length > 1 && found.flat().length < places.length;
+  const lost = (orNone || isShort) && parts.some(({ isCut }) => isCut);
+  const windows = read.windows.map((window, number) => {
+    const own = found[number];
+    const none = reading.map(() => spanOfNone(window.ids.length, pooling));
+    const spans = own.flatMap(([, span], place) => [span, ...more.map((other) => other[number][place][1])]);
+    return {
+      ...window,
+      spans: [...(orNone ? none : []), ...spans],
+      places: [...(orNone ? [NO_PLACE] : []), ...own.map(([piece]) => places[piece])],
+    };
+  });
+  return { windows, truncated: read.truncated || lost, text, places: windows.flatMap((window) => window.places) };
 }
 
 /** Where the last character of a text begins. @param {string} text */

@@ -10,12 +10,15 @@ import { offsetsOf } from "./offsets.js";
  * @typedef {object} Encoded
  * @property {number[]} ids of a text alone, without special tokens
  * @property {() => [number, number][]} offsets begin and end of each token in the text, in UTF-16 units. They are
- *   asked for only if a text is cut inside of a template
+ *   asked for only if a text is cut inside of a template, or answered word by word
+ *
+ * @typedef {[sequence: number, place: number] | null} TokenSource the text that a token is of, and its place in that; null
+ *   is a special token
  *
  * @typedef {object} TextTokenizer
  * @property {(text: string) => Encoded} encode
- * @property {(...texts: number[][]) => {ids: number[], typeIds: number[]}} finish puts special tokens
- *   around the ids of a text, or of two
+ * @property {(...texts: number[][]) => {ids: number[], typeIds: number[], sources: TokenSource[]}} finish puts special
+ *   tokens around the ids of a text, or of two
  * @property {(pair: boolean) => number} special how many tokens `finish` adds
  * @property {(token: string) => number | undefined} idOf
  */
@@ -38,15 +41,16 @@ export function huggingFaceTokenizer(Tokenizer, json) {
       return { ids, offsets: () => offsetsOf(tokenizer, json, text, tokens, trims) };
     },
     finish(...texts) {
-      const made = { ids: /** @type {number[]} */ ([]), typeIds: /** @type {number[]} */ ([]) };
-      for (const piece of templates[texts.length - 1]) {
+      const made = templates[texts.length - 1].flatMap((piece) => {
         const own = "ids" in piece ? piece.ids : (texts[piece.sequence] ?? []);
-        for (const id of own) {
-          made.ids.push(id);
-          made.typeIds.push(piece.typeId ?? 0);
-        }
-      }
-      return made;
+        const source = (/** @type {number} */ place) => ("ids" in piece ? null : [piece.sequence, place]);
+        return own.map((id, place) => ({ id, typeId: piece.typeId ?? 0, source: source(place) }));
+      });
+      return {
+        ids: made.map(({ id }) => id),
+        typeIds: made.map(({ typeId }) => typeId),
+        sources: made.map(({ source }) => /** @type {TokenSource} */ (source)),
+      };
     },
     special: (pair) => templates[Number(pair)].reduce((sum, piece) => sum + ("ids" in piece ? piece.ids.length : 0), 0),
     idOf: (token) => tokenizer.token_to_id(token),

@@ -79,7 +79,13 @@ function* rowsOf(task, { maxPositions }, vocabularySize) {
   for (const tokens of TOKENS) {
     const length = Math.max(1, Math.min(tokens, maxPositions - task.promptLength));
     const ids = Array.from({ length }, (_, place) => (place * 7919 + tokens) % vocabularySize);
-    yield { task, read: { truncated: false, windows: [{ ids, typeIds: ids.map(() => 0), spans: [[0, length]] }] } };
+    const window = {
+      ids,
+      typeIds: ids.map(() => 0),
+      spans: /** @type {[number, number][]} */ ([[0, length]]),
+      places: [],
+    };
+    yield { task, read: { windows: [window], truncated: false, text: "", places: [] } };
   }
 }
 

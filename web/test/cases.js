@@ -1,11 +1,5 @@
 /** What conformance means, in Node and in browsers: each case, asked of an engine. Gives what is wrong. */
 
-/** What tasks may require that the package does not know yet: they have to be refused by its name. */
-export const NOT_YET = ["kind:tokens", "kind:spans"];
-
-/** Whether a task was refused since it requires what the package does not know yet. */
-export const isNotYet = ({ message }) => NOT_YET.some((name) => message.includes(`requires ${name}`));
-
 /**
  * @param {any} engine
  * @param {any[]} cases of its bundle and precision, as tests/conformance/cases.jsonl has them
@@ -21,25 +15,34 @@ export async function failures(engine, cases) {
     try {
       const task = await engine.task(one.task);
       const read = engine.encoder.read(text, task);
-      const [{ ids, typeIds, spans }] = read.windows;
-      const expected = JSON.stringify([one.ids, one.type_ids, one.spans, one.truncated]);
-      const found = JSON.stringify([ids, typeIds, spans, read.truncated]);
+      const units = unitsOf(task.kind.reading?.second ? one.text_pair : one.text);
+      const expected = JSON.stringify([
+        [one, ...(one.more ?? [])].map((window) => windowOf(window, units)),
+        one.truncated,
+      ]);
+      const found = JSON.stringify([
+        read.windows.map(({ ids, typeIds, spans, places }) => [ids, typeIds, spans, places]),
+        read.truncated,
+      ]);
       if (found !== expected) problems.push(`${told}: read ${found}, expected ${expected}`);
-      const [[logits]] = await engine.logits([{ task, read }], one.precision);
+      const [logits] = await engine.logits([{ task, read }], one.precision);
       const [answer] = await engine.classify([text], { task: one.task });
-      const logitsOff = furthest(one.logits, logits);
-      const scoresOff = furthest(numbersOf(one.answer), numbersOf(pick(answer, one.answer)));
+      const [right, given] = [inUnits(one.answer, units), pick(answer, one.answer)].map(split);
+      const logitsOff = furthest(
+        one.logits.flat(),
+        logits.flatMap((values) => [...values]),
+      );
+      const same = right.words === given.words;
+      if (one.clear && !same) problems.push(`${told}: ${given.words}, expected ${right.words}`);
+      const scoresOff =
+        same || right.numbers.length === given.numbers.length ? furthest(right.numbers, given.numbers) : 0;
       mostLogits = Math.max(mostLogits, logitsOff);
       mostScores = Math.max(mostScores, scoresOff);
       if (!(logitsOff <= one.tolerance && scoresOff <= one.tolerance)) {
         problems.push(`${told}: logits are off by ${logitsOff}, scores by ${scoresOff}`);
       }
-      for (const name of ["label", "labels"]) {
-        const same = JSON.stringify(answer[name]) === JSON.stringify(one.answer[name]);
-        if (one.clear && !same) problems.push(`${told}: ${name} ${answer[name]}, expected ${one.answer[name]}`);
-      }
     } catch (error) {
-      if (!isNotYet(error)) problems.push(`${told}: ${error}`);
+      problems.push(`${told}: ${error}`);
     }
   }
   return { problems, cases: cases.length, mostLogits, mostScores };
@@ -50,18 +53,47 @@ const furthest = (one, other) =>
 
 const pick = (answer, like) => Object.fromEntries(Object.keys(like).map((name) => [name, answer[name]]));
 
-/** All numbers of an answer, in the order of their names. */
-const numbersOf = (answer) =>
-  Object.keys(answer)
-    .sort()
-    .flatMap((name) => {
-      const value = answer[name];
-      if (typeof value === "number") return [value];
-      if (value === null || typeof value !== "object" || Array.isArray(value)) return [];
-      return Object.keys(value)
-        .sort()
-        .map((label) => value[label]);
-    });
+/** Of an answer the scores, and all else as text, in the order of their names. */
+function split(answer) {
+  const [numbers, words] = [[], []];
+  const visit = (name, value) => {
+    if (typeof value === "number" && !PLACES.includes(name)) numbers.push(value);
+    else if (value === null || typeof value !== "object") words.push([name, value]);
+    else for (const own of Object.keys(value).sort()) visit(own, value[own]);
+  };
+  visit("", answer);
+  return { numbers, words: JSON.stringify(words) };
+}
+
+/** The places of an answer in UTF-16 units: `units` has the unit in which each character begins. */
+const inUnits = (value, units) =>
+  value === null || typeof value !== "object"
+    ? value
+    : Array.isArray(value)
+      ? value.map((own) => inUnits(own, units))
+      : Object.fromEntries(
+          Object.entries(value).map(([name, own]) => [
+            name,
+            PLACES.includes(name) && own !== null ? units[own] : inUnits(own, units),
+          ]),
+        );
+
+const PLACES = ["start", "end"];
+
+/** The unit of UTF-16 in which each character of a text begins, and the one behind the last. */
+export function unitsOf(text) {
+  const found = [0];
+  for (const character of text) found.push(found[found.length - 1] + character.length);
+  return found;
+}
+
+/** A window of a case, its words in units. */
+const windowOf = ({ ids, type_ids, spans, words = [] }, units) => [
+  ids,
+  type_ids,
+  spans,
+  words.map((ends) => ends.map((place) => units[place])),
+];
 
 /** Cases by "bundle/precision". */
 export function byEngine(lines) {

@@ -178,9 +178,9 @@ function readAnswer(task, row) {
   return { said: text ?? number?.toFixed(3) ?? "no answer", scores };
 }
 
-// The text that was asked about, with its entities or its answer; they count characters, which are not JavaScript's units.
+// The text that was asked about, with its entities or its answer.
 function marked({ marks, text, pair, inPair }) {
-  const characters = Array.from(inPair ? pair : text);
+  const characters = transport.counted(inPair ? pair : text);
   const shown = make("p", { className: "marked" });
   let at = 0;
   for (const { label, start, end, score } of marks) {

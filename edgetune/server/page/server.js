@@ -8,6 +8,9 @@ const KEY = "edgetune-key"; // in sessionStorage: it is gone with the tab
 // Whose time is told
 export const WHERE = "server";
 
+// What places in a text count: characters, of which JavaScript takes some for two units.
+export const counted = (text) => Array.from(text);
+
 let listTasks = async () => {};
 
 // Begins to look after the server; `list` shows its tasks anew.

@@ -156,6 +156,11 @@ def _beside(origin: Task, name: str, labels: tuple[str, ...], rows: LabelledRows
             f"task '{origin.name}' reads {'pairs of texts' if origin.pairs else 'single texts'}, and these are "
             f"{'pairs' if rows.pairs else 'single texts'}: expected what it reads"
         )
+    if len(contract.reads(origin.pooling)) > 1:
+        raise DataError(
+            f"task '{origin.name}' has the pooling '{origin.pooling}', which reads each word twice, and heads are "
+            f"fitted to words that are read once: expected a task with another pooling"
+        )
     parts = {name: tensor for name, tensor in origin.tensors.items() if name not in HEAD.tensors}
     return dataclasses.replace(
         origin, name=name, labels=labels, kind_name=rows.kind.name, tensors=parts, temperature=1.0, thresholds=(),

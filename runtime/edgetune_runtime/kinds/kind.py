@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from edgetune_runtime import contract
 from edgetune_runtime.arrays import Array
 
 if TYPE_CHECKING:
@@ -63,11 +64,13 @@ class Reading:
         second: whether it is the second text of a pair that has the pieces, and not the first.
         or_none: whether each window answers all pieces that it has and, before them, one more that stands for "no
             answer" (`candidates.NO_PLACE`); such texts are always read in windows. Else one window answers each piece.
+        poolings: how features of a piece can be read.
     """
 
     pieces: Callable[[str], Sequence[Place]]
     second: bool = False
     or_none: bool = False
+    poolings: tuple[str, ...] = contract.OF_PIECES
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from edgetune_runtime import contract
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.candidates import FIRST_WINDOW, MOST_WORDS, NO_PLACE, Candidates, Decision, numbered
 from edgetune_runtime.kinds.kind import (
@@ -109,7 +110,7 @@ class SpansKind(Kind):
         Output("no_answer", "FP32", False, lambda result: [result.no_answer]),
     )
     headline = "exact_match"
-    reading = Reading(words, second=True, or_none=True)
+    reading = Reading(words, second=True, or_none=True, poolings=(*contract.OF_PIECES, contract.ENDS))
 
     def head_rows(self, labels: int) -> int:
         return 2

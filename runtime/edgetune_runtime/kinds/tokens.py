@@ -176,9 +176,12 @@ class TokensKind(Kind):
 
     def answer(self, logits: Array, task: Task, read: Read = WHOLE, precision: str = "fp32") -> EntitiesResult:
         found: tuple[FoundEntity, ...] = ()
-        if len(logits) and (tags := decode(logits)).any():
-            scores = probabilities(logits, task.temperature)[np.arange(len(tags)), tags]
-            found = tuple(_found(begin, end, label, task, read, scores) for begin, end, label in spans_of(tags))
+        if len(logits):
+            tags = decode(logits)
+            spans = spans_of(tags)
+            if spans:
+                scores = probabilities(logits, task.temperature)[np.arange(len(tags)), tags]
+                found = tuple(_found(*span, task, read, scores) for span in spans)
         return EntitiesResult(task=task.name, entities=found, truncated=read.truncated, precision=precision)
 
     def margin(self, logits: Array, task: Task, read: Read = WHOLE) -> float:
@@ -238,26 +241,67 @@ def decode(logits: Array, first: Array | None = None) -> Array:
     tags: Array = logits.argmax(axis=1)
     if not tags.any():
         return tags
-    first = np.arange(len(tags)) == 0 if first is None else first
-    before = np.where(first, OUTSIDE, np.roll(tags, 1))
-    goes_on = (tags % 2 == 0) & (tags != OUTSIDE)
-    broken = np.flatnonzero(goes_on & (before != tags) & (before != tags - 1))
-    if len(broken):
-        starts = np.flatnonzero(first)
-        ends = [*starts[1:], len(tags)]
-        for place in np.unique(np.searchsorted(starts, broken, side="right") - 1):
-            own = slice(starts[place], ends[place])
-            tags[own] = _most_probable(logits[own])
+    best = tags.tolist()  # arrays this small cost NumPy more than Python
+    starts = [0] if first is None else np.flatnonzero(first).tolist()
+    for begin, end in pairwise([*starts, len(best)]):
+        best[begin:end] = _repaired(best[begin:end], logits[begin:end])
+    return np.array(best)
+
+
+def _repaired(tags: list[int], logits: Array) -> list[int]:
+    """The most probable legal tags of the words of a text, given the best tag of each.
+
+    Stretches around what is broken are decided on their own, and grow until they fit to what is beside them. Together
+    the best tags of parts are the best of the whole if they are legal, since no parts of the whole are better.
+
+    Shape:
+        tags, output: [words]
+        logits: [words, rows of the head]
+    """
+    broken = [
+        place
+        for place, (before, tag) in enumerate(zip([OUTSIDE, *tags], tags, strict=False))
+        if tag != OUTSIDE and not _follows(before, tag)
+    ]
+    decided: list[tuple[int, int]] = []
+    for place in broken:
+        if decided and place < decided[-1][1]:
+            continue
+        begin, end, fits = max(0, place - 1), place + 1, False
+        while not fits:
+            while decided and begin < decided[-1][1]:
+                begin = min(begin, decided.pop()[0])
+            tags[begin:end] = _most_probable(logits[begin:end], goes_on=begin > 0)
+            fits_before = begin == 0 or _follows(tags[begin - 1], tags[begin])
+            fits_behind = end == len(tags) or _follows(tags[end - 1], tags[end])
+            fits = fits_before and fits_behind
+            length = end - begin
+            begin, end = max(0, begin - length * (not fits_before)), min(len(tags), end + length * (not fits_behind))
+        decided.append((begin, end))
     return tags
 
 
-def _most_probable(logits: Array) -> list[int]:
-    """Viterbi's algorithm, in Python alone: arrays this small cost NumPy more. Shape: [words, rows] → [words]."""
+def _follows(before: int, tag: int) -> bool:
+    """Whether a tag may stand behind another one."""
+    return tag % 2 == 1 or tag == OUTSIDE or before in (tag, tag - 1)
+
+
+def _most_probable(logits: Array, goes_on: bool = False) -> list[int]:
+    """Viterbi's algorithm.
+
+    Args:
+        logits: of the words.
+        goes_on: whether the first word may be inside an entity.
+
+    Shape:
+        logits: [words, rows of the head]
+        output: [words]
+    """
     rows = logits.astype(np.float64).tolist()
     inside = range(2, len(rows[0]), 2)
     best = rows[0]
-    for row in inside:
-        best[row] = -np.inf
+    if not goes_on:
+        best[2::2] = [-np.inf] * len(inside)
     came_from: list[list[int]] = []
     for own in rows[1:]:
         highest = max(best)
@@ -281,11 +325,14 @@ def spans_of(tags: Array) -> list[tuple[int, int, int]]:
         tags: [words]
     """
     found = []
-    for begin in map(int, np.flatnonzero(tags % 2)):
+    row = tags.tolist()
+    for begin, tag in enumerate(row):
+        if tag % 2 == 0:
+            continue
         end = begin + 1
-        while end < len(tags) and tags[end] == tags[begin] + 1:
+        while end < len(row) and row[end] == tag + 1:
             end += 1
-        found.append((begin, end, int(tags[begin]) // 2))
+        found.append((begin, end, tag // 2))
     return found
 
 

@@ -1,6 +1,6 @@
 /** Any number of labels, none included: each label is decided by a threshold of its own. */
 
-import { byLabel, meanOverSpans } from "./kind.js";
+import { byLabel, meanOverSpans, rowPerLabel } from "./kind.js";
 
 const DEFAULT_THRESHOLD = 0.5;
 const MARGIN_PER_LOGIT = 2 / 3;
@@ -10,7 +10,9 @@ export const multiLabel = {
   title: "any number of labels",
   requires: ["kind:multi-label"],
   labels: [1, 10_000],
+  headRows: rowPerLabel,
   minScore: true,
+  reading: null,
   check({ thresholds, labels }) {
     if (thresholds.length && thresholds.length !== labels.length) {
       throw new Error(`${thresholds.length} thresholds for ${labels.length} labels: expected one per label`);

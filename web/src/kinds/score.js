@@ -1,13 +1,15 @@
 /** A number, such as how alike two sentences are: the logit itself. */
 
-import { meanOverSpans, noThresholds } from "./kind.js";
+import { meanOverSpans, noThresholds, rowPerLabel } from "./kind.js";
 
 /** @type {import("./kind.js").Kind} */
 export const score = {
   title: "a number",
   requires: ["kind:score"],
   labels: [1, 1],
+  headRows: rowPerLabel,
   minScore: false,
+  reading: null,
   check: noThresholds,
   thresholds: () => [],
   answer: (logits) => ({ score: meanOverSpans(logits)[0], abstained: false }),

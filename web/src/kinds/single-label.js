@@ -1,25 +1,15 @@
 /** One label of several: the most probable one. */
 
-import { byLabel, meanOverSpans, noThresholds } from "./kind.js";
-
-/**
- * Softmax at a temperature.
- * @param {Float32Array} logits
- * @param {number} temperature
- */
-function probabilities(logits, temperature) {
-  const most = Math.max(...logits);
-  const weights = Array.from(logits, (value) => Math.exp((value - most) / temperature));
-  const sum = weights.reduce((one, other) => one + other, 0);
-  return weights.map((weight) => weight / sum);
-}
+import { byLabel, meanOverSpans, noThresholds, probabilities, rowPerLabel } from "./kind.js";
 
 /** @type {import("./kind.js").Kind} */
 export const singleLabel = {
   title: "one label",
   requires: [],
   labels: [2, 10_000],
+  headRows: rowPerLabel,
   minScore: true,
+  reading: null,
   check: noThresholds,
   thresholds: () => [],
   answer(logits, task, minScore) {

@@ -1,0 +1,6 @@
+/** node words.js: {texts} as JSON on stdin, the places of the words of each as JSON on stdout. */
+
+import { readFileSync } from "node:fs";
+import { words } from "../src/words.js";
+
+process.stdout.write(JSON.stringify(JSON.parse(readFileSync(0, "utf8")).texts.map(words)));
