@@ -7,11 +7,10 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from browser import needs_browser
+from browser import needs_browser, shown_on
 from conftest import TEXTS, random_task
 from page_in_browser import Page, a_browser, a_driver  # noqa: F401
 from selenium.webdriver.common.keys import Keys
@@ -246,20 +245,12 @@ def test_nothing_is_said_to_the_console_or_asked_of_others(page: Page, server: S
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1000])
 def test_it_fits(browser: Page, many: Server, width: int, scheme: str) -> None:
-    driver = browser.driver
-    size: dict[str, Any] = {"width": width, "height": 640, "deviceScaleFactor": 1, "mobile": width < 500}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    scheme_feature = {"name": "prefers-color-scheme", "value": scheme}
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme_feature]})
-    try:
+    with shown_on(browser.driver, scheme, width):
         page = browser.open(many)
         page.pick("hostile", "wide")
         page.write("x" * 200)
         page.classify()
-        assert driver.execute_script("return document.documentElement.scrollWidth") <= width
-        ground = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert page.driver.execute_script("return document.documentElement.scrollWidth") <= width
+        ground = page.driver.execute_script("return getComputedStyle(document.body).backgroundColor")
         brightness = sum(int(part) for part in ground.strip("rgb()").split(","))
         assert (brightness > 3 * 128) == (scheme == "light")
-    finally:
-        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

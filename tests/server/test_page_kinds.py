@@ -59,13 +59,13 @@ def test_answers_of_every_kind(browser: Page, kinds_server: Server, kinds: Path,
         (result,) = engine.classify([(text, second) if name in PAIRED else text], task=name)
     assert page.text("#said").startswith("1 of 1 answered in ")
     if isinstance(result, EntitiesResult) and result.entities:
-        marks = [f"{one.text}{one.label} {one.score:.2f}" for one in result.entities]
+        marks = [f"{one.text} {one.label} {one.score:.2f}" for one in result.entities]
         assert [mark.replace("\n", "") for mark in page.texts("#answers mark")] == marks
         assert page.console() == []
         return
     if isinstance(result, AnswerResult) and result.best is not None:
         start, end, found = result.best
-        mark = f"{found}answer {result.score:.2f}"
+        mark = f"{found} answer {result.score:.2f}"
         assert [own.replace("\n", "") for own in page.texts("#answers mark")] == [mark]
         (marked,) = page.texts("#answers .marked")
         assert marked.replace("\n", "") == f"{second[:start]}{mark}{second[end:]}"

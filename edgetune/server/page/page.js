@@ -9,10 +9,14 @@ const TASKS_WITHOUT_FILTER = 12;
 const TASKS_PICKED_AT_FIRST = 4;
 // In a row of an answer, what is not of its kind
 const AROUND = ["index", "model", "status", "error", "probs", "num_classes"];
+// A question and the text that answers it, and a text by itself. Both have names, places, and a complaint.
+const EXAMPLE_PAIR = ["Where is the parcel of Ann Lee?", "The parcel of Ann Lee is still in Rome. It is a week late."];
+const EXAMPLE = "My parcel from Rome is a week late, and nobody answers my mails. Ann Lee";
 const REPLACED = "The task was replaced just now: classify again.";
 
 // Tasks
 
+const NO_TASKS = "There are none yet: make one with 'edgetune fit', and start the server again.";
 const tasks = new Map();
 let listed = "";
 
@@ -52,7 +56,7 @@ function filterTasks() {
 }
 
 function countPicked() {
-  $("picked").textContent = tasks.size ? `${picked().length} of ${tasks.size} picked` : "There are none.";
+  $("picked").textContent = tasks.size ? `${picked().length} of ${tasks.size} picked` : NO_TASKS;
   const pairs = picked().some((name) => tasks.get(name).pairs);
   $("text-pair").required = pairs;
   for (const element of [$("text-pair"), ...$("text-pair").labels]) element.hidden = !pairs;
@@ -73,10 +77,10 @@ async function classifyAll() {
   const names = picked();
   for (const name of names) {
     if (!cards.has(name)) cards.set(name, make("article", {}, make("h2", {}, name)));
-    cards.get(name).classList.add("old");
+    setWaiting(cards.get(name), true);
   }
   $("answers").replaceChildren(...names.map((name) => cards.get(name)));
-  $("said").textContent = names.length ? "…" : "Pick a task.";
+  $("said").textContent = names.length ? "Asking …" : "Pick a task.";
 
   const began = performance.now();
   const asked = names.map((name) => tasks.get(name));
@@ -133,7 +137,12 @@ function show(task, answer) {
         ];
   const card = cards.get(task.task);
   card.replaceChildren(make("h2", {}, task.task), ...shown);
-  card.classList.remove("old");
+  setWaiting(card, false);
+}
+
+function setWaiting(card, waits) {
+  card.classList.toggle("old", waits);
+  card.ariaBusy = waits;
 }
 
 // What to say, the score of each label, if there are labels, and what to mark in the text. How an answer is shown depends on the types of its
@@ -187,7 +196,7 @@ function marked({ marks, text, pair, inPair }) {
     const own = make(
       "mark",
       {},
-      characters.slice(start, end).join(""),
+      `${characters.slice(start, end).join("")} `,
       make("small", {}, `${label} ${score.toFixed(2)}`),
     );
     shown.append(characters.slice(at, start).join(""), own);
@@ -210,7 +219,7 @@ function* details(task, { status, scores }) {
 }
 
 function bar({ label, score, threshold, applies }) {
-  const drawn = make("div", { className: "bar" });
+  const drawn = make("div", { className: "bar", ariaHidden: "true" }); // the number stands beside it
   drawn.style.setProperty("--score", score);
   const row = make("li", {}, make("span", {}, label), make("span", { className: "score" }, score.toFixed(3)), drawn);
   if (threshold !== undefined) {
@@ -222,6 +231,15 @@ function bar({ label, score, threshold, applies }) {
   return row;
 }
 
+// Fills the form and asks: the first task if none is picked.
+function tryExample() {
+  if (!picked().length && tasks.size) $("tasks").querySelector("input").checked = true;
+  countPicked();
+  [$("text").value, $("text-pair").value] = $("text-pair").hidden ? [EXAMPLE, ""] : EXAMPLE_PAIR;
+  $("ask").requestSubmit();
+}
+
+$("example").addEventListener("click", tryExample);
 $("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   classifyAll();
