@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgetune.bench.contenders import Contender, EngineSetup, Rows, Setup, TorchSetup
+from edgetune.tables import aligned, fits
 from edgetune_runtime import contract
 from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.cpus import available_threads
@@ -198,17 +199,10 @@ def take_turns(contenders: Mapping[str, Contender], seconds: float, turns: int =
 
 
 def table(report: Report) -> str:
-    """The report for people."""
-    names = list(report.cells[0][1])
-    header = f"{'batch':>5}{'tokens':>7}  {'method':<7}{'length':>6}"
-    header += "".join(f"{f'{name} ms':>12}{'p95':>9}{'ratio':>8}" for name in names)
-    lines = [header]
-    for cell, timings in report.cells:
-        line = f"{cell.batch_size:>5}{cell.sequence_length:>7}  {cell.method:<7}{cell.prompt_length:>6}"
-        for name in names:
-            timing = timings[name]
-            line += f"{timing.median_ms:>12.2f}{timing.p95_ms:>9.2f}{f'{timing.ratio:.2f}×':>8}"
-        lines.append(line)
+    """The report for people; without the 95th percentiles if a terminal is too narrow for them."""
+    lines = _lines(report, with_p95=True)
+    if not fits(lines):
+        lines = _lines(report, with_p95=False)
     where = report.environment
     lines.append(
         f"ratio: {report.baseline}'s median over the contender's. {where['base_model']}, {where['cpu']}, "
@@ -217,3 +211,17 @@ def table(report: Report) -> str:
     if where["int8_dot_product"] is False:
         lines.append("This CPU has no int8 dot product (VNNI): int8 gains less here than on one that has it.")
     return "\n".join(lines)
+
+
+def _lines(report: Report, with_p95: bool) -> list[str]:
+    header = ["method", "batch", "tokens", "length"]
+    for name in report.cells[0][1]:
+        header += [f"{name} ms", *(["p95"] if with_p95 else []), "ratio"]
+    rows = []
+    for cell, timings in report.cells:
+        row = [cell.method, *map(str, (cell.batch_size, cell.sequence_length, cell.prompt_length))]
+        for timing in timings.values():
+            p95 = [f"{timing.p95_ms:.2f}"] if with_p95 else []
+            row += [f"{timing.median_ms:.2f}", *p95, f"{timing.ratio:.2f}×"]
+        rows.append(row)
+    return aligned(header, rows)

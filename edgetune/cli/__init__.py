@@ -52,16 +52,15 @@ def cli() -> None:
     edgetune export MODEL bundle
     edgetune fit bundle --data tickets.csv --name tickets
     echo "where is my parcel?" | edgetune classify bundle --task tickets
-
-    'export' is needed once per model. Without labelled texts begin with 'tasks create', with a few with 'fit', with
-    hundreds with 'train'.
     """
 
 
-for command in (
-    export, fit, train, tasks, classify, evaluate, rank, serve, site, score, push, pull, bench, verify, demo,
-):  # fmt: skip
-    cli.add_command(command)
+cli.add_section("Once per model", export)
+cli.add_section("Make a task (no labelled text: tasks create; a few: fit; hundreds: train)", tasks, fit, train)
+cli.add_section("Use tasks", classify, rank, score, serve, site)
+cli.add_section("Measure and check", evaluate, bench, verify)
+cli.add_section("Share bundles", push, pull)
+cli.add_section("See all of it", demo)
 
 
 def _write_utf8() -> None:

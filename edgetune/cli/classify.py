@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @click.argument("bundle", type=BUNDLE)
 @click.argument("source", default="-", metavar="[FILE|-]")
-@click.option("--task", help="A task of the bundle, or a task file. Rows may name their own (`task`).")
+@click.option(
+    "--task",
+    help="A task of the bundle, or a task file. A row may name its own (`task`). [default: the bundle's only task]",
+)
 @input_option
 @text_column_option
 @text_pair_column_option
@@ -97,9 +100,13 @@ def classify(
     counts: Counter[str] = Counter()
     began = time.monotonic()
     with Engine(bundle, precision, device, threads) as engine:
-        default = None if task is None else engine.find_task(task)
+        default = _default(engine, task)
         check_min_score(min_score or 0.0, [] if default is None else [default])
+        if source == "-" and sys.stdin.isatty():
+            note("type texts, one per line; Ctrl-D ends the input")
         for requests in chunks:
+            if default is None and source != "-" and not counts and not any(row.task for row in requests):
+                raise DataError(f"neither --task nor a row names a task: add --task; {bundle} has {_names(engine)}")
             for answer in _answers(engine, requests, default, min_score or 0.0, max_characters, pair_column):
                 counts[answer["status"]] += 1
                 print_json(answer)
@@ -111,6 +118,17 @@ def classify(
         note(f"\r{counts.total():,} rows in {seconds:.1f} s ({counts.total() / seconds:,.0f} rows/s): {summary}")
     if counts.total() and counts["error"] == counts.total():
         raise DataError(f"no row was classified: all {counts.total():,} are errors; the rows say why")
+
+
+def _default(engine: Engine, task: str | None) -> Task | None:
+    """The task of rows that name none: the one that is asked for, or the bundle's only one."""
+    if task is not None:
+        return engine.find_task(task)
+    return engine.task(engine.task_names[0]) if len(engine.task_names) == 1 else None
+
+
+def _names(engine: Engine) -> str:
+    return ", ".join(engine.task_names) or "none"
 
 
 def _answers(
@@ -136,8 +154,7 @@ def _answers(
         if request.text is None:
             problems[place] = request.problem or "no text"
         elif task is None:
-            have = ", ".join(engine.task_names) or "none"
-            problems[place] = f"the row names no task, and there is no --task: expected one of {have}"
+            problems[place] = f"the row names no task, and there is no --task: expected one of {_names(engine)}"
         elif (problem := _useless(min_score, task)) is not None:
             problems[place] = problem
         elif not task.pairs:

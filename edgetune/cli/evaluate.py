@@ -26,10 +26,13 @@ from edgetune.cli.options import (
     note,
     print_json,
 )
+from edgetune.tables import aligned, fits
 
 if TYPE_CHECKING:
     from edgetune.evaluation import Evaluation
     from edgetune_runtime.kinds import Figures
+
+_CONFUSIONS_SHOWN = 20
 
 
 @click.command(cls=Command)
@@ -202,12 +205,12 @@ def _print(found: Evaluation) -> None:
             f"{found.coverage:.3f}){on_them}"
         )
     if figures.confusion is not None:
-        click.echo("\nright label (row), answer (column):")
-        _show(["", *labels], [[label, *row] for label, row in zip(labels, figures.confusion, strict=True)])
+        _show_confusion(labels, figures.confusion.tolist())
     elif figures.by_label:
         click.echo()
         names = list(next(iter(figures.by_label.values())))
-        _show(["label", *map(figure_name, names)], [[label, *own.values()] for label, own in figures.by_label.items()])
+        rows = [[label, *map(_number, own.values())] for label, own in figures.by_label.items()]
+        click.echo("\n".join(aligned(["label", *map(figure_name, names)], rows)))
 
 
 def _tables(figures: Figures) -> Mapping[str, Any]:
@@ -217,10 +220,25 @@ def _tables(figures: Figures) -> Mapping[str, Any]:
     return {"by_label": figures.by_label} if figures.by_label else {}
 
 
-def _show(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table whose first column has labels, the others numbers."""
-    width = max(12, *(len(label) + 2 for label in [*header, *(row[0] for row in rows)]))
-    click.echo(f"{header[0]:<{width}}" + "".join(f"{name:>{width}}" for name in header[1:]))
-    for label, *numbers in rows:
-        shown = [f"{number:.3f}" if isinstance(number, float) else str(number) for number in numbers]
-        click.echo(f"{label:<{width}}" + "".join(f"{number:>{width}}" for number in shown))
+def _number(number: float) -> str:
+    return f"{number:.3f}" if isinstance(number, float) else str(number)
+
+
+def _show_confusion(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> None:
+    """Print the confusion table or, if a terminal is too narrow for it, the confusions that are most frequent."""
+    rows = [[label, *map(str, row)] for label, row in zip(labels, confusion, strict=True)]
+    lines = aligned(["", *labels], rows)
+    if fits(lines):
+        click.echo("\nright label (row), answer (column):")
+        click.echo("\n".join(lines))
+        return
+    found = [
+        (number, right, answer)
+        for right, row in zip(labels, confusion, strict=True)
+        for answer, number in zip(labels, row, strict=True)
+        if number and right != answer
+    ]
+    first = sorted(found, key=lambda one: -one[0])[:_CONFUSIONS_SHOWN]
+    click.echo(f"\n{len(first)} of {len(found)} confusions, the most frequent first (--json has the whole table):")
+    shown = [(right, answer, str(number)) for number, right, answer in first]
+    click.echo("\n".join(aligned(("right label", "answer", "rows"), shown, texts=2)))

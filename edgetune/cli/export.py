@@ -19,6 +19,7 @@ from edgetune.cli.options import (
     note,
     print_json,
 )
+from edgetune.tables import aligned
 from edgetune_runtime.errors import needs
 
 if TYPE_CHECKING:
@@ -126,8 +127,10 @@ def export(
             }
         )
         return
-    click.echo(f"{bundle}: {manifest.facts.name} ({manifest.architecture})")
+    click.echo(f"{bundle}: {manifest.facts.name} ({manifest.architecture}), compared with PyTorch:")
     _show(manifest, sizes_mb)
+    if not tasks:
+        note(f"next, make a task: edgetune fit {bundle} --data FILE --name NAME, or see 'edgetune tasks create --help'")
 
 
 def _checks(item: str, tasks: Sequence[Task], columns: Columns, reading: Reading) -> Mapping[str, Checked]:
@@ -148,14 +151,16 @@ def _checks(item: str, tasks: Sequence[Task], columns: Columns, reading: Reading
 def _show(manifest: Manifest, sizes_mb: Mapping[str, float]) -> None:
     rows = [(name, task, parity) for name, graph in manifest.graphs.items() for task, parity in graph.parity.items()]
     figures = sorted({parity.figure for _, _, parity in rows})
+    labelled = any(parity.value is not None for _, _, parity in rows)
     same, figure = ("agreement", "figure") if len(figures) > 1 else ("same label", figure_name("".join(figures)))
-    click.echo(f"{'precision':<10}{'MB':>7}  {'task':<20}{'texts':>7}{'logits ±':>10}{same:>12}  {figure}")
+    header = ["precision", "task", "MB", "texts", "logits ±", same, *([figure] if labelled else [])]
+    cells = []
     for name, task, parity in rows:
         shown = "no labels"
         if parity.value is not None:
             called = f"{figure_name(parity.figure)} " if len(figures) > 1 else ""
             shown = f"{called}{parity.value:.3f} (PyTorch {parity.value_torch:.3f})"
-        click.echo(
-            f"{name:<10}{sizes_mb[name]:>7.1f}  {task:<20}{parity.rows:>7}{parity.max_logit_difference:>10.1e}"
-            f"{parity.label_agreement:>12.1%}  {shown}"
-        )
+        numbers = [f"{sizes_mb[name]:.1f}", str(parity.rows), f"{parity.max_logit_difference:.1e}"]
+        cells.append([name, task, *numbers, f"{parity.label_agreement:.1%}", *([shown] if labelled else [])])
+    for line in aligned(header, cells, texts=2):
+        click.echo(line)

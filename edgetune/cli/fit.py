@@ -28,6 +28,7 @@ from edgetune.cli.options import (
 from edgetune.cli.pages import write_page
 from edgetune.training.options import TrainingOptions
 from edgetune_runtime.errors import needs
+from edgetune_runtime.files import check_task_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,6 +113,7 @@ def fit(
     ]
     if from_task is not None and chosen:
         raise click.UsageError(f"{' and '.join(chosen)} came with --from-task, which says how texts are read")
+    check_task_name(name)
     options = collect(TrainingOptions, values)
     columns = columns_named(text_column, label_columns, text_pair_column)
     read = read_labelled(data, columns, Reading(encoding, delimiter, quotes), note, kind_named(kind_name))

@@ -52,8 +52,8 @@ def import_peft(
 
     PROMPT_TUNING, P_TUNING, PREFIX_TUNING, MULTITASK_PROMPT_TUNING and LORA, for SEQ_CLS (decoders, BERT and ALBERT;
     its head comes along), TOKEN_CLS (name the tags with --labels: O,B-person,I-person), QUESTION_ANS, CAUSAL_LM,
-    SEQ_2_SEQ_LM and, at a {mask}, FEATURE_EXTRACTION. What cannot be carried over exactly is refused; docs/peft.md has
-    the tables.
+    SEQ_2_SEQ_LM and, at a {mask}, FEATURE_EXTRACTION. What cannot be carried over exactly is refused; docs/peft-tables.md
+    has the tables.
 
     \b
     Example:

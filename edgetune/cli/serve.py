@@ -9,6 +9,7 @@ import click
 
 from edgetune.cli.flags import Command
 from edgetune.cli.options import BUNDLE, engine_options, fetched_name, note
+from edgetune.stderr import is_terminal
 from edgetune_runtime.errors import needs
 
 _WATCH_S = 2.0
@@ -156,7 +157,13 @@ def serve(
         service = Service(engine, settings)
         log.count_with(service.metrics.log_lines_dropped.inc)
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        run(service, listener, lambda: note(f"{named or bundle}: {len(service.catalog.tasks())} tasks on {address}"))
+
+        def say_ready() -> None:
+            note(f"{named or bundle}: {len(service.catalog.tasks())} tasks on {address}")
+            if is_terminal():
+                note("open this address in a browser to try the tasks; Ctrl-C ends the server")
+
+        run(service, listener, say_ready)
 
 
 def _origin(value: str) -> str:

@@ -13,6 +13,7 @@ from edgetune.cli.group import Group
 from edgetune.cli.options import BUNDLE, CHANGED_BUNDLE, FILE, json_option, note, note_unread_tasks, print_json
 from edgetune.cli.peft import export_peft, import_peft
 from edgetune.cli.sync import sync
+from edgetune.tables import aligned
 
 if TYPE_CHECKING:
     from edgetune_runtime.task import Task
@@ -53,16 +54,10 @@ def list_tasks(bundle: Path, as_json: bool) -> None:
     for one in unusable:
         note(f"unusable: {one['error']}")
     if not found:
-        note(f"no tasks in {bundle}: add one with 'edgetune tasks add {bundle} FILE'")
+        note(f"no tasks in {bundle}: make one with 'edgetune fit', or add a file with 'edgetune tasks add'")
         return
-    click.echo(f"{'task':<24}{'kind':<20}{'method':<17}{'parts':<26}{'labels':>8}{'kB':>8}")
-    for task in found:
-        parts = ", ".join(f"{name} {length}" for name, length in task["parts"].items()) or "head alone"
-        kind = f"{task['kind']}{', pairs' if task['pairs'] else ''}"
-        click.echo(
-            f"{task['task']:<24}{kind:<20}{task['method']:<17}{parts:<26}{len(task['labels']):>8}"
-            f"{task['bytes'] / 1000:>8.0f}"
-        )
+    for line in aligned(("task", "kind", "method", "parts", "labels", "kB"), [_row(task) for task in found], texts=4):
+        click.echo(line)
 
 
 @tasks.command(cls=Command)
@@ -165,6 +160,14 @@ def export_adapter(bundle: Path, name: str, out: Path, as_json: bool) -> None:
 
 for command in (import_peft, export_peft, sync):
     tasks.add_command(command)
+
+
+def _row(summary: dict[str, Any]) -> tuple[str, ...]:
+    """A task's row of the list."""
+    parts = ", ".join(f"{name} {length}" for name, length in summary["parts"].items()) or "head alone"
+    kind = f"{summary['kind']}{', pairs' if summary['pairs'] else ''}"
+    size = f"{summary['bytes'] / 1000:.0f}"
+    return summary["task"], kind, summary["method"], parts, str(len(summary["labels"])), size
 
 
 def _summary(task: Task) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from edgetune.cli.pages import write_page
 from edgetune.training.options import TrainingOptions
 from edgetune.training.rules import with_implied
 from edgetune_runtime.errors import needs
+from edgetune_runtime.files import check_task_name
 
 if TYPE_CHECKING:
     from edgetune.data.labelled import LabelledText
@@ -126,6 +127,8 @@ def train(
         )
     if len(set(names)) < len(names):
         raise click.UsageError(f"--name {' --name '.join(names)}: expected a different name for each task")
+    for name in names:
+        check_task_name(name)
     source_of = click.get_current_context().get_parameter_source
     given = {name: value for name, value in values.items() if source_of(name) is _GIVEN}
     try:

@@ -100,7 +100,7 @@ def find(inputs: Sequence[Path], note: Note) -> list[Source]:
     seen: set[tuple[Path, str]] = set()
     for source in found:
         if not source.path.is_file():  # a link of a folder may lead nowhere
-            raise DataError(f"{source.path} cannot be read: there is no such file")
+            raise DataError(f"{source.path} cannot be read: there is no such file; check the path")
         key = source.path.resolve(), source.split
         if key in seen:
             raise DataError(f"{source.path} comes twice among the inputs: name each once")
@@ -135,7 +135,7 @@ def _file(name: str) -> Source:
     if path.exists():
         raise DataError(f"{path} is a pipe or a device, which can only be read once: save it as a file")
     Source.of(path)  # if its name is no file's, say that
-    raise DataError(f"{path} cannot be read: there is no such file")
+    raise DataError(f"{path} cannot be read: there is no such file; check the path")
 
 
 _SPLIT = re.compile(r"(?:.*[-._ ])?(?:train|test|dev|valid|validation|eval)(?:[-._ ].*)?")

@@ -57,7 +57,7 @@ class Catalog:
         """
         task = self._engine.catalog.get(name)
         if task is None:
-            raise _no_task(name)
+            raise self._no_task(name)
         if version not in (None, task.sha256):
             raise not_found(f"task '{name}' has no version {str(version)[:64]!r}: expected {task.sha256}")
         return task
@@ -139,9 +139,13 @@ class Catalog:
             self._engine.discard_task(name)
         except TaskError as error:
             if self._engine.catalog.get(name) is None:
-                raise _no_task(name) from error
+                raise self._no_task(name) from error
             raise
 
-
-def _no_task(name: str) -> RequestError:
-    return not_found(f"there is no task {name[:64]!r}: GET /tasks lists those that there are")
+    def _no_task(self, name: str) -> RequestError:
+        if files.is_task_name(name) and self._engine.bundle.task_path(name).is_file():
+            return not_found(
+                f"task '{name}' is in the bundle's folder and not in use: it came after the server started, or cannot "
+                f"be used, which the log says; start the server again, or let it watch the folder"
+            )
+        return not_found(f"there is no task {name[:64]!r}: GET /tasks lists the tasks")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import math
 import socket
@@ -34,8 +35,10 @@ def listen(host: str, port: int) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except (OSError, OverflowError, UnicodeError) as error:
+        used = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        reason = "another program uses it" if used else error
         raise EdgetuneError(
-            f"{host}:{port} cannot be listened on ({error}): choose another `host` or `port`"
+            f"{host}:{port} cannot be listened on ({reason}): choose another `host` or `port`"
         ) from error
 
 

@@ -166,6 +166,8 @@ def _or_backbone_error(model: str, load: Callable[..., Any], source: dict[str, A
         raise
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if not Path(model).exists():
+            reason = f"there is no such folder here, and from the hub: {reason}"
         raise BackboneError(
             f"the model {model} cannot be loaded ({reason}): expected a folder with config.json, weights and "
             f"tokenizer, a .gguf file, or the id of a model on the hub"

@@ -41,9 +41,11 @@ class Bundle:
             with files.open_inside(self.path, files.MANIFEST) as file:
                 data = file.read()
         except OSError as error:
+            missing = not self.path.exists()
+            reason = "there is no such folder" if missing else f"{files.MANIFEST}: {error.strerror}"
             raise BundleError(
-                f"{self.path} is not a bundle ({files.MANIFEST}: {error.strerror}): expected a folder that "
-                f"'edgetune export' wrote, with the file itself in it"
+                f"{self.path} is not a bundle ({reason}): expected a folder that 'edgetune export' wrote"
+                + ("" if missing else ", with the file itself in it")
             ) from error
         self.manifest = Manifest.from_json(data, str(self.path / files.MANIFEST))
 

@@ -73,14 +73,16 @@ def test_the_readme_shows_the_commands_that_exist() -> None:
     listed = re.findall(
         r"^\| `([a-z]+)[^`]*` \|", readme.partition("## What there is")[2].partition("## Install")[0], re.MULTILINE
     )
-    offered = re.findall(r"^  ([a-z]+)  ", run("--help").stdout.partition("Commands:\n")[2], re.MULTILINE)
+    offered = re.findall(r"^  ([a-z]+)  ", run("--help").stdout.partition("Options:\n")[2], re.MULTILINE)
     assert set(listed) == set(offered) and len(offered) == len(cli.commands)
 
 
 def test_the_help_of_a_group_has_whole_sentences() -> None:
     for group in (cli, cli.commands["tasks"]):
-        shown = CliRunner().invoke(group, ["--help"]).stdout.partition("Commands:\n")[2]
-        sentences = re.split(r"\n  (?=\S)", shown.strip())
+        options, *sections = CliRunner().invoke(group, ["--help"]).stdout.partition("Options:\n")[2].split("\n\n")
+        assert options.rstrip().endswith("Show this message and exit.")
+        assert all(re.match(r"\S.*:\n(?:.*:\n)?  [a-z]", section) for section in sections), "each has a heading"
+        sentences = [one for section in sections for one in re.split(r"\n  (?=\S)", section.strip())[1:]]
         assert len(sentences) == len(group.commands)
         assert all(sentence.rstrip().endswith(".") and "..." not in sentence for sentence in sentences)
 
