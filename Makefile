@@ -3,7 +3,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export ORT_DISABLE_TELEMETRY ?= 1
 
-.PHONY: help demo test families torture format lint web-test docs tour wheel-check check arm64 pythons headers container bench clean
+.PHONY: help demo test families torture format lint web-test docs tour screenshots wheel-check check arm64 pythons headers container bench clean
 
 # `make help` shows what stands behind ## on a target's line.
 help: ## list the targets
@@ -57,6 +57,9 @@ web-test: web/node_modules/.installed ## the JavaScript package: style, types, t
 web/node_modules/.installed: web/package.json web/package-lock.json
 	cd web && ONNXRUNTIME_NODE_INSTALL=skip npm ci --silent --no-audit --no-fund
 	touch $@
+
+screenshots: .venv/installed ## pictures of the server's page for docs/page.md; needs chromium
+	$(BIN)/python docs/take_screenshots.py
 
 wheel-check: .venv/installed ## the built wheel, alone in an environment of its own, classifies without any extra
 	$(BIN)/python tests/clean_wheel.py

@@ -18,7 +18,7 @@ SOURCES = [path for room in ("edgetune", "export", "runtime") for path in (ROOT 
 
 @pytest.mark.parametrize("route", document(Settings())["paths"])
 def test_every_route(route: str) -> None:
-    served = PAGES["serving.md"]
+    served = PAGES["http.md"]
     named = route.replace("{task}", "TASK").replace("{version}", "VERSION")
     assert named in re.findall(r"/[\w./]+", served)
 
@@ -26,7 +26,7 @@ def test_every_route(route: str) -> None:
 def test_every_metric() -> None:
     families = re.findall(r"^# TYPE (\w+) ", Metrics(lambda: 0).exposition().decode(), re.MULTILINE)
     assert len(families) > 10
-    assert [name for name in families if name not in PAGES["serving.md"]] == []
+    assert [name for name in families if name not in PAGES["operating.md"]] == []
 
 
 def test_every_variable_of_the_environment() -> None:

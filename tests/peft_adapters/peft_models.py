@@ -182,7 +182,7 @@ def table_of(
     outcome: Callable[[str, str, str], str],
     reasons: Mapping[str, str],
 ) -> str:
-    """What can be imported of each family and task type, as docs/peft.md has it; `outcome` gives a reason if not."""
+    """What can be imported of each family and task type: docs/peft-tables.md; `outcome` gives a reason if not."""
     lines = ["| model | task type | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
     marks = {"": "yes"} | {reason: f"no ({place})" for place, reason in enumerate(reasons, 1)}
     for family, task_type in rows:

@@ -1,4 +1,4 @@
-"""PEFT's LORA: adapters become tasks with PEFT's logits, tasks adapters, or they are refused; docs/peft.md's tables."""
+"""PEFT's LORA: adapters become tasks with PEFT's logits, tasks adapters, or they are refused; docs/peft-tables.md."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ TARGETS: dict[str, Callable[[str], Any]] = {
     "query and value": NOT_IN_PEFT_S_TABLE.get,
     "all linear layers": lambda _: "all-linear",
 }
-"""What docs/peft.md calls them → `target_modules` for a family; `None` is PEFT's usual."""
+"""What docs/peft-tables.md calls them → `target_modules` for a family; `None` is PEFT's usual."""
 
 HEAD, PLACE = "not linear", "does not let a task change"
 REASONS = {
@@ -75,13 +75,13 @@ CELLS = [(targets, family, task_type) for family, task_type in ROWS for targets 
 
 
 def import_table() -> str:
-    """What can be imported, as docs/peft.md has it."""
+    """What can be imported, as docs/peft-tables.md has it."""
     return table_of(list(TARGETS), ROWS, outcome, REASONS)
 
 
 def test_the_documented_table_is_what_is_tested() -> None:
-    documented = (Path(__file__).parents[2] / "docs" / "peft.md").read_text(encoding="utf-8")
-    assert import_table() in documented, f"write this into docs/peft.md:\n{import_table()}"
+    documented = (Path(__file__).parents[2] / "docs" / "peft-tables.md").read_text(encoding="utf-8")
+    assert import_table() in documented, f"write this into docs/peft-tables.md:\n{import_table()}"
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Tasks from PEFT's adapters and adapters from tasks: PEFT's logits, or a refusal; the table of docs/peft.md."""
+"""Tasks from PEFT's adapters and adapters from tasks: PEFT's logits, or a refusal; the table of docs/peft-tables.md."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ CELLS = [(method, family, kind) for family, kind in ROWS for method in METHODS]
 
 
 def import_table() -> str:
-    """What can be imported, as docs/peft.md has it."""
+    """What can be imported, as docs/peft-tables.md has it."""
     return table_of(list(METHODS), ROWS, outcome, REASONS)
 
 
@@ -147,7 +147,7 @@ def export_outcome(family: str, kind: str) -> str:
 
 
 def export_table() -> str:
-    """What can be exported, as docs/peft.md has it."""
+    """What can be exported, as docs/peft-tables.md has it."""
     lines = ["| model | prompt → PROMPT_TUNING | prefix → PREFIX_TUNING |", "|---|---|---|"]
     marks = {"": "yes"} | {reason: f"no ({place})" for place, reason in enumerate(REASONS, 1)}
     lines += [
@@ -159,8 +159,8 @@ def export_table() -> str:
 
 @pytest.mark.parametrize("table", [import_table, export_table])
 def test_the_documented_tables_are_what_is_tested(table: Callable[[], str]) -> None:
-    documented = (Path(__file__).parents[2] / "docs" / "peft.md").read_text(encoding="utf-8")
-    assert table() in documented, f"write this into docs/peft.md:\n{table()}"
+    documented = (Path(__file__).parents[2] / "docs" / "peft-tables.md").read_text(encoding="utf-8")
+    assert table() in documented, f"write this into docs/peft-tables.md:\n{table()}"
 
 
 @pytest.mark.parametrize(
