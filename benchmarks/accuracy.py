@@ -1,8 +1,8 @@
 """Accuracy of a frozen backbone compared with PEFT's LoRA and full fine-tuning.
 
     python benchmarks/accuracy.py run MODEL DATA_FOLDER --data sst2 --method prefix --out results.jsonl
-    python benchmarks/accuracy.py table results.jsonl > benchmarks/results/accuracy.md
-    python benchmarks/accuracy.py kinds benchmarks/results/kinds.jsonl > benchmarks/results/kinds.md
+    python benchmarks/accuracy.py table results.jsonl
+    python benchmarks/accuracy.py kinds benchmarks/results/kinds.jsonl
 
 DATA_FOLDER/NAME holds train.jsonl, test.jsonl and, where there is one, dev.jsonl (else a tenth of the training
 rows is held out). The test rows of wnut17 name several tags for some words: benchmarks/first_tags.py keeps the first of

@@ -1,7 +1,7 @@
 """How good answers are by the number of labelled texts: from none to a hundred per label, on six data sets.
 
     python benchmarks/ladder.py run MODEL DATA_FOLDER --data sst2 --rows 8 --sample 0 --method train --out ladder.jsonl
-    python benchmarks/ladder.py table benchmarks/results/ladder.jsonl > benchmarks/results/ladder.md
+    python benchmarks/ladder.py table benchmarks/results/ladder.jsonl
 
 DATA_FOLDER/NAME holds train.jsonl and test.jsonl. A sample is drawn from the training rows by its number, the same for
 all methods; each method sees it and nothing else, and chooses what it chooses on it. Test rows (at most 1,000, the same

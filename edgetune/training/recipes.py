@@ -18,7 +18,7 @@ IF_ONE_IS_RARE = 4
 """So many times as many rows are few if a label is rare: pairs are drawn as often of it as of the others."""
 
 LEAST_STEPS = 200
-"""In fewer steps parts do not learn what a few hundred rows teach (benchmarks/results/README.md, "Few labels")."""
+"""In fewer steps parts do not learn what a few hundred rows teach (benchmarks/results/few-labels.md)."""
 
 MOST_PASSES = 40
 

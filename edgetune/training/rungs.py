@@ -21,7 +21,7 @@ On a few dozen rows a smaller difference is chance, and what was trained is bett
 
 ROOM = 0.12
 """Share of errors. A head alone that surely has fewer leaves pairs of texts little to teach: they rather undo what the
-backbone knows. What was seen is in benchmarks/results/README.md, "Few labels"."""
+backbone knows. What was seen is in benchmarks/results/few-labels.md."""
 
 PROOF = 1.0
 """If a head alone leaves no room, what pairs of texts trained is kept only if it has fewer errors by more than so many

@@ -1,4 +1,4 @@
-"""docs/format.md says what is so: its example is run, and its dump is that of the file.
+"""docs/format.md and the pages that belong to it say what is so: its example is run, and its dump is that of the file.
 
 The example imports nothing of edgetune; tests/conformance has the files that it reads.
 """
@@ -20,7 +20,8 @@ from edgetune_runtime.kinds.kind import sigmoid
 from edgetune_runtime.text import longest_first
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT = (ROOT / "docs/format.md").read_text(encoding="utf-8")
+PAGES = ("format", "format-graphs", "format-tasks", "format-tokens", "format-answers", "format-example")
+DOCUMENT = "\n".join((ROOT / f"docs/{page}.md").read_text(encoding="utf-8") for page in PAGES)
 TASK = ROOT / "tests/conformance/bundle/encoder/tasks/tags.safetensors"
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
 DUMP, HASHED, EXAMPLE, PRINTED = [text for _, text in BLOCKS[-4:]]
