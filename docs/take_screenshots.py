@@ -61,8 +61,8 @@ KINDS: Mapping[str, Shot] = {
 """Kind of answer → what shows it."""
 
 SHOWN: Mapping[str, Shot] = {
-    "page": Shot(["topic", "tags"], "light"),
-    "page-dark": Shot(["names", "urgency"], "dark"),
+    "page": Shot(["sentiment", "topic"], "light"),
+    "page-dark": Shot(["names", "tags", "urgency"], "dark"),
     "page-phone": Shot(["alike", "questions"], "phone", QUESTION, CONTEXT),
 }
 """Name of a picture in docs/ → what it shows."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import needs_browser
+from accessibility import SCREENS, found_wrong, needs_axe
+from browser import needs_browser, shown_on
 from click.testing import CliRunner
 from files_served import NODE_MODULES, ROOT, FileServer, needs_packages, serving_files
 from page_in_browser import Page, a_browser, a_driver  # noqa: F401
@@ -112,11 +113,21 @@ class TestInChromium:
             page.classify()
             found = [mark.replace("\n", "") for mark in page.texts("#answers mark")]
             whole = [shown.replace("\n", "") for shown in page.texts("#answers .marked")]
-        marks = [f"{one.text}{one.label} {one.score:.2f}" for one in names.entities]
-        answer = f"{asked.best.text}answer {asked.score:.2f}"
+        marks = [f"{one.text} {one.label} {one.score:.2f}" for one in names.entities]
+        answer = f"{asked.best.text} answer {asked.score:.2f}"
         assert found == [*marks, answer]
         start, end, _ = asked.best
         assert whole[1] == f"{context[:start]}{answer}{context[end:]}"
+
+    @needs_axe
+    @pytest.mark.parametrize("screen", SCREENS)
+    def test_axe_finds_nothing_wrong(self, browser: Page, served: FileServer, screen: str) -> None:
+        with shown_on(browser.driver, *SCREENS[screen]):
+            page = opened(browser, served)
+            assert page.text("#opened"), "what was loaded"
+            assert found_wrong(page.driver) == []
+            asked(page, *TASKS)
+            assert found_wrong(page.driver) == []
 
     def test_it_has_threads_and_says_what_it_loaded(self, browser: Page, served: FileServer) -> None:
         page = opened(browser, served)
