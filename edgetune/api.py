@@ -128,9 +128,9 @@ def export(
         TaskError: a task was made for another model, or its file is damaged.
     """
     if isinstance(tasks, Task | str | Path):
-        raise DataError("one task came where a list of tasks was expected: write tasks=[task]")
+        raise DataError("one task came instead of a list of tasks: write tasks=[task]")
     if isinstance(precisions, str):
-        raise DataError(f"one string came where a list of precisions was expected: write precisions=[{precisions!r}]")
+        raise DataError(f"one string came instead of a list of precisions: write precisions=[{precisions!r}]")
     loaded = [task if isinstance(task, Task) else Task.load(task) for task in tasks]
     with needs("export"):
         from edgetune_export.export import export_bundle

@@ -57,7 +57,9 @@ class _Numbers(click.ParamType[list[int]]):
     show_default=True,
     help="Part of the task; may be repeated.",
 )
-@click.option("--precision", "precisions", multiple=True, help="May be repeated. [default: all of the bundle]")
+@click.option(
+    "--precision", "precisions", multiple=True, help="Precision to measure; repeatable. [default: all of the bundle]"
+)
 @click.option("--against-torch", metavar="MODEL", help="Compare with PyTorch running the bundle's backbone MODEL.")
 @device_option
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of each contender. [default: all]")
@@ -78,7 +80,7 @@ def bench(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure the latency per prompt length, the contenders taking turns in one run.
+    """Measure the latency for each prompt length, and compare precisions and PyTorch in one run.
 
     Prints a table, and the same figures as one JSON object on the last line.
 

@@ -67,16 +67,20 @@ def classify(
 ) -> None:
     """Classify lines of text, or the rows of a file (JSONL, JSON, CSV, TSV, Parquet; .gz or .zst).
 
-    Rows have a column `text` and, if wanted, `id` and `task`; for tasks that take pairs also `text_pair`. Prints one
-    JSON object per row, in the order of the rows: id, task, the answer, status. The answer is label and scores (one
-    label), labels and scores (any number of labels), score (a number), entities, each with label, start, end (in
-    characters), text and score, or the answer to a question with start, end (of the context; null if it has no
-    answer), score and no_answer, the probability that it has none. Questions and contexts are read from SQuAD's JSON,
-    or from columns called so. Rows without an id are called by their line.
+    A row has a column `text`, and may have `id` and `task`. For tasks that take pairs it also has `text_pair`, or
+    `question` and `context`. Prints one JSON object per row, in their order, with id (or the line), task, answer and
+    status. The answer depends on the kind of task:
 
-    The status is "ok", "truncated" (the text is longer than the task reads), "abstained" (no score reached --min-score:
-    the label is null, also if the text is truncated) or "error" (with the line and the reason; other rows go on). If
-    every row failed the exit status is 1.
+    \b
+    One label: label, scores.
+    Any number of labels: labels, scores.
+    A number: score.
+    Entities: entities, each with label, start, end (in characters), text, score.
+    An answer in a text: answer, start, end (null if there is none), score, no_answer.
+
+    The status is "ok"; "truncated" if the text is longer than the task reads; "abstained" if no score reached
+    --min-score, and then the label is null; or "error", with the line and the reason. The other rows go on. If every
+    row failed, the exit status is 1.
 
     \b
     Example:

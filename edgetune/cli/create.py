@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     type=FILE,
-    help="Task file to write, such as NAME.safetensors. With a bundle it is optional: the task is put there.",
+    help="Task file to write, such as NAME.safetensors. Optional with a bundle, which gets the task.",
 )
 @click.option(
     "--describe",
     "descriptions",
     multiple=True,
     metavar="LABEL=TEXT[,TEXT...]",
-    help="What people would say that a label is about; once for each label. Not with --label-words.",
+    help="What a label is about, in your own words; repeat it for each label. Not with --label-words.",
 )
 @click.option("--from-head", is_flag=True, help="Take the head of the model, which is a fine-tuned classifier.")
 @click.option("--pairs", is_flag=True, help="With --from-head: the classifier reads pairs of texts (a cross-encoder).")
@@ -63,15 +63,15 @@ def create(
     """Make a task without labelled texts: from descriptions of its labels, from words, or from a classifier.
 
     With --describe a text gets the label whose descriptions are closest to it. It works on a bundle, without PyTorch,
-    and on a model; best on one that was trained for sentence embeddings. On a bundle, descriptions are read in the
+    and on a model; best on a model that was trained for sentence embeddings. On a bundle, descriptions are read in the
     precision that will answer, or in --precision.
 
-    With --label-words a language model answers: a masked one at the template's {mask}, a decoder with the word that it
-    would say next, an encoder-decoder with the first word that it would say. It takes the model.
+    With --label-words a language model answers with words: a masked model at the template's {mask}, a decoder with the
+    next word, an encoder-decoder with its first word. This needs the model, not a bundle.
 
     With --from-head the task is the one that a classifier of transformers was fine-tuned for: same labels, same logits.
-    Export the model with it, and train further tasks beside it. It reads texts as long as the model can, unless
-    --max-length says otherwise.
+    Export the model with this task and with others. It reads texts as long as the model can, unless --max-length says
+    otherwise.
 
     \b
     Example:

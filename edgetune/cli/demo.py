@@ -17,7 +17,7 @@ from edgetune_runtime.errors import needs
 @click.option("--epochs", type=click.IntRange(1), help="Epochs of each training. [default: what 'train' chooses]")
 @json_option
 def demo(out: Path, model: str | None, epochs: int | None, as_json: bool) -> None:
-    """Run the whole job on support messages: export once, climb from no labelled text to training, classify, measure.
+    """Run everything on sample support messages: export, tasks from no label to training, classify, measure.
 
     \b
     Example:

@@ -87,18 +87,18 @@ def evaluate(
     predictions: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure a task on labelled texts, by figures that go with what it answers, and count rows per second.
+    """Measure a task on labelled texts: how often it is right, and how many rows per second it answers.
 
     \b
     One label: accuracy, macro-F1, calibration, confusion table.
     Any number of labels: macro-F1, micro-F1, mean average precision, exact match; a table of the labels.
     A number: Pearson's and Spearman's correlation, mean absolute error.
     Entities: F1, precision and recall of whole entities, as seqeval counts them; a table of the labels.
-    An answer in a text: exact match and F1 of the words, as SQuAD counts them; of questions without an answer, apart.
+    An answer in a text: exact match and F1 of the words, as SQuAD counts them; questions without an answer separately.
 
-    The expected calibration error (ECE) says how far scores are from the share of right answers: 0 is best. With
-    --min-score also the share of rows that are answered, and the accuracy on them; all else counts every row. Where a
-    text has any number of labels, or entities, those below --min-score count as not given.
+    The expected calibration error (ECE) is the distance between the scores and the share of right answers: 0 is best.
+    --min-score adds the share of rows that are answered, and the accuracy on them; all other figures count every row.
+    Labels and entities with a lower score count as not given.
 
     \b
     Example:

@@ -39,24 +39,24 @@ if TYPE_CHECKING:
     type=click.Choice(["fp32", "int8", "q4"]),
     default=["fp32", "int8"],
     show_default=True,
-    help="Precision to write; may be repeated. q4 is for size: smallest, less exact.",
+    help="Precision to write; repeatable. q4 is the smallest and the least exact.",
 )
-@click.option("--task", "task_files", multiple=True, type=FILE, help="Task file to include; may be repeated.")
+@click.option("--task", "task_files", multiple=True, type=FILE, help="Task file to include; repeatable.")
 @click.option(
     "--check-data",
     multiple=True,
-    help="Labelled texts to compare with PyTorch on, as FILE (for each task that has its labels and, if it has pairs, "
-    "takes pairs) or TASK=FILE. [default: unlabelled sentences that come along, which measure agreement alone]",
+    help="Labelled texts for the comparison with PyTorch: TASK=FILE, or FILE for every task that it fits. [default: "
+    "sample sentences without labels, which measure agreement only]",
 )
 @click.option(
     "--max-drop",
     type=click.FloatRange(0, 1),
     default=0.01,
     show_default=True,
-    help="Most that a precision may lose on a task: of the accuracy (one label), the macro-F1 (any number of labels) "
-    "or Pearson's correlation (a number).",
+    help="Largest loss of a precision on a task, in accuracy (one label), macro-F1 (any number of labels) or Pearson's "
+    "correlation (a number). If one loses more, nothing is written.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a bundle that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @column_options
 @json_option
 def export(
@@ -77,9 +77,9 @@ def export(
 ) -> None:
     """Export the backbone MODEL once, to the folder BUNDLE.
 
-    Every precision is compared with PyTorch on real text: the largest difference of logits, the share of equal
-    answers and, if the texts are labelled, the accuracy or what stands for it. The figures go into the bundle and its
-    card.
+    Every precision is compared with PyTorch on real texts: the largest difference of logits, the share of equal
+    answers and, if the texts are labelled, the accuracy (for other kinds of answer, their main figure). The figures go
+    into the bundle and its card.
 
     \b
     Example:

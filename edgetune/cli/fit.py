@@ -44,17 +44,18 @@ _FIELDS = (*_READING, "class_weight", "descriptions", "seed")
 @click.command(cls=Command)
 @click.argument("bundle", type=CHANGED_BUNDLE)
 @click.option("--data", required=True, help=f"Labelled texts: {LABELLED_DATA}.")
-@click.option("--name", required=True, help="Name of the task; a task of that name is replaced.")
-@click.option("--out", type=FILE, help="Write the task file here too, such as NAME.safetensors.")
+@click.option("--name", required=True, help="Name of the task. A task of the same name is replaced.")
+@click.option("--out", type=FILE, help="Also write the task to this file, such as NAME.safetensors.")
 @click.option(
     "--from-task",
-    help="A task of the bundle, or a task file, whose prompt, template and lengths are used; both then share a pass.",
+    help="Read texts as this task does (of the bundle, or a file): with its prompt, template and lengths. Both tasks "
+    "then share a pass.",
 )
 @click.option(
     "--report",
     "report_folder",
     type=FILE,
-    help="Folder for a page about the rows held out in turn: confusions, wrong rows, likely label errors.",
+    help="Folder for a page about the held-out rows: confusions, wrong rows, labels that may be wrong.",
 )
 @field_options(TrainingOptions, _FIELDS)
 @kind_option
@@ -83,12 +84,11 @@ def fit(
 ) -> None:
     """Fit a task to a few labelled texts, on this machine, in seconds, without PyTorch, and put it into BUNDLE.
 
-    Only a head is fitted: a logistic regression on the features of the backbone, in the precision that will answer. How
-    strongly it is regularized, its temperature and its thresholds are chosen on rows that are held out in turn
-    (cross-validation), which also tells how good it is. With hundreds of texts and a machine with PyTorch,
-    'edgetune train' makes the same task better.
+    Only a head is fitted: a logistic regression on the features of the backbone, in the precision that will answer.
+    Cross-validation chooses how strongly the head is regularized, its temperature and its thresholds. It also measures
+    how good the head is. If you have hundreds of texts and PyTorch, 'edgetune train' makes a better task.
 
-    With few texts say what labels are about, with --describe: held-out rows choose how much the descriptions count.
+    If you have few texts, describe the labels with --describe. Cross-validation chooses how much descriptions count.
     Without it the labels' own names describe them, if they have words and held-out rows show that they help.
 
     \b

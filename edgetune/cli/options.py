@@ -129,8 +129,7 @@ def engine_options(command: Command) -> Command:
 precision_option: Callable[[Command], Command] = click.option(
     "--precision",
     is_eager=True,  # so that it is known when the bundle is fetched
-    help="Precision to run: one that the bundle has. [default: int8, with close calls rechecked in fp32, if the bundle "
-    "has them]",
+    help="Precision to run, one of the bundle's. [default: int8 and, for close calls, fp32, if the bundle has them]",
 )
 
 
@@ -148,7 +147,7 @@ def device_option(command: Command) -> Command:
         default=CPU.name,
         show_default=True,
         callback=_told_device,
-        help="What runs the graphs; all but the first need an onnxruntime that has them. Nobody has tested "
+        help="Device that runs the graphs. All but the first need another package of onnxruntime. Nobody has tested "
         f"{untested} yet.",
     )(command)
 
@@ -164,7 +163,7 @@ def min_score_option(command: Command) -> Command:
     return click.option(
         "--min-score",
         type=click.FloatRange(0, 1),
-        help="Abstain where the best label's score is below this, 0 to 1. [default: answer every row]",
+        help="Abstain if the best score is lower than this, 0 to 1. [default: answer every row]",
     )(command)
 
 
@@ -178,15 +177,14 @@ def reading_options(command: Command) -> Command:
         click.option(
             "--delimiter",
             callback=_delimiter,
-            help="What separates the fields of CSV files: one character, or 'tab'. [default: the one of , ; | and tab "
-            "that fits]",
+            help="Separator of CSV files: one character, or 'tab'. [default: , ; | or tab, whichever fits]",
         ),
         click.option(
             "--no-quotes",
             "quotes",
             flag_value=False,
             default=True,
-            help="Quotes in CSV files belong to the texts. [default: they may stand around fields]",
+            help="Quotes in CSV files are part of the texts. [default: they may enclose fields]",
         ),
     ]
     for option in reversed(options):
@@ -207,8 +205,8 @@ input_option: Callable[[Command], Command] = click.option(
     type=click.Choice(["auto", "text", "jsonl", "json", "csv"]),
     default="auto",
     show_default=True,
-    help="What the rows are: a text per line, a JSON object per line, a JSON array, or fields with separators. auto "
-    "goes by the name of the file, else by its beginning.",
+    help="Format of the rows: one text per line, one JSON object per line, a JSON array, or CSV. auto looks at the "
+    "file's name, then at its beginning.",
 )
 
 text_column_option: Callable[[Command], Command] = click.option(
@@ -220,7 +218,7 @@ text_pair_column_option: Callable[[Command], Command] = click.option(
 )
 
 kind_option: Callable[[Command], Command] = click.option(
-    "--kind", "kind_name", type=click.Choice(KINDS), help="What an answer is. [default: as the labels look]"
+    "--kind", "kind_name", type=click.Choice(KINDS), help="Kind of answer. [default: seen in the labels]"
 )
 
 max_characters_option: Callable[[Command], Command] = click.option(
@@ -228,7 +226,7 @@ max_characters_option: Callable[[Command], Command] = click.option(
     type=click.IntRange(1),
     default=100_000,
     show_default=True,
-    help="A longer text is a bad row.",
+    help="A text with more characters is a bad row.",
 )
 
 
@@ -240,7 +238,8 @@ def column_options(command: Command) -> Command:
             "--label-column",
             "label_columns",
             multiple=True,
-            help="Column with the labels; several for 0/1 columns. [default: label, labels, score, entities, tags]",
+            help="Column with the labels; repeatable for 0/1 columns. [default: the first of label, labels, score, "
+            "entities, tags]",
         ),
         text_pair_column_option,
         reading_options,

@@ -52,8 +52,8 @@ def import_peft(
 
     PROMPT_TUNING, P_TUNING, PREFIX_TUNING, MULTITASK_PROMPT_TUNING and LORA, for SEQ_CLS (decoders, BERT and ALBERT;
     its head comes along), TOKEN_CLS (name the tags with --labels: O,B-person,I-person), QUESTION_ANS, CAUSAL_LM,
-    SEQ_2_SEQ_LM and, at a {mask}, FEATURE_EXTRACTION. What cannot be carried over exactly is refused; docs/peft-tables.md
-    has the tables.
+    SEQ_2_SEQ_LM and, at a {mask}, FEATURE_EXTRACTION. What cannot be carried over exactly is rejected:
+    docs/peft-tables.md.
 
     \b
     Example:
@@ -110,12 +110,11 @@ def import_peft(
 def export_peft(task_file: Path, model: str, out: Path, as_json: bool) -> None:
     """Write the task in TASK_FILE as an adapter that PEFT loads; its logits are those of the task.
 
-    A soft prompt becomes PROMPT_TUNING, a prefix PREFIX_TUNING, low rank LORA. A head behind BERT's or ALBERT's
-    pooler, or without biases at a decoder's last token, becomes that of a SEQ_CLS adapter, the head of a task that
-    finds entities that of a TOKEN_CLS adapter, of one that answers questions that of a QUESTION_ANS adapter. Otherwise
-    the adapter is for FEATURE_EXTRACTION, and head.safetensors beside it has the weight and bias for those features.
-    What PEFT would compute otherwise is refused. A prompt or prefix of an encoder goes to PEFT if it was trained with
-    --positions-behind-prompt.
+    A soft prompt becomes PROMPT_TUNING, a prefix PREFIX_TUNING, low rank LORA. A head that follows BERT's or ALBERT's
+    pooler, or has no biases at a decoder's last token, becomes the head of a SEQ_CLS adapter. The head of a task that
+    finds entities becomes the head of a TOKEN_CLS adapter, that of one that answers questions the head of a
+    QUESTION_ANS adapter. Otherwise the adapter is for FEATURE_EXTRACTION, and head.safetensors next to it has weight and bias. A task is rejected if PEFT would compute something else. Train
+    prompts and prefixes of an encoder with --positions-behind-prompt.
 
     \b
     Example:

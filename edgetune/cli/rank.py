@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--task", required=True, help="A task of the bundle that takes pairs of texts, or its file.")
 @click.option("--query", required=True, help="What texts should be relevant to: the first text of each pair.")
 @click.option(
-    "--label", help='Label that means "relevant". [default: the one of two that says yes, such as 1 beside 0]'
+    "--label", help='Label that means "relevant". [default: the one of two that says yes, such as 1 and not 0]'
 )
 @click.option("--top", type=click.IntRange(1), metavar="N", help="Print the N most relevant texts. [default: all]")
 @input_option
@@ -63,12 +63,13 @@ def rank(
 ) -> None:
     """Put lines of text, or the rows of a file, in the order of their relevance to a query.
 
-    A task that takes pairs answers about the query and each text. If it gives a number, that is the score; if it gives
+    A task that takes pairs answers about the query and each text. If it gives a number, that is the score. If it gives
     one label, the score is the probability of the label that means "relevant" (--label). Prints score and text, the
-    most relevant first; with --json the id too, which is the line for rows without one, and the status: "ok" or
-    "truncated" (not all of the text or the query was read). Files are read as by classify.
+    most relevant first. --json adds the id (or the line) and the status: "ok", or "truncated" if a part of the text or
+    the query was not read. 'classify' reads the same files.
 
-    Rows that cannot be read are left out; stderr says how many, and why the first. If all are, the exit status is 1.
+    Rows that cannot be read are left out. stderr says how many, and why the first one. If no row can be read, the exit
+    status is 1.
 
     \b
     Example:

@@ -49,20 +49,20 @@ if TYPE_CHECKING:
     type=click.Choice(["local", "ray"]),
     default="local",
     show_default=True,
-    help="Processes of this machine, or a Ray cluster (RAY_ADDRESS, or one that is started here).",
+    help="Where to run: processes of this machine, or a Ray cluster (RAY_ADDRESS; without it, Ray starts here).",
 )
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    help="Engines, of one thread each. [default: one for each CPU, here or of the cluster; on a GPU one here, "
-    "or one for each GPU of the cluster]",
+    help="Number of engines, with one thread each. [default: one per CPU of this machine or of the cluster; on GPUs "
+    "one here, or one per GPU of the cluster]",
 )
 @click.option(
     "--shard-rows",
     type=click.IntRange(1, 1_000_000),
     default=10_000,
     show_default=True,
-    help="Most rows of a part: what a killed worker has to do again.",
+    help="Most rows of a part. A killed worker has to do one part again.",
 )
 @click.option("--overwrite", is_flag=True, help="Remove parts of other runs from the folder.")
 @device_options
@@ -91,15 +91,13 @@ def score(
 ) -> None:
     """Classify files of any number of rows: Parquet, CSV or JSON in, Parquet out.
 
-    INPUT is a file, or a folder of files of one format; text may be packed (.gz, .zst). Folders named as lang=de are
-    columns. Each row comes back with its columns and, for each task, NAME_status and the answer: NAME_label and
-    NAME_score (one label), NAME_labels (any number of them), or NAME_score alone (a number). Tasks that take pairs
-    read the text and the column text_pair; other tasks read the text alone. edgetune_error says what is wrong with a
-    bad row.
+    INPUT is a file, or a folder of files of one format. Text may be packed (.gz, .zst). A folder named lang=de adds a
+    column. Each row comes back with its columns and, for each task, with NAME_status and the answer: NAME_label and
+    NAME_score (one label), NAME_labels (any number of labels), NAME_score (a number), NAME_entities or NAME_answer.
+    Tasks that take pairs read the text and the column text_pair. edgetune_error says what is wrong with a bad row.
 
-    The folder has a part for every 10,000 rows, in their order, and _manifest.json once all are there. A run that was
-    broken off, wherever, resumes when you run the same command again, and ends with the same bytes. If every row
-    failed the exit status is 1.
+    The folder has a part for every 10,000 rows, in their order, and in the end _manifest.json. If a run is interrupted,
+    the same command resumes it, and ends with the same bytes. If every row failed, the exit status is 1.
 
     \b
     Example:
@@ -158,7 +156,7 @@ def score(
 def _show(out: Path, summary: Summary, seconds: float) -> None:
     if summary.parts_made < summary.parts:
         there = summary.parts - summary.parts_made
-        note(f"{there:,} of {summary.parts:,} parts were there")
+        note(f"{there:,} of {summary.parts:,} parts existed already")
     for task, statuses in summary.statuses.items():
         click.echo(f"{task:<24}" + ", ".join(f"{count:,} {status}" for status, count in statuses.items()))
     click.echo(f"{out}: {summary.rows:,} rows in {summary.parts:,} parts, {seconds:,.1f} s")

@@ -17,18 +17,28 @@ _WATCH_S = 2.0
 
 @click.command(cls=Command)
 @click.argument("bundle", type=BUNDLE)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any that is free.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all addresses.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen on; 0 for any free one.",
+)
 @click.option(
     "--api-key",
     "api_keys",
     multiple=True,
     envvar="EDGETUNE_API_KEY",
-    help="API key that clients must send as 'Authorization: Bearer KEY'; repeatable. Better set in the "
-    "environment, as EDGETUNE_API_KEY. [default: everyone may ask]",
+    help="API key that clients must send as 'Authorization: Bearer KEY'; repeatable. Better set "
+    "EDGETUNE_API_KEY in the environment. [default: everyone may ask]",
 )
-@click.option("--allow-task-changes", is_flag=True, help="Let clients that have --task-key load and unload tasks.")
-@click.option("--task-key", envvar="EDGETUNE_TASK_KEY", help="The key for that; better set as EDGETUNE_TASK_KEY.")
+@click.option("--allow-task-changes", is_flag=True, help="Let clients with the --task-key load and unload tasks.")
+@click.option(
+    "--task-key",
+    envvar="EDGETUNE_TASK_KEY",
+    help="Key for changing tasks. Better set EDGETUNE_TASK_KEY in the environment.",
+)
 @click.option(
     "--cors-origin",
     "cors_origins",
@@ -39,15 +49,15 @@ _WATCH_S = 2.0
     "[default: none]",
 )
 @click.option(
-    "--queue-seconds", type=click.FloatRange(0, min_open=True), help="Longest wait in the queue. [default: 1]"
+    "--queue-seconds", type=click.FloatRange(0, min_open=True), help="Longest wait of a text in the queue. [default: 1]"
 )
-@click.option("--queue-rows", type=click.IntRange(1), help="Most texts that wait. [default: 1024]")
+@click.option("--queue-rows", type=click.IntRange(1), help="Most texts in the queue. [default: 1024]")
 @click.option("--max-rows", type=click.IntRange(1), help="Most texts of one request. [default: 256]")
 @click.option("--max-characters", type=click.IntRange(1), help="Most characters of one text. [default: 20000]")
 @click.option(
     "--client-seconds",
     type=click.FloatRange(0, min_open=True),
-    help="Longest that a client may take to send a header, and again a body. [default: 10]",
+    help="Longest time for a client to send a header, and the same for a body. [default: 10]",
 )
 @click.option("--max-connections", type=click.IntRange(1), help="Most connections at a time. [default: 1000]")
 @click.option(
@@ -56,20 +66,19 @@ _WATCH_S = 2.0
 @click.option(
     "--watch",
     is_flag=True,
-    help="Take tasks that change in BUNDLE while the server runs, as 'tasks sync', 'pull' or a ConfigMap change them.",
+    help="Take tasks that change in BUNDLE while the server runs, such as by 'fit', 'tasks sync' or 'pull'.",
 )
 @click.option(
     "--watch-seconds",
     type=click.FloatRange(0.1),
-    help="How often --watch looks; a change is taken when two looks have seen the same. [default: 2]",
+    help="Seconds between two looks of --watch. A change is taken when two looks have seen it. [default: 2]",
 )
 @click.option(
     "--trust",
     is_flag=True,
-    help="The bundle is your own: do not first try its tokenizer and graphs in processes that "
-    "are limited in memory and time.",
+    help="The bundle is your own: do not first try its tokenizer and graphs in processes with limited memory and time.",
 )
-@click.option("--access-log/--no-access-log", default=True, show_default=True, help="A line for every request.")
+@click.option("--access-log/--no-access-log", default=True, show_default=True, help="Log a line for every request.")
 @engine_options
 def serve(
     bundle: Path,
@@ -96,16 +105,23 @@ def serve(
 ) -> None:
     """Serve the tasks of BUNDLE over HTTP, without PyTorch, until SIGTERM or Ctrl-C.
 
-    A page for people is at /; POST /v1/classify (every kind of task), /classify (vLLM's, for tasks that give one label)
-    and /v2/models/TASK/infer (Open Inference Protocol) answer programs, as do /v1/embeddings (OpenAI's, vectors) and
-    /rerank (text-embeddings-inference's); /metrics answers Prometheus; /openapi.json describes every route. Logs are
-    JSON lines on stderr. Excess load is rejected immediately with 429; accepted requests are always answered, also on
-    SIGTERM.
+    \b
+    /                        a page to try the tasks
+    /v1/classify             answers of every kind
+    /classify                for clients of vLLM, by tasks that give one label
+    /v2/models/TASK/infer    Open Inference Protocol (KServe, Triton)
+    /v1/embeddings           vectors, for clients of OpenAI
+    /rerank                  ranking, for clients of text-embeddings-inference
+    /metrics                 Prometheus
+    /openapi.json            describes every route
+
+    Logs are JSON lines on stderr. Excess load is rejected immediately with 429. Accepted requests are always answered,
+    also after SIGTERM.
 
     \b
     Example:
       edgetune serve bundle --port 8000
-      curl localhost:8000/classify -H 'content-type: application/json' \\
+      curl localhost:8000/v1/classify -H 'content-type: application/json' \\
         -d '{"model": "sentiment", "input": "it broke again"}'
     """
     if allow_task_changes and not task_key:
@@ -116,7 +132,7 @@ def serve(
         raise click.UsageError("--watch-seconds says how often --watch looks: give that too, or leave it out")
     if (named := fetched_name()) and (watch or allow_task_changes):
         raise click.UsageError(
-            f"{named} is on the hub, where what was fetched does not change: pull it to a folder, and serve that with "
+            f"{named} is on the hub, and a fetched bundle does not change: pull it to a folder, and serve that with "
             f"--watch or --allow-task-changes"
         )
     given = {

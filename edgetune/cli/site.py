@@ -20,15 +20,15 @@ from edgetune.cli.options import FILE, json_option, note, print_json
     show_default=True,
     help="Folder of npm packages, with onnxruntime-web and @huggingface/tokenizers.",
 )
-@click.option("--task", "tasks", multiple=True, help="Task to put there; may be repeated. [default: all of the bundle]")
+@click.option("--task", "tasks", multiple=True, help="Task of the site; repeatable. [default: all of the bundle]")
 @click.option(
     "--precision",
     "precisions",
     multiple=True,
-    help="Precision to put there; may be repeated: fp32 beside int8 answers close calls again, and is downloaded when "
-    "the first one comes. [default: int8 if the bundle has it]",
+    help="Precision of the site; repeatable. With int8 and fp32, fp32 answers close calls again; it is downloaded at "
+    "the first one. [default: int8 if the bundle has it]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a site that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing site.")
 @json_option
 def site(
     bundle: Path,

@@ -56,12 +56,12 @@ def sync(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Copy the bundle SRC to DST, or only the tasks that changed where DST has it already.
+    """Copy the bundle SRC to DST, or only the changed tasks if DST already has it.
 
-    Each is a folder or a URL: hf://user/name on the Hugging Face hub, s3://, gs://, sftp:// and what else fsspec
-    reaches, and http(s):// to copy from. All is checked against its SHA-256, and every task against its backbone,
-    before it takes its place. Nothing is seen half written, and what a sync that was interrupted left is cleared or
-    gone on with by the next. docs/fleet.md says more.
+    Each is a folder or a URL: hf://user/name on the Hugging Face hub, s3://, gs://, sftp:// and others that fsspec
+    reaches, and http(s):// to copy from. Every file is checked against its SHA-256, and every task against its
+    backbone, before it replaces an old one. No file is visible half written. If a sync is interrupted, the next one
+    continues or cleans up. docs/fleet.md says more.
 
     \b
     Example:
@@ -107,10 +107,10 @@ def push(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Publish BUNDLE on the Hugging Face hub, or only the tasks that changed where USER/NAME has it already.
+    """Publish BUNDLE on the Hugging Face hub, or only the changed tasks if USER/NAME already has it.
 
-    It is one commit: nobody sees a part of it. The token is HF_TOKEN, or what 'hf auth login' has kept. Unless you
-    have edited the card (README.md), it is published with a table of the tasks that the bundle has now.
+    It is one commit: nobody sees a part of it. The token is HF_TOKEN, or the one that 'hf auth login' has stored. The
+    card (README.md) is published with a table of the tasks that the bundle has now, unless you have edited it.
     docs/sharing.md says more.
 
     \b
@@ -151,10 +151,10 @@ def pull(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Fetch a bundle from the Hugging Face hub to the folder BUNDLE, or only the tasks that changed if it is there.
+    """Fetch a bundle from the Hugging Face hub to the folder BUNDLE, or only the changed tasks if it exists.
 
-    All is checked against its SHA-256, and every task against its backbone, before it takes its place. BUNDLE is a
-    folder of the repository's name unless another is given. Private repositories need HF_TOKEN, or 'hf auth login'.
+    Every file is checked against its SHA-256, and every task against its backbone, before it replaces an old one. The
+    default of BUNDLE is a folder with the repository's name. Private repositories need HF_TOKEN, or 'hf auth login'.
     docs/sharing.md says more.
 
     \b

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def tasks() -> None:
-    """See and change which tasks a bundle holds; make, import, export and sync them."""
+    """Make tasks without labelled texts; list, add, remove, import, export and sync tasks."""
 
 
 tasks.add_command(create)
@@ -65,7 +65,7 @@ def list_tasks(bundle: Path, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def show(bundle: Path, name: str, as_json: bool) -> None:
-    """Show all that the task NAME of BUNDLE says of itself.
+    """Show everything about the task NAME of BUNDLE.
 
     \b
     Example:
@@ -84,10 +84,10 @@ def show(bundle: Path, name: str, as_json: bool) -> None:
 @tasks.command(cls=Command)
 @click.argument("bundle", type=CHANGED_BUNDLE)
 @click.argument("file", type=FILE)
-@click.option("--name", help="What to call it. [default: its own name]")
+@click.option("--name", help="Name in the bundle. [default: the task's own name]")
 @json_option
 def add(bundle: Path, file: Path, name: str | None, as_json: bool) -> None:
-    """Put the task FILE into BUNDLE, or in the place of the task of the same name.
+    """Put the task FILE into BUNDLE. A task of the same name is replaced.
 
     \b
     Example:
@@ -111,7 +111,7 @@ def add(bundle: Path, file: Path, name: str | None, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def remove(bundle: Path, name: str, as_json: bool) -> None:
-    """Take the task NAME out of BUNDLE.
+    """Remove the task NAME from BUNDLE.
 
     \b
     Example:
@@ -134,10 +134,10 @@ def remove(bundle: Path, name: str, as_json: bool) -> None:
 def export_adapter(bundle: Path, name: str, out: Path, as_json: bool) -> None:
     """Write the task NAME of BUNDLE as onnxruntime's native adapter.
 
-    With it a program in C++, C#, Java or Python runs the bundle's graph without edgetune: it feeds input_ids,
-    attention_mask, task_index (zeros), spans (begin and end of the tokens that the task's pooling reads; graphs of
-    edgetune 0.1 have no such input) and, for pairs, token_type_ids, and reads logits. Labels, kind, pooling and
-    thresholds are what --json says.
+    A program in C++, C#, Java or Python can then run the bundle's graph without edgetune. It feeds input_ids,
+    attention_mask, task_index (zeros), spans (begin and end of the tokens that the task's pooling reads; not in graphs
+    of edgetune 0.1) and, for pairs, token_type_ids, and reads logits. --json shows labels, kind, pooling and
+    thresholds.
 
     \b
     Example:

@@ -42,8 +42,7 @@ _GIVEN = click.core.ParameterSource.COMMANDLINE
     "sources",
     required=True,
     multiple=True,
-    help=f"Training data: {LABELLED_DATA}. Given several times, as often as --name, tasks are trained together, with "
-    "one prompt.",
+    help=f"Training data: {LABELLED_DATA}. Repeat it, with --name and --out, to train several tasks with one prompt.",
 )
 @click.option(
     "--eval-data",
@@ -66,9 +65,9 @@ _GIVEN = click.core.ParameterSource.COMMANDLINE
     "--report",
     "report_folder",
     type=FILE,
-    help="Folder for a page about the rows that the task was judged by: learning curve, confusions, wrong rows.",
+    help="Folder for a page about the held-out rows: learning curve, confusions, wrong rows.",
 )
-@click.option("--resume", is_flag=True, help="Go on with a training that was broken off.")
+@click.option("--resume", is_flag=True, help="Continue a training that was interrupted.")
 @column_options
 @json_option
 def train(
@@ -91,17 +90,18 @@ def train(
 ) -> None:
     """Train a task on the frozen backbone MODEL: a local folder, a .gguf file, or a hub id.
 
-    Only small parts beside it and the head are trained. An answer is one label, any number of labels, or a number, as
-    the labels look. If there are few rows per label, pairs of texts train the parts and a head is fitted (recipe
-    contrastive). Else parts and head learn in epochs, and the epoch that is best on development data is kept: by
-    accuracy, or by macro-F1 if a label is rare; of any number of labels by mean average precision, of a number by
-    Pearson's correlation; ties by loss. A training in epochs that is broken off leaves its state in OUT.checkpoints,
-    and goes on from there with --resume.
+    Only a head and small parts are trained. The labels decide the kind of answer: one label, any number of labels, a
+    number, entities, or an answer in a text.
 
-    On rows that were not learned from, a temperature is fitted, so that scores are calibrated, and of any number of
-    labels each one's threshold. If a head alone, as 'edgetune fit' gives it, is better on them, it is kept instead.
-    With --seeds N all of this is done N times; the task that is best on these rows is kept, and the mean and the
-    spread of all are what to expect of such a training.
+    If there are few rows per label, pairs of texts train the parts, and then a head is fitted (recipe contrastive).
+    Otherwise parts and head learn together in epochs (recipe epochs), and the best epoch on development data is kept.
+    One label is judged by accuracy, or by macro-F1 if a label is rare; any number of labels by mean average precision;
+    a number by Pearson's correlation. Among equal epochs the least loss decides. If training in epochs is
+    interrupted, its state is in OUT.checkpoints, and --resume continues from there.
+
+    Then a temperature is fitted to held-out rows, so that scores are calibrated. For any number of labels, a threshold
+    per label is fitted, too. If a head without the parts (as 'edgetune fit' makes it) is better on these rows, it is
+    kept instead. --seeds N does all of this N times and keeps the best task. Expect the mean of all N, which is shown.
 
     \b
     Example:

@@ -18,9 +18,9 @@ from edgetune.cli.options import BUNDLE, json_option, note, print_json
 def verify(bundle: Path, as_json: bool) -> None:
     """Check a bundle that comes from elsewhere, before anything runs on it.
 
-    Looks at the manifest, at every file and its SHA-256, and at every task; tries the tokenizer and each graph in a
-    process of its own, limited in memory and time. Prints a line for each thing: sound, a fault, or a note. The exit
-    status is 1 where there is a fault.
+    Checks the manifest, the SHA-256 of every file, and every task. Tries the tokenizer and each graph in a process of
+    its own, with limited memory and time. Prints a line for each of them: sound, a fault, or a note. If there is a
+    fault, the exit status is 1.
 
     \b
     Example:

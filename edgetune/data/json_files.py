@@ -80,7 +80,7 @@ def json_record(text: str, number: int) -> Record:
     except ValueError as error:
         return Record(number, problem=f"not JSON ({error})")
     if not isinstance(value, dict):
-        return Record(number, problem=f"{_KINDS.get(type(value), 'a number')} came where a JSON object was expected")
+        return Record(number, problem=f"{_KINDS.get(type(value), 'a number')} came instead of a JSON object")
     return Record(number, value, repeated=value.repeated if isinstance(value, _Repeated) else frozenset())
 
 
@@ -197,7 +197,7 @@ class Document(LineFile):
                 return
             if buffer[after] != ",":
                 raise DataError(
-                    f"{self._path}, row {count}: not JSON ({buffer[after]!r} where ',' or ']' was expected): expected "
+                    f"{self._path}, row {count}: not JSON ({buffer[after]!r} instead of ',' or ']'): expected "
                     f"an array of objects"
                 )
             place = after + 1

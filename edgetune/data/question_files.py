@@ -46,7 +46,7 @@ def _row(question: Any, paragraph: Mapping[str, Any], where: str) -> dict[str, A
     if question.get("is_impossible") is True:
         if question.get(ANSWERS_COLUMN):
             named = question.get(ID_COLUMN, question.get(QUESTION_COLUMN))
-            raise ValueError(f"{where}: the question {named!r:.60} has answers, and is said to be impossible")
+            raise ValueError(f"{where}: the question {named!r:.60} has answers and is marked as impossible")
         row[ANSWERS_COLUMN] = []
     return row
 

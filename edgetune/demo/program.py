@@ -83,7 +83,7 @@ def run_demo(
     say("\n== topic: how many labelled texts have you? ==")
     ladder = _climb(bundle, backbone, data, out, epochs, say)
 
-    say("\n== two more tasks, beside the same backbone ==")
+    say("\n== two more tasks, on the same backbone ==")
     others = {
         SENTIMENT: _fitted(bundle, data / "train.csv", SENTIMENT),
         TAGS: _trained(bundle, backbone, data / "train.csv", TAGS, out, epochs),

@@ -136,7 +136,7 @@ def import_task(
 def _change(backbone: Backbone, adapter: Adapter) -> Change:
     if adapter.peft_type not in CHANGES:
         raise TaskError(
-            f"{adapter.origin} is {adapter.peft_type}, which a task cannot do beside a frozen model: expected one of "
+            f"{adapter.origin} is {adapter.peft_type}, which a task cannot do with a frozen model: expected one of "
             f"{', '.join(CHANGES)}; merge other kinds into the model with PEFT and train a task on that"
         )
     expected = TASK_TYPES[backbone.family.language_model]

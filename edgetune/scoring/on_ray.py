@@ -68,7 +68,7 @@ def _connect() -> None:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:
         raise EdgetuneError(
-            f"Ray cannot be reached, or started here ({error}): see RAY_ADDRESS; where the cluster asks for a token "
+            f"Ray cannot be reached, or started here ({error}): see RAY_ADDRESS; if the cluster asks for a token "
             f"(as Ray does by itself from 2.60 on), set RAY_AUTH_MODE=token"
         ) from error
 

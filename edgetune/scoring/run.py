@@ -149,7 +149,7 @@ def _check_apart(folder: Path, inputs: Sequence[Path]) -> None:
         other = path.resolve()
         if own.is_relative_to(other) or other.is_relative_to(own):
             raise DataError(
-                f"the input {path} and the output {folder} lie in one another: name another folder with `folder`"
+                f"the input {path} and the output {folder} are inside each other: name another folder with `folder`"
             )
 
 

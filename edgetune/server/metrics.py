@@ -27,17 +27,25 @@ class Metrics:
         self.failures = Counter("edgetune_failures", "Failed requests, by reason.", ["reason"], registry=registry)
         self.rows = Counter("edgetune_rows", "Texts answered.", registry=registry)
         self.failed_rows = Counter("edgetune_failed_rows", "Texts that could not be answered.", registry=registry)
-        self.tokens = Counter("edgetune_tokens", "Tokens of texts answered.", registry=registry)
+        self.tokens = Counter("edgetune_tokens", "Tokens of the answered texts.", registry=registry)
         self.log_lines_dropped = Counter(
-            "edgetune_log_lines_dropped", "Lines of the log that nobody read in time.", registry=registry
+            "edgetune_log_lines_dropped", "Log lines that were dropped because nobody read the log.", registry=registry
         )
         self.task_changes = Counter("edgetune_task_changes", "Tasks loaded or unloaded.", ["change"], registry=registry)
-        self.request_seconds = _seconds("edgetune_request_seconds", "From a request's header to its answer.", registry)
-        self.queue_seconds = _seconds("edgetune_queue_seconds", "A text's wait for its run.", registry)
-        self.tokenizing_seconds = _seconds("edgetune_tokenizing_seconds", "Tokenizing of a run's texts.", registry)
-        self.inference_seconds = _seconds("edgetune_inference_seconds", "A run of the backbone.", registry)
-        self.batch_rows = Histogram("edgetune_batch_rows", "Texts in a run.", buckets=_COUNTS, registry=registry)
-        self.batch_tokens = Histogram("edgetune_batch_tokens", "Tokens in a run.", buckets=_COUNTS, registry=registry)
+        self.request_seconds = _seconds(
+            "edgetune_request_seconds", "Time from a request's header to its answer.", registry
+        )
+        self.queue_seconds = _seconds("edgetune_queue_seconds", "Time that a text waits for its run.", registry)
+        self.tokenizing_seconds = _seconds(
+            "edgetune_tokenizing_seconds", "Time to tokenize the texts of a run.", registry
+        )
+        self.inference_seconds = _seconds("edgetune_inference_seconds", "Time of a run of the backbone.", registry)
+        self.batch_rows = Histogram(
+            "edgetune_batch_rows", "Number of texts in a run.", buckets=_COUNTS, registry=registry
+        )
+        self.batch_tokens = Histogram(
+            "edgetune_batch_tokens", "Number of tokens in a run.", buckets=_COUNTS, registry=registry
+        )
         queue = Gauge("edgetune_queue_rows", "Texts that wait for their run.", registry=registry)
         queue.set_function(queue_rows)
 

@@ -199,9 +199,7 @@ def _check_free(folder: Folder) -> None:
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror}): name another folder") from error
     if taken:
-        raise BundleError(
-            f"{path} is there, and is no bundle (it has no {files.MANIFEST}): name a folder that is empty or not there"
-        )
+        raise BundleError(f"{path} exists and is not a bundle (it has no {files.MANIFEST}): name a new or empty folder")
 
 
 def _has_graph(place: Place, manifest: Manifest, precision: str) -> bool:

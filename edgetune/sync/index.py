@@ -73,7 +73,7 @@ class Index:
             if type(version) is not int or version != FORMAT_VERSION:
                 raise BundleError(
                     f"{origin} has index format version {version!r:.40}, expected {FORMAT_VERSION}: install the "
-                    f"edgetune that wrote it, or publish anew with this one"
+                    f"edgetune that wrote it, or publish again with this one"
                 )
             if record.keys() != _FIELDS:
                 raise ValueError(f"the fields {sorted(record)!r:.300}")
@@ -98,13 +98,13 @@ def fingerprint(manifest: Manifest) -> str:
 
 def _name(name: object) -> str:
     if not isinstance(name, str) or not files.is_task_name(name):
-        raise ValueError(f"{name!r:.300} where the name of a task was expected")
+        raise ValueError(f"{name!r:.300}: expected the name of a task")
     return name
 
 
 def _digest(value: object) -> str:
     if not isinstance(value, str) or not _SHA256.fullmatch(value):
-        raise ValueError(f"{value!r:.80} where a SHA-256 was expected")
+        raise ValueError(f"{value!r:.80}: expected a SHA-256")
     return value
 
 

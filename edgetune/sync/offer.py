@@ -70,7 +70,7 @@ class Offer:
         if found is None:
             raise BundleError(
                 f"{self.source.name} is not a bundle (it has no {files.MANIFEST}): expected a folder that "
-                f"'edgetune export' wrote, or where 'edgetune tasks sync' published one"
+                f"'edgetune export' wrote, or that 'edgetune tasks sync' published"
             )
         return found
 
@@ -184,7 +184,7 @@ class Offer:
             pause = next(pauses, None)
             if pause is None:
                 raise TaskError(
-                    f"the file of task '{name}' in {self.source.name} {found}, where the index says {entry.size:,} "
+                    f"the file of task '{name}' in {self.source.name} {found}, and the index says {entry.size:,} "
                     f"bytes with {entry.sha256[:12]}…: publish it again with 'edgetune tasks sync'"
                 )
             time.sleep(pause)

@@ -74,8 +74,7 @@ class Units(TrainedPart):
         """Units that read by random numbers, and write nothing."""
         if not Units.has_place(backbone):
             raise BackboneError(
-                f"{backbone.name} ({backbone.architecture}) has no feed-forwards that units have a place beside: use "
-                f"the method prefix"
+                f"{backbone.name} ({backbone.architecture}) has no feed-forwards for units: use the method prefix"
             )
         read, bias, write = (_shape(backbone, name, length) for name in Units.names)
         return dict(zip(Units.names, (_reads(read), torch.zeros(bias), torch.zeros(write)), strict=True))

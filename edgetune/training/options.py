@@ -203,15 +203,15 @@ class TrainingOptions:
 
     method: str = option(
         AUTO,
-        "prefix (also called p-tuning-v2), prefix-mlp: keys and values in every layer. lora: low-rank changes of query "
-        "and value. units: a few more units beside each feed-forward. strong: both of these. The others: embeddings "
-        "before the text. auto is strong on encoders; it is prefix on others, if rows are few, and if the prompt's "
-        "length or beginning, label words or PEFT's positions are given.",
+        "What to train. prefix (also called p-tuning-v2), prefix-mlp: keys and values in every layer. lora: low-rank "
+        "changes of query and value. units: a few more units in parallel with each feed-forward. strong: lora and "
+        "units. The others: embeddings before the text. auto: strong on encoders; prefix on other models, if rows are "
+        "few, or if you give an option that only prompts have.",
         choices=(AUTO, *METHODS),
     )
     parts: Mapping[str, int] | None = option(
         None,
-        "Instead of a method: parts to train together and their lengths, such as prefix:16,low-rank:8,units:16. "
+        "Parts to train together and their lengths, instead of a method, such as prefix:16,low-rank:8,units:16. "
         f"Parts: {', '.join(PART_NAMES)}.",
         metavar="PART:LENGTH[,…]",
         parse=parse_parts,
@@ -221,43 +221,41 @@ class TrainingOptions:
     )
     init: str = option(
         "data",
-        "What the prompt begins as: tokens of the training texts, common tokens, random numbers, the names of the "
+        "Beginning of the prompt: tokens of the training texts, common tokens, random numbers, the names of the "
         "labels, or --init-text.",
         choices=INITS,
     )
-    init_text: str = option("", "A text for the prompt to begin as.")
-    init_from: Task | None = option(
-        None, "A task file of the same backbone for the prompt to begin as.", parse=_load_task
-    )
+    init_text: str = option("", "Text that the prompt begins as.")
+    init_from: Task | None = option(None, "Task file of the same backbone that the prompt begins as.", parse=_load_task)
     template: str = option(
         contract.TEXT_SLOT,
-        "What surrounds a text; {mask} is where a masked language model answers, {text_pair} the second text of a "
-        "pair.",
+        "Words around a text. {text} is the text, {text_pair} the second text of a pair, {mask} the place where a "
+        "masked language model answers.",
     )
     label_words: LabelWords | None = option(
         None,
-        "Words that a language model would say for a label; once for each label.",
+        "Words that a language model would say for a label; repeat it for each label.",
         metavar="LABEL=WORD[,WORD...]",
         parse_all=parse_label_words,
     )
     train_head: bool = option(
-        True, "Train the prompt alone; the label words stay as they are.", unset="--fixed-label-words"
+        True, "Train only the prompt; the label words stay as they are.", unset="--fixed-label-words"
     )
     max_length: int = option(
-        contract.DEFAULT_MAX_LENGTH, "Tokens of a text that are read, the template's among them.", least=4
+        contract.DEFAULT_MAX_LENGTH, "Most tokens of a text that are read, including the template's.", least=4
     )
     long_texts: str = option(
         contract.CUT,
-        "What is done with a text that is longer: cut drops its end; windows reads all of it in parts and averages "
-        "what they answer.",
+        "How to read a longer text. cut: drop its end. windows: read all of it in overlapping parts and average their "
+        "answers.",
         flag="--long",
         choices=contract.LONG_TEXTS,
     )
     stride: int = option(32, "Tokens by which windows overlap.", least=0)
     recipe: str = option(
         AUTO,
-        "How to learn. contrastive is for few rows: pairs of texts train the prompt, then a head is fitted. epochs "
-        "passes over the rows. auto chooses by the number of rows per label.",
+        "How to learn. contrastive, for few rows: train the prompt with pairs of texts, then fit a head. epochs: pass "
+        "over the rows many times. auto: choose by the number of rows per label.",
         choices=RECIPES,
     )
     epochs: int | None = option(
@@ -267,24 +265,25 @@ class TrainingOptions:
         least=1,
     )
     patience: int | None = option(
-        None, "Epochs without a better one after which training ends. [default: never]", least=1
+        None, "End the training after this many epochs without a better one. [default: never]", least=1
     )
     batch_size: int = option(32, "Texts per step.", least=1)
     keep_prompt: bool = option(
-        False, "Keep the trained prompt even if a head alone, as 'edgetune fit' gives it, is better on held-out rows."
+        False,
+        "Keep the trained prompt even if a head without it (as 'edgetune fit' makes it) is better on held-out rows.",
     )
     class_weight: ClassWeight = option(
         NONE,
-        "How much a row of each label counts in training: all the same, or all labels the same however many rows they "
-        "have, or a number for a label, compared with 1 for the others, once for each. [default: none]",
+        "How much a row counts in training. none: all rows count the same. balanced: all labels count the same, "
+        "however many rows they have. LABEL=NUMBER: its rows count so much, others 1; repeatable. [default: none]",
         metavar="none|balanced|LABEL=NUMBER",
         parse_all=parse_class_weight,
     )
     descriptions: Describing = option(
         NAMES,
-        "What people would say that a label is about; once for each label that is described. It helps if there are few "
-        "rows: held-out rows choose how much it counts beside the rows. names takes the labels' own names, if they "
-        "have words; none learns from the rows alone. [default: names]",
+        "What a label is about, in your own words; repeat it for each label. It helps if you have few rows: held-out "
+        "rows choose how much descriptions count. names: the labels' own names, if they have words. none: learn from "
+        "the rows alone. [default: names]",
         flag="--describe",
         metavar="names|none|LABEL=TEXT[,TEXT...]",
         parse_all=parse_descriptions,
@@ -300,30 +299,32 @@ class TrainingOptions:
     )
     dropout: float | None = option(
         None,
-        "Share of the backbone's hidden numbers that are left out by chance while it trains, if it has such layers. "
+        "Dropout of the backbone in training: the share of hidden numbers that are left out at random. "
         f"[default: 0; {_DROPOUT_OF_ADDED} with low rank or units]",
         least=0.0,
         below=1.0,
     )
     pooling: str | None = option(
         None,
-        "Where features are read. [default: at {mask} if the template has one; else mean for encoders, last for "
+        "Where features are read. [default: at {mask} if the template has one; otherwise mean for encoders, last for "
         "decoders, decoder for encoder-decoders]",
         choices=contract.POOLINGS,
     )
     positions_behind_prompt: bool = option(
         False,
-        "Let an encoder's text begin behind the prompt, as PEFT does, so that 'tasks export-peft' can carry the "
-        "task over; decoders always do.",
+        "Let an encoder's text begin after the prompt, as in PEFT. 'tasks export-peft' needs this for prompts and "
+        "prefixes of encoders; decoders always do it.",
     )
-    seed: int = option(0, "The same seed gives the same file.", least=0)
+    seed: int = option(0, "Seed of all random numbers. The same seed gives the same file.", least=0)
     seeds: int = option(
         1,
-        "Train so often, with --seed and those that follow it, and tell how far apart they end; the one that is best "
-        "on held-out rows is kept.",
+        "How many times to train, with --seed and the numbers after it. The task that is best on held-out rows is "
+        "kept, and the spread of all is shown.",
         least=1,
     )
-    mixed_precision: str = option("no", "For GPUs that have it.", choices=("no", "bf16", "fp16"))
+    mixed_precision: str = option(
+        "no", "Mixed precision of training, for GPUs that support it.", choices=("no", "bf16", "fp16")
+    )
 
     @property
     def lengths(self) -> dict[str, int]:

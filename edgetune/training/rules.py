@@ -30,7 +30,7 @@ def with_implied(given: Mapping[str, Any]) -> dict[str, Any]:
     about_prompts = [name for name in _BEGINNING if name in found and not set(parts) & set(PROMPTING)]
     if about_prompts:
         raise DataError(
-            f"{_named(about_prompts)} came with {' and '.join(parts)} alone: expected a prompt or a prefix beside them"
+            f"{_named(about_prompts)} came with {' and '.join(parts)} alone: expected a prompt or a prefix with them"
         )
     if found.get("parts") is not None and "prompt_length" in found:
         raise DataError("`prompt_length` came with `parts`, which have their own lengths")

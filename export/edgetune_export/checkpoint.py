@@ -239,7 +239,7 @@ def _check_files(checkpoint: Checkpoint, folder: Path) -> None:
     """Of a local folder: tokenizer and weights are there, whole, and no pointers."""
     if (folder / _ADAPTER).is_file():
         raise BackboneError(
-            f"{checkpoint.model} holds a PEFT adapter beside its weights ({_ADAPTER}): merge it with PEFT "
+            f"{checkpoint.model} holds a PEFT adapter next to its weights ({_ADAPTER}): merge it with PEFT "
             f"(merge_and_unload) and save that, or move it to a folder of its own"
         )
     for file in _TOKENIZER_FILES:

@@ -73,7 +73,7 @@ def load_backbone(model: str, with_head: bool = False) -> Backbone:
             own_head = read_own_head(config, classifier, reading)
         tokenizer = _or_backbone_error(model, AutoTokenizer.from_pretrained, {**checkpoint.source, **_NO_CODE})
     if not getattr(tokenizer, "is_fast", False):
-        raise BackboneError(f"{model} has no fast tokenizer: expected a tokenizer.json beside the weights")
+        raise BackboneError(f"{model} has no fast tokenizer: expected a tokenizer.json next to the weights")
     tokenizer_json = exported_tokenizer(checkpoint, tokenizer)
     embeddings = loaded.get_input_embeddings().num_embeddings
     check_embedded(checkpoint, tokenizer_json, embeddings)

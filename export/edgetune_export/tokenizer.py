@@ -143,7 +143,7 @@ def check_embedded(checkpoint: Checkpoint, tokenizer_json: bytes, embeddings: in
     if known * 2 < embeddings:
         raise BackboneError(
             f"the tokenizer of {checkpoint.model} knows {known} tokens and the model {embeddings}: is {TOKENIZER} "
-            f"missing? Copy the tokenizer's files beside the weights"
+            f"missing? Copy the tokenizer's files next to the weights"
         )
     words = tokenizer.get_vocab(with_added_tokens=False)
     added = {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items()}
@@ -153,7 +153,7 @@ def check_embedded(checkpoint: Checkpoint, tokenizer_json: bytes, embeddings: in
     if any(word not in added for _, word in beyond):
         raise BackboneError(
             f"the tokenizer of {checkpoint.model} has {max(beyond)[0] + 1} tokens and the model embeddings for "
-            f"{embeddings}: it belongs to another model; copy the model's own tokenizer beside the weights"
+            f"{embeddings}: it belongs to another model; copy the model's own tokenizer next to the weights"
         )
     names = ", ".join(word for _, word in beyond[:5]) + (", …" if len(beyond) > 5 else "")
     note(

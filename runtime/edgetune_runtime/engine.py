@@ -280,11 +280,11 @@ class Engine:
     def _rows(self, texts: Sequence[Text], task: str | None, tasks: Sequence[str] | None) -> list[tuple[Text, Task]]:
         """Each text with its task."""
         if isinstance(texts, str):
-            raise DataError("one string came where a list of texts was expected: write [text]")
+            raise DataError("one string came instead of a list of texts: write [text]")
         if (task is None) == (tasks is None):
             raise DataError("expected a task for the texts: pass task=NAME, or tasks=[NAME, …] with one for each")
         if isinstance(tasks, str):
-            raise DataError("one string came where a list of tasks was expected: write task=NAME, or tasks=[NAME, …]")
+            raise DataError("one string came instead of a list of tasks: write task=NAME, or tasks=[NAME, …]")
         names = [str(task)] * len(texts) if tasks is None else list(tasks)
         if len(names) != len(texts):
             raise DataError(f"{len(names)} tasks came for {len(texts)} texts: expected one for each")
@@ -344,7 +344,7 @@ class Engine:
         read = self.task(task) if isinstance(task, str) else task
         self.bundle.facts.check(read)
         if isinstance(texts, str):
-            raise DataError("one string came where a list of texts was expected: write [text]")
+            raise DataError("one string came instead of a list of texts: write [text]")
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             some = texts[start : start + _TEXTS_AT_ONCE]
             for place, text in enumerate(some, start):

@@ -188,7 +188,7 @@ def _check_regular(found: os.stat_result, limit_bytes: int | None) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "it is not a regular file")
     if limit_bytes is not None and found.st_size > limit_bytes:
-        raise OSError(errno.EFBIG, f"it has {found.st_size:,} bytes where at most {limit_bytes:,} are expected")
+        raise OSError(errno.EFBIG, f"it has {found.st_size:,} bytes: expected at most {limit_bytes:,}")
 
 
 def sha256(data: bytes | bytearray) -> str:

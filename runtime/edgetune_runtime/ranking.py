@@ -72,7 +72,7 @@ class Ranker:
     def check(self, query: object, texts: Sequence[object]) -> None:
         """Raise `DataError` unless a query and texts are strings that can be read."""
         if isinstance(texts, str):
-            raise DataError("one string came where a list of texts was expected: write [text]")
+            raise DataError("one string came instead of a list of texts: write [text]")
         if not isinstance(query, str):
             raise DataError(f"the query is a {type(query).__name__}: expected a string")
         if not is_unicode(query):

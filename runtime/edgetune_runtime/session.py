@@ -223,7 +223,7 @@ def _add_weights(options: ort.SessionOptions, weights: WeightFiles) -> None:
         return
     if not hasattr(options, "add_external_initializers_from_files_in_memory"):
         raise BundleError(
-            f"the bundle has weights beside its graph, which onnxruntime {ort.__version__} cannot take from memory: "
+            f"the bundle has weights outside its graph, which onnxruntime {ort.__version__} cannot take from memory: "
             f"pip install -U onnxruntime"
         )
     options.add_external_initializers_from_files_in_memory(

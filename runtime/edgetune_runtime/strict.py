@@ -32,7 +32,7 @@ def json_value(data: bytes | str) -> Any:
 def whole_number(value: object, least: int, most: int) -> int:
     """Give back `value` where it is an integer from `least` to `most`; `True`, 1.0 and "1" are none."""
     if type(value) is not int or not least <= value <= most:
-        raise ValueError(f"{value!r:.40} where a whole number from {least} to {most} was expected")
+        raise ValueError(f"{value!r:.40}: expected a whole number from {least} to {most}")
     return value
 
 
@@ -42,11 +42,11 @@ def plain_text(value: object, most_characters: int) -> str:
     Others could move the cursor of the terminal that it is shown on, and so hide or feign what stands there.
     """
     if not isinstance(value, str):
-        raise ValueError(f"{value!r:.40} where a string was expected")
+        raise ValueError(f"{value!r:.40}: expected a string")
     if len(value) > most_characters:
-        raise ValueError(f"a string of {len(value):,} characters where at most {most_characters:,} were expected")
+        raise ValueError(f"a string of {len(value):,} characters: expected at most {most_characters:,}")
     if found := _CONTROL.search(value):
-        raise ValueError(f"the character {found.group()!r} where text without control characters was expected")
+        raise ValueError(f"the character {found.group()!r}: expected text without control characters")
     return value
 
 

@@ -89,7 +89,7 @@ def read(data: bytes, origin: str) -> tuple[dict[str, Any], dict[str, Array]]:
         # In version 1 it is a field like any other that is unknown there.
         needed = [] if version == "1" else strict.json_value(metadata.pop("requires", "[]"))
         if not isinstance(needed, list) or not all(isinstance(one, str) for one in needed):
-            raise ValueError(f"requires is {needed!r:.60}, where a list of strings was expected")
+            raise ValueError(f"requires is {needed!r:.60}: expected a list of strings")
     except (ValueError, TypeError, AttributeError) as error:
         raise _unsound(origin, error) from error
     new = sorted(set(needed) - KNOWN_REQUIREMENTS)
@@ -136,13 +136,13 @@ def _text(value: str) -> str:
 def _whole(value: str) -> int:
     # int() also takes other scripts' digits, underscores and blanks.
     if not re.fullmatch("-?[0-9]{1,9}", value):
-        raise ValueError(f"{value!r:.40} where a whole number was expected")
+        raise ValueError(f"{value!r:.40}: expected a whole number")
     return int(value)
 
 
 def _number(value: str) -> float:
     if not re.fullmatch("[-+.0-9a-zE]{1,40}", value):
-        raise ValueError(f"{value!r:.40} where a number was expected")
+        raise ValueError(f"{value!r:.40}: expected a number")
     return float(value)
 
 
@@ -165,19 +165,19 @@ def _metrics(text: str) -> dict[str, float]:
 def _numbers(text: str) -> tuple[float, ...]:
     numbers = strict.json_value(text)
     if not isinstance(numbers, list) or any(type(one) not in (int, float) for one in numbers):
-        raise ValueError(f"{text:.60} where a list of numbers was expected")
+        raise ValueError(f"{text:.60}: expected a list of numbers")
     return tuple(map(float, numbers))
 
 
 def _kind(value: str) -> str:
     if value not in KINDS:
-        raise ValueError(f"the kind {value!r:.40}, where one of {', '.join(KINDS)} was expected")
+        raise ValueError(f"the kind {value!r:.40}: expected one of {', '.join(KINDS)}")
     return value
 
 
 def _flag(value: str) -> bool:
     if value not in ("true", "false"):
-        raise ValueError(f"{value!r:.40} where true or false was expected")
+        raise ValueError(f"{value!r:.40}: expected true or false")
     return value == "true"
 
 

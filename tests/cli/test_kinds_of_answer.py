@@ -288,7 +288,7 @@ class TestExport:
         shown = self.export(model_folder, tmp_path, list(files.values()), paths)
         header, *rows = list(shown.splitlines()[1:])
         assert header.split()[-2:] == ["agreement", "figure"]
-        found = {row.split()[2]: row.split(maxsplit=6)[6] for row in rows}
+        found = {row.split()[1]: row.split(maxsplit=6)[6] for row in rows}
         assert found["mood"].startswith("accuracy ")
         assert found["tags"].startswith("macro-F1 ")
         assert found["stars"].startswith("Pearson ")
@@ -300,10 +300,7 @@ class TestExport:
     ) -> None:
         shown = self.export(model_folder, tmp_path, [files["mood"]], [data_file(tmp_path, "mood")])
         header, row = shown.splitlines()[1:]
-        assert (
-            header
-            == f"{'precision':<10}{'MB':>7}  {'task':<20}{'texts':>7}{'logits ±':>10}{'same label':>12}  accuracy"
-        )
+        assert header.split() == ["precision", "task", "MB", "texts", "logits", "±", "same", "label", "accuracy"]
         assert row.split()[-2] == "(PyTorch"
 
     def test_a_file_that_fits_none(self, model_folder: Path, files: Mapping[str, Path], tmp_path: Path) -> None:

@@ -219,7 +219,7 @@ def test_an_empty_folder_is_taken_and_another_is_not(here: Path, there: Path) ->
     for place in (other, other / "mine.txt"):
         with pytest.raises(BundleError):
             go(here, place)
-    with pytest.raises(BundleError, match="is there, and is no bundle"):
+    with pytest.raises(BundleError, match="exists and is not a bundle"):
         go(here, other)
     assert contents(other) == {"mine.txt": b"mine"}
 

@@ -290,7 +290,7 @@ def test_several_labels_are_the_same_in_every_form(made: tuple[list[str], list[l
             '\'label\' is "a" (kind single-label), and an earlier row has ["c"] (kind multi-label)',
         ),
         ([None, "", [], 1.5], 4, "'label' is 1.5 (kind score), and an earlier row has [] (kind multi-label)"),
-        ([["a"], ["a", "a"]], 2, '\'label\' is ["a", "a"]: a label stands in it twice'),
+        ([["a"], ["a", "a"]], 2, '\'label\' is ["a", "a"]: a label occurs in it twice'),
         ([["a"], ["a", ""]], 2, '\'label\' is ["a", ""]: expected a list of labels'),
         ([["a"], [None]], 2, "'label' is [null]: expected a list of labels"),
         ([["a"], [1.5]], 2, "'label' is [1.5]: expected a list of labels"),
@@ -324,7 +324,7 @@ def test_a_number_that_is_too_large_is_refused(tmp_path: Path, kind: Kind | None
         (SCORE, "warm", "'label' is \"warm\": expected a finite number"),
         (SCORE, "nan", "'label' is \"nan\": expected a finite number"),
         (SINGLE_LABEL, "", "'label' is empty: add the label, or take the row out"),
-        (MULTI_LABEL, "a|b|a", "'label' is \"a|b|a\": a label stands in it twice: expected each once"),
+        (MULTI_LABEL, "a|b|a", "'label' is \"a|b|a\": a label occurs in it twice: expected each once"),
     ],
 )
 @pytest.mark.parametrize("name", ["csv", "tsv"])

@@ -309,7 +309,7 @@ def test_a_file_is_no_folder(folder: Path) -> None:
 def test_an_adapter_beside_the_weights_is_refused(folder: Path) -> None:
     """transformers would load it into the model without a word."""
     change_json(folder / "adapter_config.json", base_model_name_or_path="some/base", peft_type="LORA")
-    assert "holds a PEFT adapter beside its weights" in refused(folder)
+    assert "holds a PEFT adapter next to its weights" in refused(folder)
 
 
 @pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", "fp8"])

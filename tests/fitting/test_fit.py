@@ -238,7 +238,7 @@ def test_one_row_of_each_label_is_fitted_but_not_judged(engine: Engine) -> None:
             {"kind": "entities"},
             "there is no kind 'entities': expected one of",
         ),
-        ("text", ["a"], {}, r"one string came where a list of texts was expected: write \[text\]"),
+        ("text", ["a"], {}, r"one string came instead of a list of texts: write \[text\]"),
         ([1, "b"], ["a", "b"], {}, "text 0 is int 1: expected a string, or a pair of strings"),
         (["a", ("b", "c")], ["a", "b"], {}, "text 1 and text 0 differ: one is a pair"),
         ([("a", "b"), ("b", "c")], ["a", "b"], {"from_task": "colour"}, "task 'colour' reads single texts, and these"),
@@ -395,7 +395,7 @@ def test_a_task_of_another_backbone_has_no_features_here(engine: Engine) -> None
         engine.features(TEXTS, stranger)
     with pytest.raises(TaskError, match="was trained on the backbone"):
         evaluate(engine, TEXTS_GIVEN[:2], ["label0", "label1"], stranger)
-    with pytest.raises(DataError, match="one string came where a list of texts was expected"):
+    with pytest.raises(DataError, match="one string came instead of a list of texts"):
         engine.features("text", "colour")
 
 

@@ -177,7 +177,7 @@ def test_a_training_that_broke_off_goes_on(backbone: Backbone, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({"texts": "one"}, DataError, "one string came where a list of texts was expected"),
+        ({"texts": "one"}, DataError, "one string came instead of a list of texts"),
         ({"labels": Y[:-1]}, DataError, "11 labels came for 12 texts"),
         ({"labels": ["good"] * 12}, DataError, "has only the label 'good'"),
         ({"texts": [*X[:-1], 3]}, DataError, "text 11 is int 3"),
@@ -237,10 +237,10 @@ def test_it_exports_what_the_command_does(backbone: Backbone, mood: Task, bundle
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({"precisions": "int8"}, DataError, "one string came where a list of precisions was expected"),
+        ({"precisions": "int8"}, DataError, "one string came instead of a list of precisions"),
         ({"precisions": ["int4"]}, DataError, "the precisions came as 'int4': expected one or more of fp32, int8, q4"),
         ({"precisions": []}, DataError, "the precisions came as none"),
-        ({"tasks": "mood.safetensors"}, DataError, "one task came where a list of tasks was expected"),
+        ({"tasks": "mood.safetensors"}, DataError, "one task came instead of a list of tasks"),
         ({"tasks": ["none.safetensors"]}, TaskError, "the task file none.safetensors cannot be read"),
         ({"check_data": {"size": (X, Y)}}, DataError, "`check_data` has 'size', which is no task here: expected some"),
         ({"check_data": {"mood": X}}, DataError, "`check_data` of 'mood' is a list: expected a pair (texts, labels)"),

@@ -295,7 +295,7 @@ def test_it_is_refitted_with_new_parameters(classifier: TextClassifier) -> None:
 
 
 ODD: list[tuple[Any, Any, dict[str, Any], str]] = [
-    ("one text", ["a", "b"], {}, "one string came where a list of texts was expected"),
+    ("one text", ["a", "b"], {}, "one string came instead of a list of texts"),
     ([1, 2], ["a", "b"], {}, "text 0 is int 1: expected a string"),
     (pd.Series(["a", None]), ["a", "b"], {}, "text 1 is"),
     ([" ", "b"], ["a", "b"], {}, "text 0 is empty"),
@@ -307,7 +307,7 @@ ODD: list[tuple[Any, Any, dict[str, Any], str]] = [
     (X, 3, {}, "y is a int: expected a label for each text"),
     (X, NUMBERS, {}, "Unknown label type: continuous"),
     (X, ["good"] * 18, {}, "y has 1 class, 'good': expected at least two"),
-    (X, [[label, label] for label in Y], {}, "label 0 is ['good', 'good']: a label stands in it twice"),
+    (X, [[label, label] for label in Y], {}, "label 0 is ['good', 'good']: a label occurs in it twice"),
     (X, np.array([[1, 0, 2]] * 18), {}, "y has several columns, and not only 0 and 1"),
     (X, np.zeros((18, 2), int), {}, "no row of the training data has a label"),
     (X, TAGS, {"kind": "single-label"}, "y has several labels per text, and the kind is 'single-label'"),

@@ -121,7 +121,7 @@ def test_after_a_pickle(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("texts", "task", "kind", "why"),
     [
-        ("good", None, DataError, "one string came where a list of texts was expected: write [text]"),
+        ("good", None, DataError, "one string came instead of a list of texts: write [text]"),
         (["good", 3], None, DataError, "text 1 is a int: expected a string for task 'tiny-bert'"),
         ([("good", "bad")], None, DataError, "text 0 is a tuple of 2: expected a string for task 'tiny-bert'"),
         (["\ud800"], None, DataError, "text 0 has half of a surrogate pair: expected whole characters"),

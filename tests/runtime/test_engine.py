@@ -250,7 +250,7 @@ BAD_CALLS: dict[str, tuple[dict[str, object], str]] = {
     ),
     "one string for a task of pairs": (
         {"texts": "good", "task": "pair"},
-        "one string came where a list of texts was expected: write [text]",
+        "one string came instead of a list of texts: write [text]",
     ),
     "fewer tasks than texts": (
         {"texts": ["a", "b"], "tasks": ["colour"]},
@@ -265,9 +265,9 @@ BAD_CALLS: dict[str, tuple[dict[str, object], str]] = {
         {"texts": ["a"], "task": "colour", "tasks": ["colour"]},
         "expected a task for the texts: pass task=NAME, or tasks=[NAME, …] with one for each",
     ),
-    "one string where tasks are expected": (
+    "one string instead of tasks": (
         {"texts": ["a", "b", "c", "d"], "tasks": "size"},
-        "one string came where a list of tasks was expected: write task=NAME, or tasks=[NAME, …]",
+        "one string came instead of a list of tasks: write task=NAME, or tasks=[NAME, …]",
     ),
     "a lowest score for a number": (
         {"texts": ["a"], "task": "alike", "min_score": 0.5},

@@ -207,8 +207,8 @@ MEAL = "Zoë 😀 ate a crème brûlée"
         (QUESTION, 12, "a question came without a context"),
         ((QUESTION, MEAL), 16, "begin at 16, which are bytes of UTF-8; in characters it begins at 12: expected"),
         ((QUESTION, MEAL), 13, "begin at 13, which are UTF-16 units; in characters it begins at 12: expected"),
-        ((QUESTION, MEAL), 11, "begin at 11, where the context has ' crème brûlé'; it begins at 12: expected"),
-        ((QUESTION, MEAL), 99, "begin at 99, where the context has ''; it begins at 12: expected the offset"),
+        ((QUESTION, MEAL), 11, "begin at 11, and the context has ' crème brûlé'; it begins at 12: expected"),
+        ((QUESTION, MEAL), 99, "begin at 99, and the context has ''; it begins at 12: expected the offset"),
         ((QUESTION, "a creme brulee"), 2, "and the context does not have it: expected an answer that is a stretch"),
     ],
 )

@@ -59,7 +59,7 @@ def test_loose_ends_are_refused(text: str, message: str) -> None:
 @pytest.mark.parametrize("value", [0, 6, -1, True, 3.0, "3", None, [3]])
 def test_what_is_no_whole_number_is_refused(value: object) -> None:
     assert strict.whole_number(3, 1, 5) == 3
-    with pytest.raises(ValueError, match="where a whole number from 1 to 5 was expected"):
+    with pytest.raises(ValueError, match="expected a whole number from 1 to 5"):
         strict.whole_number(value, 1, 5)
 
 

@@ -197,7 +197,7 @@ def test_all_that_this_version_writes_it_can_read() -> None:
 
 # Bad values
 
-LISTED = "where one of spans, tokens, multi-label, score, single-label was expected"
+LISTED = "expected one of spans, tokens, multi-label, score, single-label"
 MULTI = {"kind_name": "multi-label"}
 BAD_FIELDS = {
     "kind unknown": ({"kind": "ranking"}, f"the kind 'ranking', {LISTED}"),
@@ -205,13 +205,13 @@ BAD_FIELDS = {
     "kind in capitals": ({"kind": "Score"}, f"the kind 'Score', {LISTED}"),
     "kind with a line feed": ({"kind": "score\n"}, LISTED),
     "kind null": ({"kind": "null"}, LISTED),
-    "thresholds no list": ({"thresholds": "0.5"}, "where a list of numbers was expected"),
+    "thresholds no list": ({"thresholds": "0.5"}, "expected a list of numbers"),
     "thresholds no JSON": ({"thresholds": "0.5, 0.5"}, "is not a sound edgetune task"),
-    "thresholds null": ({"thresholds": "null"}, "where a list of numbers was expected"),
-    "thresholds an object": ({"thresholds": '{"red": 0.5}'}, "where a list of numbers was expected"),
-    "thresholds strings": ({"thresholds": '["0.5", "0.5", "0.5"]'}, "where a list of numbers was expected"),
-    "thresholds booleans": ({"thresholds": "[true, true, true]"}, "where a list of numbers was expected"),
-    "thresholds null inside": ({"thresholds": "[0.5, null, 0.5]"}, "where a list of numbers was expected"),
+    "thresholds null": ({"thresholds": "null"}, "expected a list of numbers"),
+    "thresholds an object": ({"thresholds": '{"red": 0.5}'}, "expected a list of numbers"),
+    "thresholds strings": ({"thresholds": '["0.5", "0.5", "0.5"]'}, "expected a list of numbers"),
+    "thresholds booleans": ({"thresholds": "[true, true, true]"}, "expected a list of numbers"),
+    "thresholds null inside": ({"thresholds": "[0.5, null, 0.5]"}, "expected a list of numbers"),
     "thresholds NaN": ({"thresholds": "[NaN, 0.5, 0.5]"}, "NaN is not JSON"),
     "thresholds infinite": ({"thresholds": "[Infinity, 0.5, 0.5]"}, "Infinity is not JSON"),
     "thresholds 1e400": ({"thresholds": "[1e400, 0.5, 0.5]"}, "is too large"),
@@ -224,10 +224,10 @@ BAD_FIELDS = {
     "threshold below 0": ({"thresholds": "[-0.5, 0.5, 0.5]"}, "a threshold of -0.5"),
     "threshold above 1": ({"thresholds": "[1.5, 0.5, 0.5]"}, "a threshold of 1.5"),
     "threshold that is nothing": ({"thresholds": "[1e-400, 0.5, 0.5]"}, "a threshold of 0.0"),
-    "pairs yes": ({"pairs": "yes"}, "'yes' where true or false was expected"),
-    "pairs True": ({"pairs": "True"}, "'True' where true or false was expected"),
-    "pairs 1": ({"pairs": "1"}, "'1' where true or false was expected"),
-    "pairs empty": ({"pairs": ""}, "'' where true or false was expected"),
+    "pairs yes": ({"pairs": "yes"}, "'yes': expected true or false"),
+    "pairs True": ({"pairs": "True"}, "'True': expected true or false"),
+    "pairs 1": ({"pairs": "1"}, "'1': expected true or false"),
+    "pairs empty": ({"pairs": ""}, "'': expected true or false"),
 }
 
 

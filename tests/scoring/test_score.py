@@ -299,7 +299,7 @@ def test_inputs_and_parts_do_not_lie_in_one_another(
 ) -> None:
     (tmp_path / source).mkdir(parents=True)
     (tmp_path / source / "rows.csv").write_text("text\ngood\n")
-    with pytest.raises(DataError, match="lie in one another"):
+    with pytest.raises(DataError, match="are inside each other"):
         score(settings(bundle_folder), [tmp_path / source], tmp_path / target, make_parts, 1, overwrite=True)
     assert (tmp_path / source / "rows.csv").exists()
 

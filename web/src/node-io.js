@@ -89,7 +89,7 @@ async function readFile(path, limit = Number.POSITIVE_INFINITY) {
     const file = await open(path);
     try {
       const { size } = await file.stat();
-      if (size > limit) throw new BundleError(`${path} has ${size} bytes where at most ${limit} are expected`);
+      if (size > limit) throw new BundleError(`${path} has ${size} bytes: expected at most ${limit}`);
       const bytes = new Uint8Array(size);
       for (let at = 0; at < size; ) {
         const { bytesRead } = await file.read(bytes, at, Math.min(size - at, 1 << 30), at);

@@ -40,7 +40,7 @@ export function readSafetensors(data) {
   }
   const { __metadata__: metadata = {}, ...entries } = objectOf(jsonValue(data.subarray(8, 8 + length)));
   const odd = Object.values(objectOf(metadata)).find((value) => typeof value !== "string");
-  if (odd !== undefined) throw new Error(`${shown(odd)} where a string was expected`);
+  if (odd !== undefined) throw new Error(`${shown(odd)}: expected a string`);
   const body = data.subarray(8 + length);
   let end = 0;
   /** @type {Record<string, Stored>} */

@@ -52,7 +52,7 @@ export function jsonValue(data) {
  */
 export function wholeNumber(value, least, most) {
   if (!Number.isInteger(value) || value < least || value > most) {
-    throw new Error(`${shown(value, 40)} where a whole number from ${least} to ${most} was expected`);
+    throw new Error(`${shown(value, 40)}: expected a whole number from ${least} to ${most}`);
   }
   return value;
 }
@@ -62,12 +62,12 @@ export function wholeNumber(value, least, most) {
  * @param {number} [mostCharacters]
  */
 export function plainText(value, mostCharacters = 1000) {
-  if (typeof value !== "string") throw new Error(`${shown(value, 40)} where a string was expected`);
+  if (typeof value !== "string") throw new Error(`${shown(value, 40)}: expected a string`);
   if (value.length > mostCharacters && [...value].length > mostCharacters) {
-    throw new Error(`a string of ${[...value].length} characters where at most ${mostCharacters} were expected`);
+    throw new Error(`a string of ${[...value].length} characters: expected at most ${mostCharacters}`);
   }
   if (CONTROL.test(value) || !value.isWellFormed()) {
-    throw new Error(`${shown(value)} where text without control characters was expected`);
+    throw new Error(`${shown(value)}: expected text without control characters`);
   }
   return value;
 }
@@ -78,7 +78,7 @@ export function plainText(value, mostCharacters = 1000) {
  */
 export function objectOf(value) {
   if (value === null || typeof value !== "object" || Array.isArray(value)) {
-    throw new Error(`${shown(value)} where an object was expected`);
+    throw new Error(`${shown(value)}: expected an object`);
   }
   return value;
 }
@@ -89,7 +89,7 @@ export function objectOf(value) {
  */
 export function stringsOf(value) {
   if (!Array.isArray(value) || value.some((one) => typeof one !== "string")) {
-    throw new Error(`${shown(value)} where a list of strings was expected`);
+    throw new Error(`${shown(value)}: expected a list of strings`);
   }
   return value;
 }

@@ -239,7 +239,7 @@ function requiresOf(text) {
   if (text === undefined) return [];
   const value = jsonValue(text);
   if (!Array.isArray(value) || value.some((one) => typeof one !== "string")) {
-    throw new Error(`requires is ${shown(value)}, where a list of strings was expected`);
+    throw new Error(`requires is ${shown(value)}: expected a list of strings`);
   }
   return value;
 }
@@ -264,15 +264,15 @@ function taskOf(metadata, version) {
     );
   }
   const kind = KINDS.get(fields.kind);
-  if (!kind) throw new Error(`the kind '${fields.kind}', where one of ${[...KINDS.keys()].join(", ")} was expected`);
+  if (!kind) throw new Error(`the kind '${fields.kind}': expected one of ${[...KINDS.keys()].join(", ")}`);
   const thresholds = jsonValue(fields.thresholds);
   if (!Array.isArray(thresholds) || thresholds.some((one) => typeof one !== "number")) {
-    throw new Error(`${shown(thresholds)} where a list of numbers was expected`);
+    throw new Error(`${shown(thresholds)}: expected a list of numbers`);
   }
   const metrics = jsonValue(fields.metrics);
   if (Object.values(metrics).some((one) => typeof one !== "number")) throw new Error(`metrics ${shown(metrics)}`);
   if (!["true", "false"].includes(fields.pairs))
-    throw new Error(`${shown(fields.pairs)} where true or false was expected`);
+    throw new Error(`${shown(fields.pairs)}: expected true or false`);
   return {
     ...UNFILLED,
     name: fields.task,
@@ -305,13 +305,13 @@ const UNFILLED = {
 
 /** @param {string} value */
 function whole(value) {
-  if (!/^-?[0-9]{1,9}$/.test(value)) throw new Error(`${shown(value, 40)} where a whole number was expected`);
+  if (!/^-?[0-9]{1,9}$/.test(value)) throw new Error(`${shown(value, 40)}: expected a whole number`);
   return Number(value);
 }
 
 /** @param {string} value */
 function number(value) {
-  if (!/^[-+.0-9a-zE]{1,40}$/.test(value)) throw new Error(`${shown(value, 40)} where a number was expected`);
+  if (!/^[-+.0-9a-zE]{1,40}$/.test(value)) throw new Error(`${shown(value, 40)}: expected a number`);
   return Number(value);
 }
 

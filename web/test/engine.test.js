@@ -210,7 +210,7 @@ test("int8 products are exact", async () => {
 });
 
 for (const [name, texts, asked, kind, says] of [
-  ["one string", "good", { task: "tags" }, DataError, "string came where a list of texts was expected: write [text]"],
+  ["one string", "good", { task: "tags" }, DataError, "string came instead of a list of texts: write [text]"],
   ["no task", ["good"], {}, DataError, "expected a task for the texts"],
   ["two ways", ["good"], { task: "tags", tasks: ["tags"] }, DataError, "expected a task for the texts"],
   ["too few tasks", ["good"], { tasks: [] }, DataError, "0 tasks came for 1 texts"],

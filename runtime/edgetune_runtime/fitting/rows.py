@@ -109,7 +109,7 @@ def texts_of(texts: Iterable[Any]) -> list[Text]:
 
 def _listed(values: Iterable[Any], what: str) -> list[Any]:
     if isinstance(values, str):
-        raise DataError(f"one string came where a list of {what} was expected: write [{what[:-1]}]")
+        raise DataError(f"one string came instead of a list of {what}: write [{what[:-1]}]")
     return list(values)
 
 

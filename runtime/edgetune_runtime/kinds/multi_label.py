@@ -100,7 +100,7 @@ class MultiLabel(Kind):
         if len(named) < len(labels):
             raise ValueError("expected a list of labels, each a string, an integer or a boolean")
         if len(set(named)) < len(named):
-            raise ValueError("a label stands in it twice: expected each once")
+            raise ValueError("a label occurs in it twice: expected each once")
         return tuple(sorted(named))
 
     def named(self, target: Target) -> tuple[str, ...]:

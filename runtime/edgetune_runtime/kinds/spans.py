@@ -338,7 +338,7 @@ def _where(answer: Answer, context: str) -> str:
         return f"{said}, and the context does not have it: expected an answer that is a stretch of the context"
     nearest = min(places, key=lambda place: abs(place - start))
     there = context[start : start + len(text)]
-    return f"{said}, where the context has {there!r:.60}; it begins at {nearest}: expected the offset in characters"
+    return f"{said}, and the context has {there!r:.60}; it begins at {nearest}: expected the offset in characters"
 
 
 SPANS = SpansKind()

@@ -1,0 +1,31 @@
+"""Texts for people have no forms that trip a reader, as far as they have been mended."""
+
+from __future__ import annotations
+
+import pytest
+from words import FORMS, SORTS, counted, errors, help_texts
+
+GONE = ('"anew"', '"is there" for "exists"', '"there" alone', '"of late", "in the midst", "again and again"')
+READ = ("help", "errors", "docs", "page", "metrics")
+
+
+@pytest.mark.parametrize("sort", READ)
+def test_forms_that_are_gone_do_not_come_back(sort: str) -> None:
+    found = counted(SORTS[sort]())
+    assert {form: found[form] for form in GONE} == dict.fromkeys(GONE, 0)
+
+
+def test_forms_are_found() -> None:
+    text = "It is put there, where it is there already. Of two, one is written anew again and again."
+    found = counted([("", text)])
+    assert [form for form in FORMS if found[form]] == [
+        '"where" for "if" or "that"', '"anew"', '"is there" for "exists"', '"of" in front',
+        '"of late", "in the midst", "again and again"', '"there" alone',
+    ]  # fmt: skip
+
+
+def test_what_people_read_is_listed() -> None:
+    told = [text for _, text in errors()]
+    assert len(told) > 500
+    assert "… already exists: name another folder" in told
+    assert len(list(help_texts())) > 150
