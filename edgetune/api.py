@@ -196,7 +196,7 @@ def _development(texts: Iterable[Any] | None, labels: Iterable[Any] | None, rows
         raise DataError(f"{came} came without {missing}: expected both or neither")
     found = labelled_rows(texts, labels, rows.kind)
     if found.pairs != rows.pairs:
-        raise DataError("texts and eval_texts differ: one has pairs of texts, the other has not; expected both alike")
+        raise DataError("texts and eval_texts differ: one has pairs of texts, the other does not; expected both alike")
     return found
 
 
@@ -219,7 +219,7 @@ def _checks(
     for name, given in check_data.items():
         if name not in by_name:
             raise DataError(
-                f"`check_data` has '{name}', which is no task here: expected some of {', '.join(by_name) or 'none'}"
+                f"`check_data` has '{name}', which is not a task here: expected some of {', '.join(by_name) or 'none'}"
             )
         if not isinstance(given, tuple) or len(given) != 2:
             raise DataError(f"`check_data` of '{name}' is a {type(given).__name__}: expected a pair (texts, labels)")

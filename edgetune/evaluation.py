@@ -238,7 +238,7 @@ def check_labels(task: Task, targets: Sequence[Target], origin: str) -> None:
     unknown = sorted({label for target in targets for label in task.kind.named(target)} - set(task.labels))
     if unknown:
         raise DataError(
-            f"{origin} has labels that the task '{task.name}' does not: {', '.join(unknown)}; it has "
+            f"{origin} has labels that the task '{task.name}' does not have: {', '.join(unknown)}; it has "
             f"{', '.join(task.labels)}"
         )
 

@@ -1,6 +1,6 @@
 """Every text that people read, as a list to read aloud, and how often it has forms that trip a reader.
 
-    python tests/words.py errors      # or help, docs, page, metrics, comments; all of them without a name
+    python tests/words.py errors      # or help, docs, page, metrics, comments; without a name, all of them
     python tests/words.py --count
 
 Errors are the strings of `raise` and of notes, with `…` for what is filled in. Of documents, code blocks are left out.

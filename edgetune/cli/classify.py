@@ -76,7 +76,7 @@ def classify(
     Any number of labels: labels, scores.
     A number: score.
     Entities: entities, each with label, start, end (in characters), text, score.
-    An answer in a text: answer, start, end (null if there is none), score, no_answer.
+    An answer in a text: answer, start, end (null if none), score, no_answer.
 
     The status is "ok"; "truncated" if the text is longer than the task reads; "abstained" if no score reached
     --min-score, and then the label is null; or "error", with the line and the reason. The other rows go on. If every

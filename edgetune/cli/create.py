@@ -102,7 +102,7 @@ def create(
     if calibrate and from_head:
         raise click.UsageError("--calibrate came with --from-head, whose head stays as it is: leave it out")
     if precision is not None and not in_bundle:
-        raise click.UsageError(f"--precision came with {model}, which is no bundle: leave it out, or name a bundle")
+        raise click.UsageError(f"--precision came with {model}, which is not a bundle: leave it out, or name a bundle")
     texts = _texts(calibrate)
     if from_head:
         task = _from_head(model, name, template, max_length if _is_given("max_length") else None, pairs)

@@ -191,11 +191,13 @@ def _origin(value: str) -> str:
         port = parts.port
     except ValueError as error:
         raise click.BadParameter(
-            f"{value!r} is no origin ({error}): expected scheme://host or scheme://host:port"
+            f"{value!r} is not an origin ({error}): expected scheme://host or scheme://host:port"
         ) from error
     rest = (parts.path.strip("/"), parts.query, parts.fragment, parts.username)
     if not (parts.scheme and parts.hostname and value.isascii()) or any(rest):
-        raise click.BadParameter(f"{value!r} is no origin: expected scheme://host or scheme://host:port, and no path")
+        raise click.BadParameter(
+            f"{value!r} is not an origin: expected scheme://host or scheme://host:port, and no path"
+        )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     usual = port is None or port == {"http": 80, "https": 443}.get(parts.scheme)
     return f"{parts.scheme}://{host}" + ("" if usual else f":{port}")

@@ -145,7 +145,9 @@ def train(
         if eval_sources:
             held_out = read_labelled(eval_sources[place], columns, reading, note, read.kind)
             if held_out.pairs != read.pairs:
-                raise DataError(f"{source} and {eval_sources[place]} differ: one has pairs of texts, the other has not")
+                raise DataError(
+                    f"{source} and {eval_sources[place]} differ: one has pairs of texts, the other does not"
+                )
             dev = held_out.rows
         tasks.append(TaskData(name, out, read.rows, dev, read.kind, read.pairs))
     reports = run_training(load_backbone(model), tasks, options, resume, note)

@@ -112,7 +112,7 @@ def form_of(source: Source, reading: Reading, note: Note) -> Form:
     if source.format == "conll":
         return Form("conll", coding)
     if source.format == "lines" and "\0" in head:
-        raise DataError(f"{path} is no text: it has zero bytes; expected lines of text or JSON, or one of {_ENDINGS}")
+        raise DataError(f"{path} is not text: it has zero bytes; expected lines of text or JSON, or one of {_ENDINGS}")
     if source.format == "text" or (source.format == "lines" and not json_files.is_json(head)):
         return Form("text", coding)
     document = bool(source.split)

@@ -70,7 +70,7 @@ def build_site(
         raise DataError(f"{bundle.path} has no tasks: put some there with 'edgetune tasks add'")
     loaded = [bundle.load_task(name) for name in names]
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / _SITE).is_file())):
-        raise DataError(f"{folder} exists and is no site: name a folder that is new or empty")
+        raise DataError(f"{folder} exists and is not a site: name a folder that is new or empty")
     if (folder / _SITE).exists() and not replace:
         raise DataError(f"{folder} has a site already: name another folder, or pass `replace`")
     variants = {bundle.facts.variant_for(task) for task in loaded}

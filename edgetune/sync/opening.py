@@ -34,7 +34,7 @@ def open_place(text: str) -> Place:
         scheme = urlsplit(text).scheme.lower() if "://" in text or "::" in text else ""
         return _SCHEMES.get(scheme, _store)(text)
     except ValueError as error:
-        raise BundleError(f"{_public(text)} is no place ({error}): expected a folder or a URL") from error
+        raise BundleError(f"{_public(text)} is not a place ({error}): expected a folder or a URL") from error
 
 
 def _store(url: str) -> Store:

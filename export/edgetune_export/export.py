@@ -269,7 +269,7 @@ def _check_targets(task: Task, check: CheckTexts | None) -> None:
     unknown = sorted(named - set(task.labels))
     if unknown:
         raise DataError(
-            f"the check data of task '{task.name}' has labels that the task does not: {', '.join(unknown)}; "
+            f"the check data of task '{task.name}' has labels that the task does not have: {', '.join(unknown)}; "
             f"it has {', '.join(task.labels)}"
         )
 

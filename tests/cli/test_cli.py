@@ -281,7 +281,7 @@ class TestEvaluate:
         path = tmp_path / "odd.csv"
         path.write_text("text,label\nhello,purple\n")
         message = refused(run("evaluate", bundle_folder, "--task", "colour", "--data", path))
-        assert "labels that the task 'colour' does not: purple; it has label0, label1, label2" in message
+        assert "labels that the task 'colour' does not have: purple; it has label0, label1, label2" in message
 
 
 class TestTasks:

@@ -216,7 +216,11 @@ class TestEvaluate:
         ("name", "row", "told"),
         [
             ("mood", {"text": "a", "label": ["label0"]}, "expected a string, an integer or a boolean"),
-            ("tags", {"text": "a", "label": ["label0", "purple"]}, "does not: purple; it has label0, label1, label2"),
+            (
+                "tags",
+                {"text": "a", "label": ["label0", "purple"]},
+                "does not have: purple; it has label0, label1, label2",
+            ),
             ("stars", {"text": "a", "label": "many"}, "expected a finite number"),
             ("same", {"text": "a", "label": "label0"}, "no column 'text_pair', and the task 'same' takes pairs"),
         ],

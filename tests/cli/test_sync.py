@@ -421,7 +421,7 @@ def test_a_task_of_another_backbone_is_left_out_and_the_others_come(
         ("memory://nowhere", "has no tasks/index.json: publish"),
         ("nothing://nowhere", "nothing://nowhere cannot be opened"),
         ("http://127.0.0.1:9/bundle", "cannot be read .Connection refused"),
-        ("http://[::1/bundle", "is no place"),
+        ("http://[::1/bundle", "is not a place"),
         ("http://127.0.0.1:port/bundle", "cannot be read"),
     ],
 )

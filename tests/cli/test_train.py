@@ -327,7 +327,7 @@ class TestErrors:
     def test_pairs_in_one_of_training_and_development_data(self, train: Trainer, pairs: bool) -> None:
         dev = write(train.folder / "dev.jsonl", rows_of("score", not pairs))
         message = train.refused(rows_of("score", pairs), "--eval-data", dev)
-        assert "dev.jsonl differ: one has pairs of texts, the other has not" in message
+        assert "dev.jsonl differ: one has pairs of texts, the other does not" in message
 
     def test_development_data_is_read_as_the_training_data(self, train: Trainer) -> None:
         dev = write(train.folder / "dev.jsonl", rows_of("single-label"))

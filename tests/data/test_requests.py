@@ -281,7 +281,7 @@ def test_partitions_and_splits_are_read(tmp_path: Path) -> None:
         ("a.csv", "txt,label\na,b\n", "no column 'text' among txt, label: did you mean 'txt'"),
         ("a.csv", "text,text\na,b\n", "has the column 'text' more than once"),
         ("a.csv", "", "is empty"),
-        ("a.bin", b"\x00\x01 text", "is no text: it has zero bytes"),
+        ("a.bin", b"\x00\x01 text", "is not text: it has zero bytes"),
         ("a.json", '{"train": [{"text": "a"}], "test": []}', "has the splits train, test: name one"),
         ("a.parquet", "text\na\n", "cannot be read as Parquet"),
         ("a.csv", b"PAR1\x15\x04", "is a Parquet file: name it .parquet"),

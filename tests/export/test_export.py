@@ -135,7 +135,7 @@ def test_a_task_for_another_backbone_is_refused_before_any_work(
 
 def test_check_labels_that_the_task_has_not_are_named(backbone: Backbone, make_task: MakeTask, tmp_path: Path) -> None:
     check = CheckTexts(["a text"], ["green"])
-    with pytest.raises(DataError, match="labels that the task does not: green; it has label0, label1, label2"):
+    with pytest.raises(DataError, match="labels that the task does not have: green; it has label0, label1, label2"):
         export_bundle(backbone, tmp_path / "bundle", tasks=[make_task("checked")], checks={"checked": check})
 
 

@@ -155,7 +155,7 @@ class TestCommand:
         arguments = ("--name", "t", *self.words, "--out", tmp_path / "t.safetensors", "--precision", "int8")
         code, _, said = self.run(model_folder, *arguments)
         assert code == 2
-        assert f"--precision came with {model_folder}, which is no bundle" in said
+        assert f"--precision came with {model_folder}, which is not a bundle" in said
 
     def test_texts_calibrate(self, folder: Path, tmp_path: Path) -> None:
         texts = tmp_path / "texts.txt"

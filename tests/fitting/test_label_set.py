@@ -33,13 +33,13 @@ def test_the_labels_of_each_kind() -> None:
     ("kind", "train", "dev", "message"),
     [
         (SINGLE_LABEL, ["a", "a"], [], "has only the label 'a': expected at least two"),
-        (SINGLE_LABEL, ["a", "b"], ["c"], "labels that the training data has not: c; training has a, b"),
+        (SINGLE_LABEL, ["a", "b"], ["c"], "labels that the training data does not have: c; training has a, b"),
         (MULTI_LABEL, [(), ()], [], "no row of the training data has a label: expected at least one label"),
         (
             MULTI_LABEL,
             [("a", "b")],
             [("d", "a", "c")],
-            "labels that the training data has not: c, d; training has a, b",
+            "labels that the training data does not have: c, d; training has a, b",
         ),
         (MULTI_LABEL, [("a", "b "), ("b",)], [], "the labels 'b' and 'b ', which differ only in spaces or quotes"),
         (MULTI_LABEL, [("a\x1b",)], [], r"has the label 'a\\x1b': the character .*; call it otherwise"),

@@ -233,7 +233,7 @@ class TestRefused:
 
     def test_other_kinds_of_adapter(self, folder: Folder, load: Load, tmp_path: Path) -> None:
         get_peft_model(auto("SEQ_CLS", folder("gpt2")), peft.IA3Config(task_type="SEQ_CLS")).save_pretrained(tmp_path)
-        with pytest.raises(TaskError, match="is IA3, which a task cannot do beside a frozen model: expected one of"):
+        with pytest.raises(TaskError, match="is IA3, which a task cannot do with a frozen model: expected one of"):
             import_task(load("gpt2"), Adapter.load(tmp_path), "t")
 
     def test_a_classifier_through_a_pooler_that_is_not_there(self, folder: Folder, tmp_path: Path) -> None:

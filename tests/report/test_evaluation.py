@@ -70,7 +70,12 @@ def test_min_score_leaves_some(engine: Engine, kinds: Path) -> None:
 @pytest.mark.parametrize(
     ("texts", "labels", "task", "told"),
     [
-        (["a", "b"], ["label0", "purple"], "mood", "the data has labels that the task 'mood' does not: purple; it has"),
+        (
+            ["a", "b"],
+            ["label0", "purple"],
+            "mood",
+            "the data has labels that the task 'mood' does not have: purple; it has",
+        ),
         (["a", "b"], ["label0"], "mood", "1 labels came for 2 texts: expected one for each"),
         (["a"], ["label0"], "same", "single texts came, and the task 'same' takes pairs of texts: pass pairs of texts"),
         ([("a", "b")], ["label0"], "mood", "pairs of texts came, and the task 'mood' takes single texts"),

@@ -116,7 +116,7 @@ def test_what_is_no_origin_is_wrong_usage(server_bundle: Path, origin: str) -> N
     from click.testing import CliRunner
 
     found = CliRunner().invoke(cli, ["serve", str(server_bundle), "--cors-origin", origin])
-    assert (found.exit_code, "is no origin" in found.output) == (2, True)
+    assert (found.exit_code, "is not an origin" in found.output) == (2, True)
 
 
 FETCH = """

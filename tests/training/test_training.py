@@ -148,7 +148,11 @@ def test_a_folder_in_the_place_of_the_file_is_noticed_first(backbone: Backbone, 
     ("rows", "dev", "message"),
     [
         (ROWS[:1] * 5, ROWS[:1], "only the label 'bad': expected at least two"),
-        (ROWS[:2], [LabelledText("text", "odd")], "labels that the training data has not: odd; training has bad, good"),
+        (
+            ROWS[:2],
+            [LabelledText("text", "odd")],
+            "labels that the training data does not have: odd; training has bad, good",
+        ),
     ],
 )
 def test_bad_data_is_refused(

@@ -226,7 +226,7 @@ def test_another_version_of_a_package_is_refused(tmp_path: Path) -> None:
 
 def test_other_files_are_not_mixed_with_a_site(tmp_path: Path) -> None:
     (tmp_path / "own.txt").write_text("mine")
-    with pytest.raises(DataError, match="exists and is no site"):
+    with pytest.raises(DataError, match="exists and is not a site"):
         build_site(Bundle(ENCODER), tmp_path, NODE_MODULES, replace=True)
     assert [path.name for path in tmp_path.iterdir()] == ["own.txt"]
 

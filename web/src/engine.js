@@ -202,8 +202,7 @@ export class Engine {
    * @returns {Promise<Result[]>} one for each text, in the same order
    */
   async classify(texts, { task, tasks, minScore = 0 } = {}) {
-    if (!Array.isArray(texts))
-      throw new DataError(`${typeof texts} came instead of a list of texts: write [text]`);
+    if (!Array.isArray(texts)) throw new DataError(`${typeof texts} came instead of a list of texts: write [text]`);
     if ((task === undefined) === (tasks === undefined)) {
       throw new DataError("expected a task for the texts: pass {task: NAME}, or {tasks: [NAME, …]} with one for each");
     }

@@ -271,8 +271,7 @@ function taskOf(metadata, version) {
   }
   const metrics = jsonValue(fields.metrics);
   if (Object.values(metrics).some((one) => typeof one !== "number")) throw new Error(`metrics ${shown(metrics)}`);
-  if (!["true", "false"].includes(fields.pairs))
-    throw new Error(`${shown(fields.pairs)}: expected true or false`);
+  if (!["true", "false"].includes(fields.pairs)) throw new Error(`${shown(fields.pairs)}: expected true or false`);
   return {
     ...UNFILLED,
     name: fields.task,

@@ -36,7 +36,7 @@ def label_set(train: Sequence[Target], dev: Sequence[Target], kind: Kind) -> tup
     unknown = sorted(set(kind.labels_of(dev)) - set(labels))
     if unknown:
         raise DataError(
-            f"the development data has labels that the training data has not: {', '.join(unknown)}; "
+            f"the development data has labels that the training data does not have: {', '.join(unknown)}; "
             f"training has {', '.join(labels)}"
         )
     return tuple(labels)
