@@ -104,7 +104,7 @@ SAYS = {
     "manifest-pooling-none": "poolings ()",
     "manifest-mask-without-token": "without a mask token",
     "manifest-size-more": "'depth'",
-    "manifest-size-zero": "0 where a whole number",
+    "manifest-size-zero": "0: expected a whole number",
     "manifest-graphs-none": "0 graphs",
     "manifest-graph-elsewhere": "in 'onnx/model_q4.onnx'",
     "manifest-weights-elsewhere": "in 'onnx/other.data'",

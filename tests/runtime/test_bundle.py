@@ -283,8 +283,11 @@ def test_a_damaged_configuration_is_found(copied: Path) -> None:
 
 def test_a_folder_that_is_no_bundle_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("{}")
-    for path, reason in ((tmp_path, "No such file"), (tmp_path / "absent", "No such file"), (tmp_path / "file", "Not")):
-        with pytest.raises(BundleError, match=rf"is not a bundle \(edgetune\.json: {reason}") as caught:
+    inside = "edgetune.json: No such file"
+    for path, reason in (
+        (tmp_path, inside), (tmp_path / "absent", "there is no such folder"), (tmp_path / "file", "edgetune.json: Not"),
+    ):  # fmt: skip
+        with pytest.raises(BundleError, match=rf"is not a bundle \({reason}") as caught:
             Bundle(path)
         assert str(caught.value).startswith(f"{path} ")
 

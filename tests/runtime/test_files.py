@@ -261,7 +261,7 @@ def test_sizes_are_bounded_by_what_a_file_is(folder: Path, size_bytes: int, soun
     if sound:
         files.open_inside(folder, "config.json").close()
         return
-    with pytest.raises(OSError, match=f"{size_bytes:,} bytes where at most 1,000,000"):
+    with pytest.raises(OSError, match=f"{size_bytes:,} bytes: expected at most 1,000,000"):
         files.open_inside(folder, "config.json")
 
 

@@ -122,7 +122,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         "task 'relevant' has no label 'maybe': expected one of no, yes",
     ),
     "a label of a number": ({"task": "alike", "label": "yes"}, DataError, "task 'alike' gives a number"),
-    "one string": ({"task": "alike", "texts": "good"}, DataError, "one string came where a list"),
+    "one string": ({"task": "alike", "texts": "good"}, DataError, "one string came instead of a list"),
     "a number": ({"task": "alike", "texts": ["good", 1]}, DataError, "text 1 is a int: expected a string"),
     "a pair": ({"task": "alike", "texts": [("a", "b")]}, DataError, "text 0 is a tuple: expected a string"),
     "a query that is none": ({"task": "alike", "query": None}, DataError, "the query is a NoneType"),

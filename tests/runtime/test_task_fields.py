@@ -200,9 +200,9 @@ def test_all_that_this_version_writes_it_can_read() -> None:
 LISTED = "expected one of spans, tokens, multi-label, score, single-label"
 MULTI = {"kind_name": "multi-label"}
 BAD_FIELDS = {
-    "kind unknown": ({"kind": "ranking"}, f"the kind 'ranking', {LISTED}"),
-    "kind empty": ({"kind": ""}, f"the kind '', {LISTED}"),
-    "kind in capitals": ({"kind": "Score"}, f"the kind 'Score', {LISTED}"),
+    "kind unknown": ({"kind": "ranking"}, f"the kind 'ranking': {LISTED}"),
+    "kind empty": ({"kind": ""}, f"the kind '': {LISTED}"),
+    "kind in capitals": ({"kind": "Score"}, f"the kind 'Score': {LISTED}"),
     "kind with a line feed": ({"kind": "score\n"}, LISTED),
     "kind null": ({"kind": "null"}, LISTED),
     "thresholds no list": ({"thresholds": "0.5"}, "expected a list of numbers"),

@@ -104,7 +104,7 @@ def test_a_jsonl_column_keeps_each_value(tmp_path: Path, values: list[Any], kind
     ("line", "problem"),
     [
         (b"{", "not JSON"),
-        (b"[1]", "an array came where a JSON object"),
+        (b"[1]", "an array came instead of a JSON object"),
         (b'{"text": null}', "null"),
         (b"{}", "null"),
         (b'{"text": 5}', "'text' is 5: expected a string"),

@@ -68,13 +68,13 @@ const SAYS = {
   "manifest-pooling-none": "poolings []",
   "manifest-mask-without-token": "without a mask token",
   "manifest-size-more": "'depth'",
-  "manifest-size-zero": "0 where a whole number",
+  "manifest-size-zero": "0: expected a whole number",
   "manifest-graphs-none": "0 graphs",
   "manifest-graph-elsewhere": 'a graph in "onnx/model_q4.onnx"',
   "manifest-weights-elsewhere": 'in "onnx/other.data"',
   "manifest-file-above": '"../tokenizer.json"',
   "manifest-digest-short": '"tokenizer.json" with the SHA-256',
-  "manifest-field-missing": "where a whole number",
+  "manifest-field-missing": "expected a whole number",
 };
 
 let scratch = "";

@@ -53,8 +53,8 @@ def of_manifests() -> Cases:
     for name, data in whole.items():
         yield f"manifest: {name}", put(files.MANIFEST, data), NO_MANIFEST
     yield "manifest: not there", replaced(files.MANIFEST, lambda _: None), "is not a bundle"
-    yield "manifest: too large", sparse(files.MANIFEST, 2_000_001), "2,000,001 bytes where at most 2,000,000"
-    yield "manifest: of a terabyte", sparse(files.MANIFEST, 1 << 40), "bytes where at most 2,000,000"
+    yield "manifest: too large", sparse(files.MANIFEST, 2_000_001), "2,000,001 bytes: expected at most 2,000,000"
+    yield "manifest: of a terabyte", sparse(files.MANIFEST, 1 << 40), "bytes: expected at most 2,000,000"
     yield "manifest: cut", edit(files.MANIFEST, lambda data: data[: len(data) // 2]), NO_MANIFEST
     yield "manifest: a bracket more", edit(files.MANIFEST, lambda data: data + b"}"), NO_MANIFEST
     versions: tuple[Any, ...] = (0, 3, "1", "2", True, 1.0, 2.0, None, [1], -1)
@@ -185,8 +185,8 @@ def of_links() -> Cases:
     yield "link: a task to /etc/passwd", link_to(TASK, "/etc/passwd"), "is a link"
     yield "link: hard, of weights beside a graph", hard_link, "it is a hard link"
     for name, size_bytes in {files.CONFIG: 1_000_001, files.TOKENIZER: 64_000_001, TASK: 64_000_001}.items():
-        yield f"size: {name} a byte too large", sparse(name, size_bytes), "bytes where at most"
-        yield f"size: {name} of a terabyte", sparse(name, 1 << 40), "bytes where at most"
+        yield f"size: {name} a byte too large", sparse(name, size_bytes), "bytes: expected at most"
+        yield f"size: {name} of a terabyte", sparse(name, 1 << 40), "bytes: expected at most"
 
 
 def hard_link(folder: Path) -> None:
