@@ -340,7 +340,7 @@ def test_splits_of_a_json_file_are_named(tmp_path: Path) -> None:
         ("rows.jsonl", b"null", "line 1: null came instead of a JSON object"),
         ("rows.json", b'[["a", "b"]]', "row 1: an array came instead of a JSON object"),
         ("rows.json", b'[{"text": "a", "label": "b"}', "row 1: not JSON .*the array does not end"),
-        ("rows.json", b'[{"text": "a", "label": "b"} {}]', "row 1: not JSON .*where ',' or ']'"),
+        ("rows.json", b'[{"text": "a", "label": "b"} {}]', "row 1: not JSON .*instead of ',' or ']'"),
         ("rows.json", b'[{"text": "a", "label": "b"}] {}', "goes on behind its array"),
         ("rows.json", b'{\n"text": "a",\n"label"\n}', "rows.json is not JSON"),
         ("rows.jsonl", b"{}", "line 1: no column 'text' among none: name it with `text`"),
