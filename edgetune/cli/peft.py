@@ -110,11 +110,12 @@ def import_peft(
 def export_peft(task_file: Path, model: str, out: Path, as_json: bool) -> None:
     """Write the task in TASK_FILE as an adapter that PEFT loads; its logits are those of the task.
 
-    A soft prompt becomes PROMPT_TUNING, a prefix PREFIX_TUNING, low rank LORA. A head that follows BERT's or ALBERT's
-    pooler, or has no biases at a decoder's last token, becomes the head of a SEQ_CLS adapter. The head of a task that
-    finds entities becomes the head of a TOKEN_CLS adapter, that of one that answers questions the head of a
-    QUESTION_ANS adapter. Otherwise the adapter is for FEATURE_EXTRACTION, and head.safetensors next to it has weight and bias. A task is rejected if PEFT would compute something else. Train
-    prompts and prefixes of an encoder with --positions-behind-prompt.
+    A soft prompt becomes PROMPT_TUNING, a prefix PREFIX_TUNING, low rank LORA. A head that follows BERT's or
+    ALBERT's pooler, or has no biases at a decoder's last token, becomes the head of a SEQ_CLS adapter. The head of
+    a task that finds entities becomes the head of a TOKEN_CLS adapter, that of one that answers questions the head
+    of a QUESTION_ANS adapter. Otherwise the adapter is for FEATURE_EXTRACTION, and head.safetensors next to it has
+    weight and bias. A task is rejected if PEFT would compute something else. Train prompts and prefixes of an
+    encoder with --positions-behind-prompt.
 
     \b
     Example:
