@@ -199,6 +199,8 @@ class TrainingOptions:
         seed: of everything random.
         seeds: how often it trains, with `seed` and those that follow; the best on held-out rows is kept.
         mixed_precision: "no", "bf16" or "fp16".
+        load_in: what the backbone's large weights are in memory, "fp32" or "bf16".
+        gradient_checkpointing: whether each layer runs again in the backward pass, instead of keeping what it made.
     """
 
     method: str = option(
@@ -324,6 +326,17 @@ class TrainingOptions:
         least=1,
     )
     mixed_precision: str = option("no", "For GPUs that have it.", choices=("no", "bf16", "fp16"))
+    load_in: str = option(
+        "fp32",
+        "What the backbone's weights are in memory. bf16 takes half as much; weights that are stored in fp32 are "
+        "rounded. What is trained is fp32.",
+        choices=("fp32", "bf16"),
+    )
+    gradient_checkpointing: bool = option(
+        False,
+        "Run each layer again in the backward pass instead of keeping what it made: less memory, more time, the same "
+        "task.",
+    )
 
     @property
     def lengths(self) -> dict[str, int]:
