@@ -66,6 +66,21 @@ def test_features_and_gradients_are_those_of_fp32(architecture: str, tmp_path: P
         torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_under_autocast_too(architecture: str, tmp_path: Path) -> None:
+    """There linear layers take their weights as they are stored."""
+    save_in_bf16(tmp_path / "net", architecture)
+    found = []
+    for load_in in ("stored", "fp32"):
+        backbone = load_backbone(str(tmp_path / "net"), load_in=load_in)
+        states = backbone.embed(torch.arange(4, 12)[None]).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            hidden = backbone._hidden(states).float()
+        found.append((hidden, *torch.autograd.grad(hidden.sum(), [states])))
+    for got, expected in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("architecture", ["bert", "gpt2"])
 def test_graphs_are_those_of_fp32(architecture: str, tmp_path: Path) -> None:
     """In all precisions, to the byte."""
