@@ -23,6 +23,7 @@ _OWN: dict[str, dict[str, Any]] = {
         **{"relative_attention": True, "position_buckets": 64, "norm_rel_ebd": "layer_norm", "share_att_key": True},
         **{"pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
     },
+    "distilbert": {"dim": 128, "n_layers": 2, "n_heads": 4, "hidden_dim": 256},
     "gpt2": {"n_positions": 64},
     "llama": {"num_key_value_heads": 2},
     "t5": {"num_layers": 2, "num_decoder_layers": 1, "d_kv": 32, "d_ff": 256, "decoder_start_token_id": 0},
@@ -48,6 +49,6 @@ def stored_as(folder: Path, dtype: torch.dtype, copy: Path) -> Path:
     """A copy of a model with its numbers in another dtype."""
     shutil.copytree(folder, copy)
     tensors = safetensors.torch.load_file(copy / "model.safetensors")
-    stored = {name: tensor.to(dtype) for name, tensor in tensors.items()}
+    stored = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     safetensors.torch.save_file(stored, copy / "model.safetensors", {"format": "pt"})
     return copy

@@ -27,6 +27,7 @@ from edgetune_runtime.facts import BackboneFacts
 from edgetune_runtime.pieces import stacked_spans
 from edgetune_runtime.text import Tokens
 
+_HASHED_AT_ONCE = 1 << 22  # numbers
 _UNLIMITED_POSITIONS = 512  # what backbones with relative positions alone (T5) were trained to read
 
 
@@ -154,9 +155,10 @@ class Backbone(nn.Module):
             tensors |= {f"{pooling}_transform.{name}": tensor for name, tensor in transform.state_dict().items()}
         for name, tensor in sorted(tensors.items()):
             # What is in half precision counts as the same numbers in fp32.
-            tensor = tensor.float() if tensor.dtype in half.DTYPES else tensor
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
+            dtype = torch.float32 if tensor.dtype in half.DTYPES else tensor.dtype
+            digest.update(f"{name} {dtype} {tuple(tensor.shape)}\n".encode())
+            for part in tensor.detach().cpu().flatten().split(_HASHED_AT_ONCE):
+                digest.update(part.to(dtype).view(torch.uint8).numpy())
         return digest.hexdigest()
 
     def embed(self, input_ids: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from edgetune_export import weights
+from edgetune_export.memory import page_out
 from edgetune_runtime.arrays import Array
 
 DTYPES = (torch.bfloat16, torch.float16)
@@ -88,6 +89,7 @@ def round_large(model: nn.Module) -> dict[int, Tensor]:
         if parameter.dtype == torch.float32 and is_large(parameter):
             place = parameter.data_ptr()
             parameter.data = rounded[place] = parameter.data.bfloat16()
+            page_out(model)  # of what was read
     return rounded
 
 

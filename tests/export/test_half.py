@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import TEXTS
 from half_models import ARCHITECTURES, LARGE, save_in_bf16, stored_as
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from edgetune_export import Backbone, export_bundle, external, half, load_backbone, passes, weights
 from edgetune_export.graph import to_onnx
@@ -64,6 +66,23 @@ def test_features_and_gradients_are_those_of_fp32(architecture: str, tmp_path: P
     assert found[0][0] == found[1][0]
     for got, expected in zip(found[0][1], found[1][1], strict=True):
         torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("architecture", "pooling"), [("bert", "pooler"), ("distilbert", "classifier")])
+def test_layers_of_a_classifiers_head_are_fp32(architecture: str, pooling: str, tmp_path: Path) -> None:
+    save_in_bf16(tmp_path / "net", architecture)
+    config = AutoConfig.from_pretrained(tmp_path / "net")
+    torch.manual_seed(0)
+    AutoModelForSequenceClassification.from_config(config).bfloat16().save_pretrained(tmp_path / "net")
+    found = []
+    for load_in, kept in (("stored", torch.bfloat16), ("fp32", torch.float32)):
+        backbone = load_backbone(str(tmp_path / "net"), load_in=load_in)
+        assert large(backbone) == {kept}
+        assert {one.dtype for one in backbone.transforms[pooling].parameters()} == {torch.float32}
+        task = replace(probe_task(backbone), pooling=pooling)
+        found.append((backbone.facts, torch.from_numpy(torch_logits(backbone, task, TEXTS))))
+    assert found[0][0] == found[1][0]
+    torch.testing.assert_close(found[0][1], found[1][1], atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
