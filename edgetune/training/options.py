@@ -374,7 +374,12 @@ class TrainingOptions:
         return self.dropout if self.dropout is not None else _DROPOUT_OF_ADDED * self.adds
 
     def stamp(self) -> dict[str, Any]:
-        """The options as JSON has them, to tell one training from another."""
+        """The options as JSON has them, to tell one training from another.
+
+        What changes nothing in the task is left out, and so is `load_in` if it is what there was before it.
+        """
         given = dataclasses.replace(self, init_from=None)
         origin = None if self.init_from is None else files.sha256(self.init_from.to_bytes())
-        return {**asdict(given), "init_from": origin}
+        stamp = {**asdict(given), "init_from": origin}
+        del stamp["gradient_checkpointing"]
+        return stamp if self.load_in != "fp32" else {name: value for name, value in stamp.items() if name != "load_in"}

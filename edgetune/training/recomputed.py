@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from edgetune_export import attention, half, injection
 from edgetune_export.backbone import Backbone
+from edgetune_export.memory import keep_no_blocks
 from edgetune_runtime.errors import BackboneError
 
 
@@ -35,6 +36,8 @@ def layers_recomputed(backbone: Backbone, wanted: bool = True) -> Iterator[None]
             f"{backbone.name} ({backbone.architecture}) has no list of layers to run again: leave out "
             f"`gradient_checkpointing`"
         )
+    if layers:
+        keep_no_blocks()
     before = {layer: vars(layer).get("forward") for layer in layers}
     for layer in layers:
         layer.forward = partial(_run, backbone, layer.forward)

@@ -118,6 +118,13 @@ def test_the_task_is_the_same_if_layers_run_again(
     assert again.temperature == pytest.approx(plain.temperature, rel=1e-3)
 
 
+def test_a_training_goes_on_in_less_memory() -> None:
+    """Layers that run again make no other training of it, weights in bf16 do."""
+    plain = TrainingOptions()
+    assert replace(plain, gradient_checkpointing=True).stamp() == plain.stamp()
+    assert replace(plain, load_in="bf16").stamp() != plain.stamp()
+
+
 def test_the_recipe_for_few_rows_too(language_model_folder: LanguageModelFolder, tmp_path: Path) -> None:
     backbone = load_backbone(str(language_model_folder("bert")))
     options = TrainingOptions(recipe="contrastive", keep_prompt=True, prompt_length=3)
