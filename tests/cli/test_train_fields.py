@@ -67,8 +67,8 @@ def test_the_help_shows_each_default(name: str) -> None:
     # Others say in words what is done if they are not given, or need none: flags, and what is nothing by default.
     in_words = {"class_weight", "learning_rate", "head_learning_rate", "pooling", "patience", "epochs"}
     silent = {"init_text", "init_from", "label_words", "train_head", "positions_behind_prompt", "keep_prompt"}
-    in_words |= {"dropout", "prompt_length"}
-    silent |= {"descriptions", "gradient_checkpointing", "parts"}
+    in_words |= {"descriptions", "dropout", "prompt_length"}
+    silent |= {"gradient_checkpointing", "parts"}
     if name in in_words:
         assert "[default: " in own
     elif name in silent:
