@@ -87,7 +87,7 @@ def train(
         from edgetune.training.run import train as run_training
         from edgetune.training.setup import TaskData
     more = [*callbacks, *reporters(report_to)]
-    backbone = _backbone(model)
+    backbone = _backbone(model, chosen.load_in)
     with tempfile.TemporaryDirectory(prefix="edgetune-") as temporary:
         file = Path(temporary) / "task.safetensors" if out is None else Path(out)
         data = TaskData(name, file, _as_read(rows), [] if dev is None else _as_read(dev), rows.kind, rows.pairs)
@@ -134,6 +134,7 @@ def export(
     loaded = [task if isinstance(task, Task) else Task.load(task) for task in tasks]
     with needs("export"):
         from edgetune_export.export import export_bundle
+        from edgetune_export.loading import STORED
         from edgetune_export.quantize import PRECISIONS
     unknown = [name for name in precisions if name not in PRECISIONS]
     if unknown or not precisions:
@@ -145,7 +146,7 @@ def export(
         note(f"{step} …")
 
     export_bundle(
-        _backbone(model),
+        _backbone(model, STORED),
         Path(out),
         precisions=list(dict.fromkeys(precisions)),
         tasks=loaded,
@@ -228,7 +229,7 @@ def _checks(
     return found
 
 
-def _backbone(model: Backbone | str | Path) -> Backbone:
+def _backbone(model: Backbone | str | Path, load_in: str) -> Backbone:
     with needs("export"):
         from edgetune_export.backbone import Backbone
         from edgetune_export.loading import load_backbone
@@ -239,4 +240,4 @@ def _backbone(model: Backbone | str | Path) -> Backbone:
             f"the model is a {type(model).__name__}: expected a folder, a .gguf file, a hub id, or what "
             f"edgetune_export.load_backbone gives"
         )
-    return load_backbone(str(model))
+    return load_backbone(str(model), load_in=load_in)

@@ -87,7 +87,7 @@ def export(
     """
     with needs("export"):
         from edgetune_export.export import export_bundle
-        from edgetune_export.loading import load_backbone
+        from edgetune_export.loading import STORED, load_backbone
         from edgetune_export.parity import CheckTexts
     from edgetune.data.text_files import Reading
     from edgetune_runtime.bundle import Bundle
@@ -100,7 +100,7 @@ def export(
         found = _checks(item, tasks, columns, Reading(encoding, delimiter, quotes))
         checks |= {name: CheckTexts(one.texts, one.targets) for name, one in found.items()}
     manifest = export_bundle(
-        load_backbone(model),
+        load_backbone(model, load_in=STORED),
         bundle,
         precisions=list(dict.fromkeys(precisions)),
         tasks=tasks,

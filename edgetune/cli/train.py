@@ -150,7 +150,7 @@ def train(
                 )
             dev = held_out.rows
         tasks.append(TaskData(name, out, read.rows, dev, read.kind, read.pairs))
-    reports = run_training(load_backbone(model), tasks, options, resume, note)
+    reports = run_training(load_backbone(model, load_in=options.load_in), tasks, options, resume, note)
     records = [_record(one.out, report) for one, report in zip(tasks, reports, strict=True)]
     if report_folder is not None:
         for record, report in zip(records, reports, strict=True):

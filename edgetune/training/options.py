@@ -199,6 +199,8 @@ class TrainingOptions:
         seed: of everything random.
         seeds: how often it trains, with `seed` and those that follow; the best on held-out rows is kept.
         mixed_precision: "no", "bf16" or "fp16".
+        load_in: what the backbone's large weights are in memory, "fp32" or "bf16".
+        gradient_checkpointing: whether each layer runs again in the backward pass, instead of keeping what it made.
     """
 
     method: str = option(
@@ -325,6 +327,17 @@ class TrainingOptions:
     mixed_precision: str = option(
         "no", "Mixed precision of training, for GPUs that support it.", choices=("no", "bf16", "fp16")
     )
+    load_in: str = option(
+        "fp32",
+        "Format of the backbone's weights in memory. bf16 takes half as much; weights that are stored in fp32 are "
+        "rounded. What is trained is fp32.",
+        choices=("fp32", "bf16"),
+    )
+    gradient_checkpointing: bool = option(
+        False,
+        "Run each layer again in the backward pass instead of keeping its results. This takes less memory and more "
+        "time, and gives the same task.",
+    )
 
     @property
     def lengths(self) -> dict[str, int]:
@@ -362,7 +375,12 @@ class TrainingOptions:
         return self.dropout if self.dropout is not None else _DROPOUT_OF_ADDED * self.adds
 
     def stamp(self) -> dict[str, Any]:
-        """The options as JSON has them, to tell one training from another."""
+        """The options as JSON has them, to tell one training from another.
+
+        What changes nothing in the task is left out, and so is `load_in` if it is what there was before it.
+        """
         given = dataclasses.replace(self, init_from=None)
         origin = None if self.init_from is None else files.sha256(self.init_from.to_bytes())
-        return {**asdict(given), "init_from": origin}
+        stamp = {**asdict(given), "init_from": origin}
+        del stamp["gradient_checkpointing"]
+        return stamp if self.load_in != "fp32" else {name: value for name, value in stamp.items() if name != "load_in"}

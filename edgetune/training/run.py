@@ -24,11 +24,13 @@ from edgetune.training.few import train_few
 from edgetune.training.options import ADDED, AUTO, CONTRASTIVE, EPOCHS, TrainingOptions
 from edgetune.training.outcomes import Outcome
 from edgetune.training.recipes import passes_of, recipe_of
+from edgetune.training.recomputed import layers_recomputed
 from edgetune.training.report import TrainingReport, report_of
 from edgetune.training.rungs import HEAD_ALONE, Rung
 from edgetune.training.seeds import Trial, best_trial, seed_spread
 from edgetune.training.setup import Setup, TaskData, fit_first_heads, set_up, set_up_again
 from edgetune.training.trainer import train_by_epochs
+from edgetune_export import half
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import files
 from edgetune_runtime.arrays import Array
@@ -78,10 +80,10 @@ def train(
 
     Raises:
         BackboneError: label words were given, and the backbone's weights have no vocabulary.
-        DataError: fewer than two labels, or labels in the development data that training has not, or class weights
-            for labels that no task has or for tasks of another kind, or scores too large for a task file, or windows
-            that do not move on, or a template, label words or a prompt length that do not fit the backbone, or a recipe
-            that cannot train this, or too few rows to hold some out.
+        DataError: the backbone was not loaded as `load_in` says, or fewer than two labels, or labels in the development
+            data that training has not, or class weights for labels that no task has or for tasks of another kind, or
+            scores too large for a task file, or windows that do not move on, or a template, label words or a prompt
+            length that do not fit the backbone, or a recipe that cannot train this, or too few rows to hold some out.
         EdgetuneError: an unfinished training is to be resumed with another backbone, options or data, or a file
             cannot be written, or the training diverged.
         TaskError: `init_from` is a task of another backbone or of the other kind of prompt, or the template lacks a
@@ -89,6 +91,11 @@ def train(
     """
     for one in tasks:
         _check_files(one)
+    if options.load_in == "bf16" and half.is_left(backbone.model):
+        raise DataError(
+            f"`load_in` bf16 came with {backbone.name} loaded in fp32: load it with "
+            f'edgetune_export.load_backbone(model, load_in="bf16")'
+        )
     if len({one.out for one in tasks}) < len(tasks):
         raise EdgetuneError(f"two tasks would go to the same file among {', '.join(str(one.out) for one in tasks)}")
     recipe = recipe_of(tasks, options)
@@ -101,7 +108,8 @@ def train(
     _note_choices(tasks, asked, options, recipe, note)
     device = next(backbone.parameters()).device
     try:
-        with tempfile.TemporaryDirectory(prefix="edgetune-") as scratch:
+        again = layers_recomputed(backbone, options.gradient_checkpointing)
+        with tempfile.TemporaryDirectory(prefix="edgetune-") as scratch, again:
             return _train(backbone, tasks, options, recipe, resume, note, callbacks, Path(scratch))
     finally:
         backbone.to(device)  # `Trainer` takes it to the GPU

@@ -97,7 +97,7 @@ def training_arguments(folder: Path, options: TrainingOptions, heaviest_row: flo
     Gradients are clipped at what the heaviest row counts: at 1, a batch with one row of a rare label would be cut down
     to what a batch without it has, and class weights would do next to nothing.
     """
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=options.passes,
         per_device_train_batch_size=options.batch_size,
@@ -123,3 +123,6 @@ def training_arguments(folder: Path, options: TrainingOptions, heaviest_row: flo
         remove_unused_columns=False,  # `Collator` takes what it needs
         dataloader_pin_memory=torch.cuda.is_available(),
     )
+    if options.gradient_checkpointing or options.load_in != "fp32":
+        arguments._n_gpu = min(1, arguments.n_gpu)  # copies for several GPUs would have neither
+    return arguments

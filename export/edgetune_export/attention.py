@@ -10,9 +10,9 @@ forward: some models call one module for every layer, some modules do not know t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -101,16 +101,28 @@ def prefixes(keys: Tensor, values: Tensor, mask: Tensor) -> Iterator[None]:
         BackboneError: the forward did not call attention once for each layer.
     """
     state = _Prefixes(_by_layer(keys), _by_layer(values), _bias(mask, keys.dtype))
-    token = _current.set(state)
-    try:
+    with _running(state):
         yield
-    finally:
-        _current.reset(token)
     if state.calls != keys.shape[1]:
         raise BackboneError(
             f"the model called the attention interface {state.calls} times for {keys.shape[1]} layers: it does "
             f"not use transformers' attention interface throughout, which edgetune needs"
         )
+
+
+def resumed() -> AbstractContextManager[None]:
+    """What lets a part of the forward that is running, from here on, run again later as it runs now."""
+    state = _current.get()
+    return _running(None if state is None else replace(state, widened=dict(state.widened)))
+
+
+@contextmanager
+def _running(state: _Prefixes | None) -> Iterator[None]:
+    token = _current.set(state)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def attend(

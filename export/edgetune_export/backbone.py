@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedConfig
 
-from edgetune_export import assumptions, attention, injection
+from edgetune_export import assumptions, attention, half, injection
 from edgetune_export.families import FAMILIES
 from edgetune_export.language_model import OneStep, Vocabulary
 from edgetune_export.own_head import OwnHead
 from edgetune_export.rotary import hold_frequencies
-from edgetune_export.sites import Site, find_sites
+from edgetune_export.sites import Site, find_sites, fitting
 from edgetune_export.tokenizer import BackboneEncoder
 from edgetune_runtime import contract
 from edgetune_runtime.contract import BackboneSizes
@@ -27,6 +27,7 @@ from edgetune_runtime.facts import BackboneFacts
 from edgetune_runtime.pieces import stacked_spans
 from edgetune_runtime.text import Tokens
 
+_HASHED_AT_ONCE = 1 << 22  # numbers
 _UNLIMITED_POSITIONS = 512  # what backbones with relative positions alone (T5) were trained to read
 
 
@@ -49,6 +50,7 @@ class Backbone(nn.Module):
         sites: the linear layers that low rank and units can enter.
         window: tokens that the layer with the narrowest attention sees; `None` if all see everything.
         has_segments: whether it was trained to tell the first text of a pair from the second by segment ids.
+        is_rounded: whether its weights are no longer those that its facts are of.
 
     Raises:
         BackboneError: its attention is not what edgetune computes.
@@ -68,7 +70,7 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        self.transforms = nn.ModuleDict(transforms)
+        self.transforms = nn.ModuleDict(transforms).float()
         self.requires_grad_(False).eval()
         self.config = config
         self.name = name
@@ -77,6 +79,7 @@ class Backbone(nn.Module):
         self.vocabulary = vocabulary
         self.own_head = own_head
         self.mask_token = mask_token[0] if mask_token else ""
+        self.is_rounded = False
         self._first_position = 0
         positions = getattr(config, "max_position_embeddings", None) or _UNLIMITED_POSITIONS
         held = hold_frequencies(model, config)
@@ -151,8 +154,11 @@ class Backbone(nn.Module):
                 continue
             tensors |= {f"{pooling}_transform.{name}": tensor for name, tensor in transform.state_dict().items()}
         for name, tensor in sorted(tensors.items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
+            # What is in half precision counts as the same numbers in fp32.
+            dtype = torch.float32 if tensor.dtype in half.DTYPES else tensor.dtype
+            digest.update(f"{name} {dtype} {tuple(tensor.shape)}\n".encode())
+            for part in tensor.detach().cpu().flatten().split(_HASHED_AT_ONCE):
+                digest.update(part.to(dtype).view(torch.uint8).numpy())
         return digest.hexdigest()
 
     def embed(self, input_ids: Tensor) -> Tensor:
@@ -162,8 +168,18 @@ class Backbone(nn.Module):
             input_ids: [...]
             output: [..., embedding]
         """
-        embedded: Tensor = self.model.get_input_embeddings()(input_ids)  # type: ignore[operator]
+        with half.as_fp32(self.model):
+            embedded: Tensor = self.model.get_input_embeddings()(input_ids)  # type: ignore[operator]
         return embedded
+
+    def round_weights(self) -> bool:
+        """Keep large weights in bf16 from now on, and the facts as they are; whether any was rounded."""
+        _ = self.facts
+        rounded = half.round_large(self.model)
+        if self.vocabulary is not None:
+            self.vocabulary = self.vocabulary.rounded(rounded)
+        self.is_rounded = self.is_rounded or bool(rounded)
+        return self.is_rounded
 
     def keys_and_values(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """What every attention reads of a row: the space that a prefix lives in.
@@ -180,10 +196,12 @@ class Backbone(nn.Module):
         mask = torch.ones(embeddings.shape[:2], dtype=torch.int64, device=embeddings.device)
         positions = torch.arange(embeddings.shape[1], device=embeddings.device).expand_as(mask)
         more = {"decoder_inputs_embeds": embeddings} if decoder_too and isinstance(self.model, OneStep) else {}
-        output = self.model(
-            inputs_embeds=embeddings, attention_mask=mask, **self._position_ids(positions), **self._no_cache, **more
-        )
-        hidden: Tensor = output.last_hidden_state
+        return self._ran(inputs_embeds=embeddings, attention_mask=mask, **self._position_ids(positions), **more)
+
+    def _ran(self, **inputs: Tensor) -> Tensor:
+        """Hidden states that the transformer gives."""
+        with half.as_fp32(self.model):
+            hidden: Tensor = self.model(**inputs, **self._no_cache).last_hidden_state
         return hidden
 
     def _measured(self) -> tuple[BackboneSizes, dict[str, Site], int | None]:
@@ -203,7 +221,7 @@ class Backbone(nn.Module):
             )
         _, kv_heads, _, head_dim = shapes.pop()
         windows = [call.window for call in calls if call.window is not None]
-        sites, widths = _fitting(sites)
+        sites, widths = fitting(sites)
         sizes = BackboneSizes(embeddings.shape[-1], hidden, len(calls), kv_heads, head_dim, **widths)
         return sizes, sites, min(windows, default=None)
 
@@ -214,7 +232,7 @@ class Backbone(nn.Module):
         table: nn.Embedding = self.model.get_input_embeddings()  # type: ignore[operator]
         ids = assumptions.some_ids(table.num_embeddings, self.config.pad_token_id)
         assumptions.check_mixing(self._hidden, self.embed(ids), called)
-        expected = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), **self._no_cache).last_hidden_state
+        expected = self._ran(input_ids=ids, attention_mask=torch.ones_like(ids))
 
         def numbered_from(first: int) -> Tensor:
             self._first_position = first
@@ -345,14 +363,12 @@ class Backbone(nn.Module):
         prompt_positions = (prompt_present.cumsum(dim=1) - 1).clamp(min=0)  # a prompt is padded on its left
         positions = torch.cat([prompt_positions, text_positions], dim=1)
         with attention.prefixes(*prefix):
-            hidden: Tensor = self.model(
+            return self._ran(
                 inputs_embeds=torch.cat([prompt, self.embed(input_ids)], dim=1),
                 attention_mask=torch.cat([prompt_present, attention_mask], dim=1),
                 **self._position_ids(positions),
                 **segments,
-                **self._no_cache,
-            ).last_hidden_state
-        return hidden
+            )
 
     def _position_ids(self, positions: Tensor) -> dict[str, Tensor]:
         return {"position_ids": positions + self._first_position}
@@ -360,20 +376,6 @@ class Backbone(nn.Module):
     @property
     def _no_cache(self) -> dict[str, bool]:
         return {"use_cache": False} if self._caches else {}
-
-
-def _fitting(sites: Mapping[str, Site]) -> tuple[dict[str, Site], dict[str, int]]:
-    """The sites whose sizes agree with one another, and the sizes."""
-    found: dict[str, Site] = {}
-    sizes: dict[str, int] = {}
-    for name, site in sites.items():
-        number, read, given = contract.SITES[name]
-        own = {read: site.inputs, given: site.outputs}
-        own |= {number: len(site.modules)} if name in contract.FEED_FORWARD_SITES else {}
-        if all(sizes.get(dim, size) == size for dim, size in own.items()):
-            found[name] = site
-            sizes |= own
-    return found, sizes
 
 
 def _mean_over_spans(hidden: Tensor, spans: Tensor, prompt_length: int) -> Tensor:

@@ -87,6 +87,18 @@ class Checkpoint:
         )
         return None if found is None else Path(found)
 
+    def weight_files(self) -> list[Path]:
+        """The files of its weights, in the form that transformers takes; none of a `.gguf` file."""
+        for file in _WEIGHTS:
+            path = self.path(file)
+            if path is None:
+                continue
+            if not file.endswith(_INDEX):
+                return [path]
+            named = sorted(set(self.read_json(file).get("weight_map", {}).values()))
+            return [own for own in map(self.path, named) if own is not None]
+        return []
+
     def read(self, file: str) -> bytes | None:
         """The contents of a file, `None` if there is none.
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
-from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers import MODEL_MAPPING, GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers import __version__ as transformers_version
 
 from edgetune_export.checkpoint import CONFIG, Checkpoint, note
@@ -45,6 +48,7 @@ _PRETRAINING_HEADS: tuple[str, ...] = (
     *("lm_head.", "lm_predictions.", "mask_predictions.", "predictions.", "sop_classifier.", "vocab_"),
 )
 _POOLER = "pooler."
+_MODELS = "transformers.models."
 
 
 def check_config(checkpoint: Checkpoint, config: PreTrainedConfig) -> None:
@@ -70,11 +74,32 @@ def check_config(checkpoint: Checkpoint, config: PreTrainedConfig) -> None:
 
 
 def _unused(given: Mapping[str, Any], config: PreTrainedConfig) -> list[str]:
-    """Keys that the configuration's class does not know, and that change nothing in it but themselves."""
+    """Keys that neither the configuration's class nor the model asks for, and that change nothing but themselves."""
     kind = type(config)
     declared = {field.name for field in dataclasses.fields(kind)} | set(kind.attribute_map) | set(kind().to_dict())
     undeclared = [key for key in given if key not in declared]
-    return [key for key in undeclared if _values(kind, given, key) == _values(kind, given, key, without=True)]
+    asked = _asked_by_name(kind) if undeclared else frozenset()
+    return [key for key in undeclared if key not in asked and _same(kind, given, key)]
+
+
+def _asked_by_name(kind: type[PreTrainedConfig]) -> frozenset[str]:
+    """Names that the model's code asks a configuration for with `getattr` or `hasattr`, as DeBERTa's does."""
+    model = MODEL_MAPPING.get(kind, ())
+    classes = model if isinstance(model, tuple) else (model,)
+    modules = {own.__module__ for each in classes for own in each.__mro__ if own.__module__.startswith(_MODELS)}
+    calls = (
+        node
+        for module in modules
+        for node in ast.walk(ast.parse(inspect.getsource(sys.modules[module])))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr")
+    )
+    names = (call.args[1] for call in calls if len(call.args) > 1 and ast.unparse(call.args[0]).endswith("config"))
+    return frozenset(str(name.value) for name in names if isinstance(name, ast.Constant))
+
+
+def _same(kind: type[PreTrainedConfig], given: Mapping[str, Any], key: str) -> bool:
+    """Whether all other values are the same without a key."""
+    return _values(kind, given, key) == _values(kind, given, key, without=True)
 
 
 def _values(kind: type[PreTrainedConfig], given: Mapping[str, Any], key: str, without: bool = False) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from edgetune_runtime.arrays import Array
 from edgetune_runtime.bundle import Bundle, WeightFiles
 from edgetune_runtime.card import card
 from edgetune_runtime.engine import Engine
-from edgetune_runtime.errors import AccuracyDropError, BundleError, DataError
+from edgetune_runtime.errors import AccuracyDropError, BackboneError, BundleError, DataError
 from edgetune_runtime.manifest import Graph, Manifest, TaskParity
 from edgetune_runtime.task import Task
 
@@ -67,12 +67,17 @@ def export_bundle(
 
     Raises:
         AccuracyDropError: a precision lost more than `max_drop`.
-        BackboneError: the backbone cannot be exported.
+        BackboneError: the backbone cannot be exported, or its weights were rounded.
         BundleError: the destination is taken.
         DataError: a task is checked with labels that it does not have.
         TaskError: a task was made for another backbone.
     """
     checks = checks or {}
+    if backbone.is_rounded:
+        raise BackboneError(
+            f"the weights of {backbone.name} were rounded to bf16 to train on, and a bundle has them as they are "
+            f'stored: load the model with `load_in` "stored" to export it'
+        )
     _check_destination(destination, overwrite)
     names = [task.name for task in tasks]
     if len(set(names)) != len(names):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import onnx
@@ -11,10 +11,12 @@ import onnx_ir
 import torch
 from torch import Tensor, nn
 
+from edgetune_export import half
 from edgetune_export.backbone import Backbone
 from edgetune_export.quiet import quiet
 from edgetune_export.weights import Weights
 from edgetune_runtime import contract
+from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import BackboneError
 from edgetune_runtime.parts import lengths_of
 
@@ -43,7 +45,8 @@ def to_onnx(backbone: Backbone, weights: Weights) -> onnx.ModelProto:
         }
         for name, spec in _specs(backbone).items()
     }
-    with quiet():  # the exporter warns of names that two inputs share, which is meant
+    # The exporter warns of names that two inputs share, which is meant.
+    with quiet(), half.traced_as_fp32(backbone.model) as weight_of:
         try:
             program = torch.onnx.export(
                 _OfNamedInputs(backbone),
@@ -61,9 +64,9 @@ def to_onnx(backbone: Backbone, weights: Weights) -> onnx.ModelProto:
             raise BackboneError(
                 f"{backbone.name} ({backbone.architecture}) could not be exported to ONNX: {reason}"
             ) from error
-    if program is None:
-        raise BackboneError(f"{backbone.name} ({backbone.architecture}) gave no ONNX program")
-    _take_large(program.model.graph.initializers.values(), weights)
+        if program is None:
+            raise BackboneError(f"{backbone.name} ({backbone.architecture}) gave no ONNX program")
+        _take_large(program.model.graph.initializers.values(), weights, weight_of)
     model: onnx.ModelProto = program.model_proto
     for tensor in model.graph.initializer:
         tensor.ClearField("data_location")
@@ -71,13 +74,21 @@ def to_onnx(backbone: Backbone, weights: Weights) -> onnx.ModelProto:
     return model
 
 
-def _take_large(values: Iterable[onnx_ir.Value], weights: Weights) -> None:
-    """Leave names, types and shapes of the large tensors alone in a graph; they are views of the backbone's."""
+def _take_large(
+    values: Iterable[onnx_ir.Value], weights: Weights, weight_of: Callable[[Array], Callable[[], Array] | None]
+) -> None:
+    """Leave names, types and shapes of the large tensors alone in a graph; they are views of the backbone's.
+
+    Args:
+        values: of the graph.
+        weights: takes them.
+        weight_of: what `half.traced_as_fp32` gives.
+    """
     for value in values:
         tensor = value.const_value
         if tensor is None or not weights.takes(tensor.nbytes):
             continue
-        weights.put(str(value.name), tensor.numpy)
+        weights.put(str(value.name), weight_of(tensor.numpy()) or tensor.numpy)
         value.const_value = onnx_ir.ExternalTensor(
             "", None, None, tensor.dtype, shape=tensor.shape, name=str(value.name)
         )

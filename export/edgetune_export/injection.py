@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -69,17 +69,29 @@ def injected(tensors: Mapping[str, Tensor], sites: Mapping[str, Site]) -> Iterat
         yield
         return
     state = _Injected(tensors)
-    token = _current.set(state)
-    try:
+    with _running(state):
         yield
-    finally:
-        _current.reset(token)
     odd = {name: state.calls[name] for name, site in sites.items() if state.calls[name] != len(site.modules)}
     if odd:
         raise BackboneError(
             f"the model called its linear layers {odd} times, expected "
             f"{ {name: len(sites[name].modules) for name in odd} }: low rank and units do not fit this model"
         )
+
+
+def resumed() -> AbstractContextManager[None]:
+    """What lets a part of the forward that is running, from here on, run again later as it runs now."""
+    state = _current.get()
+    return _running(None if state is None else replace(state, calls=state.calls.copy()))
+
+
+@contextmanager
+def _running(state: _Injected | None) -> Iterator[None]:
+    token = _current.set(state)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def _add(site: str, is_first: bool, module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor | None:

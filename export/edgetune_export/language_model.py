@@ -5,8 +5,8 @@ The vocabulary's rows are what heads for label words are made of; they stay out 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,6 +28,17 @@ class Vocabulary:
     bias: Tensor
     scale: float = 1.0
 
+    def rounded(self, tied: Mapping[int, Tensor]) -> Vocabulary:
+        """The same with its weight in bf16, unless it is in half precision.
+
+        Args:
+            tied: place in memory → what a weight there is in bf16.
+        """
+        if self.weight.dtype != torch.float32:
+            return self
+        tensor = tied.get(self.weight.data_ptr())
+        return replace(self, weight=self.weight.bfloat16() if tensor is None else tensor)
+
     def rows(self, ids: Sequence[int], hidden: int) -> tuple[Tensor, Tensor]:
         """Weights and biases of some words, as rows of a classification head.
 
@@ -35,8 +46,8 @@ class Vocabulary:
             weights: [ids, hidden]
             biases: [ids]
         """
-        weights = self.weight[list(ids)] * self.scale
-        return nn.functional.pad(weights, (0, hidden - weights.shape[1])), self.bias[list(ids)]
+        weights = self.weight[list(ids)].float() * self.scale
+        return nn.functional.pad(weights, (0, hidden - weights.shape[1])), self.bias[list(ids)].float()
 
 
 class MaskTransform(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from edgetune_export import attention
 from edgetune_export.backbone import Backbone
-from edgetune_export.checkpoint import Checkpoint, find_checkpoint
+from edgetune_export.checkpoint import Checkpoint, find_checkpoint, note
 from edgetune_export.completeness import check_config, check_report, inside
 from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES
 from edgetune_export.language_model import MaskTransform, OneStep, Pooler, take_vocabulary
@@ -22,30 +23,39 @@ from edgetune_export.own_attention import let_attend
 from edgetune_export.own_head import OwnHead, has_own_head, load_classifier, read_own_head, reading_of
 from edgetune_export.quiet import quiet
 from edgetune_export.sentences import usual_pooling
+from edgetune_export.stored import half_precision_of, kept_as
 from edgetune_export.tokenizer import check_embedded, exported_tokenizer, usable_mask_token
 from edgetune_runtime.errors import BackboneError, EdgetuneError, MissingPackageError
+
+FP32, BF16, STORED = LOAD_IN = ("fp32", "bf16", "stored")
+"""What large weights are in memory."""
 
 _NO_CODE = {"trust_remote_code": False}
 """Without it transformers asks on stdin whether to run what a checkpoint brings."""
 
 
-def load_backbone(model: str, with_head: bool = False) -> Backbone:
-    """Load a frozen backbone in fp32.
+def load_backbone(model: str, with_head: bool = False, load_in: str = FP32) -> Backbone:
+    """Load a frozen backbone.
 
     What of the checkpoint is not used is refused if it belongs to the backbone, and otherwise said on stderr.
 
     Args:
         model: a local folder, a `.gguf` file, or a hub id.
         with_head: also the head of a classifier.
+        load_in: what its large weights are in memory. "fp32"; or "stored", in which bf16 and fp16 stay what they are;
+            or "bf16", in which what is stored in fp32 is also rounded to bf16, to train on. It computes in fp32 with
+            each of them, and its fingerprint is the same.
 
     Raises:
-        BackboneError: it cannot be found or loaded, its architecture is not supported, or its files do not fit
-            together.
+        BackboneError: it cannot be found or loaded, its architecture is not supported, its files do not fit together,
+            or there is no such `load_in`.
         MissingPackageError: a `.gguf` file was named and `gguf` is not installed.
     """
+    if load_in not in LOAD_IN:
+        raise BackboneError(f"`load_in` {load_in!r}: expected one of {', '.join(LOAD_IN)}")
     if Path(model).suffix == ".gguf" and find_spec("gguf") is None:
         raise MissingPackageError("gguf", "gguf")
-    with quiet():
+    with quiet(), ExitStack() as kept:
         checkpoint = _or_backbone_error(model, find_checkpoint, {"model": model})
         config = _or_backbone_error(model, AutoConfig.from_pretrained, {**checkpoint.source, **_NO_CODE})
         if config.model_type not in FAMILIES:
@@ -54,6 +64,8 @@ def load_backbone(model: str, with_head: bool = False) -> Backbone:
                 f"{', '.join(sorted(FAMILIES))}"
             )
         check_config(checkpoint, config)
+        if load_in != FP32:
+            kept.enter_context(kept_as(_or_backbone_error(model, half_precision_of, {"checkpoint": checkpoint})))
         loaded, report = _load_weights(checkpoint, config.model_type)
         takes_head = with_head and has_own_head(config, report["unexpected_keys"])
         check_report(checkpoint, loaded, report, takes_head)
@@ -77,7 +89,7 @@ def load_backbone(model: str, with_head: bool = False) -> Backbone:
     tokenizer_json = exported_tokenizer(checkpoint, tokenizer)
     embeddings = loaded.get_input_embeddings().num_embeddings
     check_embedded(checkpoint, tokenizer_json, embeddings)
-    return from_language_model(
+    backbone = from_language_model(
         loaded,
         _name(model),
         tokenizer_json,
@@ -87,6 +99,12 @@ def load_backbone(model: str, with_head: bool = False) -> Backbone:
         own_head=own_head,
         pooling=usual_pooling(checkpoint),
     )
+    if load_in == BF16 and backbone.round_weights():
+        note(
+            f"the weights of {model} are rounded to bf16 to train on; the task fits the bundle of the weights as they "
+            f"are stored"
+        )
+    return backbone
 
 
 def _load_weights(checkpoint: Checkpoint, architecture: str) -> tuple[PreTrainedModel, dict[str, Any]]:

@@ -12,6 +12,8 @@ from pathlib import Path
 from torch import nn
 
 _MADV_PAGEOUT = 21  # Linux 5.4 and later
+_M_MMAP_THRESHOLD = -3
+_LARGE_BLOCK = 1 << 20
 
 
 def page_out(module: nn.Module) -> None:
@@ -37,6 +39,18 @@ def give_back() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
         if trim is not None:
             trim(ctypes.c_size_t(0))
+
+
+def keep_no_blocks() -> None:
+    """From now on give the system each large block of memory as soon as it is freed.
+
+    The C library keeps blocks for what comes next, and small ones between them keep them from being joined: a step of
+    training with layers that run again took half as much again. New blocks cost time instead.
+    """
+    if sys.platform == "linux":
+        option = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
+        if option is not None:
+            option(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
 
 
 def _mapped_files() -> Iterator[tuple[int, int]]:

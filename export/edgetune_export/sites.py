@@ -81,6 +81,20 @@ def find_sites(model: nn.Module, forward: Callable[[], object]) -> tuple[dict[st
     return {name: site for name, site in sites.items() if site is not None}, calls
 
 
+def fitting(sites: Mapping[str, Site]) -> tuple[dict[str, Site], dict[str, int]]:
+    """The sites whose sizes agree with one another, and the sizes."""
+    found: dict[str, Site] = {}
+    sizes: dict[str, int] = {}
+    for name, site in sites.items():
+        number, read, given = contract.SITES[name]
+        own = {read: site.inputs, given: site.outputs}
+        own |= {number: len(site.modules)} if name in contract.FEED_FORWARD_SITES else {}
+        if all(sizes.get(dim, size) == size for dim, size in own.items()):
+            found[name] = site
+            sizes |= own
+    return found, sizes
+
+
 @contextmanager
 def _linear_calls(model: nn.Module) -> Iterator[list[_Linear]]:
     calls: list[_Linear] = []

@@ -12,7 +12,9 @@ import onnx.numpy_helper
 
 from edgetune_runtime.arrays import Array
 
-_SMALLEST_TAKEN = 1 << 18
+SMALLEST_TAKEN = 1 << 18
+"""Bytes of a tensor that stays out of the graph."""
+
 _READ_AT_MOST = 1 << 26
 
 
@@ -40,7 +42,7 @@ class Weights:
 
     def takes(self, size: int) -> bool:
         """Whether a tensor of so many bytes stays out of the graph until it is written."""
-        return size >= _SMALLEST_TAKEN
+        return size >= SMALLEST_TAKEN
 
     def put(self, name: str, make: Callable[[], Array]) -> None:
         """Take the contents of a large tensor of the graph."""

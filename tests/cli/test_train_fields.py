@@ -67,8 +67,8 @@ def test_the_help_shows_each_default(name: str) -> None:
     # Others say in words what is done if they are not given, or need none: flags, and what is nothing by default.
     in_words = {"class_weight", "learning_rate", "head_learning_rate", "pooling", "patience", "epochs"}
     silent = {"init_text", "init_from", "label_words", "train_head", "positions_behind_prompt", "keep_prompt"}
-    in_words |= {"dropout", "prompt_length"}
-    silent |= {"descriptions", "parts"}
+    in_words |= {"descriptions", "dropout", "prompt_length"}
+    silent |= {"gradient_checkpointing", "parts"}
     if name in in_words:
         assert "[default: " in own
     elif name in silent:
@@ -94,6 +94,7 @@ def test_the_help_shows_each_default(name: str) -> None:
         (["--describe", "a=x y, z", "--describe", "b=w"], {"descriptions": {"a": ["x y", "z"], "b": ["w"]}}),
         (["--init-text", "a lamp", "--template", "{text}!"], {"init_text": "a lamp", "template": "{text}!"}),
         (["--seed", "3", "--mixed-precision", "bf16"], {"seed": 3, "mixed_precision": "bf16"}),
+        (["--gradient-checkpointing", "--load-in", "bf16"], {"gradient_checkpointing": True, "load_in": "bf16"}),
     ],
 )
 def test_options_are_collected(arguments: list[str], changes: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import LanguageModelFolder, save_tokenizer
-from transformers import BertConfig, BertForSequenceClassification, BertModel
+from transformers import BertConfig, BertForSequenceClassification, BertModel, DebertaV2Config, DebertaV2ForMaskedLM
 
 from edgetune_export import load_backbone
 from edgetune_runtime.errors import BackboneError
@@ -141,6 +141,29 @@ def test_configuration_that_is_not_used_is_said_if_it_says_something_of_features
     load_backbone(str(folder))
     said = capsys.readouterr().err
     assert (told in said) if told else said == ""
+
+
+def test_configuration_that_the_model_asks_for_by_name_is_used(
+    language_model_folder: LanguageModelFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """DeBERTa's third version has keys that its configuration's class does not declare, and its code reads."""
+    folder = tmp_path / "model"
+    vocabulary = save_tokenizer(folder)
+    own = {"norm_rel_ebd": "layer_norm", "position_buckets": 16, "share_att_key": True, "pos_att_type": ["p2c", "c2p"]}
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
+    config = DebertaV2Config(
+        vocab_size=vocabulary, relative_attention=True, position_biased_input=False, **sizes, **own
+    )
+    DebertaV2ForMaskedLM(config).save_pretrained(folder)
+    change_json(folder / "config.json", summary_of_distances=3)
+    backbone = load_backbone(str(folder))
+    assert backbone.model.encoder.position_buckets == 16
+    said = capsys.readouterr().err
+    assert "config.json" in said
+    assert "has summary_of_distances 3, which transformers" in said
+    # What a class reads under one name is not used under another.
+    change_json(folder / "config.json", position_embedding_type="relative_key")
+    assert "has position_embedding_type 'relative_key'" in refused(folder)
 
 
 def test_older_names_in_a_configuration_are_used(

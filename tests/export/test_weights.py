@@ -26,7 +26,7 @@ def test_a_bundle_is_the_same_if_all_weights_stay_out_of_the_graph(
     backbone = load_backbone(str(language_model_folder(architecture)))
     digests = []
     for smallest in (1 << 40, 1024):
-        monkeypatch.setattr(weights, "_SMALLEST_TAKEN", smallest)
+        monkeypatch.setattr(weights, "SMALLEST_TAKEN", smallest)
         folder = tmp_path / str(smallest)
         export_bundle(backbone, folder, precisions=("fp32", "int8", "q4"))
         digests.append({name: found for name, found in Bundle(folder).manifest.files.items() if "onnx/" in name})
@@ -91,7 +91,7 @@ def test_quantized_as_onnxruntime_quantizes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The same nodes and the same weights, to the byte."""
-    monkeypatch.setattr(weights, "_SMALLEST_TAKEN", smallest)
+    monkeypatch.setattr(weights, "SMALLEST_TAKEN", smallest)
     taken = Weights()
     model = products(np.random.default_rng(0), taken)
     path = tmp_path / "fp32.onnx"
@@ -111,7 +111,7 @@ def test_quantized_as_onnxruntime_quantizes(
 
 @pytest.mark.parametrize("limit", [1, 1 << 40], ids=["beside", "within"])
 def test_the_file_is_what_protobuf_writes(limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "_SMALLEST_TAKEN", 1)
+    monkeypatch.setattr(weights, "SMALLEST_TAKEN", 1)
     monkeypatch.setattr(external, "LARGEST_GRAPH", limit)
     taken = Weights()
     model = products(np.random.default_rng(0), taken)
