@@ -253,7 +253,7 @@ def test_what_means_nothing(value: object, told: str) -> None:
         ("", (0, 1), "the text is empty"),
         (" \t", (0, 1), "the text is empty"),
         ("a  b", (1, 3), "has only spaces"),
-        ("é Rome now", (3, 7), "offsets are bytes of UTF-8: 'Rome', which should go from 3 to 7, goes from 2 to 6"),
+        ("é Rome now", (3, 7), "offsets are bytes of UTF-8: 'Rome', which the data has from 3 to 7, goes from 2 to 6"),
         ("😀 in Rome", (8, 12), "offsets are bytes of UTF-8: 'Rome'"),
         ("😀 in Rome", (6, 10), "offsets are UTF-16 units: 'Rome'"),
         ("Größe é Rome", (11, 15), "offsets are bytes of UTF-8"),

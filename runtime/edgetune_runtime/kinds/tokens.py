@@ -455,7 +455,7 @@ def _in_characters(entities: Sequence[Entity], text: str) -> Sequence[Entity]:
                 if all(_fits(one, places) for one in converted):
                     one, given = converted[-1], entities[-1]
                     raise ValueError(
-                        f"its offsets are {unit}: {text[one.start : one.end]!r:.40}, which should go from "
+                        f"its offsets are {unit}: {text[one.start : one.end]!r:.40}, which the data has from "
                         f"{given.start} to {given.end}, goes from {one.start} to {one.end} in characters; expected "
                         f"characters"
                     )
