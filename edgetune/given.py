@@ -14,7 +14,7 @@ from edgetune.training.options import LabelWords, TrainingOptions, parse_parts
 from edgetune.training.rules import with_implied
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting.class_weight import class_weight_of
-from edgetune_runtime.fitting.describing import NAMES, NONE, Describing, descriptions_of
+from edgetune_runtime.fitting.descriptions import NAMES, NONE, Describing, descriptions_of
 from edgetune_runtime.task import Task
 
 

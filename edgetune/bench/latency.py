@@ -199,7 +199,7 @@ def take_turns(contenders: Mapping[str, Contender], seconds: float, turns: int =
 
 
 def table(report: Report) -> str:
-    """The report for people; without the 95th percentiles if a terminal is too narrow for them."""
+    """The report for people; without the 95th percentiles if it were wider than 80 columns with them."""
     lines = _lines(report, with_p95=True)
     if not fits(lines):
         lines = _lines(report, with_p95=False)

@@ -109,8 +109,10 @@ def classify(
         if source == "-" and sys.stdin.isatty():
             note("type texts, one per line; Ctrl-D ends the input")
         for requests in chunks:
-            if default is None and source != "-" and not counts and not any(row.task for row in requests):
-                raise DataError(f"neither --task nor a row names a task: add --task; {bundle} has {_names(engine)}")
+            readable = [row for row in requests if row.text is not None]
+            if default is None and source != "-" and not counts and readable and not any(row.task for row in readable):
+                rows = f"none of the first {len(requests):,} rows" if len(requests) > 1 else "no row"
+                raise DataError(f"{rows} names a task: add --task; {bundle} has {_names(engine)}")
             for answer in _answers(engine, requests, default, min_score or 0.0, max_characters, pair_column):
                 counts[answer["status"]] += 1
                 print_json(answer)

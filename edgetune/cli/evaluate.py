@@ -225,7 +225,7 @@ def _number(number: float) -> str:
 
 
 def _show_confusion(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> None:
-    """Print the confusion table or, if a terminal is too narrow for it, the confusions that are most frequent."""
+    """Print the confusion table or, if that is wider than 80 columns, the confusions that are most frequent."""
     rows = [[label, *map(str, row)] for label, row in zip(labels, confusion, strict=True)]
     lines = aligned(["", *labels], rows)
     if fits(lines):
@@ -238,6 +238,9 @@ def _show_confusion(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -
         for answer, number in zip(labels, row, strict=True)
         if number and right != answer
     ]
+    if not found:
+        click.echo("\nno confusions")
+        return
     first = sorted(found, key=lambda one: -one[0])[:_CONFUSIONS_SHOWN]
     click.echo(f"\n{len(first)} of {len(found)} confusions, the most frequent first (--json has the whole table):")
     shown = [(right, answer, str(number)) for number, right, answer in first]

@@ -170,7 +170,7 @@ def _record(report: FitReport, bundle: Path, out: Path | None) -> dict[str, Any]
         "precision": report.precision,
         "strength": report.strength,
         "description_share": report.description_share,
-        "described_by": None if report.told is None else report.told.title,
+        "described_by": report.about.title if report.about is not None and report.description_share else None,
         **({} if measured is None else {f"cv_{figure}": value for figure, value in measured.values.items()}),
         "temperature": task.temperature,
         **({"thresholds": list(task.thresholds)} if task.thresholds else {}),
@@ -188,7 +188,7 @@ def _print(report: FitReport, record: dict[str, Any]) -> None:
         + ", ".join(f"{figure_name(name)} {value:.3f}" for name, value in measured.values.items())
     )
     share = report.description_share
-    described = f"{report.told.title} count {share:.0%}, " if report.told is not None and share else ""
+    described = f"{report.about.title} count {share:.0%}, " if report.about is not None and share else ""
     labels = f"{len(task.labels)} labels, " if measured is None or measured.by_label else ""
     click.echo(
         f"{record['bundle']}: task '{task.name}', {report.rows:,} rows, {labels}{described}{shown}, temperature "

@@ -16,7 +16,7 @@ from edgetune.training.options import LabelWords
 from edgetune_export.backbone import Backbone
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import DataError, TaskError
-from edgetune_runtime.fitting.draft import new_draft
+from edgetune_runtime.fitting.draft import new_draft, usual_stride
 from edgetune_runtime.kinds import Kind
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.kinds.spans import SPANS
@@ -28,9 +28,6 @@ TASK_TYPES = {
     "text2text-generation": (peft.SEQ_2_SEQ_LM,),
 }
 """A family's language model → PEFT's task types that classify with it."""
-
-
-_MOST_STRIDE = 128  # by which windows of a context overlap, as for SQuAD
 
 
 def import_task(
@@ -91,7 +88,7 @@ def import_task(
         pooling=pooling and contract.reads(pooling)[0],
         template=template,
         max_length=max_length,
-        stride=min(_MOST_STRIDE, max_length // 4),
+        stride=usual_stride(min(max_length, backbone.max_positions)),
         method=CHANGES[adapter.peft_type].method,
     )
     # In every family PEFT counts the virtual tokens as text.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgetune.data.labelled import LabelledText
 from edgetune.training.batches import encode_rows, text_features
 from edgetune.training.setup import Setup
-from edgetune_runtime.fitting.describe import Told, described_head, lines
+from edgetune_runtime.fitting.describe import About, described_head, lines
 from edgetune_runtime.fitting.join import trust_of
 from edgetune_runtime.fitting.linear import Head
 
@@ -16,24 +16,24 @@ class Described:
     Args:
         setup: what the training begins with.
         place: of the task among those that are trained together.
-        told: what describes its labels.
+        about: what describes its labels.
 
     Attributes:
         rows: the descriptions as texts that have the label that they describe.
         trust: how much is expected of them.
     """
 
-    def __init__(self, setup: Setup, place: int, told: Told) -> None:
+    def __init__(self, setup: Setup, place: int, about: About) -> None:
         draft = setup.drafts[place]
-        self._tuner, self._labels, self._descriptions = setup.tuner, draft.labels, told.descriptions
+        self._tuner, self._labels, self._descriptions = setup.tuner, draft.labels, about.descriptions
         texts = [
             LabelledText(line, label)
             for label in self._labels
-            if label in told.descriptions
-            for line in lines([label], told.descriptions)
+            if label in about.descriptions
+            for line in lines([label], about.descriptions)
         ]
         self.rows = encode_rows(self._tuner.backbone, texts, draft, place, note=lambda _: None)
-        self.trust = trust_of(told)
+        self.trust = trust_of(about)
 
     def head(self) -> Head:
         """The head that is made of descriptions, with the prompt as it is now."""

@@ -95,7 +95,7 @@ class _Few:
 
     def _usable_descriptions(self) -> Described | None:
         """What describes the labels; not their names if a head alone is no better with them."""
-        (about,), (draft,) = self._setup.told, self._setup.drafts
+        (about,), (draft,) = self._setup.about, self._setup.drafts
         if about is None:
             return None
         found = Described(self._setup, 0, about)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting.class_weight import BALANCED, NONE, ClassWeight
-from edgetune_runtime.fitting.describing import NAMES, Describing
+from edgetune_runtime.fitting.descriptions import NAMES, Describing
 
 if TYPE_CHECKING:
     from edgetune_runtime.task import Task
@@ -377,10 +377,10 @@ class TrainingOptions:
     def stamp(self) -> dict[str, Any]:
         """The options as JSON has them, to tell one training from another.
 
-        What changes nothing in the task is left out, and so is `load_in` if it is what there was before it.
+        What changes nothing in the task is left out.
         """
         given = dataclasses.replace(self, init_from=None)
         origin = None if self.init_from is None else files.sha256(self.init_from.to_bytes())
         stamp = {**asdict(given), "init_from": origin}
         del stamp["gradient_checkpointing"]
-        return stamp if self.load_in != "fp32" else {name: value for name, value in stamp.items() if name != "load_in"}
+        return stamp

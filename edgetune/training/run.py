@@ -91,11 +91,13 @@ def train(
     """
     for one in tasks:
         _check_files(one)
-    if options.load_in == "bf16" and half.is_left(backbone.model):
+    if options.load_in == "bf16" and half.has_large_fp32(backbone.model):
         raise DataError(
             f"`load_in` bf16 came with {backbone.name} loaded in fp32: load it with "
             f'edgetune_export.load_backbone(model, load_in="bf16")'
         )
+    if backbone.is_rounded:
+        options = dataclasses.replace(options, load_in="bf16")  # so that resuming tells it from exact weights
     if len({one.out for one in tasks}) < len(tasks):
         raise EdgetuneError(f"two tasks would go to the same file among {', '.join(str(one.out) for one in tasks)}")
     recipe = recipe_of(tasks, options)
@@ -342,7 +344,7 @@ def _head_alone(alone: Setup, place: int, options: TrainingOptions) -> tuple[Run
     features = text_features(alone.tuner, rows)
     fitting = fitting_of(draft.kind)
     found = fit_head(fitting, features, targets, draft.head_rows, weights, options.seed, examples.groups)
-    about = alone.told[place]
+    about = alone.about[place]
     if about is not None:
         described = Described(alone, place, about)
         found = with_descriptions(fitting, found, described.head(), features, targets, weights, described.trust)

@@ -25,7 +25,7 @@ from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting import balance
 from edgetune_runtime.fitting.balance import Spread
 from edgetune_runtime.fitting.by_kind import Measure, fitting_of
-from edgetune_runtime.fitting.describe import Told, told, undescribed
+from edgetune_runtime.fitting.describe import About, about_labels, undescribed
 from edgetune_runtime.fitting.draft import fitted_draft, new_draft
 from edgetune_runtime.fitting.label_set import label_set
 from edgetune_runtime.kinds import Kind
@@ -67,7 +67,7 @@ class Setup:
         rows: the rows of all tasks, under "train" and "dev", as `Collator` takes them.
         weights: for each task how much a row of each label counts, or `None`: all the same.
         unfitted: places of the tasks whose heads are still zeros; see `fit_first_heads`.
-        told: for each task what describes its labels, or `None`.
+        about: for each task what describes its labels, or `None`.
     """
 
     tuner: PromptTuner
@@ -76,7 +76,7 @@ class Setup:
     rows: dict[str, Rows]
     weights: list[Array | None]
     unfitted: list[int]
-    told: list[Told | None]
+    about: list[About | None]
 
     def row_weights(self, place: int, targets: Array) -> Array | None:
         """How much rows of a task with these targets count, or `None`: all the same. Shape: [rows]."""
@@ -114,7 +114,7 @@ def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptio
         for one, draft in zip(tasks, drafts, strict=True)
     ]
     balance.check_class_weight(options.class_weight, spreads)
-    about = _told(drafts, options, note)
+    about = _about(drafts, options, note)
     weights = [spread.weights(options.class_weight) for spread in spreads]
     tuner, unfitted = _new_tuner(backbone, drafts, encoded["train"], weights, scales, options)
     return Setup(tuner, drafts, spreads, encoded, weights, unfitted, about)
@@ -127,11 +127,11 @@ def set_up_again(setup: Setup, options: TrainingOptions) -> Setup:
     return dataclasses.replace(setup, tuner=tuner, unfitted=unfitted)
 
 
-def _told(drafts: Sequence[Task], options: TrainingOptions, note: Note) -> list[Told | None]:
+def _about(drafts: Sequence[Task], options: TrainingOptions, note: Note) -> list[About | None]:
     """For each task what describes its labels."""
     if len(drafts) > 1 and isinstance(options.descriptions, Mapping):
         raise DataError(f"`descriptions` came with {len(drafts)} tasks: expected them with one; train it alone")
-    found = [told(options.descriptions, draft) for draft in drafts]
+    found = [about_labels(options.descriptions, draft) for draft in drafts]
     for draft, own in zip(drafts, found, strict=True):
         for remark in [] if own is None or own.by_name else undescribed(draft.labels, own.descriptions):
             note(f"{draft.name}: {remark}")

@@ -19,6 +19,7 @@ from edgetune.training.options import TrainingOptions
 from edgetune.training.progress import Progress
 from edgetune.training.setup import Setup
 from edgetune.training.tuner import PromptTuner
+from edgetune_export import half
 from edgetune_runtime.fitting.by_kind import Measure
 
 HEAD_LEARNING_RATE, HEAD_ALONE_LEARNING_RATE, HEAD_LEARNING_RATE_OF_ADDED = 1e-3, 1e-2, 2e-3
@@ -46,6 +47,8 @@ def train_by_epochs(
         What development data says of each epoch.
     """
     arguments = training_arguments(folder, options, setup.tuner.heaviest_row)
+    if options.gradient_checkpointing or half.kept(setup.tuner.backbone.model):
+        arguments._n_gpu = min(1, arguments.n_gpu)  # copies for several GPUs would have neither
     progress = Progress(options.passes, _names(setup.measures), _names(setup.usual), title)
     patience = [] if options.patience is None else [Patience(options.patience)]
     trainer = new_trainer(setup, arguments, optimizer(setup.tuner, options), progress, *patience, *callbacks)
@@ -97,7 +100,7 @@ def training_arguments(folder: Path, options: TrainingOptions, heaviest_row: flo
     Gradients are clipped at what the heaviest row counts: at 1, a batch with one row of a rare label would be cut down
     to what a batch without it has, and class weights would do next to nothing.
     """
-    arguments = TrainingArguments(
+    return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=options.passes,
         per_device_train_batch_size=options.batch_size,
@@ -123,6 +126,3 @@ def training_arguments(folder: Path, options: TrainingOptions, heaviest_row: flo
         remove_unused_columns=False,  # `Collator` takes what it needs
         dataloader_pin_memory=torch.cuda.is_available(),
     )
-    if options.gradient_checkpointing or options.load_in != "fp32":
-        arguments._n_gpu = min(1, arguments.n_gpu)  # copies for several GPUs would have neither
-    return arguments

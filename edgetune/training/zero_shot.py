@@ -17,13 +17,12 @@ from edgetune_export.parity import CheckTexts, in_pairs, logits_by_text, torch_l
 from edgetune_runtime import contract, files
 from edgetune_runtime.errors import BackboneError, DataError
 from edgetune_runtime.fitting.describe import described, new_described
-from edgetune_runtime.fitting.describing import Descriptions
-from edgetune_runtime.fitting.draft import fitted_draft, new_draft, pooling_of
+from edgetune_runtime.fitting.descriptions import Descriptions
+from edgetune_runtime.fitting.draft import fitted_draft, new_draft, pooling_of, usual_stride
 from edgetune_runtime.kinds import probabilities
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL
 from edgetune_runtime.task import Task
 
-_MOST_STRIDE = 128  # by which windows of a context overlap, as for SQuAD
 _SAMPLES = ["good", "The parcel came late, and the lamp in it was broken.", "Where is my refund? " * 8]
 """What an own head is compared on."""
 
@@ -143,7 +142,7 @@ def head_task(
         )
     kind, labels = head.answers()
     pairs = pairs or (kind.reading is not None and kind.reading.second)
-    length = max_length or backbone.max_positions
+    length = min(max_length or backbone.max_positions, backbone.max_positions)
     draft = new_draft(
         backbone.facts,
         backbone.text_encoder,
@@ -154,7 +153,7 @@ def head_task(
         pooling=contract.reads(head.pooling)[0],
         template=template,
         max_length=length,
-        stride=min(_MOST_STRIDE, length // 4),
+        stride=usual_stride(length),
         method="classifier",
     )
     draft = fitted_draft(backbone.text_encoder, dataclasses.replace(draft, pooling=head.pooling))

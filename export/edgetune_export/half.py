@@ -32,7 +32,7 @@ def kept(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.dtype in DTYPES]
 
 
-def is_left(model: nn.Module) -> bool:
+def has_large_fp32(model: nn.Module) -> bool:
     """Whether a large weight of a model is in fp32."""
     return any(parameter.dtype == torch.float32 and is_large(parameter) for parameter in model.parameters())
 

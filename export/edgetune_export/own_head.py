@@ -248,13 +248,13 @@ def classifier_logits(model: str, rows: Sequence[Tokens], of: Classifiers = OF_T
         for row in rows:
             given = {"input_ids": [row.ids], "attention_mask": [[1] * len(row.ids)]}
             given |= {"token_type_ids": [row.type_ids]} if segments else {}
-            told = classifier(**{name: torch.tensor(value) for name, value in given.items()})
+            output = classifier(**{name: torch.tensor(value) for name, value in given.items()})
             tokens = [begin for begin, _ in row.spans]
             if of is OF_ANSWERS:
-                begins, ends = told.start_logits[0][tokens[::2]], told.end_logits[0][tokens[1::2]]
+                begins, ends = output.start_logits[0][tokens[::2]], output.end_logits[0][tokens[1::2]]
                 found.append(torch.stack([begins, ends], dim=1).numpy())
             else:
-                found.append(told.logits[0].numpy()[tokens if of is OF_WORDS else ...])
+                found.append(output.logits[0].numpy()[tokens if of is OF_WORDS else ...])
     return found
 
 

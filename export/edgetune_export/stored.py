@@ -30,7 +30,7 @@ def kept_as(dtype: torch.dtype | None) -> Iterator[None]:
 
     transformers casts what it loads to one dtype, but for those weights that a model wants in another one.
     """
-    if dtype is None:
+    if dtype is None or not hasattr(PreTrainedModel, "_get_dtype_plan"):  # without that, weights are widened, as before
         yield
         return
     usual = PreTrainedModel._get_dtype_plan

@@ -37,7 +37,7 @@ from edgetune_runtime.task import Task
 from edgetune_runtime.text import Text, TextEncoder, Tokens
 
 if TYPE_CHECKING:
-    from edgetune_runtime.fitting.describing import Describing, Descriptions
+    from edgetune_runtime.fitting.descriptions import Describing, Descriptions
     from edgetune_runtime.fitting.fit import FitReport
 
 __all__ = ["CLOSE_CALL", "Engine", "Result"]

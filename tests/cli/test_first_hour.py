@@ -47,7 +47,9 @@ def test_one_of_several_tasks_must_be_named_before_any_row_fails(here: Path) -> 
         Bundle("bundle").add_task(random_task(Bundle("bundle"), name, prefix=3))
     status, printed, told = run("classify", "bundle", "tickets.csv")
     assert (status, printed) == (1, "")
-    assert told == "neither --task nor a row names a task: add --task; bundle has mood, tickets"
+    assert told == f"none of the first {len(TEXTS)} rows names a task: add --task; bundle has mood, tickets"
+    (here / "odd.jsonl").write_text('{"text": 1}\n')
+    assert "no row was classified: all 1 are errors; the rows say why" in run("classify", "bundle", "odd.jsonl")[2]
     (here / "own.csv").write_text('text,task\n"it broke",mood\n')
     status, printed, _ = run("classify", "bundle", "own.csv")
     assert (status, json.loads(printed)["task"]) == (0, "mood")

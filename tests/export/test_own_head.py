@@ -192,7 +192,7 @@ def test_no_head_is_fitted_to_words_that_are_read_twice(tmp_path: Path) -> None:
     answers = [{"text": [""], "answer_start": [0]}, {"text": [], "answer_start": []}]
     answers[0]["text"] = [QUESTIONS[0][1].split()[0]]
     with Engine(tmp_path / "bundle", "fp32", threads=1, prepare=False) as engine:
-        with pytest.raises(DataError, match="task 'qa' has the pooling 'ends', which reads each word twice"):
+        with pytest.raises(DataError, match="task 'qa', whose pooling 'ends' reads each word twice"):
             engine.fit(QUESTIONS[:2], answers, "other", kind="spans", from_task="qa")
         with pytest.raises(DataError, match="the pooling is 'ends', and a task of the kind 'spans' reads"):
             engine.fit(QUESTIONS[:2], answers, "other", kind="spans", pooling="ends")

@@ -73,7 +73,7 @@ def joined(world: World, per_label: int, described: Head) -> tuple[FittedHead, F
     """The fitted head, alone and joined."""
     features, targets = world.rows(per_label)
     found = fit_head(SINGLE, features, targets, LABELS)
-    return found, with_descriptions(SINGLE, found, described, features, targets, None)
+    return found, with_descriptions(SINGLE, found, described, features, targets, None, SAID)
 
 
 def temperature(logits: np.ndarray, right: np.ndarray) -> float:
@@ -93,7 +93,9 @@ def test_it_equals_scikit_learns_head_joined_by_hand(noise: float, vague: float,
     world = World(noise)
     features, targets = world.rows(per_label)
     right, described = targets[:, 0].astype(int), world.described(vague=vague)
-    found = with_descriptions(SINGLE, fit_head(SINGLE, features, targets, LABELS), described, features, targets, None)
+    found = with_descriptions(
+        SINGLE, fit_head(SINGLE, features, targets, LABELS), described, features, targets, None, SAID
+    )
     split = PredefinedSplit(folds(targets, 0))
 
     def pipeline(strength: float) -> Any:
@@ -168,7 +170,7 @@ def test_rows_alone_are_judged() -> None:
     world = World(2.5)
     features, targets = world.rows(6)
     found = fit_head(SINGLE, features, targets, LABELS)
-    with_words = with_descriptions(SINGLE, found, world.described(), features, targets, None)
+    with_words = with_descriptions(SINGLE, found, world.described(), features, targets, None, SAID)
     assert with_words.held_out.shape == (18, LABELS)
     assert (with_words.judged == found.judged).all()
     # A row that cannot be judged has no say in the choice.
@@ -176,19 +178,19 @@ def test_rows_alone_are_judged() -> None:
     for row in (features[0], 100 * features[0]):
         given = np.r_[features, row[np.newaxis]]
         odd = FittedHead(found.head, 1.0, np.r_[found.held_out, [[0, 0, 9.0]]], np.r_[found.judged, False])
-        assert with_descriptions(SINGLE, odd, world.described(), given, lone, None).share == with_words.share
+        assert with_descriptions(SINGLE, odd, world.described(), given, lone, None, SAID).share == with_words.share
 
 
 def test_rows_that_count_more_have_more_say() -> None:
     right = np.array([[0.0], [0.0], [1.0], [1.0]] * 8)
     by_rows, by_words = np.tile([[2.0, 0.0]], (32, 1)), np.tile([[0.0, 2.0]], (32, 1))
     heavy = [np.where(right[:, 0] == label, 20.0, 1.0) for label in (0, 1)]
-    assert [join_of(SINGLE, by_rows, by_words, right, weights).share for weights in heavy] == [0.0, 1.0]
+    assert [join_of(SINGLE, by_rows, by_words, right, weights, SAID).share for weights in heavy] == [0.0, 1.0]
 
 
 def test_without_a_row_to_judge_by_descriptions_count_most() -> None:
     nothing = np.zeros((0, 2))
-    join = join_of(SINGLE, nothing, nothing, np.zeros((0, 1)), None)
+    join = join_of(SINGLE, nothing, nothing, np.zeros((0, 1)), None, SAID)
     share = SAID.unjudged_share
     assert (join.share, join.fitted, join.described) == (share, 1 - share, share)
 
@@ -224,7 +226,7 @@ def test_an_engine_joins_heads_of_its_own_features(engine: Engine) -> None:
     described = described_head(report.task.labels, DESCRIPTIONS, engine.features(words, plain.task))
     targets = np.array([[report.task.labels.index(label)] for label in BY_CHANCE], np.float64)
     found = fit_head(SINGLE, features, targets, 3)
-    expected = with_descriptions(SINGLE, found, described, features, targets, None)
+    expected = with_descriptions(SINGLE, found, described, features, targets, None, SAID)
     assert report.description_share == expected.share  # whatever these features make it; `World` has sure ones
     np.testing.assert_allclose(report.task.head[0], expected.head.weight, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(report.held_out, expected.held_out, rtol=1e-5, atol=1e-5)

@@ -21,7 +21,7 @@ from edgetune_export import load_backbone
 from edgetune_runtime import Engine
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting.by_kind import FITTINGS
-from edgetune_runtime.fitting.describe import described_head, lines, told
+from edgetune_runtime.fitting.describe import about_labels, described_head, lines
 from edgetune_runtime.fitting.head import fit_head
 from edgetune_runtime.fitting.join import NAMED, join_of, with_descriptions
 
@@ -51,7 +51,11 @@ def engine(folder: Path) -> Iterator[Engine]:
         (("user-lost-card", "B2", "cash_back"), {"cash_back": ["cash back"], "user-lost-card": ["user lost card"]}),
         (("政治", "体育"), {"体育": ["体育"], "政治": ["政治"]}),
         (("été", "hiver"), {"hiver": ["hiver"], "été": ["été"]}),
+        (("शिकायत", "क़ानून"), {"क़ानून": ["क़ानून"], "शिकायत": ["शिकायत"]}),
+        (("ใบแจ้งหนี้", "re\u0301clamation"), {"re\u0301clamation": ["re\u0301clamation"], "ใบแจ้งหนี้": ["ใบแจ้งหนี้"]}),
         (("0", "1"), None),
+        (("LABEL_0", "LABEL_1"), None),
+        (("LABEL_0", "label 1", "spam", "ham mail"), {"ham mail": ["ham mail"], "spam": ["spam"]}),
         (("A1", "B2", "no"), None),
         (("A1", "no", "maybe"), None),  # one word alone describes nothing
     ],
@@ -60,7 +64,7 @@ def test_names_that_have_words_describe_labels(
     engine: Engine, labels: tuple[str, ...], words: dict[str, list[str]] | None
 ) -> None:
     report = engine.fit(TEXTS[: len(labels)] * 2, labels * 2, "t", store=False)
-    assert (None if report.told is None else report.told.descriptions) == words
+    assert (None if report.about is None else report.about.descriptions) == words
     assert report.remarks == engine.fit(TEXTS[: len(labels)] * 2, labels * 2, "t", descriptions=None).remarks
 
 
@@ -68,7 +72,7 @@ def test_only_texts_with_one_label_are_described(engine: Engine) -> None:
     several = engine.fit(TEXTS, [[one] for one in RIGHT], "t", kind="multi-label", store=False)
     pairs = engine.fit([(text, text) for text in TEXTS], RIGHT, "t", store=False)
     scores = engine.fit(TEXTS, range(12), "t", kind="score", store=False)
-    assert (several.told, pairs.told, scores.told) == (None, None, None)
+    assert (several.about, pairs.about, scores.about) == (None, None, None)
 
 
 def test_an_engine_joins_the_heads_of_rows_and_names(engine: Engine) -> None:
@@ -125,7 +129,7 @@ def test_several_tasks_are_described_by_their_names_each(model_folder: Path, tmp
     other = [LabelledText(text, label) for text, label in zip(TEXTS, ["good", "bad"] * 6, strict=True)]
     data = [TaskData(name, tmp_path / name, own, own[:6]) for name, own in (("one", rows), ("two", other))]
     reports = train(load_backbone(str(model_folder)), data, TrainingOptions(prompt_length=1, epochs=1))
-    assert [told("names", report.task) is not None for report in reports] == [True, True]
+    assert [about_labels("names", report.task) is not None for report in reports] == [True, True]
 
 
 def test_the_command_says_how_much_names_count(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting.by_kind import FITTINGS
 from edgetune_runtime.fitting.describe import TEMPLATES, described_head, lines
 from edgetune_runtime.fitting.head import USUAL_STRENGTH, folds
+from edgetune_runtime.fitting.join import SAID as WRITTEN
 from edgetune_runtime.fitting.join import join_of
 from edgetune_runtime.kinds import KINDS
 
@@ -86,7 +87,7 @@ def test_heads_of_the_prompt_are_joined_with_the_described_one(
         left = fold != number
         (own,) = SINGLE.head(features[left], targets[left], 2, (USUAL_STRENGTH,), None)
         held_out[~left] = own.logits(features[~left])
-    join = join_of(SINGLE, held_out, described.logits(features), targets, None)
+    join = join_of(SINGLE, held_out, described.logits(features), targets, None, WRITTEN)
     expected = join.head(fitted, described)
     np.testing.assert_allclose(task.head[0], expected.weight, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(rung.logits, join.logits(held_out, described.logits(features)), rtol=1e-3, atol=1e-3)

@@ -233,8 +233,7 @@ function bar({ label, score, threshold, applies }) {
 
 // Fills the form and asks: the first task if none is picked.
 function tryExample() {
-  if (!picked().length && tasks.size) $("tasks").querySelector("input").checked = true;
-  countPicked();
+  if (!picked().length) $("tasks").querySelector("label:not([hidden]) input")?.click();
   [$("text").value, $("text-pair").value] = $("text-pair").hidden ? [EXAMPLE, ""] : EXAMPLE_PAIR;
   $("ask").requestSubmit();
 }

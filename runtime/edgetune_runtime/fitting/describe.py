@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +20,7 @@ from edgetune_runtime import contract, files
 from edgetune_runtime.arrays import Array, unit_length
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.facts import BackboneFacts
-from edgetune_runtime.fitting.describing import NAMES, NONE, Describing, Descriptions, descriptions_of
+from edgetune_runtime.fitting.descriptions import NAMES, NONE, Describing, Descriptions, descriptions_of
 from edgetune_runtime.fitting.draft import fitted_draft, new_draft
 from edgetune_runtime.fitting.label_set import label_set
 from edgetune_runtime.fitting.linear import Head, head_tensors
@@ -32,7 +34,7 @@ METHOD = "described"
 TEMPLATES = ("{}", "This is about {}.", "This text is about {}.", "It has to do with {}.")
 """What a description stands in; its features are the mean over these."""
 
-_BETWEEN_WORDS = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])")
+_INSIDE = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _WORD = re.compile(r"[^\W\d_]{3}|[^\x00-\x7f]{2}")
 """What a name has that says something: three letters, or two characters of another script."""
 
@@ -41,8 +43,8 @@ _SHARPNESS = 20.0
 
 
 @dataclass(frozen=True)
-class Told:
-    """What describes labels beside their rows.
+class About:
+    """What says what the labels of a task mean, together with its rows.
 
     Attributes:
         descriptions: of at least two labels.
@@ -58,26 +60,38 @@ class Told:
         return "label names" if self.by_name else "descriptions"
 
 
-def told(given: Describing, draft: Task) -> Told | None:
+def about_labels(given: Describing, draft: Task) -> About | None:
     """What describes the labels of a task that has rows too; `None` if nothing does.
 
     Raises:
         DataError: these are no descriptions, or they do not fit the task.
     """
-    if given is None or given == NONE:
+    if given is None or (isinstance(given, str) and given == NONE):
         return None
-    if given == NAMES:
-        named = {label: [words] for label in draft.labels if (words := _words_of(label))}
-        return Told(named, by_name=True) if _takes_descriptions(draft) and len(named) > 1 else None
+    if isinstance(given, str) and given == NAMES:
+        named = _named(draft.labels)
+        return About(named, by_name=True) if _takes_descriptions(draft) and len(named) > 1 else None
     found = descriptions_of(given)
     check_descriptions(found, draft)
-    return Told(found)
+    return About(found)
+
+
+def _named(labels: Sequence[str]) -> dict[str, list[str]]:
+    """The labels whose names have words, with these words; not those that differ in digits alone."""
+    words = {label: found for label in labels if (found := _words_of(label))}
+    without_digits = Counter(map(_letters, words.values()))
+    return {label: [found] for label, found in words.items() if without_digits[_letters(found)] == 1}
 
 
 def _words_of(label: str) -> str:
     """A label's name as words, such as "card lost" for `card_lost` and `cardLost`; empty if it seems to be a code."""
-    words = " ".join(filter(None, _BETWEEN_WORDS.split(label)))
+    kept = "".join(one if one.isalnum() or unicodedata.category(one)[0] == "M" else " " for one in label)
+    words = " ".join(_INSIDE.sub(" ", kept).split())
     return words if _WORD.search(words) else ""
+
+
+def _letters(words: str) -> str:
+    return "".join(one for one in words.casefold() if not one.isdecimal())
 
 
 def _takes_descriptions(draft: Task) -> bool:

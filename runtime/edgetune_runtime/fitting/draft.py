@@ -79,6 +79,11 @@ def new_draft(
     )
 
 
+def usual_stride(length: int) -> int:
+    """By how many tokens windows of so many overlap if nobody says: as for SQuAD, or less if windows are short."""
+    return min(128, length // 4)
+
+
 def fitted_draft(encoder: TextEncoder, draft: Task) -> Task:
     """The draft with the length that it can have on the backbone.
 

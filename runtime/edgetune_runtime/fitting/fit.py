@@ -14,8 +14,8 @@ from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting.balance import Spread, check_class_weight, row_weights
 from edgetune_runtime.fitting.by_kind import fitting_of
 from edgetune_runtime.fitting.class_weight import NONE, ClassWeight, class_weight_of
-from edgetune_runtime.fitting.describe import Told, described_head, lines, told, undescribed
-from edgetune_runtime.fitting.describing import NAMES, Describing
+from edgetune_runtime.fitting.describe import About, about_labels, described_head, lines, undescribed
+from edgetune_runtime.fitting.descriptions import NAMES, Describing
 from edgetune_runtime.fitting.draft import fitted_draft, new_draft
 from edgetune_runtime.fitting.examples import Examples
 from edgetune_runtime.fitting.finish import finished
@@ -45,7 +45,7 @@ class FitReport:
             has a `reading`, [pieces, rows of the head].
         strength: the inverse of the penalty on the squared weight that was chosen.
         description_share: how much of the head is made of descriptions, from 0 to 1; 0 if there are none.
-        told: what describes the labels: descriptions, or their own names; `None` if nothing does.
+        about: what describes the labels: descriptions, or their own names; `None` if nothing does.
         precision: the precision that the features were made in.
         rows: how many there were.
         remarks: what people should know of these rows, a line each.
@@ -59,7 +59,7 @@ class FitReport:
     held_out: Sequence[Array]
     strength: float
     description_share: float
-    told: Told | None
+    about: About | None
     precision: str
     rows: int
     remarks: list[str]
@@ -115,7 +115,7 @@ def fit(
     spread = Spread(named, rows.targets, [], rows.kind)
     check_class_weight(class_weight, [spread])
     weights = spread.weights(class_weight)
-    about = told(descriptions, new)
+    about = about_labels(descriptions, new)
     reads, features = engine.read_texts(rows.texts, new, progress)
     examples = Examples.of(rows.kind, rows.targets, reads, named)
     targets = examples.numbers
@@ -137,7 +137,7 @@ def fit(
         held_out=held_out.by_text(found.held_out[judged]),
         strength=found.strength,
         description_share=found.share,
-        told=about,
+        about=about,
         precision=engine.precision,
         rows=len(rows.texts),
         remarks=[
@@ -158,8 +158,8 @@ def _beside(origin: Task, name: str, labels: tuple[str, ...], rows: LabelledRows
         )
     if len(contract.reads(origin.pooling)) > 1:
         raise DataError(
-            f"task '{origin.name}' has the pooling '{origin.pooling}', which reads each word twice, and heads are "
-            f"fitted to words that are read once: expected a task with another pooling"
+            f"`fit` cannot make a head for task '{origin.name}', whose pooling '{origin.pooling}' reads each word "
+            f"twice: expected a task with another pooling"
         )
     parts = {name: tensor for name, tensor in origin.tensors.items() if name not in HEAD.tensors}
     return dataclasses.replace(

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.fitting.by_kind import Fitting
-from edgetune_runtime.fitting.describe import Told
+from edgetune_runtime.fitting.describe import About
 from edgetune_runtime.fitting.head import FittedHead
 from edgetune_runtime.fitting.linear import Head
 
@@ -42,9 +42,9 @@ NAMED = Trust(unjudged_share=0.0, doubt=0.0)
 """The names of labels may mean nothing: rows have to show that they do."""
 
 
-def trust_of(told: Told) -> Trust:
+def trust_of(about: About) -> Trust:
     """How much is expected of what describes the labels."""
-    return NAMED if told.by_name else SAID
+    return NAMED if about.by_name else SAID
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Join:
 
 
 def join_of(
-    fitting: Fitting, fitted: Array, described: Array, targets: Array, weights: Array | None, trust: Trust = SAID
+    fitting: Fitting, fitted: Array, described: Array, targets: Array, weights: Array | None, trust: Trust
 ) -> Join:
     """How to join two heads, by their logits for rows that neither learned from.
 
@@ -111,7 +111,7 @@ def with_descriptions(
     features: Array,
     targets: Array,
     weights: Array | None,
-    trust: Trust = SAID,
+    trust: Trust,
 ) -> FittedHead:
     """A fitted head joined with one that is made of descriptions.
 

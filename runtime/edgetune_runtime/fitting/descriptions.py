@@ -26,7 +26,7 @@ def descriptions_of(given: object) -> dict[str, list[str]]:
     if not isinstance(given, Mapping):
         raise DataError(
             f"`descriptions` is a {type(given).__name__}: expected label → list of texts, such as "
-            f"{{'billing': ['invoices', 'refunds']}}, or '{NAMES}' or '{NONE}' beside rows"
+            f"{{'billing': ['invoices', 'refunds']}}, or '{NAMES}' or '{NONE}' with labelled rows"
         )
     found: dict[str, list[str]] = {}
     for label, listed in given.items():
