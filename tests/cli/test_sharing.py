@@ -284,7 +284,7 @@ def test_a_wrong_digest_is_refused(published: Repository, there: Path, here: Pat
         tree[path] = tree[path][:-1] + bytes([tree[path][-1] ^ 1])
         published.commit("main", tree)
     report = pull(NAME, there)
-    assert "where the index says" in report.failed["colour"]
+    assert "and the index says" in report.failed["colour"]
     assert without_card(contents(there)) == without_card(old)
     with pytest.raises(BundleError, match=r"model_int8.onnx is damaged"):
         pull(NAME, there.with_name("new"))

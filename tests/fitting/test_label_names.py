@@ -98,12 +98,7 @@ def test_rows_have_to_show_that_names_help(engine: Engine) -> None:
     lone = engine.fit(TEXTS[:3], LABELS, "t", store=False)
     plain = engine.fit(TEXTS[:3], LABELS, "t", descriptions=None, store=False)
     assert (lone.description_share, lone.cross_validated) == (0, None)
-    np.testing.assert_allclose(*(_probabilities(one.task.head[0]) for one in (lone, plain)), rtol=1e-5)
-
-
-def _probabilities(weight: np.ndarray) -> np.ndarray:
-    """Heads that differ in a factor answer the same at their temperatures; here all have none."""
-    return weight / np.linalg.norm(weight)
+    assert lone.task.to_bytes() == plain.task.to_bytes()
 
 
 @pytest.mark.parametrize(("share", "learns"), [(0.5, True), (0.0, False)])

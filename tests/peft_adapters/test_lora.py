@@ -298,7 +298,7 @@ class TestRefused:
             ({"rank_pattern": {"(": 3}}, r"is not a PEFT adapter's .*unterminated subpattern"),
             ({"rank_pattern": [3]}, r"is not a PEFT adapter's .AttributeError"),
             ({"base_model_name_or_path": "org/gpt2-large"}, "was trained on org/gpt2-large, but this is tiny-gpt2"),
-            ({"task_type": "QUESTION_ANS"}, "is for QUESTION_ANS: on tiny-gpt2"),
+            ({"task_type": "FEATURE_EXTRACTION"}, "is for FEATURE_EXTRACTION: on tiny-gpt2"),
         ],
         ids=str,
     )

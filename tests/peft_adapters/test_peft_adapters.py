@@ -245,8 +245,8 @@ class TestRefused:
             import_task(load_backbone(str(tmp_path / "tiny-bert")), Adapter.load(tmp_path / "adapter"), "t")
 
     def test_other_task_types(self, load: Load, saved: Path) -> None:
-        with pytest.raises(TaskError, match="is for QUESTION_ANS: on tiny-gpt2"):
-            import_task(load("gpt2"), self.configured(saved, task_type="QUESTION_ANS"), "t")
+        with pytest.raises(TaskError, match="is for FEATURE_EXTRACTION: on tiny-gpt2"):
+            import_task(load("gpt2"), self.configured(saved, task_type="FEATURE_EXTRACTION"), "t")
 
     def test_another_base_model(self, load: Load, saved: Path) -> None:
         adapter = self.configured(saved, base_model_name_or_path="org/gpt2-large")
