@@ -158,7 +158,7 @@ def _beside(origin: Task, name: str, labels: tuple[str, ...], rows: LabelledRows
         )
     if len(contract.reads(origin.pooling)) > 1:
         raise DataError(
-            f"`fit` cannot make a head for task '{origin.name}', whose pooling '{origin.pooling}' reads each word "
+            f"no head can be fitted behind task '{origin.name}', whose pooling '{origin.pooling}' reads each word "
             f"twice: expected a task with another pooling"
         )
     parts = {name: tensor for name, tensor in origin.tensors.items() if name not in HEAD.tensors}
