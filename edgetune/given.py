@@ -112,7 +112,7 @@ def _parts(value: Any) -> Mapping[str, int] | None:
 def _descriptions(value: Any) -> Describing:
     if value is None:
         return NONE
-    return value if value in (NAMES, NONE) else descriptions_of(value)
+    return value if isinstance(value, str) and value in (NAMES, NONE) else descriptions_of(value)
 
 
 _OWN = {

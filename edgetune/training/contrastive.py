@@ -80,9 +80,6 @@ def train_prompt(
     trainer.train()
 
 
-_BY_TOKEN = (contract.INPUT_IDS, contract.ATTENTION_MASK, contract.TOKEN_TYPE_IDS)
-
-
 class _PairTrainer(Trainer):  # type: ignore[misc]
     def get_train_dataloader(self) -> DataLoader[Any]:
         labels = [int(row["labels"][0, 0]) for row in self.train_dataset]
@@ -103,7 +100,11 @@ def by_length(batch: Mapping[str, Tensor], rows: int) -> Iterator[dict[str, Tens
     for places in torch.split(lengths.argsort(stable=True), rows):
         longest = int(lengths[places].max())
         own = {name: tensor[places] for name, tensor in batch.items()}
-        yield {name: tensor[:, :longest] if name in _BY_TOKEN else tensor for name, tensor in own.items()}
+        yield {name: tensor[:, :longest] if _is_by_token(name) else tensor for name, tensor in own.items()}
+
+
+def _is_by_token(name: str) -> bool:
+    return name in contract.INPUTS and "sequence" in contract.INPUTS[name].dims
 
 
 def pair_loss(features: Tensor, labels: Tensor) -> Tensor:

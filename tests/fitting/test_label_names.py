@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,13 +32,8 @@ RIGHT = random.Random(2).sample([label for _ in range(4) for label in LABELS], 1
 
 
 @pytest.fixture
-def folder(bundle_folder: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(bundle_folder, tmp_path / "bundle")
-
-
-@pytest.fixture
-def engine(folder: Path) -> Iterator[Engine]:
-    with Engine(folder, "fp32", threads=1) as opened:
+def engine(here: Path) -> Iterator[Engine]:
+    with Engine(here, "fp32", threads=1) as opened:
         yield opened
 
 
@@ -127,11 +121,11 @@ def test_several_tasks_are_described_by_their_names_each(model_folder: Path, tmp
     assert [about_labels("names", report.task) is not None for report in reports] == [True, True]
 
 
-def test_the_command_says_how_much_names_count(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_says_how_much_names_count(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgetune_runtime.fitting.join.SHARES", (0.5,))
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps({"text": a, "label": b}) + "\n" for a, b in zip(TEXTS, RIGHT, strict=True)))
-    command = ["fit", str(folder), "--data", str(data), "--name", "t"]
+    command = ["fit", str(here), "--data", str(data), "--name", "t"]
     assert "3 labels, label names count 50%, cross-validated" in CliRunner().invoke(cli, command).stdout
     found = json.loads(CliRunner().invoke(cli, [*command, "--json"]).stdout)
     assert (found["description_share"], found["described_by"]) == (0.5, "label names")
@@ -140,7 +134,7 @@ def test_the_command_says_how_much_names_count(folder: Path, tmp_path: Path, mon
     assert isinstance(odd.exception, DataError) and "--describe 'name' is not LABEL=WORD" in str(odd.exception)
 
 
-def test_a_classifier_takes_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_classifier_takes_names(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgetune_runtime.fitting.join.SHARES", (0.5,))
-    by_names, plain = (TextClassifier(folder, **given).fit(TEXTS, RIGHT) for given in ({}, {"descriptions": None}))
+    by_names, plain = (TextClassifier(here, **given).fit(TEXTS, RIGHT) for given in ({}, {"descriptions": None}))
     assert (by_names.fit_report_.description_share, plain.fit_report_.description_share) == (0.5, 0)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import MakeTask
 
@@ -120,6 +121,7 @@ def test_descriptions() -> None:
         ({"good": "great", "bad": ["poor"]}, "the description of 'good' is one string"),
         ({"good": ["great"], "bad": 3}, "the description of 'bad' is 3: expected a list of texts"),
         (["good=great"], "`descriptions` is a list"),
+        (pd.Series(["names"]), "`descriptions` is a Series"),
     ):
         with pytest.raises(DataError, match=message):
             training_options(None, {"descriptions": value})

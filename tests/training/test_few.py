@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from edgetune.data.labelled import LabelledText
 from edgetune.training import TaskData, TrainingOptions, TrainingReport, train
-from edgetune.training.contrastive import STEPS, balanced_batches, pair_loss
+from edgetune.training.contrastive import STEPS, balanced_batches, by_length, pair_loss
 from edgetune.training.few import FOLDS, train_few
 from edgetune.training.options import CONTRASTIVE, EPOCHS
 from edgetune.training.recipes import FEW_ROWS_PER_LABEL, MOST_PASSES, passes_of, recipe_of
@@ -48,6 +48,18 @@ def test_the_loss_of_pairs_by_hand() -> None:
     assert float(pair_loss(features, torch.tensor([0, 1, 0]))) == pytest.approx(0)
     assert float(pair_loss(features, torch.tensor([0, 0, 1]))) == pytest.approx(1 + 0.5)
     assert float(pair_loss(features, torch.tensor([0, 0, 0]))) == pytest.approx(2 / 3)
+
+
+def test_a_batch_is_read_in_parts_of_like_length_each_row_once() -> None:
+    lengths = [3, 9, 1, 7, 9, 2, 5]
+    mask = torch.tensor([[1] * length + [0] * (9 - length) for length in lengths])
+    batch = {"input_ids": mask * torch.arange(1, 8)[:, None], "attention_mask": mask, "labels": torch.arange(7)}
+    parts = list(by_length(batch, 3))
+    assert [part["input_ids"].shape for part in parts] == [(3, 3), (3, 9), (1, 9)]
+    assert sorted(int(label) for part in parts for label in part["labels"]) == list(range(7))
+    for part in parts:
+        assert torch.equal(part["input_ids"], part["attention_mask"] * (part["labels"] + 1)[:, None])
+        assert part["attention_mask"].sum(dim=1).tolist() == [lengths[label] for label in part["labels"].tolist()]
 
 
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=40), st.integers(1, 12), st.integers(0, 3))
