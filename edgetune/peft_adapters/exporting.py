@@ -18,9 +18,10 @@ from edgetune.peft_adapters.kinds import CHANGES, WRITERS
 from edgetune_export.backbone import Backbone
 from edgetune_export.language_model import OneStep
 from edgetune_runtime import contract, files
+from edgetune_runtime.decoding import tag_names
 from edgetune_runtime.errors import TaskError
 from edgetune_runtime.kinds.spans import SPANS
-from edgetune_runtime.kinds.tokens import TOKENS, tag_names
+from edgetune_runtime.kinds.tokens import TOKENS
 from edgetune_runtime.parts import HEAD, LOW_RANK, PARTS
 from edgetune_runtime.task import Task
 

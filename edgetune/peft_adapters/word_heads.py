@@ -12,10 +12,11 @@ from torch import Tensor
 from edgetune.peft_adapters import files as peft
 from edgetune_export.backbone import Backbone
 from edgetune_export.own_head import OF_ANSWERS, OF_WORDS, last_layer
+from edgetune_runtime.decoding import rows_of_tags
 from edgetune_runtime.errors import DataError, TaskError
 from edgetune_runtime.kinds import Kind
 from edgetune_runtime.kinds.spans import LABEL, SPANS
-from edgetune_runtime.kinds.tokens import TOKENS, rows_of_tags
+from edgetune_runtime.kinds.tokens import TOKENS
 
 KINDS: dict[str, Kind] = {peft.TOKEN_CLS: TOKENS, peft.QUESTION_ANS: SPANS}
 """PEFT's task types with such heads → the kind of answer."""

@@ -26,6 +26,7 @@ from edgetune_export.families import CLASSIFIES_THROUGH_POOLER, FAMILIES
 from edgetune_export.quiet import quiet
 from edgetune_runtime import contract
 from edgetune_runtime.arrays import Array
+from edgetune_runtime.decoding import rows_of_tags
 from edgetune_runtime.errors import BackboneError
 from edgetune_runtime.kinds import Kind
 from edgetune_runtime.kinds.multi_label import MULTI_LABEL
@@ -33,7 +34,7 @@ from edgetune_runtime.kinds.score import LABEL, SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.kinds.spans import LABEL as ANSWER
 from edgetune_runtime.kinds.spans import SPANS
-from edgetune_runtime.kinds.tokens import TOKENS, rows_of_tags
+from edgetune_runtime.kinds.tokens import TOKENS
 from edgetune_runtime.text import Tokens
 
 

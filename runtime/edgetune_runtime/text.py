@@ -437,10 +437,10 @@ class _Part:
         place = self.row.order.index(int(second))
         tokens = [token for token, special in enumerate(self.encoding.special_tokens_mask) if not special]
         if not self.row.pieces:
-            owners = self.encoding.sequence_ids  # some tokenizers do not say of the first text whose a token is
-            own = zip(
-                (token for token in tokens if (owners[token] or 0) == place), self.own[place].offsets, strict=True
-            )
+            if len(self.own) > 1:
+                owners = self.encoding.sequence_ids  # some tokenizers do not say of the first text whose a token is
+                tokens = [token for token in tokens if (owners[token] or 0) == place]
+            own = zip(tokens, self.own[place].offsets, strict=True)
             return [(token, begin, end) for token, (begin, end) in own if begin < end]
         start, stop = self.row.places()[place]
         shift = self.row.skipped[place] - start

@@ -34,8 +34,8 @@ from edgetune_export import Backbone, export_bundle, load_backbone
 from edgetune_export.own_head import READINGS
 from edgetune_export.parity import logits_by_text, torch_logits
 from edgetune_runtime import Engine, Task
+from edgetune_runtime.decoding import tag_names
 from edgetune_runtime.errors import BackboneError, DataError, TaskError
-from edgetune_runtime.kinds.tokens import tag_names
 from edgetune_runtime.text import Text
 
 

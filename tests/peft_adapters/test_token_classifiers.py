@@ -20,8 +20,8 @@ from edgetune.peft_adapters import Adapter, export_adapter, import_task
 from edgetune_export import Backbone, load_backbone
 from edgetune_export.parity import logits_by_text
 from edgetune_runtime import Task
+from edgetune_runtime.decoding import tag_names
 from edgetune_runtime.errors import DataError, TaskError
-from edgetune_runtime.kinds.tokens import tag_names
 
 CHANGED = ["query", "value", "q_lin", "v_lin", "q_proj", "v_proj"]
 TAGS = ["B-who", "O", "I-place", "I-who", "B-place"]

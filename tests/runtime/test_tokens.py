@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgetune_runtime.decoding import _most_probable, decode, row_of, spans_of, tag_names
 from edgetune_runtime.fitting.by_kind import FITTINGS
 from edgetune_runtime.fitting.examples import Examples
 from edgetune_runtime.kinds import EntitiesResult, Entity, FoundEntity, Read
-from edgetune_runtime.kinds.tokens import TOKENS, _most_probable, decode, row_of, spans_of, tag_names
+from edgetune_runtime.kinds.tokens import TOKENS
 from edgetune_runtime.tags import scheme_of, tagged
 from edgetune_runtime.task import Task
 from edgetune_runtime.words import words

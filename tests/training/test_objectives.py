@@ -20,6 +20,7 @@ from edgetune.training.objectives import OBJECTIVES, objective_of
 from edgetune.training.setup import fit_first_heads, set_up
 from edgetune_export import Backbone, load_backbone
 from edgetune_runtime import Task
+from edgetune_runtime.decoding import Tag
 from edgetune_runtime.errors import DataError
 from edgetune_runtime.fitting.balance import Spread
 from edgetune_runtime.fitting.by_kind import ACCURACY, FITTINGS, MACRO_F1, loss_of
@@ -27,7 +28,6 @@ from edgetune_runtime.fitting.examples import Examples
 from edgetune_runtime.fitting.head import USUAL_STRENGTH
 from edgetune_runtime.kinds import KINDS, Answer, Entity, Read, Target
 from edgetune_runtime.kinds.spans import Piece
-from edgetune_runtime.kinds.tokens import Tag
 
 LABELS = ("a", "b", "c", "d")
 OPTIONS = TrainingOptions(recipe="epochs", keep_prompt=True, epochs=1, batch_size=4, prompt_length=2)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgetune_runtime.arrays import Array
+from edgetune_runtime.decoding import decode, row_of, spans_of
 from edgetune_runtime.fitting import linear, pointers
 from edgetune_runtime.fitting.calibration import (
     binary_calibration_error,
@@ -26,7 +27,7 @@ from edgetune_runtime.kinds.multi_label import MULTI_LABEL
 from edgetune_runtime.kinds.score import SCORE
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.kinds.spans import SPANS
-from edgetune_runtime.kinds.tokens import TOKENS, decode, row_of, spans_of
+from edgetune_runtime.kinds.tokens import TOKENS
 from edgetune_runtime.metrics import average_precision, f1_of, pearson, quality_of
 
 
