@@ -21,6 +21,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from edgetune.training.batches import Collator, Rows
 from edgetune.training.options import TrainingOptions
+from edgetune.training.products import autocast
 from edgetune.training.tuner import PromptTuner
 from edgetune_runtime import contract
 
@@ -59,8 +60,7 @@ def train_prompt(
         report_to="none",
         label_names=["task_index", "labels", "text"],
         seed=options.seed,
-        bf16=options.mixed_precision == "bf16",
-        fp16=options.mixed_precision == "fp16",
+        **autocast(options),
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),

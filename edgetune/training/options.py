@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgetune_runtime.task import Task
 
 AUTO, CONTRASTIVE, EPOCHS = RECIPES = ("auto", "contrastive", "epochs")
+NO, BF16, FP16 = "no", "bf16", "fp16"
 """How a training learns: `recipes.recipe_of` chooses for "auto". contrastive: a prompt by pairs of texts, then a fitted
 head, for few rows. epochs: prompt and head by the loss of the kind of answer, in passes over the rows."""
 
@@ -198,7 +199,8 @@ class TrainingOptions:
             else they begin at 0 there, or where those of `init_from` do.
         seed: of everything random.
         seeds: how often it trains, with `seed` and those that follow; the best on held-out rows is kept.
-        mixed_precision: "no", "bf16" or "fp16".
+        mixed_precision: "bf16": on a CPU products with frozen weights are in bf16, on a GPU autocast is; "fp16": the
+            latter; "no"; or "auto": "bf16" on CPUs that are faster with it, else "no".
         load_in: what the backbone's large weights are in memory, "fp32" or "bf16".
         gradient_checkpointing: whether each layer runs again in the backward pass, instead of keeping what it made.
     """
@@ -325,7 +327,11 @@ class TrainingOptions:
         least=1,
     )
     mixed_precision: str = option(
-        "no", "Mixed precision of training, for GPUs that support it.", choices=("no", "bf16", "fp16")
+        AUTO,
+        "Mixed precision of training. bf16: on a CPU, multiply by the frozen weights in bf16; on a GPU, use autocast. "
+        "fp16: the same, on a GPU only. no: use fp32. auto: bf16 on a CPU with instructions for it (AVX512-BF16 or "
+        "AMX), else no. Evaluation is always in fp32 on a CPU.",
+        choices=(AUTO, NO, BF16, FP16),
     )
     load_in: str = option(
         "fp32",

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from edgetune.training.forwards import replaced_forwards
 from edgetune_export import attention, half, injection
 from edgetune_export.backbone import Backbone
 from edgetune_export.memory import keep_no_blocks
@@ -38,16 +39,8 @@ def layers_recomputed(backbone: Backbone, wanted: bool = True) -> Iterator[None]
         )
     if layers:
         keep_no_blocks()
-    before = {layer: vars(layer).get("forward") for layer in layers}
-    for layer in layers:
-        layer.forward = partial(_run, backbone, layer.forward)
-    try:
+    with replaced_forwards({layer: partial(_run, backbone, layer.forward) for layer in layers}):
         yield
-    finally:
-        for layer, own in before.items():
-            del layer.forward
-            if own is not None:
-                layer.forward = own
 
 
 def _layers(module: nn.Module) -> Iterator[nn.Module]:

@@ -23,6 +23,7 @@ from edgetune.training.described import Described
 from edgetune.training.few import train_few
 from edgetune.training.options import ADDED, AUTO, CONTRASTIVE, EPOCHS, TrainingOptions
 from edgetune.training.outcomes import Outcome
+from edgetune.training.products import in_bf16, products_in_bf16
 from edgetune.training.recipes import passes_of, recipe_of
 from edgetune.training.recomputed import layers_recomputed
 from edgetune.training.report import TrainingReport, report_of
@@ -111,7 +112,8 @@ def train(
     device = next(backbone.parameters()).device
     try:
         again = layers_recomputed(backbone, options.gradient_checkpointing)
-        with tempfile.TemporaryDirectory(prefix="edgetune-") as scratch, again:
+        fast = products_in_bf16(backbone.model, in_bf16(options))
+        with tempfile.TemporaryDirectory(prefix="edgetune-") as scratch, again, fast:
             return _train(backbone, tasks, options, recipe, resume, note, callbacks, Path(scratch))
     finally:
         backbone.to(device)  # `Trainer` takes it to the GPU
@@ -147,6 +149,8 @@ def _train(
     alone = _without_prompt(backbone, tasks, options)
     setup = set_up(backbone, tasks, options, note)
     _note_remarks(setup, options, options.passes if recipe == EPOCHS else 0, note)
+    if options.mixed_precision == AUTO and in_bf16(options):
+        note("training multiplies in bf16, which this CPU is faster with (`mixed_precision` no: fp32)")
     unfinished = checkpoints.prepare(folder, _stamp(setup, tasks, options), resume, note)
     try:
         reports = _train_with_seeds(setup, alone, tasks, options, recipe, unfinished, note, callbacks)

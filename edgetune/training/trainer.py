@@ -16,6 +16,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from edgetune.training.batches import BATCH_SIZE, Collator, width_of
 from edgetune.training.epochs import BEST_STEP, Epoch, Judge, KeepBest, Patience, epochs
 from edgetune.training.options import TrainingOptions
+from edgetune.training.products import autocast
 from edgetune.training.progress import Progress
 from edgetune.training.setup import Setup
 from edgetune.training.tuner import PromptTuner
@@ -120,8 +121,7 @@ def training_arguments(folder: Path, options: TrainingOptions, heaviest_row: flo
         label_names=["task_index", "labels", "text"],
         seed=options.seed,
         data_seed=options.seed,
-        bf16=options.mixed_precision == "bf16",
-        fp16=options.mixed_precision == "fp16",
+        **autocast(options),
         disable_tqdm=True,
         remove_unused_columns=False,  # `Collator` takes what it needs
         dataloader_pin_memory=torch.cuda.is_available(),

@@ -241,10 +241,14 @@ def cpu_name() -> str:
 
 def has_int8_dot_product() -> bool | None:
     """Whether the CPU has the int8 instructions (VNNI and its kin) that int8 is fast with; `None`: unknown."""
-    for line in _cpuinfo():
-        if line.lower().startswith(("flags", "features")):
-            return not _INT8_DOT_PRODUCT_FLAGS.isdisjoint(line.partition(":")[2].split())
-    return None
+    flags = cpu_flags()
+    return not _INT8_DOT_PRODUCT_FLAGS.isdisjoint(flags) if flags else None
+
+
+def cpu_flags() -> frozenset[str]:
+    """What the CPU can do, in Linux' words; empty where the system does not tell."""
+    lines = (line for line in _cpuinfo() if line.lower().startswith(("flags", "features")))
+    return frozenset(next(lines, "").partition(":")[2].split())
 
 
 def _cpuinfo() -> list[str]:
