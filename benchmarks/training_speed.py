@@ -17,7 +17,9 @@ import statistics
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ from edgetune.training import TaskData, TrainingOptions
 from edgetune.training.batches import Collator
 from edgetune.training.methods import trainings
 from edgetune.training.options import METHODS
+from edgetune.training.products import in_bf16, products_in_bf16
 from edgetune.training.setup import fit_first_heads, set_up
 from edgetune.training.trainer import HEAD_LEARNING_RATE, optimizer, training_arguments
 from edgetune_export import load_backbone
@@ -52,7 +55,9 @@ Rows = list[dict[str, Any]]
 
 THEIRS = {"peft-prompt": "prompt", "peft-p-tuning": "p-tuning-lstm", "peft-prefix": "prefix", "peft-lora": "lora"}
 """PEFT's contenders → ours of the same method."""
-CONTENDERS = (*METHODS, "full", *THEIRS)
+IN_FP32 = {f"fp32-{name}": name for name in METHODS}
+"""Contenders that multiply in fp32 → the method, which otherwise multiplies in bf16 on CPUs that are faster with it."""
+CONTENDERS = (*METHODS, *IN_FP32, "full", *THEIRS)
 
 
 @dataclass
@@ -124,9 +129,11 @@ def main(
             f"{data} has {len(texts['train'])} rows: expected {rows * parts} for {parts} turns a pass"
         )
     texts["dev"] = read_labelled(str(folder / data / "dev.jsonl")).rows
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         made = {
-            name: (_theirs if name in THEIRS else _ours)(name, model, texts, prompt_length, batch_size, Path(scratch))
+            name: (_theirs if name in THEIRS else partial(_ours, stack))(
+                name, model, texts, prompt_length, batch_size, Path(scratch)
+            )
             for name in names or CONTENDERS
         }
         for turn in range(turns):
@@ -161,13 +168,17 @@ def main(
 Texts = dict[str, list[LabelledText]]
 
 
-def _ours(name: str, model: str, texts: Texts, prompt_length: int, batch_size: int, scratch: Path) -> Contender:
+def _ours(
+    stack: ExitStack, name: str, model: str, texts: Texts, prompt_length: int, batch_size: int, scratch: Path
+) -> Contender:
     backbone = load_backbone(model)
-    is_own = name in METHODS
+    method = IN_FP32.get(name, name)
+    is_own = method in METHODS
     options = TrainingOptions(
         recipe="epochs",
-        method=name if is_own else "prefix",
+        method=method if is_own else "prefix",
         prompt_length=prompt_length if is_own else 0,
+        mixed_precision="no" if name in IN_FP32 else "auto",
         batch_size=batch_size,
         epochs=1,
     )
@@ -177,6 +188,7 @@ def _ours(name: str, model: str, texts: Texts, prompt_length: int, batch_size: i
     collator = Collator(backbone.facts, 1)
     arguments = _same_schedule(training_arguments(scratch / "checkpoints", options))
     if is_own:
+        stack.enter_context(products_in_bf16(backbone.model, in_bf16(options)))
         return Contender(setup.tuner, optimizer(setup.tuner, options), arguments, setup.rows, collator)
     fine = fine_tuner(backbone, setup.tuner, name)
     return Contender(fine, fine_tuning_optimizer(fine, name), arguments, setup.rows, collator)

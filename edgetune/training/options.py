@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from edgetune_runtime.task import Task
 
 AUTO, CONTRASTIVE, EPOCHS = RECIPES = ("auto", "contrastive", "epochs")
-NO, BF16, FP16 = "no", "bf16", "fp16"
 """How a training learns: `recipes.recipe_of` chooses for "auto". contrastive: a prompt by pairs of texts, then a fitted
 head, for few rows. epochs: prompt and head by the loss of the kind of answer, in passes over the rows."""
+
+NO, BF16, FP16 = "no", "bf16", "fp16"
+"""Mixed precision, besides `AUTO`."""
 
 LabelWords = Mapping[str, Sequence[str]]
 """Label → the words that a language model would say for it."""
