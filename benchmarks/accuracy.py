@@ -34,6 +34,7 @@ from edgetune.data.splits import split_dev
 from edgetune.training import TaskData, TrainingOptions, options, train
 from edgetune.training.batches import encode_rows, examples_of, text_features, texts_of
 from edgetune.training.epochs import epochs
+from edgetune.training.products import in_bf16
 from edgetune.training.setup import fit_first_heads, set_up
 from edgetune.training.trainer import HEAD_LEARNING_RATE, new_trainer, training_arguments
 from edgetune.training.tuner import PromptTuner
@@ -145,6 +146,7 @@ def run(
             result |= fine_tuning(backbone, one, rows["test"], how, method, Path(scratch) / "checkpoints")
         else:
             (report,) = train(backbone, [one], how)
+            result["bf16_products"] = in_bf16(how)
             result |= {"dev": [epoch.score for epoch in report.epochs], "trained": report.trained_parameters}
             result |= {"bytes": one.out.stat().st_size, "seconds": round(time.monotonic() - began)}
             result |= exported_accuracy(backbone, report.task, rows["test"], Path(scratch))
@@ -303,6 +305,7 @@ _WAYS = {
     "fit, int8": ("fit", "int8_figures"),
     "strong, PyTorch": ("strong", "figures"),
     "strong, int8": ("strong", "int8_figures"),
+    "strong, int8 with close calls in fp32": ("strong", "default_figures"),
     "prefix, PyTorch": ("prefix", "figures"),
     "prefix, int8": ("prefix", "int8_figures"),
     "prefix, int8 with close calls in fp32": ("prefix", "default_figures"),

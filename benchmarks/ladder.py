@@ -184,12 +184,14 @@ def _train(
 ) -> tuple[Answers, dict[str, Any]]:
     from edgetune.training import TaskData, TrainingOptions
     from edgetune.training import train as run_training
+    from edgetune.training.products import in_bf16
 
-    one = TaskData("ladder", scratch / "ladder.safetensors", train, [])
-    (report,) = run_training(load_backbone(model), [one], TrainingOptions(seed=sample, **options))
+    one, how = TaskData("ladder", scratch / "ladder.safetensors", train, []), TrainingOptions(seed=sample, **options)
+    (report,) = run_training(load_backbone(model), [one], how)
     with Engine(bundle) as engine:
         engine.add_task(report.task)
-        return _answered(engine, test), {"recipe": report.recipe, "kept": report.rung, "errors": report.errors}
+        more = {"recipe": report.recipe, "kept": report.rung, "errors": report.errors, "bf16_products": in_bf16(how)}
+        return _answered(engine, test), more
 
 
 def _train_rows_alone(*given: Any) -> tuple[Answers, dict[str, Any]]:
