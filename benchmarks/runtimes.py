@@ -162,7 +162,7 @@ def exported(folder: Path, bundle: Path, name: str) -> tuple[Path, Row]:
 
 
 def cpp_conformance(folder: Path) -> dict[str, Row]:
-    """Logits of `adapter` for the cases of tests/conformance that it takes: one text, read by the mean of its tokens."""
+    """Logits of `adapter` for the cases of tests/conformance that it takes: one text, the mean of its tokens."""
     lines = (CONFORMANCE / "cases.jsonl").read_text(encoding="utf-8").splitlines()
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for case in map(json.loads, lines):
