@@ -52,7 +52,13 @@ COUNTS = (1, 5, 20)
 THREADS = (1, 2)
 PREFIX = 20
 LABELS = ("business", "science", "sports", "world")
-TURNS, TEXTS_PER_TURN = 10, 10
+TURNS, TEXTS_PER_TURN = 10, 5
+
+HEADER = """
+| threads | tasks | | MB | MB, gzip | s to the first answer | ms per text | ms, a text by all tasks | ms, another task \
+| MB of memory |
+|---|---|---|---|---|---|---|---|---|---|"""
+"""Of a table in Markdown."""
 
 Row = dict[str, Any]
 
@@ -151,7 +157,8 @@ def compressed_bytes(file: Path) -> int:
 @click.argument("data", type=click.Path(path_type=Path))
 @click.argument("node_modules", type=click.Path(path_type=Path))
 @click.option("--work", type=click.Path(path_type=Path), help="Where models and packages are kept. [default: nowhere]")
-def main(model: str, data: Path, node_modules: Path, work: Path | None) -> None:
+@click.option("--out", type=click.Path(path_type=Path), help="Where all figures go, as JSON.")
+def main(model: str, data: Path, node_modules: Path, work: Path | None, out: Path | None) -> None:
     """Measure."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = work or Path(scratch)
@@ -161,13 +168,13 @@ def main(model: str, data: Path, node_modules: Path, work: Path | None) -> None:
             **{"/npm2/": folder / "npm/node_modules", "/models/": folder / "models", "/bundle/": folder / "bundle"},
         }
         texts = [row.text for row in read_labelled(str(data / "ag_news/test.jsonl")).rows[: TURNS * TEXTS_PER_TURN]]
-        click.echo(
-            f"{'':<28}{'threads':>8}{'tasks':>6}{'MB':>8}{'MB gzip':>9}{'s':>7}{'ms/text':>9}{'ms/all':>8}"
-            f"{'ms/swap':>9}{'MB memory':>11}"
-        )
+        click.echo(HEADER)
         found = [row for threads in THREADS for row in measured(threads, folders, folder, texts)]
-    about = {"transformers.js": VERSION, "load_average": os.getloadavg(), **machine(1)}
-    click.echo(json.dumps({"tasks": found, **about}))
+    loads = [row["load_average"] for row in found]
+    click.echo(f"\nload average from {min(loads):.1f} to {max(loads):.1f}")
+    if out is not None:
+        about = {"transformers.js": VERSION, **machine(1)}
+        out.write_text(json.dumps({"tasks": found, **about}) + "\n", encoding="utf-8")
 
 
 def measured(threads: int, folders: dict[str, Path], folder: Path, texts: Sequence[str]) -> list[Row]:
@@ -196,7 +203,7 @@ def measured(threads: int, folders: dict[str, Path], folder: Path, texts: Sequen
                     own_times = times[page.side.name]
                     one = "await globalThis.side.answer(text, given[1][k % given[1].length]);"
                     own_times["one"] += page.times_ms(one, some, names)
-                    own_times["all"] += page.times_ms("await globalThis.side.all(text, given[1]);", some[:1], names)
+                    own_times["all"] += page.times_ms("await globalThis.side.all(text, given[1]);", some, names)
             for page in pages:
                 if len(set(page.labels)) < min(count, 2):
                     raise SystemExit(f"{page.side.name}: {count} tasks with random heads all say {page.labels[0]!r}")
@@ -211,12 +218,19 @@ def measured(threads: int, folders: dict[str, Path], folder: Path, texts: Sequen
                     "load_average": os.getloadavg()[0],
                 }
                 found.append(row)
-                swap = "–" if row["swap_ms"] is None else f"{row['swap_ms']:.0f}"
-                click.echo(
-                    f"{row['side']:<28}{threads:>8}{count:>6}{sent:>8.1f}{compressed:>9.1f}{page.first_s:>7.1f}"
-                    f"{row['median_ms']:>9.1f}{row['all_tasks_ms']:>8.1f}{swap:>9}{row['memory_mb']:>11.0f}"
-                )
+                click.echo(line_of(row))
     return found
+
+
+def line_of(row: Row) -> str:
+    """A row as a line of the table."""
+    swap = "–" if row["swap_ms"] is None else f"{row['swap_ms']:.0f}"
+    numbers = [row[name] for name in ("median_ms", "all_tasks_ms")]
+    return (
+        f"| {row['threads']} | {row['tasks']} | {row['side']} | {row['downloaded_mb']:.1f} "
+        f"| {row['compressed_mb']:.1f} | {row['first_answer_s']:.1f} | {' | '.join(f'{ms:.1f}' for ms in numbers)} "
+        f"| {swap} | {row['memory_mb']:.0f} |"
+    )
 
 
 def prepare(model: str, folder: Path) -> None:
