@@ -67,8 +67,8 @@ wheel-check: .venv/installed ## the built wheel, alone in an environment of its 
 arm64: .venv/installed ## the wheel's engine on emulated ARM64 CPUs, against tests/conformance; needs Debian's apt
 	$(BIN)/python tests/machines/run.py neoverse-n1,max
 
-pythons: .venv/installed ## the wheel's engine on newer Pythons, against tests/conformance; needs Debian's apt
-	$(BIN)/python tests/machines/run.py python3.13,python3.14
+pythons: .venv/installed ## the wheel's engine on newer Pythons, against tests/conformance; needs Debian's apt, and Python 3.12 installed
+	$(BIN)/python tests/machines/run.py python3.12,python3.13,python3.14
 
 headers: .venv/installed ## onnxruntime's headers for C++ into .machines; needs Debian's apt
 	$(BIN)/python tests/machines/run.py headers

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,8 @@ from typing import Any
 import click
 from selenium import webdriver
 
-from edgetune.bench.latency import Cell, random_task
-from edgetune.data.labelled import read_labelled
 from edgetune.site import build_site
-from edgetune_export import load_backbone
-from edgetune_export.export import export_bundle
-from edgetune_runtime import Bundle, Engine
+from edgetune_runtime import Bundle
 from edgetune_runtime.session import cpu_name, has_int8_dot_product
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,10 +33,8 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/web")]
 
 from browser import run_browser  # noqa: E402
 from files_served import FOLDERS_OF_PACKAGE, ISOLATED, run_in, serving_files  # noqa: E402
+from six_tasks import BOTH, PRECISIONS, agreement, make_bundle, python_answers, test_rows  # noqa: E402
 
-SETS = ("sst2", "trec6", "ag_news", "clinc150", "goemotions", "sick_entailment")
-FITTED_ROWS = 1000
-WITH_PARTS = "parts"
 TIMED_TEXTS = 1000
 ROWS_AT_ONCE = 100
 
@@ -61,17 +55,13 @@ def main(model: str, data: Path, node_modules: Path, rows: int, work: Path | Non
         if not bundle.exists():
             make_bundle(model, data, bundle)
         texts = test_rows(data, rows)
-        agreement = [
-            line
-            for precision in ("fp32", "int8", None)
-            for line in compared(bundle, precision, texts, node_modules, folder)
-        ]
+        agreed = [line for precision in PRECISIONS for line in compared(bundle, precision, texts, node_modules, folder)]
         click.echo(
             f"{'':<8}{'where':<18}{'texts':>7}{'same ids':>10}{'same labels':>13}{'probabilities ±':>17}{'ms':>8}"
         )
-        for line in agreement:
+        for line in agreed:
             click.echo(
-                f"{line['precision'] or 'both':<8}{line['where']:<18}{line['texts']:>7}{line['same_ids']:>10}"
+                f"{line['precision']:<8}{line['where']:<18}{line['texts']:>7}{line['same_ids']:>10}"
                 f"{line['same_labels']:>13}{line['largest_difference']:>17.1e}{line['median_ms']:>8.1f}"
             )
         browser = in_browser(bundle, node_modules, folder)
@@ -91,78 +81,20 @@ def main(model: str, data: Path, node_modules: Path, rows: int, work: Path | Non
             for name in ("onnxruntime-node", "onnxruntime-web", "@huggingface/tokenizers")
         },
     }
-    click.echo(json.dumps({"agreement": agreement, "browser": browser, **environment}))
+    click.echo(json.dumps({"agreement": agreed, "browser": browser, **environment}))
 
 
-def make_bundle(model: str, data: Path, folder: Path) -> None:
-    """Export the model, and fit a task to each data set."""
-    export_bundle(load_backbone(model), folder, precisions=["fp32", "int8"])
-    with Engine(folder, "fp32") as engine:
-        for name in SETS:
-            click.echo(f"fitting {name}", err=True)
-            rows = read_labelled(str(data / name / "train.jsonl")).rows
-            some = rows[:: max(1, len(rows) // FITTED_ROWS)][:FITTED_ROWS]  # they may be sorted by label
-            engine.fit([row.given for row in some], [row.target for row in some], name)
-    bundle = Bundle(folder)
-    bundle.add_task(random_task(bundle.manifest, Cell("low-rank", 8, 1, 1)).renamed(WITH_PARTS))
-
-
-def test_rows(data: Path, number: int) -> list[Row]:
-    """Test texts of the data sets, each for the task of its set; those of the first one for the task with parts too."""
-    found: list[Row] = []
-    for name in SETS:
-        rows = read_labelled(str(data / name / "test.jsonl")).rows
-        for row in rows[:: len(rows) // (number // len(SETS))][: number // len(SETS)]:
-            pair = {} if row.text_pair is None else {"text_pair": row.text_pair}
-            tasks = (name, WITH_PARTS) if name == SETS[0] else (name,)
-            found += [{"task": task, "text": row.text, **pair} for task in tasks]
-    return found
-
-
-def compared(bundle: Path, precision: str | None, rows: list[Row], node_modules: Path, folder: Path) -> Iterator[Row]:
-    """What Node and Chromium answer, compared with Python. Without a precision int8 answers, and fp32 close calls."""
-    with Engine(bundle, precision, threads=1) as engine:
-        texts = [(row["text"], row["text_pair"]) if "text_pair" in row else row["text"] for row in rows]
-        tasks = [engine.task(row["task"]) for row in rows]
-        ids = [[id for window in one.windows for id in window.ids] for one in engine.encode(texts, tasks)]
-        results, spent_ms = [], []
-        for text, row in zip(texts, rows, strict=True):
-            began = time.perf_counter()
-            results += engine.classify([text], row["task"])
-            spent_ms.append((time.perf_counter() - began) * 1000)
-    expected = [
-        {
-            "ids": own,
-            "probs": numbers(result.fields()),
-            "said": result.fields().get("label") or result.fields().get("labels"),
-        }
-        for own, result in zip(ids, results, strict=True)
-    ]
-    yield {**difference(expected, expected, statistics.median(spent_ms)), "precision": precision, "where": "Python"}
+def compared(bundle: Path, precision: str, rows: list[Row], node_modules: Path, folder: Path) -> Iterator[Row]:
+    """What Node and Chromium answer, compared with Python. `both`: int8 answers, and fp32 close calls."""
+    expected = python_answers(bundle, precision, rows)
+    asked = None if precision == BOTH else precision
     for where, answers in (
-        ("Node", in_node(bundle, precision, rows)),
-        ("Chromium, wasm", in_chromium(bundle, precision, rows, node_modules, folder)),
+        ("Python", expected),
+        ("Node", in_node(bundle, asked, rows)),
+        ("Chromium, wasm", in_chromium(bundle, asked, rows, node_modules, folder)),
     ):
         median_ms = statistics.median(answer["spent_ms"] for answer in answers)
-        yield {**difference(expected, answers, median_ms), "precision": precision, "where": where}
-
-
-def numbers(fields: Mapping[str, Any]) -> list[float]:
-    """The scores of an answer, in the order of the labels."""
-    return list(fields["scores"].values()) if "scores" in fields else [fields["score"]]
-
-
-def difference(expected: Sequence[Row], got: Sequence[Row], median_ms: float) -> Row:
-    """How far answers agree."""
-    pairs = list(zip(expected, got, strict=True))
-    off = [max(abs(a - b) for a, b in zip(one["probs"], other["probs"], strict=True)) for one, other in pairs]
-    return {
-        "texts": len(pairs),
-        "same_ids": sum(one["ids"] == other["ids"] for one, other in pairs),
-        "same_labels": sum((one["said"] or []) == (other["said"] or []) for one, other in pairs),
-        "largest_difference": max(off),
-        "median_ms": median_ms,
-    }
+        yield {**agreement(expected, answers), "precision": precision, "where": where, "median_ms": median_ms}
 
 
 def in_node(bundle: Path, precision: str | None, rows: list[Row]) -> list[Row]:

@@ -2,10 +2,11 @@
 
 Debian unstable's Python runs with the wheels that such a machine would install; ARM64's in qemu's emulation of a
 process (11 or later; Debian bookworm's 7.2 crashes). All is fetched into `.machines` once, by pip and by apt, from the
-mirror that this machine uses; none of its own packages is touched. Not a pytest module.
+mirror that this machine uses; none of its own packages is touched. A Python that Debian unstable lacks is one that is
+installed here. Not a pytest module.
 
-    python tests/machines/run.py MACHINE,… [BUNDLE TASK TEXTS ANSWERS]      further arguments are those of answers.py
-    python tests/machines/run.py headers                                    onnxruntime's for C++, and no more
+    python tests/machines/run.py MACHINE,…
+    python tests/machines/run.py headers        onnxruntime's for C++, and no more
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ class Machine:
         architecture: as Debian calls it.
         python: its version.
         cpu: what qemu emulates; `None`: this machine's own.
+        installed: its Python is one of this machine, not Debian's.
     """
 
     architecture: str
     python: str
     cpu: str | None = None
+    installed: bool = False
 
     @property
     def root(self) -> Path:
@@ -47,6 +50,8 @@ class Machine:
     @property
     def command(self) -> list[str]:
         """What runs its Python."""
+        if self.installed:
+            return [str(installed_python(self.python))]
         python = f"{self.root}/usr/bin/python{self.python}"
         if self.cpu is not None:
             return [f"{WORK}/qemu/usr/bin/qemu-aarch64", "-L", str(self.root), "-cpu", self.cpu, python]
@@ -57,6 +62,7 @@ class Machine:
 MACHINES = {
     "neoverse-n1": Machine("arm64", "3.13", "neoverse-n1"),
     "max": Machine("arm64", "3.13", "max"),
+    "python3.12": Machine("amd64", "3.12", installed=True),
     "python3.13": Machine("amd64", "3.13"),
     "python3.14": Machine("amd64", "3.14"),
 }
@@ -121,8 +127,29 @@ def _settings(apt: Path) -> dict[str, object]:
     }
 
 
+def installed_python(version: str) -> Path:
+    """A Python of this version that runs here: on PATH, or one that pyenv or uv has installed."""
+    name, home = f"python{version}", Path.home()
+    found = [Path(path)] if (path := shutil.which(name)) else []
+    pyenv, uv = Path(os.environ.get("PYENV_ROOT", home / ".pyenv")), home / ".local/share/uv/python"
+    found += sorted(pyenv.glob(f"versions/{version}.*/bin/{name}")) + sorted(uv.glob(f"cpython-{version}.*/bin/{name}"))
+    for python in found:  # pyenv's on PATH may run nothing
+        if subprocess.run([python, "--version"], capture_output=True).returncode == 0:
+            return python
+    raise NotHere(
+        f"Debian unstable has no {name}, and none is installed here: put it on PATH, or install it with pyenv"
+    )
+
+
+class NotHere(Exception):
+    """What a machine needs is not installed."""
+
+
 def fetch_machine(machine: Machine) -> None:
-    """Python and what it needs, in the machine's root; for another CPU, qemu."""
+    """Python and what it needs, in the machine's root; for another CPU, qemu. Raises `NotHere`."""
+    if machine.installed:
+        installed_python(machine.python)
+        return
     names = (*(name.format(machine.python) for name in PYTHON), *LIBRARIES)
     fetch([f"{name}:{machine.architecture}" for name in names], machine.root)
     if not (machine.root / "lib").exists():
@@ -151,10 +178,12 @@ def install(wheel: Path, machine: Machine) -> Path:
     return site
 
 
-def answers(machine: Machine, site: Path, arguments: Iterable[str]) -> dict[str, Any]:
-    """What `answers.py` finds there."""
-    own = {"PYTHONPATH": str(site), "PYTHONHOME": f"{machine.root}/usr", "EDGETUNE_CACHE": ""}
-    command = [*machine.command, HERE / "answers.py", ROOT / "tests/conformance", *arguments]
+def answers(machine: Machine, site: Path, *arguments: object) -> dict[str, Any]:
+    """What `on_machine.py` finds there."""
+    own = {"PYTHONPATH": str(site), "EDGETUNE_CACHE": ""}
+    if not machine.installed:
+        own["PYTHONHOME"] = f"{machine.root}/usr"
+    command = [*machine.command, HERE / "on_machine.py", ROOT / "tests/conformance", *arguments]
     found: dict[str, Any] = json.loads(run(*command, env={**os.environ, **own}))
     return found
 
@@ -170,10 +199,10 @@ def main() -> None:
         try:
             fetch_machine(machine)
             site = install(wheel, machine)
-        except subprocess.CalledProcessError as error:
+        except (subprocess.CalledProcessError, NotHere) as error:
             print(f"{name} is skipped: {error}", flush=True)
             continue
-        found = answers(machine, site, sys.argv[2:])
+        found = answers(machine, site)
         print(json.dumps({"machine": name, **found}), flush=True)
         for precision, told in found["conformance"].items():
             wrong = told["other_tokens"] or told["clear_other_answer"] or not told["cases"]
