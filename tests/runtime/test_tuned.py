@@ -81,9 +81,7 @@ def test_a_form_that_is_not_kept_ready_is_made_in_memory(bundle: Bundle, monkeyp
     monkeypatch.setattr(prepared, "_write", lambda *_: False)
     forms = []
     opened = session.open_session
-    monkeypatch.setattr(
-        session, "open_session", lambda *given: forms.append(given[5]) or opened(*given)
-    )
+    monkeypatch.setattr(session, "open_session", lambda *given: forms.append(given[5]) or opened(*given))
     with Engine(bundle, "int8") as engine:
         engine.classify(TEXTS[:1], task="colour")
     assert forms == [Form(OWN_ATTENTION)]
