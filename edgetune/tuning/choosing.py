@@ -102,4 +102,4 @@ def _verdict(question: Question, own: Comparison, again: Comparison, answers: An
     margin = own.margin(again)
     if own.ratio < 1 + margin:
         return f"gain below {margin:.1%}"
-    return "the machine is busy" if question.needs_quiet and again.busy else ""
+    return "the machine is not quiet" if question.needs_quiet and not again.quiet else ""

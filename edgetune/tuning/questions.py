@@ -12,7 +12,7 @@ from edgetune_runtime.setups import Setup
 LENGTHS = {12: 20, 32: 64, 128: 512}
 """Tokens of the texts that are timed → the most tokens of the texts that they stand for."""
 
-_ROWS = (4, 8, 16, 32)
+_ROWS = (4, 8, 16)
 
 
 @dataclass(frozen=True)

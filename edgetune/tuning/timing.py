@@ -10,8 +10,9 @@ import numpy as np
 
 _LEAST_ROUNDS, _MOST_ROUNDS = 9, 200
 _RUNS = 3  # of a side in a round, after one that is not counted
+_LONG_MS = 100  # a run that takes so long is a round by itself
 _LEAST_GAIN = 0.02
-_BUSY = 0.15
+_BUSY, _QUIET = 0.15, 0.05
 
 AGAIN = "again"
 """The side that is the present setup once more: what it differs by is noise."""
@@ -45,6 +46,11 @@ class Comparison:
     def busy(self) -> bool:
         """Whether equal rounds took times so different that something else is running."""
         return self.spread > _BUSY
+
+    @property
+    def quiet(self) -> bool:
+        """Whether they took so nearly the same time that nothing else can be running."""
+        return self.spread <= _QUIET
 
 
 def rounds(sides: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
@@ -92,10 +98,11 @@ def _deviation(values: np.ndarray) -> float:
 
 
 def _median_ms(run: Callable[[], object]) -> float:
+    first = _ms(run)
+    return first if first > _LONG_MS else sorted(_ms(run) for _ in range(_RUNS))[_RUNS // 2]
+
+
+def _ms(run: Callable[[], object]) -> float:
+    began = time.perf_counter()
     run()
-    times = []
-    for _ in range(_RUNS):
-        began = time.perf_counter()
-        run()
-        times.append(1000 * (time.perf_counter() - began))
-    return sorted(times)[_RUNS // 2]
+    return 1000 * (time.perf_counter() - began)

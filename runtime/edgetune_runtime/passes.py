@@ -177,7 +177,9 @@ class Runner:
             by_parts[self.parts(one.task)].append((place, one))
         # All threads get something to do.
         most = min(rows, math.ceil(len(passes) / self._threads)) if threads is None else rows
-        return [batch for group in by_parts.values() for batch in _of_like_length(group, most)]
+        batches = [batch for group in by_parts.values() for batch in _of_like_length(group, most)]
+        # The longest first, so that no thread is left with one at the end.
+        return sorted(batches, key=lambda batch: -len(batch) * len(batch[-1][1].tokens.ids))
 
     def _fitting(self, batch: _Batch) -> list[_Batch]:
         """A batch; its passes one by one if what fills them up would have positions that the backbone does not.

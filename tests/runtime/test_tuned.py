@@ -113,12 +113,8 @@ def test_many_texts_share_runs_and_answer_to_the_bit(bundle: Bundle, runs: list[
         assert all(max(lengths) <= 1.25 * min(lengths) for _, lengths in runs)
         runs.clear()
         engine.classify(TEXTS[:4], task="colour")  # on four threads
-        assert [lengths for _, lengths in runs] == [[len(row.ids)] for row in sorted_tokens(engine)]
-
-
-def sorted_tokens(engine: Engine) -> list[Any]:
-    task = engine.task("colour")
-    return sorted(engine.encode(TEXTS[:4], [task] * 4), key=lambda row: len(row.ids))
+        tokens = engine.encode(TEXTS[:4], [engine.task("colour")] * 4)
+        assert sorted(lengths for _, lengths in runs) == sorted([len(row.ids)] for row in tokens)
 
 
 @pytest.mark.usefixtures("cache")
