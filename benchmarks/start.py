@@ -6,16 +6,19 @@ The PyTorch path loads the same backbone and the same task and answers the same 
 process; they take turns. Times are wall clock, memory is the process's peak resident size, which Linux does not tell
 below that of the process that starts it. The first start of all on a machine prepares the graph and is not counted;
 `not prepared` is a start without a cache. Workers are processes that have answered and wait, with one thread each; PSS
-counts a page that n processes share as 1/n in each (Linux).
+counts a page that n processes share as 1/n in each (Linux). `packages alone` are workers that import numpy, onnxruntime
+and tokenizers, and no more. The server is ready when it says so, with 100 tasks.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +56,16 @@ os._exit(0)  # what threads the first one had, the forked have not
 """
 """Argument 3: how many more workers to fork, from when the task is loaded. Each says who it is when it has answered."""
 
+PACKAGES = """
+import os, sys
+import numpy, onnxruntime, tokenizers
+os.write(1, b"%d\\n" % os.getpid())
+sys.stdin.read()
+os._exit(0)
+"""
+
 WORKERS = 4
+TASKS = 100
 
 
 @click.command()
@@ -95,16 +107,25 @@ def main(model: str, bundle: Path, task: Path, runs: int, quick: bool) -> None:
         "1": pss_mb(bundle, task, [0]),
         f"{WORKERS}, started apart": pss_mb(bundle, task, [0] * WORKERS),
         f"{WORKERS}, forked when the task is loaded": pss_mb(bundle, task, [WORKERS - 1]),
+        "1, packages alone": pss_mb(bundle, task, [0], PACKAGES),
+        f"{WORKERS}, started apart, packages alone": pss_mb(bundle, task, [0] * WORKERS, PACKAGES),
     }
     click.echo("\n| int8 workers | PSS together, MB | vs one |\n|---|---|---|")
     for name, memory in workers.items():
-        click.echo(f"| {name} | {memory:.1f} | {memory / workers['1']:.2f}× |")
+        one = workers["1, packages alone" if "alone" in name else "1"]
+        click.echo(f"| {name} | {memory:.1f} | {memory / one:.2f}× |")
+    with tempfile.TemporaryDirectory() as folder:
+        ready = served(bundle, task, Path(folder), 3 if quick else runs)
+    click.echo(f"\n| server with {TASKS} tasks | ready, s | its CPU time, s |\n|---|---|---|")
+    for name, (seconds, cpu_s) in ready.items():
+        click.echo(f"| {name} | {seconds:.3f} | {cpu_s:.2f} |")
     # Not before all is measured: what libraries this process has, workers would share with it.
     from edgetune.bench.latency import machine
     from edgetune_runtime.cpus import available_threads
 
     environment = machine(available_threads(), "torch", "transformers")
-    click.echo(json.dumps({"environment": environment, "contenders": result, "workers_pss_mb": workers}))
+    told = {"contenders": result, "workers_pss_mb": workers, "server_ready_s_and_cpu_s": ready}
+    click.echo(json.dumps({"environment": environment, **told}))
 
 
 def run(command: list[str], prepared: bool) -> tuple[float, float]:
@@ -127,11 +148,41 @@ def run(command: list[str], prepared: bool) -> tuple[float, float]:
     return seconds, usage.ru_maxrss / 1024
 
 
-def pss_mb(bundle: Path, task: Path, forks: Sequence[int]) -> float:
+def served(bundle: Path, task: Path, folder: Path, runs: int) -> dict[str, tuple[float, float]]:
+    """Medians of the seconds until a server is ready, and of the CPU time that it took by then."""
+    from edgetune_runtime import Bundle, Task
+
+    copied = Bundle(shutil.copytree(bundle, folder / "bundle"))
+    for number in range(TASKS):
+        copied.add_task(Task.load(task).renamed(f"task{number}"))
+    command = [sys.executable, "-m", "edgetune", "serve", str(copied.path), "--port", "0", "--no-access-log"]
+    found = {}
+    # What it does when it has tried nothing yet is the first run, which is told apart.
+    for name, more in {"first start": [], "started again": [], "--trust": ["--trust"]}.items():
+        environment = {**os.environ, CACHE_VARIABLE: str(folder / "cache")}
+        figures = [_ready([*command, *more], environment) for _ in range(1 if name == "first start" else runs)]
+        found[name] = tuple(round(statistics.median(column), 3) for column in zip(*figures, strict=True))
+    return found
+
+
+def _ready(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
+    began = time.perf_counter()
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        lines = process.stderr or ()
+        if not any(" tasks on http" in line for line in lines):
+            raise SystemExit("the server ended before it was ready")
+        seconds = time.perf_counter() - began
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        process.terminate()
+        process.communicate()
+    return seconds, sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")  # of it, and of processes that it started
+
+
+def pss_mb(bundle: Path, task: Path, forks: Sequence[int], program: str = WORKER) -> float:
     """Megabytes of all workers together: processes started apart, each of which forks so many more."""
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(bundle), str(task), str(more), TEXT],
+            [sys.executable, "-c", program, str(bundle), str(task), str(more), TEXT],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

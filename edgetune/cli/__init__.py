@@ -21,6 +21,7 @@ from edgetune.cli.site import site
 from edgetune.cli.sync import pull, push
 from edgetune.cli.tasks import tasks
 from edgetune.cli.train import train
+from edgetune.cli.tune import tune
 from edgetune.cli.verify import verify
 from edgetune.stderr import is_terminal
 from edgetune_runtime import cpus, privacy
@@ -58,7 +59,7 @@ def cli() -> None:
 cli.add_section("Once per model", export)
 cli.add_section("Make a task (no labelled text: tasks create; a few: fit; hundreds: train)", tasks, fit, train)
 cli.add_section("Use tasks", classify, rank, score, serve, site)
-cli.add_section("Measure and check", evaluate, bench, verify)
+cli.add_section("Measure and check", evaluate, bench, tune, verify)
 cli.add_section("Share bundles", push, pull)
 cli.add_section("See all of it", demo)
 

@@ -76,7 +76,8 @@ _WATCH_S = 2.0
 @click.option(
     "--trust",
     is_flag=True,
-    help="The bundle is your own: do not first try its tokenizer and graphs in processes with limited memory and time.",
+    help="The bundle is your own: do not first try its tokenizer and graphs in processes with limited memory and time. "
+    "What passed here before is not tried again in any case.",
 )
 @click.option("--access-log/--no-access-log", default=True, show_default=True, help="Log a line for every request.")
 @engine_options
@@ -153,7 +154,7 @@ def serve(
         from edgetune.server.settings import Settings
     from edgetune_runtime.bundle import Bundle
     from edgetune_runtime.engine import Engine
-    from edgetune_runtime.probe import probe_bundle, probe_tokenizer
+    from edgetune_runtime.probe import probe_once
 
     settings = Settings(
         api_keys=api_keys,
@@ -167,8 +168,7 @@ def serve(
     opened = Bundle(bundle)
     if not trust:
         graphs = [opened.precision(precision)] if precision else filter(opened.has_graph, opened.manifest.graphs)
-        probe_tokenizer(opened)
-        probe_bundle(opened, graphs)
+        probe_once(opened, graphs)
     with Engine(opened, precision, device, threads) as engine, listen(host, port) as listener:
         service = Service(engine, settings)
         log.count_with(service.metrics.log_lines_dropped.inc)

@@ -110,7 +110,7 @@ class Scheduler:
 
     def start(self) -> None:
         """Open the engine's sessions and begin to run."""
-        self._engine.open(*({1, self._engine.threads} if self._workers > 1 else {self._engine.threads}))
+        self._engine.open(*(() if self._workers > 1 else (self._engine.threads,)))
         for number in range(self._workers):
             thread = threading.Thread(target=self._work, name=f"edgetune-worker-{number}", daemon=True)
             thread.start()
@@ -178,15 +178,17 @@ class Scheduler:
             with self._changed:
                 self._running -= 1
 
-    def _take(self) -> tuple[list[_Row], int] | None:
-        """The rows of the next run and its threads; `None` at the end."""
+    def _take(self) -> tuple[list[_Row], int | None] | None:
+        """The rows of the next run and its threads, as `Engine.answer` takes them; `None` at the end."""
         with self._changed:
             while True:
                 batch = self._next_batch()
                 if batch:
                     alone = not self._running and not self._rows
                     self._running += 1
-                    return batch, self._engine.threads if alone or self._workers == 1 else 1
+                    if self._workers == 1:
+                        return batch, self._engine.threads
+                    return batch, None if alone else 1
                 if self._closed:
                     return None
                 self._changed.wait()
@@ -229,7 +231,7 @@ class Scheduler:
         token_s = waited_s / tokens if tokens else 0.0
         self._token_s += (token_s - self._token_s) * (_SMOOTHING if self._token_s else 1)
 
-    def _run(self, batch: list[_Row], threads: int) -> None:
+    def _run(self, batch: list[_Row], threads: int | None) -> None:
         began = time.monotonic()
         try:
             tokens = self._engine.encode([row.text for row in batch], [row.task for row in batch])

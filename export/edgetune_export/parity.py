@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files as package_files
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ import torch
 from edgetune_export.backbone import Backbone, batch
 from edgetune_runtime import bank, contract
 from edgetune_runtime.arrays import Array
+from edgetune_runtime.check_texts import check_texts
 from edgetune_runtime.engine import Engine
 from edgetune_runtime.fitting.examples import answers
 from edgetune_runtime.kinds import Read, Target
@@ -37,8 +37,7 @@ class CheckTexts:
 
 def default_texts() -> CheckTexts:
     """Everyday sentences of many lengths that come with the package, without labels."""
-    lines = package_files("edgetune_export").joinpath("check_texts.txt").read_text(encoding="utf-8")
-    return CheckTexts(lines.splitlines())
+    return CheckTexts(check_texts())
 
 
 def in_pairs(check: CheckTexts) -> CheckTexts:

@@ -31,6 +31,9 @@ class Bundle:
     Args:
         path: the bundle's folder.
 
+    Attributes:
+        manifest_sha256: SHA-256 of the manifest's bytes.
+
     Raises:
         BundleError: the folder is no bundle, or its manifest is damaged or of another format version.
     """
@@ -47,6 +50,8 @@ class Bundle:
                 f"{self.path} is not a bundle ({reason}): expected a folder that 'edgetune export' wrote"
                 + ("" if missing else ", with the file itself in it")
             ) from error
+        self.manifest_sha256 = files.sha256(data)
+        self._digests: dict[tuple[str, int, int, int], str] = {}
         self.manifest = Manifest.from_json(data, str(self.path / files.MANIFEST))
 
     def __repr__(self) -> str:
@@ -75,15 +80,20 @@ class Bundle:
     def digest(self, name: str) -> str:
         """SHA-256 of a file of the manifest, checked like `read` does, without holding it in memory.
 
+        A file that was checked is not read again while its size and times stay.
+
         Raises:
             BundleError: it is missing, a link out of the bundle, or not the file that was exported.
         """
         try:
             with files.open_inside(self.path, name) as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+                state = os.fstat(file.fileno())
+                key = name, state.st_ino, state.st_size, max(state.st_mtime_ns, state.st_ctime_ns)
+                found = self._digests.get(key) or hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise self._incomplete(name, error) from error
         self._check_digest(name, found)
+        self._digests[key] = found
         return found
 
     def copy_graph(self, precision: str, variant: str, folder: Path) -> bytes:

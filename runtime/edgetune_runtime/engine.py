@@ -11,6 +11,7 @@ texts, and nearly all of them are among those that are close to another answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -32,9 +33,11 @@ from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.passes import Runner
 from edgetune_runtime.ranking import Ranked, Ranker, best_first
 from edgetune_runtime.session import find_device
+from edgetune_runtime.setups import DEFAULT, Setup
 from edgetune_runtime.sharing import head_logits, shared_passes
 from edgetune_runtime.task import Task
 from edgetune_runtime.text import Text, TextEncoder, Tokens
+from edgetune_runtime.tuned import load as load_tuned
 
 if TYPE_CHECKING:
     from edgetune_runtime.fitting.descriptions import Describing, Descriptions
@@ -69,6 +72,8 @@ class Engine:
         batch_size: most texts in one run; 1 on a CPU, 32 on a GPU. Above 1 only for graphs whose answers do
             not depend on the batch.
         prepare: whether the graph is kept as this CPU runs it, in the user's cache folder (see `prepared`).
+        tuned: whether what `edgetune tune` chose for the bundle on this CPU is used (see `tuned`); of that, `threads`
+            and `batch_size` win, and without `prepare` nothing is.
 
     Raises:
         BundleError: the bundle is damaged or has no such precision, or the precision cannot be batched.
@@ -85,6 +90,7 @@ class Engine:
         threads: int | None = None,
         batch_size: int | None = None,
         prepare: bool = True,
+        tuned: bool = True,
     ) -> None:
         self._settings = {
             "precision": precision,
@@ -92,6 +98,7 @@ class Engine:
             "threads": threads,
             "batch_size": batch_size,
             "prepare": prepare,
+            "tuned": tuned,
         }
         found = find_device(device)
         if threads is not None and threads < 1:
@@ -116,7 +123,12 @@ class Engine:
             self.bundle.read(files.TOKENIZER), facts.max_positions, facts.mask_token, self.bundle.vocabulary_size()
         )
         self._catalog = Catalog(self.bundle)
-        self._runner = Runner(self.bundle, found, self.threads, self.batch_size, prepare)
+        self._setups = (
+            {name: _without_given(load_tuned(self.bundle, name), threads, batch_size) for name in self.precisions}
+            if prepare and tuned and found.prepares
+            else {}
+        )
+        self._runner = Runner(self.bundle, found, self.threads, self.batch_size, prepare, self._setups)
         forks.after_fork(self._renew)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -150,6 +162,11 @@ class Engine:
     def precisions(self) -> tuple[str, ...]:
         """The precisions that answer: the engine's own, then, if close calls are answered again, that one."""
         return tuple(filter(None, (self.precision, self._recheck)))
+
+    @property
+    def setups(self) -> dict[str, Setup]:
+        """Precision → how it is run here, of those that answer."""
+        return {name: self._setups.get(name, DEFAULT) for name in self.precisions}
 
     @property
     def encoder(self) -> TextEncoder:
@@ -568,11 +585,14 @@ class Engine:
     def open(self, *threads: int) -> None:
         """Open all that runs of so many threads need, so that no text waits for it.
 
+        Args:
+            threads: numbers of threads; by default those of a text that is alone, and of several side by side.
+
         Raises:
             BundleError: a graph is missing or damaged.
         """
         for precision in self.precisions:
-            for number in threads:
+            for number in threads or self._runner.thread_counts(precision):
                 self._runner.open(precision, number, self._catalog.loaded)
 
     def run(self, rows: Sequence[tuple[Tokens | Sequence[int], Task]]) -> list[Array]:
@@ -606,6 +626,13 @@ class Engine:
         return [
             next(logits) if number == 1 else np.concatenate([next(logits) for _ in range(number)]) for number in numbers
         ]
+
+
+def _without_given(setup: Setup, threads: int | None, batch_size: int | None) -> Setup:
+    """A setup without what the user decided."""
+    return replace(
+        setup, threads={} if threads is not None else setup.threads, rows=1 if batch_size is not None else setup.rows
+    )
 
 
 def _mean(features: Array) -> Array:

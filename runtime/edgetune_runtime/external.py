@@ -7,9 +7,9 @@ much of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto is known as leads
 from __future__ import annotations
 
 from collections.abc import Iterator
-from mmap import mmap
 
 from edgetune_runtime.errors import BundleError
+from edgetune_runtime.protobuf import BYTES, Data, fields, head, written
 
 CHILDREN: dict[str, dict[int, str]] = {
     "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
@@ -30,13 +30,10 @@ CHILDREN: dict[str, dict[int, str]] = {
 }
 """Message → the numbers of its fields that lead to `external_data`, and what they hold."""
 
-Data = bytes | mmap
-
 _KEY, _VALUE = 1, 2
 _PATH_TO_WEIGHTS = (7, 5, 9)  # the graph, its initializers, their bytes
 _EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, 1
 _SMALLEST_LEFT = 1024
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def external_files(graph: bytes) -> set[str]:
@@ -50,14 +47,14 @@ def external_files(graph: bytes) -> set[str]:
     try:
         while pending:
             message, start, end = pending.pop()
-            fields = _fields(graph, start, end)
+            there = [field for field in fields(graph, start, end) if field.kind == BYTES]
             if message == "external_data":
-                entry = {number: graph[first:last] for number, first, last in fields}
+                entry = {field.number: graph[field.first : field.last] for field in there}
                 if entry.get(_KEY) == b"location":
                     found.add(entry.get(_VALUE, b"").decode())
                 continue
             children = CHILDREN[message]
-            pending += [(children[number], first, last) for number, first, last in fields if number in children]
+            pending += [(children[one.number], one.first, one.last) for one in there if one.number in children]
     except ValueError as error:
         raise BundleError(f"the graph is not sound ONNX ({error}): export the bundle again") from error
     return found
@@ -84,15 +81,15 @@ def without_weights(graph: Data, file: str) -> bytes:
 def _told(data: Data, start: int, end: int, path: tuple[int, ...], file: str) -> Iterator[bytes]:
     """A message of which the fields on a path to weights are written again, and all others as they are."""
     copied, moved = start, b""
-    for number, first, last in _fields(data, start, end):
-        if number != path[0] or last - first < _SMALLEST_LEFT:
+    for number, kind, begin, first, last in fields(data, start, end):
+        if kind != BYTES or number != path[0] or last - first < _SMALLEST_LEFT:
             continue
-        yield data[copied : first - len(_seven_bits(last - first)) - 1]
+        yield data[copied:begin]
         if len(path) == 1:
             moved = _moved(file, first, last - first)
         else:
             inner = list(_told(data, first, last, path[1:], file))
-            yield _key(number, sum(map(len, inner)))
+            yield head(number, sum(map(len, inner)))
             yield from inner
         copied = last
     yield data[copied:end]
@@ -104,49 +101,5 @@ def _moved(file: str, offset: int, length: int) -> bytes:
     entries = {"location": file, "offset": str(offset), "length": str(length)}
     told = b""
     for key, value in entries.items():
-        pair = _key(_KEY, len(key)) + key.encode() + _key(_VALUE, len(value)) + value.encode()
-        told += _key(_EXTERNAL_DATA, len(pair)) + pair
-    return told + bytes([_DATA_LOCATION << 3 | _VARINT, _EXTERNAL])
-
-
-def _key(number: int, length: int) -> bytes:
-    return bytes([number << 3 | _BYTES]) + _seven_bits(length)
-
-
-def _seven_bits(value: int) -> bytes:
-    found = bytearray()
-    while value > 0x7F:
-        found.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*found, value])
-
-
-def _fields(data: Data, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, start and end of each field of a message that has a length; the others are passed over."""
-    while start < end:
-        tag, start = _varint(data, start, end)
-        number, kind = tag >> 3, tag & 7
-        if kind == _BYTES:
-            length, start = _varint(data, start, end)
-            if length > end - start:
-                raise ValueError(f"a field of {length} bytes where {end - start} are left")
-            yield number, start, start + length
-            start += length
-        elif kind == _VARINT:
-            _, start = _varint(data, start, end)
-        elif kind in (_FIXED32, _FIXED64):
-            start += 4 if kind == _FIXED32 else 8
-        else:
-            raise ValueError(f"a field of wire type {kind}")
-    if start > end:
-        raise ValueError("a field goes past its message")
-
-
-def _varint(data: Data, start: int, end: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and where it ends."""
-    value = 0
-    for place in range(start, min(end, start + 10)):
-        value |= (data[place] & 0x7F) << 7 * (place - start)
-        if data[place] < 0x80:
-            return value, place + 1
-    raise ValueError("a number without end")
+        told += written(_EXTERNAL_DATA, written(_KEY, key.encode()) + written(_VALUE, value.encode()))
+    return told + written(_DATA_LOCATION, _EXTERNAL)

@@ -2,15 +2,20 @@
 
 On a CPU each pass is a run of its own, at its exact length: nothing is padded, no text has neighbours, and the
 features depend on the text and the parts alone, in every precision. One pass uses all threads; many run side by side,
-one thread each. On a GPU passes of like length share a run.
+one thread each. If `edgetune tune` found that it pays, and that features are the same to the bit, passes of like length
+with the same parts share a run. On a GPU passes of like length share a run.
 """
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnxruntime as ort
@@ -23,11 +28,13 @@ from edgetune_runtime.errors import TextError
 from edgetune_runtime.parts import HEAD
 from edgetune_runtime.pieces import stacked_spans
 from edgetune_runtime.session import open_session
+from edgetune_runtime.setups import DEFAULT, Setup
 from edgetune_runtime.task import Task
 from edgetune_runtime.text import Tokens
 
 _BANKS_KEPT = 64  # making one takes a tenth of a millisecond
 _LENGTHS_KEPT = 128  # making the inputs of one takes a fiftieth of a millisecond
+_MOST_PADDING = 1.25  # the longest text of a run, over its shortest
 _FEWEST_SPANS = 2
 """Where there is one, onnxruntime adds up in another order. So the features of a span are the same to the bit whatever
 other spans are read with it."""
@@ -57,12 +64,24 @@ class Runner:
         threads: CPU threads.
         batch_size: most passes in one run.
         prepare: whether graphs are kept as this CPU runs them (see `prepared`).
+        setups: precision → how it is run here.
+        cache: where prepared graphs are kept; `prepared.cache_folder()`.
     """
 
-    def __init__(self, bundle: Bundle, device: Device, threads: int, batch_size: int, prepare: bool) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: Device,
+        threads: int,
+        batch_size: int,
+        prepare: bool,
+        setups: Mapping[str, Setup] = MappingProxyType({}),
+        cache: Path | None = None,
+    ) -> None:
         self._bundle, self._device = bundle, device
         self._threads, self._batch_size = threads, batch_size
         self._prepare = prepare and device.prepares
+        self._setups, self._cache = setups, cache
         self._inputs = frozenset(bundle.facts.inputs)
         self._first_generation = contract.is_first_generation(self._inputs)
         self._lock, self._session_lock = threading.Lock(), threading.Lock()
@@ -107,14 +126,20 @@ class Runner:
         for variant in {self._bundle.facts.variant_for(task) for task in tasks} or {contract.BASE}:
             self._session(precision, variant, threads)
 
+    def thread_counts(self, precision: str) -> set[int]:
+        """The numbers of threads that runs have: texts that are alone, and several side by side."""
+        several = {1} if self._device.threads else set()
+        lone = self._setup(precision).threads.values()
+        return {self._threads, *several, *(min(number, self._threads) for number in lone)}
+
     def run(self, passes: Sequence[Pass], precision: str, threads: int | None = None) -> list[Array]:
         """Features of each pass.
 
         Args:
             passes: the passes.
             precision: a precision of the bundle.
-            threads: CPU threads inside a run, and the runs one after the other; `None` for all threads, several runs
-                side by side.
+            threads: CPU threads inside a run, and the runs one after the other; `None` for all threads, or as many as
+                the setup says for one run, several runs side by side.
 
         Shape:
             output: a list of [spans of the pass, hidden]
@@ -124,16 +149,37 @@ class Runner:
         """
         if not passes:  # which needs no session
             return []
-        batches = [part for batch in _batches(passes, self._batch_size) for part in self._fitting(batch)]
+        batches = [part for batch in self._batches(passes, precision, threads) for part in self._fitting(batch)]
         if threads is None and len(batches) > 1 and self._threads > 1 and self._device.threads:
             outputs = self._side_by_side(lambda batch: self._run_batch(precision, 1, batch), batches)
         else:
-            outputs = (self._run_batch(precision, threads or self._threads, batch) for batch in batches)
+            number = threads or self._threads_alone(precision, batches)
+            outputs = (self._run_batch(precision, number, batch) for batch in batches)
         features: list[Array] = [np.empty(0)] * len(passes)
         for batch, output in zip(batches, outputs, strict=True):
             for (place, one), values in zip(batch, output, strict=True):
                 features[place] = values[: len(one.tokens.spans)]
         return features
+
+    def _setup(self, precision: str) -> Setup:
+        return self._setups.get(precision, DEFAULT)
+
+    def _threads_alone(self, precision: str, batches: Sequence[_Batch]) -> int:
+        tokens = max(len(one.tokens.ids) for batch in batches for _, one in batch)
+        return self._setup(precision).threads_for(tokens, self._threads)
+
+    def _batches(self, passes: Sequence[Pass], precision: str, threads: int | None) -> Iterable[_Batch]:
+        rows = self._setup(precision).rows if self._bundle.manifest.graphs[precision].batch_invariant else 1
+        if self._batch_size > 1 or rows == 1:
+            return _batches(passes, self._batch_size)
+        by_parts: dict[PartsKey, list[tuple[int, Pass]]] = defaultdict(list)
+        for place, one in enumerate(passes):
+            by_parts[self.parts(one.task)].append((place, one))
+        # All threads get something to do.
+        most = min(rows, math.ceil(len(passes) / self._threads)) if threads is None else rows
+        batches = [batch for group in by_parts.values() for batch in _of_like_length(group, most)]
+        # The longest first, so that no thread is left with one at the end.
+        return sorted(batches, key=lambda batch: -len(batch) * len(batch[-1][1].tokens.ids))
 
     def _fitting(self, batch: _Batch) -> list[_Batch]:
         """A batch; its passes one by one if what fills them up would have positions that the backbone does not.
@@ -225,7 +271,8 @@ class Runner:
 
     def _open_session(self, precision: str, variant: str, threads: int) -> ort.InferenceSession:
         if self._prepare:
-            return prepared.open_graph(self._bundle, precision, variant, threads)
+            form = self._setup(precision).form
+            return prepared.open_graph(self._bundle, precision, variant, threads, form, self._cache)
         graph, weights = self._bundle.graph_source(precision, variant)
         return open_session(graph, self._device, threads, self._bundle.facts.inputs_of(variant), weights)
 
@@ -246,6 +293,19 @@ def _batches(passes: Sequence[Pass], size: int) -> Iterator[_Batch]:
         order.sort(key=lambda place_and_pass: len(place_and_pass[1].tokens.ids))
     for start in range(0, len(order), size):
         yield order[start : start + size]
+
+
+def _of_like_length(passes: list[tuple[int, Pass]], most: int) -> Iterator[_Batch]:
+    """Passes in the order of their length, at most `most` at once, and little of a run is padding."""
+    batch: list[tuple[int, Pass]] = []
+    for row in sorted(passes, key=lambda place_and_pass: len(place_and_pass[1].tokens.ids)):
+        tokens = len(row[1].tokens.ids)
+        if batch and (len(batch) == most or tokens > _MOST_PADDING * len(batch[0][1].tokens.ids)):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> Array:

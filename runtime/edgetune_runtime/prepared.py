@@ -28,11 +28,19 @@ from edgetune_runtime import files, session
 from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.devices import CPU
 from edgetune_runtime.errors import BundleError, EdgetuneError
+from edgetune_runtime.setups import EXPORTED, Form
 
 _UNUSED_S = 30 * 24 * 3600
 
 
-def open_graph(bundle: Bundle, precision: str, variant: str, threads: int) -> ort.InferenceSession:
+def open_graph(
+    bundle: Bundle,
+    precision: str,
+    variant: str,
+    threads: int,
+    form: Form = EXPORTED,
+    folder: Path | None = None,
+) -> ort.InferenceSession:
     """Make a CPU session of a bundle's graph, prepared where that can be kept.
 
     Args:
@@ -40,23 +48,26 @@ def open_graph(bundle: Bundle, precision: str, variant: str, threads: int) -> or
         precision: one of its precisions.
         variant: one of the facts' variants, or the base.
         threads: threads inside one run.
+        form: what is made of the graph.
+        folder: where it is kept; `cache_folder()`.
 
     Raises:
         BundleError: a file is missing or damaged, or onnxruntime cannot load the graph.
         EdgetuneError: `EDGETUNE_CACHE` names the home of a user who has none.
     """
-    folder = cache_folder()
+    folder = folder or cache_folder()
     inputs = bundle.facts.inputs_of(variant)
     if folder is not None:
         digests = [bundle.digest(name) for name in bundle.graph_files(precision, variant)]
-        entry = folder / hashlib.sha256(repr((digests, session.preparation())).encode()).hexdigest()
+        made_of = (digests, session.preparation(), *([] if form == EXPORTED else [form]))
+        entry = folder / hashlib.sha256(repr(made_of).encode()).hexdigest()
         opened = _mapped(entry, threads, inputs)
-        if opened is None and _write(bundle, precision, variant, entry):
+        if opened is None and _write(bundle, precision, variant, entry, form):
             opened = _mapped(entry, threads, inputs)
         if opened is not None:
             return opened
     graph, weights = bundle.read_graph(precision, variant)
-    return session.open_session(graph, CPU, threads, inputs, weights)
+    return session.open_session(graph, CPU, threads, inputs, weights, form)
 
 
 def cache_folder() -> Path | None:
@@ -98,7 +109,7 @@ def _mapped(entry: Path, threads: int, inputs: Collection[str]) -> ort.Inference
     return opened
 
 
-def _write(bundle: Bundle, precision: str, variant: str, entry: Path) -> bool:
+def _write(bundle: Bundle, precision: str, variant: str, entry: Path, form: Form) -> bool:
     """Prepare a graph, all of it or nothing; tells whether the entry can be tried."""
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +120,7 @@ def _write(bundle: Bundle, precision: str, variant: str, entry: Path) -> bool:
         source = staging / "source"
         source.mkdir()
         # Of a copy the weights can be mapped, so that they are in memory once, as they are laid out.
-        session.write_prepared(bundle.copy_graph(precision, variant, source), source, staging)
+        session.write_prepared(bundle.copy_graph(precision, variant, source), source, staging, form)
         shutil.rmtree(source)
         for file in staging.iterdir():
             files.sync_file(file)

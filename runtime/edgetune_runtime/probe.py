@@ -18,15 +18,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import tokenizers
 
-from edgetune_runtime import bank, contract, files, strict
+from edgetune_runtime import bank, contract, files, prepared, session, strict
 from edgetune_runtime.bundle import Bundle
 from edgetune_runtime.devices import CPU
 from edgetune_runtime.errors import BundleError, EdgetuneError
-from edgetune_runtime.session import open_session
 from edgetune_runtime.task import Task
 from edgetune_runtime.text import TextEncoder
 
@@ -41,6 +42,8 @@ _BYTES_A_SECOND = 10_000_000  # a computer of a few watts loads that much
 _MEMORY_BYTES = 1 << 30
 _COPIES = 8  # of the file: its bytes, its message, its weights, their layout for this CPU
 _ANSWER_BYTES = 100_000
+_PROBED = "probed"
+_CHECKS = 1  # raised if more is tried
 
 
 def probe_bundle(bundle: Bundle, precisions: Iterable[str]) -> None:
@@ -63,6 +66,38 @@ def probe_tokenizer(bundle: Bundle) -> None:
             process, or takes too much memory or time.
     """
     _probe(bundle, files.TOKENIZER)
+
+
+def probe_once(bundle: Bundle, precisions: Iterable[str]) -> None:
+    """Try the tokenizer and graphs of a bundle, but for those that passed here before.
+
+    What passed is noted in the cache folder, by the bundle's manifest, which has the SHA-256 of every file: files that
+    are others are refused when they are read.
+
+    Raises:
+        BundleError: as `probe_bundle` and `probe_tokenizer` do.
+    """
+    for part in (files.TOKENIZER, *precisions):
+        note = _note(bundle, part)
+        if note is not None and os.path.lexists(note):
+            continue
+        if part == files.TOKENIZER:
+            probe_tokenizer(bundle)
+        else:
+            probe_bundle(bundle, [part])
+        if note is not None:
+            with suppress(EdgetuneError):  # a cache that others fill may be read-only
+                files.write_atomic(note, b"")
+
+
+def _note(bundle: Bundle, part: str) -> Path | None:
+    """The file that is there if a part passed; `None` if nothing is kept."""
+    folder = prepared.cache_folder()
+    if folder is None:
+        return None
+    tried = [] if part == files.TOKENIZER else bundle.variants(part)
+    key = repr((_CHECKS, bundle.manifest_sha256, part, tried, session.preparation(), tokenizers.__version__))
+    return folder.parent / _PROBED / files.sha256(key.encode())
 
 
 def check_part(bundle: Bundle, part: str) -> None:
@@ -157,7 +192,7 @@ def _check_graph(bundle: Bundle, precision: str, variant: str) -> None:
     facts = bundle.facts
     inputs = facts.inputs_of(variant)
     graph, weights = bundle.read_graph(precision, variant)
-    session = open_session(graph, CPU, 1, inputs, weights)
+    opened = session.open_session(graph, CPU, 1, inputs, weights)
     feed = bank.stack([], facts.sizes, inputs)
     if contract.POOLING in feed:
         feed[contract.POOLING][:] = contract.POOLINGS.index(facts.poolings[0])
@@ -172,7 +207,7 @@ def _check_graph(bundle: Bundle, precision: str, variant: str) -> None:
     }
     feed |= {name: array for name, array in text.items() if name in facts.inputs}
     try:
-        logits, features = session.run([contract.LOGITS, contract.FEATURES], feed)
+        logits, features = opened.run([contract.LOGITS, contract.FEATURES], feed)
     except Exception as error:
         raise BundleError(f"the graph does not run ({error})") from error
     sizes = {"batch": 1, "spans": 1, "labels": 0, "hidden": facts.sizes.hidden}

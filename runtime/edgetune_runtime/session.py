@@ -16,6 +16,7 @@ from edgetune_runtime import contract, files, forks, privacy
 from edgetune_runtime.bundle import WeightFiles
 from edgetune_runtime.devices import CPU, DEVICES, Device
 from edgetune_runtime.errors import BundleError, DeviceError
+from edgetune_runtime.setups import EXPORTED, Form
 
 privacy.turn_off_imported(ort)
 
@@ -73,6 +74,7 @@ def open_session(
     threads: int,
     inputs: Collection[str],
     weights: WeightFiles = NO_WEIGHTS,
+    form: Form = EXPORTED,
 ) -> ort.InferenceSession:
     """Make a session of a backbone's graph.
 
@@ -83,22 +85,25 @@ def open_session(
         inputs: names of the inputs that the graph is said to take.
         weights: name → bytes of the files that the graph takes weights from, of which none is opened; or the folder
             of these files, which are mapped, so that nobody may change them while the session is there.
+        form: what is made of the graph.
 
     Raises:
         BundleError: onnxruntime cannot load the graph, or it does not take and give what the contract says.
         DeviceError: the device is not there.
     """
-    session = open_any(graph, device, threads, weights)
+    session = open_any(graph, device, threads, weights, form)
     _check_contract(session, inputs)
     return session
 
 
-def open_any(graph: bytes, device: Device, threads: int, weights: WeightFiles = NO_WEIGHTS) -> ort.InferenceSession:
+def open_any(
+    graph: bytes, device: Device, threads: int, weights: WeightFiles = NO_WEIGHTS, form: Form = EXPORTED
+) -> ort.InferenceSession:
     """Make a session of any graph, as `open_session` does of a backbone's."""
     options = _options(device, threads)
     if weights:
         _add_weights(options, weights)
-    session = _load(graph, options, device)
+    session = _load(form.rewritten(graph), options, device, form)
     if device.provider not in session.get_providers():
         # onnxruntime falls back to the CPU with a warning where a driver or library is missing.
         raise DeviceError(
@@ -108,11 +113,11 @@ def open_any(graph: bytes, device: Device, threads: int, weights: WeightFiles = 
     return session
 
 
-def write_prepared(graph: bytes, weights: WeightFiles, folder: Path) -> None:
+def write_prepared(graph: bytes, weights: WeightFiles, folder: Path, form: Form = EXPORTED) -> None:
     """Write what onnxruntime makes of a graph for this CPU: optimized, its weights laid out as they are multiplied.
 
     Args:
-        graph, weights: as `open_session` takes them.
+        graph, weights, form: as `open_session` takes them.
         folder: where to; a graph and a file of weights, for `open_prepared`.
 
     Raises:
@@ -124,7 +129,7 @@ def write_prepared(graph: bytes, weights: WeightFiles, folder: Path) -> None:
     options.optimized_model_filepath = str(folder / files.PREPARED_GRAPH)
     for key, value in _PREPARATION.items():
         options.add_session_config_entry(key, value)
-    _load(graph, options, CPU)
+    _load(form.rewritten(graph), options, CPU, form)
 
 
 def open_prepared(folder: Path, threads: int, inputs: Collection[str]) -> ort.InferenceSession:
@@ -165,7 +170,9 @@ def _options(device: Device, threads: int) -> ort.SessionOptions:
     return options
 
 
-def _load(graph: bytes | str, options: ort.SessionOptions, device: Device) -> ort.InferenceSession:
+def _load(
+    graph: bytes | str, options: ort.SessionOptions, device: Device, form: Form = EXPORTED
+) -> ort.InferenceSession:
     try:
         with forks.waited_for():
             return ort.InferenceSession(
@@ -173,7 +180,7 @@ def _load(graph: bytes | str, options: ort.SessionOptions, device: Device) -> or
                 options,
                 providers=[device.provider],
                 provider_options=[dict(device.provider_options)],
-                disabled_optimizers=list(device.disabled_optimizers),
+                disabled_optimizers=form.disabled_optimizers(device.disabled_optimizers),
             )
     except Exception as error:
         raise BundleError(

@@ -51,7 +51,7 @@ def rows_file(tmp_path: Path) -> Path:
 
 
 COMMANDS = (
-    ["train"], ["export"], ["classify"], ["score"], ["serve"], ["evaluate"], ["bench"], ["verify"], ["demo"],
+    ["train"], ["export"], ["classify"], ["score"], ["serve"], ["evaluate"], ["bench"], ["tune"], ["verify"], ["demo"],
     ["tasks"], ["tasks", "list"], ["tasks", "show"], ["tasks", "add"], ["tasks", "remove"],
     ["tasks", "export-adapter"], ["tasks", "create"], ["tasks", "import-peft"], ["tasks", "export-peft"],
     ["tasks", "sync"],

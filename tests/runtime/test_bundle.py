@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -434,3 +435,15 @@ def test_adding_where_tasks_is_a_file_leaves_it(copied: Path, make_task: MakeTas
     with pytest.raises(EdgetuneError, match=r"mood\.safetensors cannot be written"):
         Bundle(copied).add_task(make_task("mood"))
     assert contents(copied) == before
+
+
+def test_a_file_is_hashed_once_while_it_stays_as_it_is(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+    real = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: (hashed.append(name), real(file, name))[1])
+    bundle, name = Bundle(copied), files.graph_file("int8")
+    assert bundle.digest(name) == bundle.digest(name) == bundle.manifest.files[name]
+    assert len(hashed) == 1
+    flip_last(copied / name)
+    with pytest.raises(BundleError, match="is damaged"):
+        bundle.digest(name)

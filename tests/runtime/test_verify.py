@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -161,3 +162,54 @@ def test_memory_is_limited_to_what_the_file_needs() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["limited", "half"]
     assert "MemoryError" in done.stderr
+
+
+# What passed before
+
+
+@pytest.fixture
+def trials(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The parts that a process is started for."""
+    found: list[str] = []
+    real = probe._probe
+    monkeypatch.setattr(probe, "_probe", lambda bundle, part: (found.append(part), real(bundle, part)))
+    return found
+
+
+def test_what_passed_here_is_not_tried_again(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trials: list[str]
+) -> None:
+    monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "cache"))
+    probe.probe_once(Bundle(copied), ["int8"])
+    probe.probe_once(Bundle(copied), ["int8"])
+    assert trials == [files.TOKENIZER, "int8"]
+    manifest = json.loads((copied / files.MANIFEST).read_bytes())
+    (copied / files.MANIFEST).write_text(json.dumps(manifest | {"base_model": "another"}))
+    probe.probe_once(Bundle(copied), ["int8"])
+    assert trials == [files.TOKENIZER, "int8"] * 2
+    trials.clear()
+    list(findings(copied))  # which is asked to try
+    assert trials == [files.TOKENIZER, "fp32", "int8"]
+
+
+def test_what_does_not_pass_is_tried_each_time(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trials: list[str]
+) -> None:
+    monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "cache"))
+    (copied / files.graph_file("int8")).write_bytes(b"no graph")
+    for _ in range(2):
+        with pytest.raises(BundleError, match="int8 does not pass its probe"):
+            probe.probe_once(Bundle(copied), ["fp32", "int8"])
+    assert trials == [files.TOKENIZER, "fp32", "int8", "int8"]
+
+
+@pytest.mark.parametrize("cache", ["", "a file/cache"])
+def test_where_nothing_can_be_noted_all_is_tried(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trials: list[str], cache: str
+) -> None:
+    (tmp_path / "a file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(files.CACHE_VARIABLE, cache)
+    for _ in range(2):
+        probe.probe_once(Bundle(copied.absolute()), ["int8"])
+    assert trials == [files.TOKENIZER, "int8"] * 2

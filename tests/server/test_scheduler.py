@@ -102,7 +102,7 @@ def test_a_lone_text_gets_all_threads_and_others_one(engine: HeldEngine) -> None
         second = submit(scheduler, engine, TEXTS[:3])
         engine.free.set()
         await asyncio.gather(first.answer, second.answer)
-        assert [threads for _, threads in engine.runs][:3] == [2, 1, 1]
+        assert [threads for _, threads in engine.runs][:3] == [None, 1, 1]  # which is the engine's own choice
 
     run(engine, test)
 
