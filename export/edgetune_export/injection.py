@@ -80,7 +80,7 @@ def injected(tensors: Mapping[str, Tensor], sites: Mapping[str, Site]) -> Iterat
 
 
 def resumed() -> AbstractContextManager[None]:
-    """What lets a part of the forward that is running, from here on, run again later as it runs now."""
+    """A context in which part of the running forward, from here on, can be repeated later with the same state."""
     state = _current.get()
     return _running(None if state is None else replace(state, calls=state.calls.copy()))
 
