@@ -12,7 +12,7 @@ import { offsetsOf } from "./offsets.js";
  * @property {() => [number, number][]} offsets start and end of each token in the text, in UTF-16 units. They are
  *   needed only if a text is cut inside a template, or answered word by word
  *
- * @typedef {[sequence: number, place: number] | null} TokenSource the text that a token belongs to, and its index there; null for
+ * @typedef {[sequence: number, place: number] | null} TokenSource the text of a token, and its index there; null for
  *   special tokens
  *
  * @typedef {object} TextTokenizer
