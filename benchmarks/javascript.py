@@ -1,11 +1,12 @@
-"""The JavaScript engine compared with Python's: ids, labels and probabilities, in Node and in Chromium; what a
-browser downloads, and how long it takes.
+"""The JavaScript engine compared with Python's: ids, labels and probabilities, in Node and in Chromium.
+
+And a browser's downloads and times.
 
     python benchmarks/javascript.py MODEL DATA NODE_MODULES
 
 MODEL is exported once to fp32 and int8, with a task fitted to each of six data sets in DATA (NAME/train.jsonl and
 test.jsonl): one label, any number of labels, pairs, and 150 labels; and a task with low rank, which runs in another
-graph. NODE_MODULES is a folder of npm packages (`npm ci` in web/). It takes some minutes.
+graph. NODE_MODULES is a folder of npm packages (`npm ci` in web/). It takes a few minutes.
 """
 
 from __future__ import annotations
@@ -120,7 +121,10 @@ def test_rows(data: Path, number: int) -> list[Row]:
 
 
 def compared(bundle: Path, precision: str | None, rows: list[Row], node_modules: Path, folder: Path) -> Iterator[Row]:
-    """What Node and Chromium answer, compared with Python. Without a precision int8 answers, and fp32 close calls."""
+    """The answers of Node and Chromium, compared with Python.
+
+    Without a precision, int8 answers and fp32 answers close calls.
+    """
     with Engine(bundle, precision, threads=1) as engine:
         texts = [(row["text"], row["text_pair"]) if "text_pair" in row else row["text"] for row in rows]
         tasks = [engine.task(row["task"]) for row in rows]
@@ -152,7 +156,7 @@ def numbers(fields: Mapping[str, Any]) -> list[float]:
 
 
 def difference(expected: Sequence[Row], got: Sequence[Row], median_ms: float) -> Row:
-    """How far answers agree."""
+    """Agreement of answers."""
     pairs = list(zip(expected, got, strict=True))
     off = [max(abs(a - b) for a, b in zip(one["probs"], other["probs"], strict=True)) for one, other in pairs]
     return {
@@ -192,7 +196,7 @@ def in_chromium(bundle: Path, precision: str | None, rows: list[Row], node_modul
 
 
 def in_browser(bundle: Path, node_modules: Path, folder: Path) -> list[Row]:
-    """A site in a new browser: what it downloads, the first answer, texts one after the other, and the memory then."""
+    """A site in a new browser: its downloads, the first answer, texts one after the other, and then the memory."""
     return [
         site_in_browser(bundle, node_modules, folder, precision, threads)
         for precision in ("int8", "fp32")

@@ -1,4 +1,4 @@
-"""Training speed compared with PEFT and full fine-tuning, and the accuracy that comes of it.
+"""Training speed and accuracy compared with PEFT and full fine-tuning.
 
     python benchmarks/training_speed.py MODEL DATA_FOLDER --data sst2 > training.json
 
@@ -51,13 +51,13 @@ from edgetune_runtime.session import cpu_name
 Rows = list[dict[str, Any]]
 
 THEIRS = {"peft-prompt": "prompt", "peft-p-tuning": "p-tuning-lstm", "peft-prefix": "prefix", "peft-lora": "lora"}
-"""PEFT's contenders → ours of the same method."""
+"""PEFT's contenders → our contenders with the same method."""
 CONTENDERS = (*METHODS, "full", *THEIRS)
 
 
 @dataclass
 class Contender:
-    """A way to train, with the state of its training."""
+    """A way to train, with its training state."""
 
     model: Any
     optimizer: torch.optim.Optimizer
