@@ -41,9 +41,9 @@ SOURCES = ("edgetune", "export", "runtime")
 
 SDIST_TESTS = [
     *("tests/runtime/test_bundle.py", "tests/runtime/test_engine.py"),
-    *("tests/cli/test_cli.py", "tests/docs/test_release.py"),
+    *("tests/cli/test_flags.py", "tests/docs/test_release.py"),
 ]
-"""Tests that run from the sdist: a minute on the engine, the commands, and files that are not code."""
+"""Tests that run from the sdist: a minute on bundles, the engine, the commands, and files that are not code."""
 
 WHERE_PACKAGES_ARE = """
 import edgetune

@@ -1,4 +1,4 @@
-"""Texts for people have no forms that trip a reader, as far as they have been mended."""
+"""Texts for people, docstrings and comments do not contain confusing forms; ceilings keep the counts from growing."""
 
 from __future__ import annotations
 

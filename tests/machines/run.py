@@ -1,8 +1,8 @@
-"""Run the wheel's engine on other machines and Pythons than this one, as they compute: `make arm64`, `make pythons`.
+"""Run the wheel's engine on other machines and Python versions: `make arm64`, `make pythons`.
 
 Debian unstable's Python runs with the wheels that such a machine would install; ARM64's in qemu's emulation of a
-process (11 or later; Debian bookworm's 7.2 crashes). All is fetched into `.machines` once, by pip and by apt, from the
-mirror that this machine uses; none of its own packages is touched. Not a pytest module.
+process (11 or later; Debian bookworm's 7.2 crashes). Everything is fetched into `.machines` once, by pip and apt, from
+this machine's mirror; its own packages are not changed. Not a pytest module.
 
     python tests/machines/run.py MACHINE,… [BUNDLE TASK TEXTS ANSWERS]      further arguments are those of answers.py
     python tests/machines/run.py headers                                    onnxruntime's for C++, and no more
@@ -46,7 +46,7 @@ class Machine:
 
     @property
     def command(self) -> list[str]:
-        """What runs its Python."""
+        """The command that runs its Python."""
         python = f"{self.root}/usr/bin/python{self.python}"
         if self.cpu is not None:
             return [f"{WORK}/qemu/usr/bin/qemu-aarch64", "-L", str(self.root), "-cpu", self.cpu, python]
@@ -61,7 +61,7 @@ MACHINES = {
     "python3.14": Machine("amd64", "3.14"),
 }
 LARGEST = {"fp32": 1e-4, "int8": 0.25}
-"""Precision → what logits may differ from those on file. int8 rounds otherwise on CPUs of another family."""
+"""Precision → tolerance of logits compared with the stored ones. int8 rounds differently on other CPU families."""
 
 WHEELS = {"arm64": "aarch64", "amd64": "x86_64"}
 """Architecture as Debian calls it → as names of wheels do."""
@@ -81,7 +81,7 @@ Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 
 
 def run(*command: object, **named: Any) -> str:
-    """Run a command to its end; gives what it prints."""
+    """Run a command to its end. Returns its output."""
     return subprocess.run(list(map(str, command)), check=True, text=True, stdout=subprocess.PIPE, **named).stdout
 
 
@@ -152,7 +152,7 @@ def install(wheel: Path, machine: Machine) -> Path:
 
 
 def answers(machine: Machine, site: Path, arguments: Iterable[str]) -> dict[str, Any]:
-    """What `answers.py` finds there."""
+    """The output of `answers.py` on that machine."""
     own = {"PYTHONPATH": str(site), "PYTHONHOME": f"{machine.root}/usr", "EDGETUNE_CACHE": ""}
     command = [*machine.command, HERE / "answers.py", ROOT / "tests/conformance", *arguments]
     found: dict[str, Any] = json.loads(run(*command, env={**os.environ, **own}))
@@ -160,7 +160,7 @@ def answers(machine: Machine, site: Path, arguments: Iterable[str]) -> dict[str,
 
 
 def main() -> None:
-    """Raise unless every machine answers as tests/conformance says."""
+    """Raise an error unless every machine passes tests/conformance."""
     if sys.argv[1:] == ["headers"]:
         fetch(["libonnxruntime-dev:amd64"], WORK / "headers")
         return
