@@ -121,10 +121,7 @@ def test_rows(data: Path, number: int) -> list[Row]:
 
 
 def compared(bundle: Path, precision: str | None, rows: list[Row], node_modules: Path, folder: Path) -> Iterator[Row]:
-    """The answers of Node and Chromium, compared with Python.
-
-    Without a precision, int8 answers and fp32 answers close calls.
-    """
+    """What Node and Chromium answer, compared with Python. Without a precision int8 answers, and fp32 close calls."""
     with Engine(bundle, precision, threads=1) as engine:
         texts = [(row["text"], row["text_pair"]) if "text_pair" in row else row["text"] for row in rows]
         tasks = [engine.task(row["task"]) for row in rows]
@@ -156,7 +153,7 @@ def numbers(fields: Mapping[str, Any]) -> list[float]:
 
 
 def difference(expected: Sequence[Row], got: Sequence[Row], median_ms: float) -> Row:
-    """Agreement of answers."""
+    """How far answers agree."""
     pairs = list(zip(expected, got, strict=True))
     off = [max(abs(a - b) for a, b in zip(one["probs"], other["probs"], strict=True)) for one, other in pairs]
     return {

@@ -2,11 +2,11 @@
 
     python benchmarks/start.py MODEL BUNDLE TASK.safetensors
 
-The PyTorch path loads the same backbone and the same task and answers the same text. Each contender is a new process;
-they take turns. Times are wall clock. Memory is the process's peak resident size, which on Linux is never below that of
-its parent. The very first start on a machine prepares the graph and is not counted; `not prepared` is a start without a
-cache. Workers are idle processes that have answered once, with one thread each; PSS counts a page that n processes
-share as 1/n in each (Linux).
+The PyTorch path loads the same backbone and the same task and answers the same text. Each contender is a new
+process; they take turns. Times are wall clock, memory is the process's peak resident size, which Linux does not tell
+below that of the process that starts it. The first start of all on a machine prepares the graph and is not counted;
+`not prepared` is a start without a cache. Workers are processes that have answered and wait, with one thread each; PSS
+counts a page that n processes share as 1/n in each (Linux).
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def main(model: str, bundle: Path, task: Path, runs: int, quick: bool) -> None:
     click.echo("\n| int8 workers | PSS together, MB | vs one |\n|---|---|---|")
     for name, memory in workers.items():
         click.echo(f"| {name} | {memory:.1f} | {memory / workers['1']:.2f}× |")
-    # Imported only after the measurements, because workers would share the libraries of this process.
+    # Not before all is measured: what libraries this process has, workers would share with it.
     from edgetune.bench.latency import machine
     from edgetune_runtime.cpus import available_threads
 
@@ -128,7 +128,7 @@ def run(command: list[str], prepared: bool) -> tuple[float, float]:
 
 
 def pss_mb(bundle: Path, task: Path, forks: Sequence[int]) -> float:
-    """Total megabytes of all workers: separately started processes, each of which forks more."""
+    """Megabytes of all workers together: processes started apart, each of which forks so many more."""
     started = [
         subprocess.Popen(
             [sys.executable, "-c", WORKER, str(bundle), str(task), str(more), TEXT],

@@ -51,7 +51,7 @@ from edgetune_runtime.session import cpu_name
 Rows = list[dict[str, Any]]
 
 THEIRS = {"peft-prompt": "prompt", "peft-p-tuning": "p-tuning-lstm", "peft-prefix": "prefix", "peft-lora": "lora"}
-"""PEFT's contenders → our contenders with the same method."""
+"""PEFT's contenders → ours of the same method."""
 CONTENDERS = (*METHODS, "full", *THEIRS)
 
 

@@ -110,7 +110,7 @@ class Scheduler:
         self.metrics = Metrics(lambda: len(self._rows))
 
     def start(self) -> None:
-        """Open the engine's sessions and start running."""
+        """Open the engine's sessions and begin to run."""
         self._engine.open(*({1, self._engine.threads} if self._workers > 1 else {self._engine.threads}))
         for number in range(self._workers):
             thread = threading.Thread(target=self._work, name=f"edgetune-worker-{number}", daemon=True)

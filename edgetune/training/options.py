@@ -186,24 +186,23 @@ class TrainingOptions:
             method's default.
         patience: number of epochs without improvement after which training stops; `None` never stops early.
         batch_size: texts per step.
-        keep_prompt: whether to keep the trained parts even if a head without a prompt is better on held-out rows.
-        class_weight: weight of a row in the loss, by label: "none" weighs all rows equally, "balanced" all labels
-            equally; or label → weight, with 1 for other labels. Development data is evaluated without weights.
-        descriptions: label → descriptions of it, for some or all labels of one task. Heads are combined with a head
-            that is made from them, and held-out rows choose the share of each. "names" uses the labels' own names if
-            they contain words; "none" uses only the rows.
-        learning_rate: learning rate of the parts; `None` uses each part's default.
-        head_learning_rate: learning rate of the head; `None` uses a small one together with other parts and a larger
-            one for only a head.
-        dropout: dropout rate in the backbone during training; `None` uses the method's default.
-        pooling: where features are read, one of the backbone's poolings; `None` uses its default, or the mask.
-        positions_behind_prompt: whether an encoder's text positions start after the prompt, as in PEFT; otherwise they
-            start at 0, or at the same position as in `init_from`.
-        seed: seed of everything random.
-        seeds: number of training runs, with `seed` and the seeds after it; the best task on held-out rows is kept.
+        keep_prompt: whether what was trained is kept even if a head without a prompt is better on held-out rows.
+        class_weight: how much a row of each label counts in the loss: "none" for all the same, "balanced" for all
+            labels the same, or label → weight, 1 if it is not named. Development data is judged without weights.
+        descriptions: label → what people would say that it is about, for some or all labels of one task. Heads are
+            joined with one that is made of them; held-out rows choose how much each counts. "names" takes the labels'
+            own names, if they have words; "none" learns from the rows alone.
+        learning_rate: of the parts; each part's own if `None`.
+        head_learning_rate: of the head; if `None`, a small one with other parts and a larger one alone.
+        dropout: share of the backbone's hidden numbers that training leaves out; the method's own if `None`.
+        pooling: where features are read, one of the backbone's; if `None`, its usual one, or at the mask.
+        positions_behind_prompt: whether a text's positions begin behind the prompt on an encoder too, as PEFT's do;
+            else they begin at 0 there, or where those of `init_from` do.
+        seed: of everything random.
+        seeds: how often it trains, with `seed` and those that follow; the best on held-out rows is kept.
         mixed_precision: "no", "bf16" or "fp16".
-        load_in: type of the backbone's large weights in memory, "fp32" or "bf16".
-        gradient_checkpointing: whether each layer runs again in the backward pass instead of storing its outputs.
+        load_in: what the backbone's large weights are in memory, "fp32" or "bf16".
+        gradient_checkpointing: whether each layer runs again in the backward pass, instead of keeping what it made.
     """
 
     method: str = option(

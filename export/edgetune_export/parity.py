@@ -36,7 +36,7 @@ class CheckTexts:
 
 
 def default_texts() -> CheckTexts:
-    """Unlabelled everyday sentences of many lengths, from the package."""
+    """Everyday sentences of many lengths that come with the package, without labels."""
     lines = package_files("edgetune_export").joinpath("check_texts.txt").read_text(encoding="utf-8")
     return CheckTexts(lines.splitlines())
 

@@ -64,10 +64,10 @@ class Engine:
         precision: a precision of the bundle, for all texts. `None` is the device's default: fp32 on a GPU; on a CPU
             int8 with close calls in fp32, as far as the bundle has them.
         device: one of `devices.DEVICES`.
-        threads: CPU threads; by default all that the process may use.
-        batch_size: maximum number of texts in one run; by default 1 on a CPU, 32 on a GPU. Above 1 only for graphs
-            whose answers do not depend on the batch.
-        prepare: whether to cache the graph as optimized for this CPU, in the user's cache folder (see `prepared`).
+        threads: CPU threads; all that the process may use.
+        batch_size: most texts in one run; 1 on a CPU, 32 on a GPU. Above 1 only for graphs whose answers do
+            not depend on the batch.
+        prepare: whether the graph is kept as this CPU runs it, in the user's cache folder (see `prepared`).
 
     Raises:
         BundleError: the bundle is damaged, lacks the precision, or the precision cannot be batched.

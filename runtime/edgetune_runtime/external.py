@@ -122,7 +122,7 @@ def _seven_bits(value: int) -> bytes:
 
 
 def _fields(data: Data, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, start and end of each length-delimited field of a message; other fields are skipped."""
+    """Number, start and end of each field of a message that has a length; the others are passed over."""
     while start < end:
         tag, start = _varint(data, start, end)
         number, kind = tag >> 3, tag & 7
@@ -143,7 +143,7 @@ def _fields(data: Data, start: int, end: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _varint(data: Data, start: int, end: int) -> tuple[int, int]:
-    """Read a varint (seven bits per byte): its value, and where it ends."""
+    """A number of seven bits a byte, and where it ends."""
     value = 0
     for place in range(start, min(end, start + 10)):
         value |= (data[place] & 0x7F) << 7 * (place - start)

@@ -1,9 +1,9 @@
-"""Runs on the tested machine: the differences between an engine's answers and the stored ones.
+"""Run on the machine that is tried: how far an engine's answers are from those that are written down.
 
     python answers.py CONFORMANCE [BUNDLE TASK TEXTS ANSWERS]
 
 CONFORMANCE is tests/conformance. ANSWERS are the answers of another machine to TEXTS, a text per line, by a task of
-BUNDLE; they are written if the file does not exist. Prints one JSON object. It needs only edgetune's runtime.
+BUNDLE; they are written if they are not there. Prints one JSON object. It needs edgetune's runtime and nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Found = dict[str, Any]
 
 
 def conformance(folder: Path) -> dict[str, Found]:
-    """By precision, over all cases: how many have other tokens, exceed their tolerance, or have another answer."""
+    """By precision, over all cases: how many read other tokens, lie beyond their tolerance, or give another answer."""
     cases = [json.loads(line) for line in (folder / "cases.jsonl").read_text(encoding="utf-8").splitlines()]
     found: dict[str, Found] = {}
     for name, precision in sorted({(case["bundle"], case["precision"]) for case in cases}):
@@ -59,7 +59,7 @@ def shown(value: Any) -> Any:
 
 
 def real_texts(bundle: Path, task: str, texts: Path, answers: Path) -> dict[str, Found]:
-    """By precision ("usual": int8 with close calls in fp32): differences to the other machine's answers."""
+    """By precision ("usual": int8 with close calls in fp32): what differs from the other machine's answers."""
     lines = texts.read_text(encoding="utf-8").splitlines()
     mine: dict[str, Any] = {}
     seconds: dict[str, float] = {}

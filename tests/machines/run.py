@@ -1,8 +1,8 @@
 """Run the wheel's engine on other machines and Python versions: `make arm64`, `make pythons`.
 
 Debian unstable's Python runs with the wheels that such a machine would install; ARM64's in qemu's emulation of a
-process (11 or later; Debian bookworm's 7.2 crashes). Everything is fetched into `.machines` once, by pip and apt, from
-this machine's mirror; its own packages are not changed. Not a pytest module.
+process (11 or later; Debian bookworm's 7.2 crashes). All is fetched into `.machines` once, by pip and by apt, from the
+mirror that this machine uses; none of its own packages is touched. Not a pytest module.
 
     python tests/machines/run.py MACHINE,… [BUNDLE TASK TEXTS ANSWERS]      further arguments are those of answers.py
     python tests/machines/run.py headers                                    onnxruntime's for C++, and no more
@@ -46,7 +46,7 @@ class Machine:
 
     @property
     def command(self) -> list[str]:
-        """The command that runs its Python."""
+        """What runs its Python."""
         python = f"{self.root}/usr/bin/python{self.python}"
         if self.cpu is not None:
             return [f"{WORK}/qemu/usr/bin/qemu-aarch64", "-L", str(self.root), "-cpu", self.cpu, python]
@@ -152,7 +152,7 @@ def install(wheel: Path, machine: Machine) -> Path:
 
 
 def answers(machine: Machine, site: Path, arguments: Iterable[str]) -> dict[str, Any]:
-    """The output of `answers.py` on that machine."""
+    """What `answers.py` finds there."""
     own = {"PYTHONPATH": str(site), "PYTHONHOME": f"{machine.root}/usr", "EDGETUNE_CACHE": ""}
     command = [*machine.command, HERE / "answers.py", ROOT / "tests/conformance", *arguments]
     found: dict[str, Any] = json.loads(run(*command, env={**os.environ, **own}))
