@@ -400,8 +400,10 @@ def loss_of(results: list[Any], problem: str) -> float:
 
 
 class TestKinds:
-    """Answers of transformers' problem types, in both directions. transformers' own loss shows that ours mean the
-    same."""
+    """Answers of transformers' problem types, in both directions.
+
+    Transformers' own loss shows that ours mean the same.
+    """
 
     @pytest.mark.parametrize("family", ["gpt2", "bert"])
     @pytest.mark.parametrize("problem", PROBLEMS)

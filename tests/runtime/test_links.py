@@ -1,5 +1,4 @@
-"""Bundles whose files are links, and other files in the task folder: they are used or reported, never silently
-ignored."""
+"""Bundles whose files are links, and other files in the task folder: used or reported, never silently ignored."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The cases on Ray, in a separate process, so that its threads do not affect other tests after the cluster has
-ended."""
+"""The cases on Ray, in a separate process, so that its threads do not affect other tests."""
 
 from __future__ import annotations
 
