@@ -5,12 +5,12 @@ export ORT_DISABLE_TELEMETRY ?= 1
 
 .PHONY: help demo test families torture format lint web-test docs tour screenshots wheel-check check arm64 pythons headers container bench clean
 
-# `make help` shows what stands behind ## on a target's line.
+# `make help` shows the text after ## on a target's line.
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name does; do \
 	  printf '%-12s %s\n' "$$name" "$$does"; done
 
-demo: .venv/installed ## install into .venv, then run the main job, from training to benchmark
+demo: .venv/installed ## install into .venv, then run the whole workflow, from export to benchmark
 	$(BIN)/edgetune demo
 
 test: .venv/installed ## all tests, on all CPUs
@@ -44,13 +44,13 @@ lint: .venv/installed ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-docs: .venv/installed ## the documentation as a site, in site/html; fails if a link leads nowhere
+docs: .venv/installed ## the documentation as a site, in site/html; fails on broken links
 	$(BIN)/sphinx-build -q -W --keep-going -c docs -d .venv/doctrees . site/html
 
 tour: .venv/installed ## run the notebook docs/tour.ipynb and keep what it prints, five minutes
 	$(BIN)/python docs/run_tour.py
 
-web-test: web/node_modules/.installed ## the JavaScript package: style, types, tests in Node, and the packed package on its own
+web-test: web/node_modules/.installed ## the JavaScript package: style, types, tests in Node, and the packed package alone
 	cd web && npm run --silent lint && npm test --silent && npm run --silent test:package
 
 # onnxruntime-node would fetch CUDA; nothing here needs it.
@@ -61,7 +61,7 @@ web/node_modules/.installed: web/package.json web/package-lock.json
 screenshots: .venv/installed ## pictures of the server's page for docs/page.md; needs chromium
 	$(BIN)/python docs/take_screenshots.py
 
-wheel-check: .venv/installed ## the built wheel, alone in an environment of its own, classifies without any extra
+wheel-check: .venv/installed ## the wheel alone classifies in a clean environment; the sdist's tests pass with it, source deleted
 	$(BIN)/python tests/clean_wheel.py
 
 arm64: .venv/installed ## the wheel's engine on emulated ARM64 CPUs, against tests/conformance; needs Debian's apt
@@ -76,10 +76,10 @@ headers: .venv/installed ## onnxruntime's headers for C++ into .machines; needs 
 container: .venv/container-installed ## deploy/: linted, and the steps of its Dockerfile run without Docker
 	$(BIN)/python tests/container.py
 
-check: lint web-test test docs wheel-check ## all that must pass before a change is merged
+check: lint web-test test docs wheel-check ## everything that must pass before a change is merged
 
 # DATA: a folder with ag_news, sst2 and clinc150 as NAME/test.jsonl; without it there is no bulk.
-bench: .venv/bench-installed ## measure speed; DATA=FOLDER for bulk too, QUICK=1 for a little of all
+bench: .venv/bench-installed ## measure speed; DATA=FOLDER for bulk too, QUICK=1 for short versions
 	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 
 .venv/container-installed: .venv/installed

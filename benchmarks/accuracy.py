@@ -4,10 +4,10 @@
     python benchmarks/accuracy.py table results.jsonl
     python benchmarks/accuracy.py kinds benchmarks/results/kinds.jsonl
 
-DATA_FOLDER/NAME holds train.jsonl, test.jsonl and, where there is one, dev.jsonl (else a tenth of the training
-rows is held out). The test rows of wnut17 name several tags for some words: benchmarks/first_tags.py keeps the first of
-them. The epoch is chosen on development data; the test rows are looked at once, at the end. A run
-appends one line to the results; every run counts, with its seed.
+DATA_FOLDER/NAME contains train.jsonl, test.jsonl and optionally dev.jsonl (otherwise a tenth of the training rows is
+held out). The test rows of wnut17 have several tags for some words; benchmarks/first_tags.py keeps the first one. The
+epoch is chosen on development data; the test rows are used once, at the end. A run appends one line to the results;
+every run counts, with its seed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ LORA_RANK = 8
 
 
 class FineTuner(PromptTuner):
-    """A tuner whose backbone learns too, with its dropout; its state is all of it."""
+    """A tuner that also trains the backbone, with its dropout; its state is the whole model."""
 
     def train(self, mode: bool = True) -> FineTuner:
         torch.nn.Module.train(self, mode)
@@ -68,7 +68,7 @@ class FineTuner(PromptTuner):
 
 
 def order(method: str) -> tuple[int, str]:
-    """Sorts methods as they are listed, and combinations of parts between edgetune's and others'."""
+    """Sort key of methods: in their listed order, with combinations of parts between edgetune's and other methods."""
     return METHODS.index(method if method in METHODS else "parts"), method
 
 
@@ -164,7 +164,7 @@ def run(
 def fitted(
     backbone: Backbone, one: TaskData, test_rows: list[LabelledText], seed: int, scratch: Path
 ) -> dict[str, Any]:
-    """What `edgetune fit` gives, on the exported bundle's own features; development rows are not looked at."""
+    """The result of `edgetune fit` on the exported bundle's own features; development rows are not used."""
     export_bundle(backbone, scratch / "backbone")
     with Engine(scratch / "backbone") as engine:
         texts, targets = [row.given for row in one.train], [one.kind.written(row.target) for row in one.train]
@@ -174,7 +174,7 @@ def fitted(
 
 
 def fine_tuner(backbone: Backbone, tuner: PromptTuner, method: str) -> FineTuner:
-    """The tuner as one that trains the backbone's weights ("full"), or adapters in its attention ("peft-lora")."""
+    """Make the tuner train the backbone's weights ("full"), or adapters in its attention ("peft-lora")."""
     if method == "peft-lora":
         config = LoraConfig(r=LORA_RANK, lora_alpha=2 * LORA_RANK, target_modules=["query", "value"])
         inject_adapter_in_model(config, backbone.model)
@@ -202,7 +202,7 @@ def fine_tuning(
     method: str,
     checkpoints: Path,
 ) -> dict[str, Any]:
-    """Train weights of the backbone with the same trainer, epochs, batches and choice of epoch."""
+    """Train the backbone's weights with the same trainer, epochs, batches and choice of epoch."""
     setup = set_up(backbone, [one], how)
     fit_first_heads(setup, how)
     tuner = fine_tuner(backbone, setup.tuner, method)
@@ -229,7 +229,7 @@ def fine_tuning(
 def fine_tuned(
     model: str, train_rows: Sequence[LabelledText], test_rows: Sequence[LabelledText], seed: int, scratch: Path
 ) -> tuple[list[str], dict[str, Any]]:
-    """What the backbone answers when all of its weights were trained; a fifth of the rows chooses among ten epochs."""
+    """The answers of the backbone after training all its weights; a fifth of the rows chooses among ten epochs."""
     backbone = load_backbone(model)
     labels = [str(row.target) for row in train_rows]
     held_out = max(len(set(labels)), len(labels) // 5)
@@ -336,13 +336,14 @@ def kinds(results: Path) -> None:
 
 
 def _mean_and_spread(values: Sequence[float]) -> str:
-    """The mean and, of several, the standard deviation."""
+    """The mean and, for several values, the standard deviation."""
     spread = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
     return f"{np.mean(values):.4f}{spread}"
 
 
 def _print_summary(runs: list[dict[str, Any]]) -> None:
-    """Test accuracy in PyTorch by method and data, of several seeds the mean; full fine-tuning's distance, int8's."""
+    """Test accuracy in PyTorch by method and data (mean over seeds), and the differences to full fine-tuning and to
+    int8."""
     data = sorted({one["data"] for one in runs})
     found: dict[tuple[str, str], list[float]] = {}
     for one in runs:
@@ -367,7 +368,7 @@ def _print_summary(runs: list[dict[str, Any]]) -> None:
 
 
 def _mean_and_seeds(values: Sequence[float]) -> str:
-    """The mean; of several also their deviation and number."""
+    """The mean and, for several values, their deviation and number."""
     several = f" ± {np.std(values, ddof=1):.4f} ({len(values)})" if len(values) > 1 else ""
     return f"{np.mean(values):.4f}{several}" if len(values) else ""
 

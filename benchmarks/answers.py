@@ -1,10 +1,11 @@
-"""What speed costs in answers: labels and accuracy of int8, and of the default, compared with fp32 on test rows.
+"""The effect of int8 on answers: labels and accuracy of int8, and of the default, compared with fp32 on test rows.
 
     python benchmarks/answers.py BUNDLE TASKS_FOLDER DATA_FOLDER
 
 TASKS_FOLDER/NAME.safetensors is a task trained on MiniLM or another backbone of BUNDLE, and measured on
 DATA_FOLDER/NAME/test.jsonl. fp32 gives PyTorch's answers (`parity.py`). The default is int8, with close calls answered
-anew in fp32. Drops are in points; rows a second are of one turn each, so that they only say what answering anew costs.
+again in fp32. Drops are in points. Rows per second are from one turn each, so they only show the cost of answering
+again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ WAYS: dict[str, str | None] = {"fp32": "fp32", "int8": "int8", "default": None}
 
 
 def measure(bundle: str, task: Path, rows: list[LabelledText]) -> dict[str, Any]:
-    """Accuracy, agreement with fp32 and rows a second of every way to answer."""
+    """Accuracy, agreement with fp32 and rows per second of every way to answer."""
     found: dict[str, Any] = {"rows": len(rows)}
     texts, labels = [row.text for row in rows], np.array([row.label for row in rows])
     answers: dict[str, Any] = {}

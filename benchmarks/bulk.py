@@ -1,10 +1,10 @@
-"""Rows a second over real texts of mixed length: the engine compared with batches with padding, on the same int8 graph.
+"""Rows per second on real texts of mixed length: the engine compared with padded batches, on the same int8 graph.
 
     python benchmarks/bulk.py BUNDLE DATA_FOLDER
 
-Texts come as they do in DATA_FOLDER/NAME/test.jsonl and are tokenized by each contender. Batches are of 16, in the
-order of arrival or sorted by length over all rows of a turn; in int8 their answers depend on their neighbours, which is
-why the engine has none. The task is a random prefix of 20.
+Texts are in the order of DATA_FOLDER/NAME/test.jsonl, and each contender tokenizes them. Batches have 16 rows, in order
+of arrival or sorted by length over all rows of a turn. In int8 the answers in a batch depend on its other rows, which
+is why the engine does not use batches. The task is a random prefix of 20.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def turns(texts: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def measure(bundle: Bundle, texts: Sequence[str], threads: int) -> dict[str, Any]:
-    """Rows a second of every contender, and the share of tokenizing in the engine's time."""
+    """Rows per second of every contender, and the share of tokenizing in the engine's time."""
     task = random_task(bundle.manifest, Cell("prefix", 20, 1, 1))
     contenders = {
         ARRIVAL: batches(bundle, task, threads, by_length=False),

@@ -1,9 +1,9 @@
-"""What this CPU gives at best: matrix products through onnxruntime, fp32 compared with int8, at the sizes of MiniLM.
+"""The maximum speed of this CPU: matrix products in onnxruntime, fp32 compared with int8, at the sizes of MiniLM.
 
     python benchmarks/ceiling.py
 
-Tells how much of a speed-up int8 can bring here: with int8 dot products (VNNI) about four times fp32, without
-them far less. int8 products are made as the engine makes them: exact, also where that takes longer.
+Shows the possible speed-up by int8: about four times fp32 with int8 dot products (VNNI), and far less without them.
+int8 products are computed as in the engine: exactly, even if that takes longer.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def products(int8: bool) -> bytes:
 
 
 def gops(threads: int, turns: int = 20) -> dict[int, dict[str, float]]:
-    """Billions of operations a second, by rows and precision, the two taking turns; medians."""
+    """Billions of operations per second, by rows and precision; the precisions take turns, and medians are reported."""
     sessions = {name: open_any(products(name == "int8"), "cpu", threads) for name in ("fp32", "int8")}
     found = {}
     for rows in ROWS:

@@ -1,10 +1,10 @@
-"""Close calls of a multi-label task: what int8 changes, and how many texts to answer again in fp32 to catch it.
+"""Close calls of a multi-label task: the answers that int8 changes, and how many texts must be answered again in fp32.
 
     python benchmarks/close_calls.py BUNDLE TASK.safetensors ROWS.jsonl
 
-For each distance, in logits, of the closest label from its threshold: the share of texts within it, the share of
-changed answers among them, and the share of all texts whose changed answer would stay. The margin of multi-label tasks
-is set by it.
+For each distance (in logits) of the closest label from its threshold: the share of texts within it, the share of
+changed answers among them, and the share of all texts whose changed answer would stay. This determines the margin of
+multi-label tasks.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Whether int8 products are exact on this CPU, and what inexact ones would cost: edgetune compared with CTranslate2.
+"""Whether int8 products are exact on this CPU, and the error of inexact ones: edgetune compared with CTranslate2.
 
     python benchmarks/exactness.py MINILM --work FOLDER         (FOLDER as in peers.py)
 
 The distance of MiniLM's mean features in int8 from the same library's fp32, over rows of 32 random tokens: root mean
-square, relative. On x86 CPUs without VNNI sums of two products overflow 16 bits unless a library takes care; there
-"edgetune, inexact" is the graph without that care. Where products are exact anyway both lines of edgetune are alike.
+square, relative. On x86 CPUs without VNNI, sums of two products overflow 16 bits unless a library prevents it;
+"edgetune, inexact" is the graph without this protection. If products are exact anyway, both lines of edgetune are the
+same.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Rows = list[list[int]]
 
 
 def onnx_features(graph: bytes, exact: bool, rows: Rows) -> np.ndarray:
-    """Mean features of rows, with int8 products made exact or left as they come."""
+    """Mean features of rows, with exact int8 products or the CPU's default."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
     if exact and session.int8_saturates():
@@ -52,7 +53,7 @@ def onnx_features(graph: bytes, exact: bool, rows: Rows) -> np.ndarray:
 
 
 def ctranslate2_features(folder: Path, kind: str, rows: Rows) -> np.ndarray:
-    """The same of CTranslate2."""
+    """The same for CTranslate2."""
     encoder = ctranslate2.Encoder(str(folder), device="cpu", compute_type=kind)
     return np.array([np.array(encoder.forward_batch([row]).last_hidden_state)[0].mean(axis=0) for row in rows])
 

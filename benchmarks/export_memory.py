@@ -1,12 +1,12 @@
-"""Memory and time of `edgetune export`, and of an engine that opens what it wrote, compared with the weights.
+"""Memory and time of `edgetune export`, and of an engine that opens the result, compared with the weights.
 
     python benchmarks/export_memory.py --model bert-base --model bert-large
 
-Models have random weights: nothing but sizes matters here. Each export is a process of its own, from start to end. Its
-peak is the largest resident size that the system counted for it, what `/usr/bin/time -f %M` shows, with the pages of
-mapped files. CPU seconds are those of all its threads, and depend less on what else the machine does. An engine is
-opened twice: the first time prepares the graph for this CPU, the second maps what the first kept. Ratios are to the
-bytes of the fp32 weights, an engine's to those of its graph.
+Models have random weights, because only sizes matter here. Each export is a separate process, measured from start to
+end. Its peak is the largest resident size that the system counted for it, as in `/usr/bin/time -f %M`, including the
+pages of mapped files. CPU seconds are summed over all its threads, and depend less on the machine's other load. An
+engine is opened twice: the first time it prepares the graph for this CPU, the second time it maps the stored result.
+Ratios are relative to the size of the fp32 weights, or of the engine's graph.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main(names: tuple[str, ...], precisions: tuple[str, ...], dtype: str) -> Non
     for name in names:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            # In a process of its own: Linux tells no process's peak below that of the one that starts it.
+            # In a separate process: on Linux a process's reported peak is never below that of its parent.
             made = run([sys.executable, random_models.__file__, name, dtype, str(folder / name)])
             weights_mb = float(made.output)
             chosen = [part for one in precisions for part in ("--precision", one)]
@@ -76,7 +76,7 @@ def main(names: tuple[str, ...], precisions: tuple[str, ...], dtype: str) -> Non
 
 @dataclass(frozen=True)
 class Ended:
-    """A process that ended well."""
+    """A process that ended successfully."""
 
     output: str
     seconds: float

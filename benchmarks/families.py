@@ -3,7 +3,7 @@
     python benchmarks/families.py --model deberta-v3-small --model mpnet-base
 
 Each model is exported, and the contenders take turns in one run, as in `edgetune bench`. A line of JSON for each model.
-To be run on a quiet machine.
+Run it on an idle machine.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""How many epochs a few hundred rows need, judged by 800 other training rows and never by test rows.
+"""The number of epochs that a few hundred rows need, judged by 800 other training rows and never by test rows.
 
     python benchmarks/few_epochs.py MODEL DATA_FOLDER/trec6 --bundle BUNDLE --rows 75 --way fit --way strong --epochs 4
 
-Rows are drawn of train.jsonl, so many per label. Prints one JSON object; results/few_epochs.jsonl keeps them.
+Rows are drawn from train.jsonl, a fixed number per label. Prints one JSON object; results/few_epochs.jsonl keeps them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ WAYS = ("fit", "contrastive", "strong", "prefix")
 @click.option("--way", type=click.Choice(WAYS), required=True)
 @click.option("--epochs", type=int, help="Of strong and prefix.")
 def main(model: str, folder: Path, bundle: Path, rows: int, sample: int, way: str, epochs: int | None) -> None:
-    """Measure one way to learn from few rows."""
+    """Measure one way to train with few rows."""
     given = list(read_labelled(str(folder / "train.jsonl"), kind=SINGLE_LABEL).rows)
     random.Random(5000 + sample).shuffle(given)
     taken: Counter[str] = Counter()

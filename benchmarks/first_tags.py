@@ -1,9 +1,9 @@
-"""Writes data of tagged words with the first tag of each word, where it has several, such as "B-person,B-group".
+"""Write data of tagged words, with only the first tag of each word if it has several, such as "B-person,B-group".
 
     python benchmarks/first_tags.py DATA_FOLDER/wnut17 OUT_FOLDER/wnut17
 
-The test rows of wnut17 have such words: several people saw several entities there. Edgetune refuses them, since
-entities do not overlap. How many words it changes goes to stderr.
+The test rows of wnut17 contain such words, because annotators disagreed. edgetune rejects them, because entities cannot
+overlap. The number of changed words goes to stderr.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""`edgetune score` on the same rows in every format, and the reading alone; with --base also of another checkout.
+"""`edgetune score` on the same rows in every format, and only the reading; with --base also for another checkout.
 
     python benchmarks/formats.py BUNDLE ROWS.jsonl --rows 20000 --base ../earlier
 
-The texts of ROWS.jsonl come again and again. The task is a random prefix of 20, in int8, with one worker, so that a
-slower reader shows. Each contender is a process of its own; they take turns, and the medians are compared. "Reading"
-scans a file of ten times as many rows and reads all its shards, without an engine.
+The texts of ROWS.jsonl are repeated. The task is a random prefix of 20, in int8, with one worker, so that a slower
+reader is visible. Each contender is a separate process; they take turns, and medians are compared. "Reading" scans a
+file with ten times as many rows and reads all its shards, without an engine.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ rows = sum(len(some.texts) for shard in shards for some in format_of(path).read(
 
 
 def write(texts: list[str], folder: Path) -> None:
-    """The rows in every format, with an id and a number beside each text."""
+    """Write the rows in every format, with an id and a number for each text."""
     records = [{"id": place, "text": text, "price": place / 7} for place, text in enumerate(texts)]
     with (folder / "rows.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
@@ -62,12 +62,12 @@ def write(texts: list[str], folder: Path) -> None:
 
 
 def environment(tree: Path) -> dict[str, str]:
-    """What makes a Python run the packages of a checkout."""
+    """Environment variables that make Python use the packages of a checkout."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(str(tree / name) for name in ("", "export", "runtime"))}
 
 
 def scored_s(tree: Path, bundle: Path, rows: Path, out: Path) -> float:
-    """How long a run of `edgetune score` takes, from start to end."""
+    """Duration of a run of `edgetune score`, from start to end."""
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "edgetune", "score", bundle, rows, "--task", TASK, "--precision", "int8"]
     began = time.perf_counter()
@@ -82,7 +82,7 @@ def scored_s(tree: Path, bundle: Path, rows: Path, out: Path) -> float:
 
 
 def read_s(tree: Path, rows: Path) -> float:
-    """How long it takes to scan a file and to read its shards."""
+    """Time to scan a file and to read its shards."""
     read = _READ_NOW if (tree / "edgetune" / "data").is_dir() else _READ_BEFORE
     program = (
         f"import time; from pathlib import Path; path = Path({str(rows)!r})\n{read}\nprint(time.perf_counter() - began)"

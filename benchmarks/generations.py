@@ -1,9 +1,9 @@
-"""Single tasks in this checkout and another: both export and answer, taking turns; the nodes of their graphs.
+"""Single tasks in this checkout and another: both export and answer, in turns; and the nodes of their graphs.
 
     python benchmarks/generations.py MODEL --base ../earlier
 
 Each checkout exports MODEL with its own code; then `edgetune bench` of both runs several times, in turns. The ratio is
-the other checkout's median over this one's: above 1 this one is faster.
+the other checkout's median divided by this one's: above 1, this one is faster.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HERE = Path(__file__).parents[1]
 
 
 def run(tree: Path, *arguments: object) -> str:
-    """What an edgetune command of a checkout prints."""
+    """The output of a checkout's edgetune command."""
     path = os.pathsep.join(str(tree / name) for name in ("", "export", "runtime"))
     command = [sys.executable, "-m", "edgetune", *map(str, arguments)]
     return subprocess.run(

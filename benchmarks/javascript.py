@@ -1,11 +1,12 @@
-"""The JavaScript engine compared with Python's: ids, labels and probabilities, in Node and in Chromium; what a
-browser downloads, and how long it takes.
+"""The JavaScript engine compared with Python's: ids, labels and probabilities, in Node and in Chromium.
+
+And a browser's downloads and times.
 
     python benchmarks/javascript.py MODEL DATA NODE_MODULES
 
 MODEL is exported once to fp32 and int8, with a task fitted to each of six data sets in DATA (NAME/train.jsonl and
 test.jsonl): one label, any number of labels, pairs, and 150 labels; and a task with low rank, which runs in another
-graph. NODE_MODULES is a folder of npm packages (`npm ci` in web/). It takes some minutes.
+graph. NODE_MODULES is a folder of npm packages (`npm ci` in web/). It takes a few minutes.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def in_chromium(bundle: Path, precision: str | None, rows: list[Row], node_modul
 
 
 def in_browser(bundle: Path, node_modules: Path, folder: Path) -> list[Row]:
-    """A site in a new browser: what it downloads, the first answer, texts one after the other, and the memory then."""
+    """A site in a new browser: its downloads, the first answer, texts one after the other, and then the memory."""
     return [
         site_in_browser(bundle, node_modules, folder, precision, threads)
         for precision in ("int8", "fp32")

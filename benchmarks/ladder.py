@@ -1,17 +1,17 @@
-"""How good answers are by the number of labelled texts: from none to a hundred per label, on six data sets.
+"""Accuracy by number of labelled texts: from none to a hundred per label, on six data sets.
 
     python benchmarks/ladder.py run MODEL DATA_FOLDER --data sst2 --rows 8 --sample 0 --method train --out ladder.jsonl
     python benchmarks/ladder.py table benchmarks/results/ladder.jsonl
 
-DATA_FOLDER/NAME holds train.jsonl and test.jsonl. A sample is drawn from the training rows by its number, the same for
-all methods; each method sees it and nothing else, and chooses what it chooses on it. Test rows (at most 1,000, the same
-ones) are looked at once, at the end. A run appends one line to the results; every run counts.
+DATA_FOLDER/NAME contains train.jsonl and test.jsonl. A sample is drawn from the training rows by its number, and is the
+same for all methods. Each method sees only the sample, and makes all choices on it. Test rows (at most 1,000, always
+the same) are used once, at the end. A run appends one line to the results; every run counts.
 
 The methods: `describe`, `fit` and `train` are edgetune's, with their defaults, answered by the exported bundle (int8,
 close calls in fp32): labels' own names describe them if held-out rows show that it helps. "fit, rows alone" and "train,
-rows alone" do without the names; "fit, described" and "train, described" get the descriptions below in their place.
-`linear` is scikit-learn's LogisticRegressionCV on frozen fp32 features. `setfit` is the package setfit with its
-defaults, which train on all pairs of texts; of more than 100 texts it takes 20 pairs per text and label as in the paper
+rows alone" do not use the names; "fit, described" and "train, described" use the descriptions below instead. `linear`
+is scikit-learn's LogisticRegressionCV on frozen fp32 features. `setfit` is the package setfit with its defaults, which
+train on all pairs of texts; of more than 100 texts it takes 20 pairs per text and label as in the paper
 (arXiv:2209.11055), since all pairs would take hours. `full` is fine-tuning of all weights, its epoch chosen on a fifth
 of the rows.
 """
@@ -45,18 +45,18 @@ from edgetune_runtime.session import cpu_name, has_int8_dot_product
 
 MOST_TEST_ROWS = 1000
 SUBSETS = {"clinc150": 20}
-"""Data → labels that are drawn of it, once."""
+"""Data → number of labels that are drawn from it, once."""
 
 UNEVEN = {"sms_uneven": ("sms_spam", {"ham": 196, "spam": 4})}
-"""Name → data, and how many rows of each label a sample has instead of `--rows`."""
+"""Name → data, and the number of rows per label in a sample, instead of `--rows`."""
 
 SETFIT_ALL_PAIRS_UP_TO = 100
-"""Texts of which SetFit trains on all pairs; their number grows with the square of the texts'."""
+"""Maximum number of texts for which SetFit trains on all pairs, whose number grows quadratically."""
 
 SETFIT_ITERATIONS = 20
 
 CHOSE_THE_RECIPE = ("sst2", "trec6")
-"""Data whose training rows chose how few rows are trained; the others judge it."""
+"""Data whose training rows were used to choose the recipe for few rows; the other data sets judge it."""
 
 DESCRIPTIONS: dict[str, dict[str, list[str]]] = {
     "sst2": {
@@ -88,7 +88,7 @@ DESCRIPTIONS: dict[str, dict[str, list[str]]] = {
         "spam": ["spam", "advertising, prizes, offers and winning money"],
     },
 }
-"""What describes the labels: written once, from the labels' names and what the data is. Others have their names."""
+"""Label descriptions, written once from the labels' names and the topic of the data. Other data sets use the names."""
 
 Rows = Sequence[LabelledText]
 Answers = list[str]

@@ -1,10 +1,10 @@
-"""Parity on a real backbone: PyTorch compared with the exported graph, and the engine's answers beside themselves.
+"""Parity on a real backbone: PyTorch compared with the exported graph, and the engine's answers alone and in company.
 
     python benchmarks/parity.py MODEL BUNDLE TEXTS.jsonl
 
 Two tables. The first: largest difference of logits between PyTorch and the fp32 engine, for soft prompts and
-prefixes of lengths 0, 1 and 20, in padded batches of one task and of all tasks mixed. The second: largest
-difference of scores for the same text and task, alone and in the company of other texts and tasks.
+prefixes of lengths 0, 1 and 20, in padded batches of one task and of all tasks mixed. The second: largest difference of
+scores for the same text and task, alone and together with other texts and tasks.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What each part of a task costs when it runs: tasks with other parts take turns in one engine.
+"""The cost of each part of a task at run time: tasks with different parts take turns in one engine.
 
     python benchmarks/parts.py run BUNDLE --out benchmarks/results/parts_speed.jsonl
     python benchmarks/parts.py table benchmarks/results/parts_speed.jsonl > benchmarks/results/parts_speed.md
 
-Tasks of random numbers; each turn runs every task once, in another order, so that what else the computer does strikes
-all alike. Ratios are of medians. One thread for one text, as a server runs them.
+Tasks have random numbers. Each turn runs every task once, in a different order, so that other load on the computer
+affects all of them equally. Ratios are between medians. Each text uses one thread, as in a server.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TASKS: dict[str, dict[str, int]] = {
     "strong, prefix 16": {"prefix": 16, "low-rank": 8, "units": 16},
     "rank 8 everywhere": {"everywhere": 8},
 }
-"""Title → parts and their lengths; `everywhere` is low rank beside all linear layers."""
+"""Title → parts and their lengths; `everywhere` is low rank in all linear layers."""
 
 SIZES = ((1, 12), (1, 32), (1, 128), (16, 32))
 """Texts and their tokens."""
@@ -99,7 +99,7 @@ def taking_turns(engine: Engine, tasks: Mapping[str, Task], texts: int, tokens: 
 @cli.command()
 @click.argument("results", type=click.Path(path_type=Path))
 def table(results: Path) -> None:
-    """Print the results as Markdown: milliseconds without a part, and how many times as long the others take."""
+    """Print the results as Markdown: milliseconds without a part, and the relative time of the others."""
     runs = [json.loads(line) for line in results.read_text().splitlines()]
     others = [title for title in TASKS if title != "no part"]
     click.echo(f"| backbone | precision | texts × tokens | no part, ms | {' | '.join(others)} |")

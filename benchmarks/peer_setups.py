@@ -1,6 +1,6 @@
-"""Other ways of running the same backbone, for `peers.py`: what each is made of, and how it runs.
+"""Other ways of running the same backbone, for `peers.py`.
 
-Those that know no prompts run texts that are longer by the prompt's length, which is what a soft prompt costs.
+Contenders without prompts run texts that are longer by the prompt's length, which costs the same as a soft prompt.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CALIBRATION_ROWS, CALIBRATION_TOKENS = 100, 32
 
 
 def classifier(model: str, prompt: str | None = None, length: int = 0) -> Any:
-    """A sequence classifier of transformers, with a prompt of PEFT's where one is wanted.
+    """A transformers sequence classifier, optionally with a PEFT prompt.
 
     Args:
         model: its folder.
@@ -31,9 +31,9 @@ def classifier(model: str, prompt: str | None = None, length: int = 0) -> Any:
 
     from edgetune_export.quiet import quiet
 
-    with quiet():  # its head is new, which is meant
+    with quiet():  # its head is untrained, which is intended
         loaded = AutoModelForSequenceClassification.from_pretrained(model, num_labels=2).eval()
-    loaded.config.use_cache = False  # keys and values for the next token, which no classifier wants
+    loaded.config.use_cache = False  # keys and values for the next token are not needed
     if prompt is None or length == 0:
         return loaded
     kind = {"prompt": PromptTuningConfig, "prefix": PrefixTuningConfig}[prompt]
@@ -42,14 +42,14 @@ def classifier(model: str, prompt: str | None = None, length: int = 0) -> Any:
 
 @dataclass(frozen=True)
 class Peft:
-    """PyTorch, eager, fp32, with PEFT's prompt: what people have who trained one."""
+    """PyTorch, eager, fp32, with PEFT's prompt: the usual result of training with PEFT."""
 
     model: str
     threads: int
     prompt: str
 
     def start(self) -> Prepare:
-        """Models are loaded as they are prepared."""
+        """Models are loaded when they are prepared."""
         import torch
 
         torch.set_num_threads(self.threads)
@@ -63,7 +63,7 @@ class Peft:
 
 @dataclass(frozen=True)
 class TorchInt8:
-    """PyTorch's dynamic quantization of all linear layers, of which GPT-2 has none."""
+    """PyTorch's dynamic quantization of all linear layers (GPT-2 has none)."""
 
     model: str
     threads: int
@@ -99,7 +99,7 @@ class TorchCompile:
 
 @dataclass(frozen=True)
 class PlainOnnx:
-    """onnxruntime as it comes, with a graph of the plain classifier."""
+    """onnxruntime with default settings, with a graph of the plain classifier."""
 
     graph: str
     threads: int
@@ -121,7 +121,7 @@ class PlainOnnx:
 
 @dataclass(frozen=True)
 class OpenVino:
-    """OpenVINO, told to aim at latency."""
+    """OpenVINO, optimized for latency."""
 
     graph: str
     threads: int
@@ -161,7 +161,8 @@ class CTranslate2:
 
 
 def export_plain(model: str, folder: Path, ctranslate2: bool) -> None:
-    """Write the plain classifier as the setups open it: plain.onnx, openvino.xml, their int8 forms, ctranslate2/."""
+    """Write the plain classifier in the forms that the setups open: plain.onnx, openvino.xml, their int8 forms,
+    ctranslate2/."""
     import nncf
     import openvino
     import torch

@@ -2,15 +2,14 @@
 
     python benchmarks/peers.py MINILM --work FOLDER
 
-MiniLM has its real weights; BERT-base and GPT-2 small have random ones, which are as fast. FOLDER keeps what is
-exported, for the next run.
+MiniLM has its real weights; BERT-base and GPT-2 small have random ones, which run at the same speed. FOLDER caches the
+exports for the next run.
 
-All run the same token ids on the same number of threads, each in a process of its own, taking turns. Those that know no
-prompts run n more tokens a row for a prompt of n, which is what a soft prompt costs; none of them has a prefix.
-Prompts of GPT-2 are stored as prefixes, so that the soft prompt fed as input is only there to compare. PyTorch has no
-int8 for GPT-2, and CTranslate2 no encoder. The share of the ceiling counts the operations of the products and
-attention of the backbone, without the prompt, against the best that onnxruntime gives for a product alone, in the same
-run.
+All contenders run the same token ids on the same number of threads, each in its own process, in turns. Contenders
+without prompts run n more tokens per row for a prompt of n, which costs the same as a soft prompt; none of them has
+prefixes. Prompts of GPT-2 are stored as prefixes, so the soft prompt as input is only for comparison. PyTorch has no
+int8 for GPT-2, and CTranslate2 no encoder. The share of the ceiling compares the operations of the backbone's products
+and attention, without the prompt, with the best speed of onnxruntime for a single product in the same run.
 """
 
 from __future__ import annotations
@@ -44,15 +43,15 @@ from edgetune_runtime.cpus import available_threads
 TURNS = 3
 SMALL, LARGE = ((1, 12), (1, 32), (1, 128), (16, 32)), (32, 128)
 SIZES = {"MiniLM": (*SMALL, LARGE), "BERT-base": SMALL, "GPT-2 small": SMALL}
-"""Batch and tokens. The large size takes the larger models minutes a cell: `--large` runs it."""
+"""Batch and tokens. The large size takes minutes per cell for the larger models: `--large` runs it."""
 LENGTHS = (0, 20, 100)
 QUICK_SIZES, QUICK_LENGTHS = ((1, 32), (16, 32)), (0, 20)
 
 RANDOM: Mapping[str, Callable[[], Any]] = {
-    "BERT-base": lambda: BertConfig(position_embedding_type="absolute"),  # CTranslate2 asks for it
+    "BERT-base": lambda: BertConfig(position_embedding_type="absolute"),  # CTranslate2 needs it
     "GPT-2 small": lambda: GPT2Config(pad_token_id=0),
 }
-"""Models of random weights and their configurations; they borrow MiniLM's tokenizer, of which nothing is timed."""
+"""Models of random weights and their configurations; they use MiniLM's tokenizer, which is not timed."""
 PACKAGES = ("torch", "transformers", "peft", "openvino", "nncf", "ctranslate2")
 MODELS = ("MiniLM", *RANDOM)
 PREFIX, PROMPT = "edgetune int8 prefix", "edgetune int8 prompt"
@@ -60,12 +59,12 @@ BESIDE = {
     PREFIX: ("PEFT prefix", "edgetune fp32 prefix"),
     PROMPT: ("PEFT prompt", "OpenVINO int8", "CTranslate2 int8"),
 }
-"""Ours → those that do the same work."""
+"""Ours → contenders that do the same work."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A contender, and the kind of prompt that it is given."""
+    """A contender, and the type of prompt that it gets."""
 
     method: str
     setup: Setup
@@ -92,7 +91,7 @@ def columns(model: Path, folder: Path, threads: int) -> dict[str, Column]:
 
 
 def prepare(name: str, minilm: Path, work: Path) -> tuple[Path, Path]:
-    """The folder of a model and the one of what is exported from it, made where they are not there yet or are old."""
+    """The folders of a model and of its exports, created if they are missing or outdated."""
     folder = work / name.replace(" ", "-")
     model = minilm if name not in RANDOM else folder / "model"
     finished, state = folder / "finished", exporter()
@@ -106,14 +105,14 @@ def prepare(name: str, minilm: Path, work: Path) -> tuple[Path, Path]:
             for file in minilm.glob("*token*"):
                 shutil.copy(file, model)
         export_bundle(load_backbone(str(model)), folder / "bundle")
-        with quiet(), redirect_stdout(sys.stderr):  # nncf draws bars there
+        with quiet(), redirect_stdout(sys.stderr):  # nncf draws progress bars there
             export_plain(str(model), folder, ctranslate2=name != "GPT-2 small")
         finished.write_text(state)
     return model, folder
 
 
 def exporter() -> str:
-    """What exports depend on: the sources of the export and of this benchmark, and the versions that they use."""
+    """The inputs of exports: the sources of the export and of this benchmark, and the package versions."""
     sources = sorted([*Path(edgetune_export.__file__).parent.glob("*.py"), *Path(__file__).parent.glob("peer*.py")])
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     return json.dumps([digest, machine(0, *PACKAGES)["versions"]])
@@ -163,7 +162,7 @@ def measure(
 
 
 def report(name: str, cells: list[dict[str, Any]], peak: Mapping[str, float]) -> str:
-    """Two tables of Markdown: milliseconds, and what they say of the aims."""
+    """Two Markdown tables: milliseconds, and the results for our goals."""
     names = list(cells[0]["contenders"])
     lines = [f"### {name}, ms", "", "| batch × tokens | prompt | " + " | ".join(names) + " |"]
     lines.append("|---" * (len(names) + 2) + "|")

@@ -1,4 +1,4 @@
-"""Pictures of what the benchmarks found, as PNG beside their figures."""
+"""Plots of the benchmarks' results, as PNG next to their figures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def peers(figures: Mapping[str, Any], folder: Path) -> list[str]:
 
 
 def bulk(figures: Mapping[str, Any], folder: Path) -> list[str]:
-    """Rows a second by data set."""
+    """Rows per second by data set."""
     found = figures["bulk"]
     figure, axes = plt.subplots(1, len(found), figsize=(4 * len(found), 2.6), squeeze=False)
     for axis, (name, row) in zip(axes[0], found.items(), strict=True):
@@ -51,7 +51,7 @@ def tasks(figures: Mapping[str, Any], folder: Path) -> list[str]:
 
 
 DRAW: Mapping[str, Callable[[Mapping[str, Any], Path], list[str]]] = {"peers": peers, "bulk": bulk, "tasks": tasks}
-"""Benchmark → what draws it into a folder and gives the names of the pictures."""
+"""Benchmark → function that draws it into a folder and returns the names of the pictures."""
 
 
 def _peers(name: str, cells: list[dict[str, Any]], folder: Path) -> str:

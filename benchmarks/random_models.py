@@ -1,4 +1,4 @@
-"""Models of random weights in the sizes that people use, for what depends on sizes alone.
+"""Models of random weights in common sizes, for measurements that depend only on sizes.
 
     python benchmarks/random_models.py NAME DTYPE FOLDER
 
@@ -16,7 +16,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Model:
-    """A model of random weights: its architecture and what differs from that one's usual sizes."""
+    """A model of random weights: its architecture, and the sizes that differ from the architecture's defaults."""
 
     architecture: str
     sizes: Mapping[str, Any]
@@ -70,11 +70,11 @@ MODELS = {
     ),
     "mpnet-base": Model("mpnet", {"vocab_size": 30527, "max_position_embeddings": 514}),
 }
-"""What it stands for → how it is made."""
+"""Name of the represented model → how to make it."""
 
 
 def make(name: str, dtype: str, folder: Path) -> float:
-    """Save a model with a tokenizer; gives the megabytes that its weights take in float32."""
+    """Save a model with a tokenizer. Returns the size of its weights in float32, in megabytes."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import AutoConfig, PreTrainedTokenizerFast

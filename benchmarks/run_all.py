@@ -1,9 +1,9 @@
-"""All speed benchmarks, one after the other, and what they found as benchmarks/results/speed.md, JSON and pictures.
+"""Run all speed benchmarks, and write their results to benchmarks/results/speed.md, JSON and pictures.
 
     make bench DATA=FOLDER            (or: python benchmarks/run_all.py --data FOLDER)
 
-Most of an hour on two cores; `--quick` takes a few minutes and shows that everything runs. Each benchmark is a script
-of its own, which prints tables of Markdown and then one line of JSON. Run it on a machine that does nothing else.
+Most of an hour on two cores; `--quick` takes a few minutes and shows that everything runs. Each benchmark is a separate
+script, which prints Markdown tables and then one line of JSON. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def commit() -> str:
 @click.option("--out", type=click.Path(path_type=Path), help="[default: benchmarks/results; bench-output if --quick]")
 @click.option("--quick", is_flag=True, help="Little of everything; the page says so.")
 def main(data: Path | None, work: Path | None, out: Path | None, quick: bool) -> None:
-    """Run every benchmark and write what they found."""
+    """Run every benchmark and write the results."""
     minilm = Path(packaged_model())
     out = out or (Path("bench-output") if quick else HERE / "results")
     out.mkdir(parents=True, exist_ok=True)

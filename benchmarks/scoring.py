@@ -2,10 +2,10 @@
 
     python benchmarks/scoring.py BUNDLE ROWS.jsonl --rows 1000000
 
-The texts of ROWS.jsonl come again and again, with ids, as one JSONL file. The task is a random prefix of 20, in int8.
-A tenth of the rows comes first; what has one process is done with those only. Memory is the largest sum over a run's
-processes of their own pages and their share of shared ones (PSS), looked at once a second; Ray's own processes and its
-object store are among them.
+The texts of ROWS.jsonl are repeated, with ids, in one JSONL file. The task is a random prefix of 20, in int8. A tenth
+of the rows is run first; contenders with one process run only those. Memory is the largest sum, over a run's processes,
+of their own pages and their share of shared pages (PSS), sampled once per second, including Ray's own processes and its
+object store.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ AGAIN = "score once more, where all is there"
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a command: how long it took, and the memory that its processes held together."""
+    """One run of a command: its duration, and the total memory of its processes."""
 
     rows: int
     seconds: float
@@ -45,7 +45,7 @@ class Run:
 
     @property
     def rows_per_s(self) -> float:
-        """From the start of the command to its end."""
+        """Rows per second, from the start of the command to its end."""
         return self.rows / self.seconds
 
 
@@ -66,7 +66,7 @@ def measure(command: list[str], rows: int, output: Path) -> Run:
 
 
 def memory_mb(process: psutil.Process) -> Iterator[float]:
-    """The share of memory of a process and of all below it."""
+    """The memory share of a process and all its children."""
     try:
         for one in [process, *process.children(recursive=True)]:
             try:
@@ -78,7 +78,7 @@ def memory_mb(process: psutil.Process) -> Iterator[float]:
 
 
 def write_rows(source: Path, rows: int, path: Path) -> None:
-    """The source's texts again and again, with ids."""
+    """Write the source's texts repeatedly, with ids."""
     texts = [json.loads(line)["text"] for line in source.open(encoding="utf-8")]
     with path.open("w", encoding="utf-8") as file:
         for place, text in enumerate(islice(cycle(texts), rows)):
@@ -86,7 +86,8 @@ def write_rows(source: Path, rows: int, path: Path) -> None:
 
 
 def contenders(bundle: Path, shard_rows: int, folder: Path, least: int) -> dict[str, Callable[[Path, str], list[str]]]:
-    """What is compared, of at least so many workers: of the input and a name for the output, the command."""
+    """The contenders with at least `least` workers: functions from the input and a name for the output to the
+    command."""
     common = ["--task", TASK, "--precision", "int8"]
 
     def stream(rows: Path, name: str) -> list[str]:
@@ -130,7 +131,7 @@ def _plain(name: str) -> str:
 @click.option("--rows", default=20_000, show_default=True)
 @click.option("--shard-rows", default=10_000, show_default=True)
 def main(bundle: Path, source: Path, rows: int, shard_rows: int) -> None:
-    """Measure rows a second and memory."""
+    """Measure rows per second and memory."""
     tenth: dict[str, Run] = {}
     whole: dict[str, Run] = {}
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,11 +1,11 @@
-"""`edgetune serve` under load: what it takes, what it refuses, and what HTTP and many tasks cost.
+"""`edgetune serve` under load: accepted and rejected requests, and the cost of HTTP and of many tasks.
 
     python benchmarks/serving.py BUNDLE
 
 The server has all threads and 100 random prefixes of 20; the load comes from the same machine, so both share its cores.
-wrk (closed loop: each of its connections asks again when it is answered) gives the capacity; for the open loop, where
-requests come at random moments (Poisson) whether or not others are answered, they are sent by this script, over as many
-connections as it takes. Refused means 429. The text has 29 tokens of MiniLM; the queue's deadline is 0.5 s.
+wrk measures the capacity (closed loop: each connection sends the next request after an answer). In the open loop, this
+script sends requests at random times (Poisson), whether or not others are answered, over as many connections as
+necessary. Refused means 429. The text has 29 tokens of MiniLM; the queue's deadline is 0.5 s.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Sent:
 
 @contextmanager
 def serving(bundle: Path, threads: int) -> Iterator[str]:
-    """A server in a process of its own; gives its address."""
+    """Run a server in a separate process. Yields its address."""
     options = ["--port", "0", "--threads", str(threads), "--precision", "int8", "--no-access-log"]
     command = [sys.executable, "-m", "edgetune", "serve", str(bundle), *options, "--queue-seconds", str(QUEUE_S)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -80,7 +80,7 @@ def serving(bundle: Path, threads: int) -> Iterator[str]:
 
 
 def closed_loop(url: str, clients: int, seconds: float, tasks: int, folder: Path) -> tuple[float, float]:
-    """Requests a second, and their median in ms."""
+    """Requests per second, and their median in ms."""
     script = folder / f"{tasks}.lua"
     script.write_text(LUA.replace("{last}", str(tasks - 1)).replace("{text}", TEXT))
     command = [
@@ -104,7 +104,7 @@ def closed_loop(url: str, clients: int, seconds: float, tasks: int, folder: Path
 
 
 class _Connection(asyncio.Protocol):
-    """Asks one question after the other; light, since it shares the cores with the server."""
+    """Sends one request after the other. It is lightweight, because it shares the cores with the server."""
 
     def __init__(self) -> None:
         self._answer: asyncio.Future[int] | None = None
@@ -114,7 +114,7 @@ class _Connection(asyncio.Protocol):
         self._transport = transport
 
     def ask(self, request: bytes) -> asyncio.Future[int]:
-        """Becomes the status, 0 where the connection was lost."""
+        """Returns a future of the status; 0 if the connection was lost."""
         self._answer = asyncio.get_running_loop().create_future()
         self._buffer = b""
         self._transport.write(request)
@@ -136,7 +136,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def open_loop(url: str, rate: float, seconds: float, seed: int) -> list[Sent]:
-    """Send requests at random moments, `rate` a second on the mean."""
+    """Send requests at random times, `rate` per second on average."""
     host, port = url.removeprefix("http://").split(":")
     loop, chance = asyncio.get_running_loop(), random.Random(seed)
     head = f"POST /v1/classify HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n".encode()
@@ -157,7 +157,7 @@ async def open_loop(url: str, rate: float, seconds: float, seed: int) -> list[Se
     asking = set()
     while due < end:
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        task = asyncio.create_task(ask(due))  # from when it was due, not from when this loop came to it
+        task = asyncio.create_task(ask(due))  # from its scheduled time, not from when this loop sent it
         asking.add(task)
         task.add_done_callback(asking.discard)
         due += chance.expovariate(rate)
@@ -169,7 +169,7 @@ def loaded(url: str, capacity: float, load: float, seconds: float) -> dict[str, 
     """The open loop at a multiple of the capacity."""
     began = time.perf_counter()
     sent = uvloop.run(open_loop(url, capacity * load, seconds, seed=0))
-    seconds = time.perf_counter() - began  # to the last answer
+    seconds = time.perf_counter() - began  # until the last answer
     good = [one.ms for one in sent if one.status == 200]
     refused = [one.ms for one in sent if one.status == 429]
     return {
@@ -187,12 +187,12 @@ def loaded(url: str, capacity: float, load: float, seconds: float) -> dict[str, 
 
 
 def quantile(values: list[float], share: float) -> float:
-    """The value that `share` of the values are not above; 0 where there are none."""
+    """The quantile of values; 0 if there are none."""
     return sorted(values)[min(len(values) - 1, int(len(values) * share))] if values else 0.0
 
 
 def alike(url: str, engine: Engine, capacity: float, number: int, folder: Path) -> int:
-    """How many answers of a loaded server are those of a lone engine, to the last bit."""
+    """The number of answers of a loaded server that are bit-identical to those of an idle engine."""
     chance = random.Random(1)
     texts = [" ".join(chance.choices(SENTENCE.split(), k=chance.randint(1, 60))) for _ in range(number)]
     names = [f"task-{chance.randrange(TASKS):03d}" for _ in texts]
@@ -224,7 +224,7 @@ def lone_ms(engine: Engine, seconds: float) -> float:
 
 
 def measure(bundle: Path, threads: int, seconds: float, number: int) -> dict[str, Any]:
-    """All figures; what is compared takes turns."""
+    """All figures; contenders take turns."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

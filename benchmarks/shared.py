@@ -1,4 +1,4 @@
-"""What tasks cost that share a pass: twenty heads on one text, and a bulk run of five tasks with one prompt.
+"""The cost of tasks that share a pass: twenty heads on one text, and a bulk run of five tasks with one prompt.
 
     python benchmarks/shared.py BUNDLE ROWS.jsonl --rows 4000
 
@@ -31,7 +31,7 @@ HEADS, SCORED = 20, 5
 
 
 def with_other_heads(task: Task, number: int) -> list[Task]:
-    """Tasks that have their parts in common and differ in their heads."""
+    """Tasks with the same parts and different heads."""
     random = np.random.default_rng(0)
     heads = [
         {name: tensor + random.normal(0, 0.1, tensor.shape).astype(np.float32) for name, tensor in task.tensors.items()

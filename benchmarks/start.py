@@ -54,7 +54,7 @@ os.write(1, b"%d\\n" % os.getpid())
 sys.stdin.read()
 os._exit(0)  # what threads the first one had, the forked have not
 """
-"""Argument 3: how many more workers to fork, from when the task is loaded. Each says who it is when it has answered."""
+"""Argument 3: number of workers to fork after loading the task. Each prints its process id after its answer."""
 
 PACKAGES = """
 import os, sys

@@ -1,9 +1,9 @@
-"""What many tasks on one backbone cost: memory, loading, swapping, and rows of many tasks at once.
+"""The cost of many tasks on one backbone: memory, loading, swapping, and rows of many tasks at once.
 
     python benchmarks/tasks.py BUNDLE
 
-Tasks are random prefixes or soft prompts of 20 with two labels. Memory is what the process holds in private (Linux),
-each count of tasks in a process of its own, after every task has answered once.
+Tasks are random prefixes or soft prompts of 20 with two labels. Memory is the private memory of the process (Linux),
+with a separate process for each number of tasks, after every task has answered once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TEXT = "a gorgeous , witty , seductive movie ."
 
 
 def private_mb() -> float:
-    """Megabytes that this process shares with no other."""
+    """Private memory of this process in megabytes."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith(("Private_", "Swap:"))) / 1024
 
@@ -49,7 +49,7 @@ def write_tasks(bundle: Bundle, method: str, count: int, folder: Path) -> list[P
 
 
 def resident(bundle: str, paths: list[Path]) -> dict[str, float]:
-    """Load tasks and use each once; tells the seconds and the megabytes that it took."""
+    """Load tasks and use each once. Prints the seconds and megabytes."""
     engine = Engine(bundle, "int8")
     warm = Task.load(paths[0]).renamed("warm")
     engine.add_task(warm)
@@ -70,7 +70,7 @@ def in_process(bundle: str, paths: list[Path]) -> dict[str, float]:
 
 
 def swapping(bundle: Bundle, paths: list[Path], seconds: float) -> dict[str, float]:
-    """Milliseconds of a run, of giving the engine another task, and of a run with the next task each time."""
+    """Milliseconds of a run, of adding another task to the engine, and of a run with a different task each time."""
     tasks = [Task.load(path) for path in paths[:10]]
     (row,) = random_rows(bundle, Cell("prefix", PROMPT_LENGTH, TOKENS, 1))
     times: dict[str, list[float]] = {"run_ms": [], "swap_ms": [], "run_swapped_ms": []}
@@ -94,7 +94,7 @@ def swapping(bundle: Bundle, paths: list[Path], seconds: float) -> dict[str, flo
 
 
 def mixed(bundle: Bundle, paths: list[Path], seconds: float) -> dict[str, float]:
-    """Rows a second, 32 rows of one task and of 32 tasks, taking turns."""
+    """Rows per second, with 32 rows of one task and of 32 tasks, in turns."""
     rows = random_rows(bundle, Cell("prefix", PROMPT_LENGTH, TOKENS, MIXED_ROWS))
     with Engine(bundle, "int8") as engine:
         tasks = [engine.add_task(path) for path in paths[:MIXED_ROWS]]
@@ -117,7 +117,7 @@ def mixed(bundle: Bundle, paths: list[Path], seconds: float) -> dict[str, float]
 @click.option("--seconds", default=10.0, show_default=True, help="Time for each comparison.")
 @click.option("--quick", is_flag=True, help="Fewer tasks, a second for each comparison.")
 def main(bundle: str, seconds: float, quick: bool) -> None:
-    """Measure what tasks cost."""
+    """Measure the cost of tasks."""
     counts = QUICK_COUNTS if quick else COUNTS
     seconds = 1.0 if quick else seconds
     opened = Bundle(bundle)

@@ -1,11 +1,10 @@
-"""Memory and time of a step of training, with what saves memory and without.
+"""Memory and time of a training step, with and without the options that save memory.
 
     python benchmarks/training_memory.py --model bert-base --model bert-large --model llama-1.1b
 
-Models have random weights, stored in bf16: nothing but sizes matters here. Each way is a process of its own, which
-loads the model and takes steps with what `edgetune train` would train. Its peak is the largest resident size that the
-system counted for it, from start to end; the peak when it had loaded the model stands beside it. Seconds are those of
-all threads of the CPU.
+Models have random weights, stored in bf16, because only sizes matter here. Each way is a separate process, which loads
+the model and runs training steps like `edgetune train`. Its peak is the largest resident size that the system counted
+for it, from start to end; the peak after loading the model is reported too. Seconds are summed over all CPU threads.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ WAYS = {
     "bf16": ("bf16", False),
     "bf16-recomputed": ("bf16", True),
 }
-"""Name → what weights are in memory, and whether layers run again."""
+"""Name → type of the weights in memory, and whether layers are recomputed."""
 
 
 @click.command()

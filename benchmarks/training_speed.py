@@ -1,4 +1,4 @@
-"""Training speed compared with PEFT and full fine-tuning, and the accuracy that comes of it.
+"""Training speed and accuracy compared with PEFT and full fine-tuning.
 
     python benchmarks/training_speed.py MODEL DATA_FOLDER --data sst2 > training.json
 
@@ -62,7 +62,7 @@ CONTENDERS = (*METHODS, *IN_FP32, "full", *THEIRS)
 
 @dataclass
 class Contender:
-    """A way to train, with the state of its training."""
+    """A way to train, with its training state."""
 
     model: Any
     optimizer: torch.optim.Optimizer

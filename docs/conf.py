@@ -1,6 +1,6 @@
-"""How Sphinx makes a site of these pages: `make docs` builds it into site/html, and fails if a link leads nowhere.
+"""Sphinx configuration of the documentation: `make docs` builds it into site/html, and fails on broken links.
 
-The source folder is the repository, so that pages link to each other, and to the README, as they do in it.
+The source folder is the repository, so that links between pages, and to the README, work as in the repository.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "export"), str(ROOT / "runtime")]
 project = "edgetune"
 author = "the edgetune authors"
 version = release = installed("edgetune")
-smartquotes = False  # they would make one dash of the two of an option
+smartquotes = False  # they would turn the two dashes of an option into one
 root_doc = "docs/index"
 include_patterns = [
     "README.md",
@@ -31,7 +31,7 @@ include_patterns = [
 ]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
 
-nb_execution_mode = "off"  # `make tour` runs the notebook and keeps what it prints
+nb_execution_mode = "off"  # `make tour` runs the notebook and stores its output
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 
@@ -42,7 +42,7 @@ napoleon_custom_sections = ["Shape"]
 
 
 def _examples_as_code(app: object, context: object, lines: list[str]) -> None:
-    """Show the lines of a command's help that are not wrapped, its examples, as code."""
+    """Show the unwrapped lines of a command's help, which are its examples, as code."""
     found: list[str] = []
     for line in lines:
         is_code = line.startswith("| ")
@@ -53,7 +53,7 @@ def _examples_as_code(app: object, context: object, lines: list[str]) -> None:
 
 
 def setup(app: Any) -> None:
-    """Connect what changes pages while they are read."""
+    """Connect the functions that change pages while they are read."""
     app.connect("sphinx-click-process-description", _examples_as_code)
 
 

@@ -1,6 +1,6 @@
-"""Run docs/tour.ipynb and write it back with what it prints: `python docs/run_tour.py`, or `make tour`.
+"""Run docs/tour.ipynb and store it with its output: `python docs/run_tour.py`, or `make tour`.
 
-The kernel's messages on stderr are left out: they say how far a training is.
+The kernel's messages on stderr are omitted, because they only show progress.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def executed(folder: Path) -> nbformat.NotebookNode:
 
 
 def main() -> None:
-    """Run it with the model that the demo runs with."""
+    """Run it with the demo's model."""
     from edgetune.demo.program import packaged_model
 
     os.environ.setdefault("EDGETUNE_MODEL", packaged_model())

@@ -3,7 +3,7 @@
     python docs/take_screenshots.py              # those of docs/page.md, into docs/
     python docs/take_screenshots.py --all FOLDER # each kind of answer, light, dark and on a phone, into FOLDER
 
-It makes a bundle with a task of each kind, from the texts below and those of the demo, and asks them in Chromium.
+It makes a bundle with a task of each kind, from the texts below and those of the demo, and uses them in Chromium.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ QUESTION, CONTEXT = (
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture: which tasks are asked, about what, and on which screen."""
+    """A picture: the tasks, the text, and the screen."""
 
     tasks: Sequence[str]
     screen: str
@@ -58,14 +58,14 @@ KINDS: Mapping[str, Shot] = {
     "pairs": Shot(["alike"], "light", "Where is my parcel?", "The order has not come yet."),
     "answer": Shot(["questions"], "light", QUESTION, CONTEXT),
 }
-"""Kind of answer → what shows it."""
+"""Kind of answer → the picture that shows it."""
 
 SHOWN: Mapping[str, Shot] = {
     "page": Shot(["sentiment", "topic"], "light"),
     "page-dark": Shot(["names", "tags", "urgency"], "dark"),
     "page-phone": Shot(["alike", "questions"], "phone", QUESTION, CONTEXT),
 }
-"""Name of a picture in docs/ → what it shows."""
+"""Name of a picture in docs/ → its contents."""
 
 NAMES = [
     ("Ann Lee lives in Rome", "Ann Lee", "Rome"),
@@ -189,7 +189,7 @@ def take_all(folder: Path, shots: Mapping[str, Shot], model: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Take the pictures with the model that the demo runs with."""
+    """Take the pictures with the demo's model."""
     from edgetune.demo.program import packaged_model
 
     model = os.environ.get("EDGETUNE_MODEL") or packaged_model()

@@ -61,7 +61,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded when asked for: the command line's --help needs none of it, and a server no scikit-learn.
+    # Loaded on first use: the command line's --help needs none of it, and a server does not need scikit-learn.
     if name == "sklearn":
         return import_module("edgetune.sklearn")
     if name not in _HOME:

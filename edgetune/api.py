@@ -1,4 +1,4 @@
-"""Training and export as functions of Python: what the commands do with files, for lists and columns."""
+"""Training and export as Python functions: they do for lists and columns what the commands do for files."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def train(
     note: Note = say,
     **fields: Any,
 ) -> Task:
-    """Train a task: a prompt and a head on a frozen model. Needs PyTorch.
+    """Train a task, that is a prompt and a head on a frozen model. Needs PyTorch.
 
-    It is what `edgetune train` does: the same rows and options give the same task.
+    This does what `edgetune train` does: the same rows and options give the same task.
     `edgetune.training.train` also trains several tasks with one prompt, and returns the history of the epochs.
 
     Args:
@@ -53,26 +53,23 @@ def train(
         texts: a list, array or column of texts, or of (text, text_pair) pairs.
         labels: for each text a label, a list of labels, or a number.
         name: name of the task.
-        eval_texts, eval_labels: development data, which chooses the best epoch; by default rows of `texts` that are
-            held out.
-        kind: what an answer is; what the labels look like by default.
-        out: the task file to write; none by default.
-        options: how to train; the defaults of `TrainingOptions` if it is left out.
-        resume: go on with a training to `out` that was broken off.
-        callbacks: more of `transformers.Trainer`'s callbacks.
-        report_to: trackers that get the losses and figures of the epochs, as `transformers.TrainingArguments` names
-            them: "tensorboard", "wandb", "mlflow", …; "all" for those that are installed.
-        note: receives messages for the user; they go to stderr by default.
-        fields: fields of `TrainingOptions` that take precedence over `options`: `epochs=5`, `class_weight="balanced"`.
-            A number of epochs, or a patience, trains in epochs however few rows there are.
+        eval_texts, eval_labels: development data, which chooses the best epoch; by default some rows of `texts` are
+        held out. kind: the kind of answer; by default derived from the labels. out: the task file to write; by default
+        no file is written. options: how to train; by default `TrainingOptions()`. resume: continue an interrupted
+        training run for `out`. callbacks: additional callbacks for `transformers.Trainer`. report_to: trackers that get
+        the losses and figures of the epochs, with the names of `transformers.TrainingArguments`: "tensorboard",
+        "wandb", "mlflow", …; "all" for all that are installed. note: receives messages for the user; by default they go
+        to stderr. fields: fields of `TrainingOptions` that take precedence over `options`: `epochs=5`,
+        `class_weight="balanced"`.
+            If `epochs` or `patience` is given, training runs in epochs even with few rows.
 
     Raises:
         BackboneError: the model cannot be loaded, or has no vocabulary for label words.
-        DataError: a text, a label or an option cannot be used, or rows are too few.
-        EdgetuneError: the file cannot be written, or the training cannot be resumed, or it diverged.
-        MissingPackageError: PyTorch and the like are not installed.
-        TaskError: the name or the template cannot be used, or `init_from` does not fit.
-        TypeError: there is no such option.
+        DataError: a text, a label or an option is not valid, or there are too few rows.
+        EdgetuneError: the file cannot be written, the training run cannot be resumed, or it diverged.
+        MissingPackageError: PyTorch or another package of the extra is not installed.
+        TaskError: the name or the template is not valid, or `init_from` does not fit.
+        TypeError: an option does not exist.
     """
     chosen = training_options(options, fields)
     if resume and out is None:
@@ -106,25 +103,25 @@ def export(
     overwrite: bool = False,
     note: Note = say,
 ) -> Bundle:
-    """Export a frozen model once, to a bundle, and compare each precision with PyTorch. Needs PyTorch.
+    """Export a frozen model once to a bundle, and compare each precision with PyTorch. Needs PyTorch.
 
     Args:
         model: a folder, a `.gguf` file, a hub id, or a backbone that `edgetune_export.load_backbone` loaded.
-        out: folder of the bundle; it appears when all is done and checked.
-        tasks: tasks, or their files, to put into the bundle and to compare with.
-        precisions: some of "fp32", "int8", "q4".
-        check_data: task name → (texts, labels) to compare on; the other tasks are compared on sentences that come
-            along, which have no labels.
-        max_drop: most that a precision may lose of a task's accuracy, or of what stands for it, on `check_data`.
-        overwrite: whether a bundle that is there may be replaced.
-        note: receives a message per step; they go to stderr by default.
+        out: folder of the bundle; it appears only when the export is complete and checked.
+        tasks: tasks, or task files, to add to the bundle and to use for the comparison.
+        precisions: any of "fp32", "int8", "q4".
+        check_data: task name → (texts, labels) for the comparison. Other tasks are compared on unlabelled sample
+            sentences from the package.
+        max_drop: how much of a task's accuracy (or other main figure) a precision may lose on `check_data`.
+        overwrite: whether an existing bundle may be replaced.
+        note: receives one message per step; by default they go to stderr.
 
     Raises:
-        AccuracyDropError: a precision lost more than `max_drop`.
+        AccuracyDropError: a precision loses more than `max_drop`.
         BackboneError: the model cannot be loaded or exported.
         BundleError: `out` exists, or cannot be written, or two tasks have the same name.
-        DataError: a precision is not known, or `check_data` does not fit its task.
-        MissingPackageError: PyTorch and the like are not installed.
+        DataError: a precision is unknown, or `check_data` does not fit its task.
+        MissingPackageError: PyTorch or another package of the extra is not installed.
         TaskError: a task was made for another model, or its file is damaged.
     """
     if isinstance(tasks, Task | str | Path):
@@ -166,22 +163,22 @@ def task_from_head(
     max_length: int | None = None,
     pairs: bool = False,
 ) -> Task:
-    """The task that a sequence classifier of transformers was fine-tuned for, with its own head. Needs PyTorch.
+    """Convert a fine-tuned sequence classifier of transformers to a task, with its own head. Needs PyTorch.
 
-    Its labels and its kind are those of the classifier's config.json, and its logits were compared with those that
-    transformers computes. Export the same model with it.
+    Labels and kind come from the classifier's config.json, and the task's logits are compared with those of
+    transformers. Export the same model with the task.
 
     Args:
         model: the classifier: a folder or a hub id.
         name: name of the task.
-        template: what surrounds a text.
-        max_length: tokens of a text that are read; by default as many as the model can.
+        template: the text around each text.
+        max_length: maximum number of tokens per text; by default the model's maximum.
         pairs: whether the task takes pairs of texts, as a cross-encoder does.
 
     Raises:
-        BackboneError: the model cannot be loaded, or has no such head, or one that edgetune does not compute.
-        MissingPackageError: PyTorch and the like are not installed.
-        TaskError: the name cannot be used, or the template lacks a slot or leaves no room for text.
+        BackboneError: the model cannot be loaded, or has no such head or one that edgetune does not support.
+        MissingPackageError: PyTorch or another package of the extra is not installed.
+        TaskError: the name is not valid, or the template lacks a slot or leaves no room for text.
     """
     with needs("export"):
         from edgetune.training.zero_shot import head_task
@@ -189,7 +186,7 @@ def task_from_head(
 
 
 def _development(texts: Iterable[Any] | None, labels: Iterable[Any] | None, rows: LabelledRows) -> LabelledRows | None:
-    """Development rows that go with the rows of a training."""
+    """Check that development rows fit the training rows."""
     if texts is None and labels is None:
         return None
     if texts is None or labels is None:
@@ -202,7 +199,7 @@ def _development(texts: Iterable[Any] | None, labels: Iterable[Any] | None, rows
 
 
 def _as_read(rows: LabelledRows) -> list[LabelledText]:
-    """Rows as they are when they come from a file."""
+    """Convert rows to the form that they have when read from a file."""
     return [
         LabelledText(text, target, place=f"text {place}")
         if isinstance(text, str)

@@ -1,4 +1,4 @@
-"""How good a task is on labelled texts: its answers, what was right, and figures. No PyTorch."""
+"""Evaluate a task on labelled texts: its answers, the targets, and figures. No PyTorch."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _LABELS_SHOWN = 50
 
 
 class Row(NamedTuple):
-    """A labelled text that was answered.
+    """A labelled text with its answer.
 
     Attributes:
-        place: where it stands in the data, for people.
+        place: its place in the data, for people.
         text: the text, or the pair of texts.
-        target: what is right.
+        target: the target.
         result: the answer.
     """
 
@@ -43,11 +43,11 @@ class Row(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """What `min_score` leaves.
+    """The rows that remain with `min_score`.
 
     Attributes:
-        rows: how many rows are answered.
-        figure: the headline figure on these; `None` if there are none.
+        rows: number of answered rows.
+        figure: the headline figure on these rows; `None` if there are none.
     """
 
     rows: int
@@ -56,17 +56,17 @@ class Answered(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """The answers of a task for labelled texts, and how good they are.
+    """The answers of a task to labelled texts, and their quality.
 
     Attributes:
         task: the task.
         texts: the texts, or pairs of texts.
-        targets: for each what is right.
-        outcomes: for each the answer, or why there is none; `figures` leaves such rows out.
-        precision: the precision that was asked; answers may have been rechecked in fp32.
-        places: for each where it stands in the data; by default "row 0" and so on.
-        seconds: how long the answers took; 0 if it was not measured.
-        min_score: the score below which an answer counts as not given; `None` if all are given.
+        targets: the target of each.
+        outcomes: for each the answer or the error; `figures` ignores rows with errors.
+        precision: the engine's precision; some answers may have been rechecked in fp32.
+        places: the place of each in the data; by default "row 0" and so on.
+        seconds: duration of answering; 0 if it was not measured.
+        min_score: answers with a lower score count as withheld; `None` for no limit.
     """
 
     task: Task
@@ -82,7 +82,7 @@ class Evaluation:
     def of_logits(
         cls, task: Task, rows: Sequence[LabelledText], logits: Sequence[Array], reads: Sequence[Read], precision: str
     ) -> Evaluation:
-        """Of answers that logits give, such as those to rows that were held out while the task was made.
+        """Evaluate the answers for given logits, such as those of rows that were held out in training.
 
         Shape:
             logits: for each row [labels]; if the task's kind has a `reading`, [pieces, rows of the head]
@@ -98,7 +98,7 @@ class Evaluation:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """The rows that were answered, in the order of the data."""
+        """The answered rows, in the order of the data."""
         return [
             Row(place, text, target, outcome)
             for place, text, target, outcome in self._all_rows()
@@ -107,7 +107,7 @@ class Evaluation:
 
     @cached_property
     def errors(self) -> list[tuple[str, TextError]]:
-        """The places of the rows that were not answered, and why."""
+        """The places of the rows that were not answered, with the errors."""
         return [(place, outcome) for place, _, _, outcome in self._all_rows() if isinstance(outcome, TextError)]
 
     def _all_rows(self) -> Iterable[tuple[str, Text, Target, Result | TextError]]:
@@ -116,12 +116,12 @@ class Evaluation:
 
     @property
     def results(self) -> list[Any]:
-        """The answers, of the rows that have one."""
+        """The answers of the answered rows."""
         return [row.result for row in self.rows]
 
     @cached_property
     def figures(self) -> Figures:
-        """The figures that go with the kind of answer; every row that was answered counts."""
+        """The figures of the kind of answer, over all answered rows."""
         return self._figures(self.rows)
 
     def _figures(self, rows: Sequence[Row]) -> Figures:
@@ -129,7 +129,7 @@ class Evaluation:
 
     @property
     def rechecked(self) -> float:
-        """Share of the answers that another precision than `precision` gave."""
+        """Share of the answers that were computed in another precision than `precision`."""
         return sum(result.precision != self.precision for result in self.results) / max(1, len(self.rows))
 
     @property
@@ -139,12 +139,15 @@ class Evaluation:
 
     @property
     def rows_per_second(self) -> float:
-        """Answers per second; 0 if it was not measured."""
+        """Answers per second; 0 if the time was not measured."""
         return len(self.rows) / self.seconds if self.seconds else 0.0
 
     @cached_property
     def answered(self) -> Answered | None:
-        """What `min_score` leaves; `None` without one, or if a row may have several answers or a number."""
+        """The rows that remain with `min_score`.
+
+        `None` without it, or if a row may have several answers or a number.
+        """
         if self.min_score is None or not self.task.kind.one_answer:
             return None
         rows = [row for row in self.rows if not row.result.abstained]
@@ -153,7 +156,7 @@ class Evaluation:
 
     @property
     def coverage(self) -> float | None:
-        """Share of the rows that `min_score` leaves; `None` as `answered`."""
+        """Share of the rows that remain with `min_score`; `None` if `answered` is."""
         return None if self.answered is None else self.answered.rows / max(1, len(self.rows))
 
     def _said(self) -> str:
@@ -167,7 +170,7 @@ class Evaluation:
         return f"<Evaluation: {self._said()}: {measured}>"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the figures, and a table of the labels."""
+        """HTML for notebooks: the figures, and a table of the labels."""
         heads, cells = [], []
         for figure, value in self.figures.values.items():
             heads.append(f"<th>{html.escape(figure_name(figure))}</th>")
@@ -193,16 +196,16 @@ def evaluate(
     """Measure a task on labelled texts.
 
     Args:
-        engine: what answers.
-        texts: texts, or (text, text_pair) pairs if the task takes pairs: a list, an array, a column.
-        labels: for each what is right, as the task's kind has it: a label, a list of labels, or a number.
-        task: a task, the name of one that the engine has, or a task file.
-        min_score: an answer whose score is lower counts as not given, 0 to 1. The figures count every row; `answered`
-            and `coverage` say what is left.
+        engine: the engine that answers.
+        texts: texts, or (text, text_pair) pairs if the task takes pairs, as a list, an array or a column.
+        labels: for each text the target for the task's kind: a label, a list of labels, or a number.
+        task: a task, the name of one of the engine's tasks, or a task file.
+        min_score: answers with a lower score count as withheld, 0 to 1. The figures cover every row; `answered` and
+            `coverage` cover the remaining rows.
 
     Raises:
-        DataError: the rows cannot be used, or the task does not have their labels, or no row can be answered.
-        TaskError: there is no such task.
+        DataError: the rows are not valid, the task lacks some of their labels, or no row can be answered.
+        TaskError: the task does not exist.
     """
     if not isinstance(engine, Engine):
         raise DataError(f"the engine is a {type(engine).__name__}: expected an edgetune.Engine, as Engine('bundle')")
@@ -213,10 +216,10 @@ def evaluate(
 
 
 def rows_for(task: Task, texts: Iterable[Any], labels: Iterable[Any]) -> LabelledRows:
-    """Labelled texts of Python for a task, checked.
+    """Check labelled texts from a Python caller for a task.
 
     Raises:
-        DataError: the rows cannot be used, or are pairs and the task takes none or the other way round, or have labels
+        DataError: the rows are not valid, are pairs although the task takes single texts or vice versa, or have labels
             that the task does not have.
     """
     rows = labelled_rows(texts, labels, task.kind)
@@ -228,12 +231,12 @@ def rows_for(task: Task, texts: Iterable[Any], labels: Iterable[Any]) -> Labelle
 
 
 def check_labels(task: Task, targets: Sequence[Target], origin: str) -> None:
-    """Raise `DataError` if targets name labels that the task does not have.
+    """Raise `DataError` if targets contain labels that the task does not have.
 
     Args:
         task: the task.
-        targets: what is right for each text.
-        origin: where they come from, for the message; in the singular or plural that goes with "has".
+        targets: the target of each text.
+        origin: where they come from, for the message; a singular noun that fits "has".
     """
     unknown = sorted({label for target in targets for label in task.kind.named(target)} - set(task.labels))
     if unknown:
@@ -253,22 +256,22 @@ def measure(
     most_characters: int = MOST_CHARACTERS,
     progress: Callable[[int], object] = lambda rows: None,
 ) -> Evaluation:
-    """Answer labelled texts that are known to fit a task, and time it.
+    """Answer labelled texts that fit a task, and measure the time.
 
     Args:
-        engine, task, texts, targets: as `Evaluation` has them; there is at least one text.
-        places: for each text where it stands, for people.
+        engine, task, texts, targets: see `Evaluation`; at least one text.
+        places: the place of each text, for people.
         min_score: see `Evaluation`.
-        most_characters: a longer text is an error.
-        progress: is called with the number of rows that were answered since it was last called.
+        most_characters: longer texts are errors.
+        progress: called with the number of rows that were answered since its last call.
 
     Raises:
-        DataError: no row can be answered, or `min_score` means nothing to the task.
+        DataError: no row can be answered, or the task does not support `min_score`.
     """
     least = min_score or 0.0
     check_min_score(least, [task])
     outcomes: list[Result | TextError] = []
-    attempt(engine, [(texts[0], task)] * 2)  # opens the session that many texts use
+    attempt(engine, [(texts[0], task)] * 2)  # open the session for many texts before measuring
     began = time.monotonic()
     for start in range(0, len(texts), _CHUNK_ROWS):
         asked = [(text, task) for text in texts[start : start + _CHUNK_ROWS]]

@@ -1,4 +1,4 @@
-"""What people call figures, and what they mean."""
+"""Names of figures for people, and their meaning."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ class Figure(NamedTuple):
     """A figure for people.
 
     Attributes:
-        name: what it is called within a sentence.
-        meaning: what it says, in one sentence.
+        name: its name within a sentence.
+        meaning: its meaning, in one sentence.
     """
 
     name: str
@@ -42,10 +42,10 @@ FIGURES: dict[str, Figure] = {
     "spearman": Figure("Spearman", "Correlation of their ranks; 1 is best."),
     "mean_absolute_error": Figure("mean absolute error", "How far answers are from the right numbers, on average."),
 }
-"""Figure, as code and JSON call it → what people are told."""
+"""Name of a figure in code and JSON → its description for people."""
 
 
 def figure_name(figure: str) -> str:
-    """A figure as people call it: "macro_f1" is macro-F1, "mean_average_precision" mean average precision."""
+    """The name of a figure for people: "macro_f1" is macro-F1, "mean_average_precision" is mean average precision."""
     known = FIGURES.get(figure)
     return known.name if known else figure.replace("_", " ")

@@ -1,4 +1,4 @@
-"""Options of a training as a caller in Python gives them, checked as the command line checks its own."""
+"""Training options from a Python caller, with the same checks as on the command line."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from edgetune_runtime.task import Task
 
 
 def training_options(options: TrainingOptions | None, fields: Mapping[str, Any]) -> TrainingOptions:
-    """The options of a training.
+    """Check training options.
 
     Args:
-        options: what holds for the fields that are not given; the defaults by default.
+        options: values for the fields that are not given; by default `TrainingOptions()`.
         fields: fields of `TrainingOptions`. `init_from` may be a task file.
 
     Raises:
-        DataError: a value is not what its field can be, or two do not go together.
-        TypeError: there is no such field.
+        DataError: a value is not valid for its field, or two values exclude each other.
+        TypeError: a field does not exist.
     """
     if options is not None and not isinstance(options, TrainingOptions):
         raise DataError(f"the options are a {type(options).__name__}: expected edgetune.TrainingOptions")
@@ -48,7 +48,7 @@ def training_options(options: TrainingOptions | None, fields: Mapping[str, Any])
 
 
 def _value(one: dataclasses.Field[Any], value: Any) -> Any:
-    """A field's value as training takes it: what its metadata says of the command line's option holds here too."""
+    """A field's value for training. The metadata of the command line's option applies here too."""
     how = one.metadata
     if one.name in _OWN:
         return _OWN[one.name](value)
@@ -122,7 +122,7 @@ _OWN = {
     "label_words": _label_words,
     "parts": _parts,
 }
-"""Field → what makes its value, if the metadata does not say all."""
+"""Field → function that converts its value, if the metadata is not sufficient."""
 
 
 def _odd(name: str, value: Any, wanted: str) -> DataError:

@@ -1,4 +1,4 @@
-"""Answers to questions as SQuAD's scripts read them: the id of each question → its answer, empty if there is none."""
+"""Answers to questions in the format of SQuAD's scripts: id of the question → its answer, empty for "no answer"."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def check_answers_questions(task: Task) -> None:
 
 
 def write_predictions(path: Path, evaluation: Evaluation, ids: Sequence[object]) -> None:
-    """Write the answers; one that is not given, because of `min_score` or an error of the row, is empty.
+    """Write the answers. Answers that are missing because of `min_score` or an error are empty.
 
     Args:
         path: the file.
         evaluation: the answers.
-        ids: of the questions.
+        ids: ids of the questions.
 
     Raises:
-        DataError: a row has no id, or two have the same.
+        DataError: a row has no id, or two rows have the same id.
         EdgetuneError: the file cannot be written.
     """
     found: dict[str, str] = {}

@@ -1,7 +1,7 @@
-"""stderr for long work: written by a thread of its own, so that nothing waits for whoever reads it.
+"""stderr for long work: a separate thread writes it, so that nothing waits for its reader.
 
-If the reader stalls, lines wait in memory up to a bound. Then lines are dropped and counted; the count is written when
-the reader goes on.
+If the reader stalls, lines wait in memory up to a limit. Further lines are dropped and counted; the count is written
+when the reader continues.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable
 _STDERR = 2
 QUEUE_BYTES = 1_000_000
 _WRITE_BYTES = 65_536
-_PATIENCE_S = 1.0  # at the end, for a reader that reads nothing
+_PATIENCE_S = 1.0  # at exit, for a reader that does not read
 _LONGEST_END_S = 5.0
 
 
@@ -35,12 +35,12 @@ def _dropped_line(lines: int) -> str:
 
 
 class PatientStream(io.TextIOBase):
-    """A text stream that never waits: a thread writes what comes, in its order.
+    """A text stream that never blocks: a thread writes the text in order.
 
     Args:
         descriptor: the file descriptor to write to.
-        queue_bytes: most bytes that wait to be written.
-        dropped_line: what is written for lines that were dropped, by their number.
+        queue_bytes: maximum number of bytes that wait to be written.
+        dropped_line: returns the line to write for a number of dropped lines.
     """
 
     encoding = "utf-8"
@@ -59,23 +59,23 @@ class PatientStream(io.TextIOBase):
         self._full = False
         self._writing = False
         self._written = 0
-        self._dropped = 0  # lines, not said yet
+        self._dropped = 0  # number of lines that were dropped but not reported yet
         self._uncounted = 0
         self._counter: Callable[[int], object] | None = None
         threading.Thread(target=self._work, name="edgetune-stderr", daemon=True).start()
 
     def count_with(self, counter: Callable[[int], object]) -> None:
-        """Tell `counter` of lines that are dropped, and of those that were."""
+        """Count dropped lines with `counter`, including those dropped earlier."""
         with self._changed:
             self._counter = counter
             self._count(0)
 
     def write(self, text: str) -> int:
-        """Put text into the queue, or drop it if there is no room."""
+        """Add text to the queue, or drop it if the queue is full."""
         data = text.encode(self.encoding, self.errors)
         with self._changed:
             self._full |= self._queued + len(data) > self._queue_bytes
-            if self._full:  # until the queue is taken, so that what is missing is missing in one place
+            if self._full:  # until the queue is emptied, so that the gap is in one place
                 self._count(data.count(b"\n"))
             else:
                 self._queue.append(data)
@@ -84,7 +84,7 @@ class PatientStream(io.TextIOBase):
         return len(text)
 
     def drain(self) -> None:
-        """Wait until all is written, for as long as it is read, but not for long."""
+        """Wait until everything is written while the reader keeps reading, but only for a limited time."""
         end = time.monotonic() + _LONGEST_END_S
         with self._changed:
             while (self._queue or self._writing) and time.monotonic() < end:
@@ -93,11 +93,11 @@ class PatientStream(io.TextIOBase):
                     return
 
     def writable(self) -> bool:
-        """It can be written to."""
+        """Always true."""
         return True
 
     def isatty(self) -> bool:
-        """Whether a person reads it."""
+        """Whether it is a terminal."""
         return os.isatty(self._descriptor)
 
     def fileno(self) -> int:
@@ -122,17 +122,17 @@ class PatientStream(io.TextIOBase):
                 dropped, self._dropped = self._dropped, 0
                 self._queue.clear()
                 self._queued, self._full, self._writing = 0, False, True
-            if dropped:  # after what was in the queue when there was no room
+            if dropped:  # after the text that was in the queue when it was full
                 data += f"{self._dropped_line(dropped)}\n".encode()
             if lost := self._put(data).count(b"\n"):
                 with self._changed:
-                    if dropped:  # it was not said, and is counted already
+                    if dropped:  # it was not written, and is already counted
                         self._dropped += dropped
                         lost -= 1
                     self._count(lost)
 
     def _put(self, data: bytes) -> bytes:
-        """Write bytes, however long it takes; gives those that cannot be written."""
+        """Write bytes, however long it takes. Returns those that cannot be written."""
         left = memoryview(data)
         while left:
             try:
@@ -140,7 +140,7 @@ class PatientStream(io.TextIOBase):
             except BlockingIOError:
                 select.select([], [self._descriptor], [], _PATIENCE_S)
                 continue
-            except OSError:  # nobody reads any more
+            except OSError:  # the reader is gone
                 return bytes(left)
             left = left[done:]
             with self._changed:
@@ -150,27 +150,27 @@ class PatientStream(io.TextIOBase):
 
 
 def never_wait(dropped_line: Callable[[int], str] = _dropped_line) -> PatientStream:
-    """Let nothing that this process writes to stderr wait for its reader; what is written by the end is waited for."""
+    """Make sure that writing to stderr never blocks. At exit, the process waits for pending text."""
     _open_missing()
     _do_not_wait(_STDERR)
     stream = PatientStream(os.dup(_STDERR), dropped_line=dropped_line)
-    sys.stderr = stream  # notes, warnings and tracebacks too
+    sys.stderr = stream  # also for notes, warnings and tracebacks
     atexit.register(stream.drain)
     return stream
 
 
 def _open_missing() -> None:
-    """Open stdin, stdout and stderr if they are closed: a socket would get their number, and what is written there."""
+    """Open stdin, stdout and stderr if they are closed; otherwise a socket could get their number and their output."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
 
 
 def _do_not_wait(descriptor: int) -> None:
-    """Let writes fail that would wait, also those of libraries in C++ and Rust, which write there themselves.
+    """Let writes fail instead of blocking, including writes by libraries in C++ and Rust.
 
-    Only for this process: a pipe is opened anew, since who shares it would share the flag. What cannot be changed so
-    (a terminal, a pipe of another user) stays as it is.
+    This affects only this process: a pipe is reopened, because other processes that share it would share the flag.
+    Descriptors that cannot be reopened (a terminal, a pipe of another user) stay as they are.
     """
     kind = os.fstat(descriptor).st_mode
     try:

@@ -1,22 +1,22 @@
-"""Tables for a terminal: as wide as their contents; whether they fit it."""
+"""Tables for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 WIDTH = 80
-"""Columns of a terminal that nobody has made larger."""
+"""Default number of columns of a terminal."""
 
 _GAP = 2
 
 
 def aligned(header: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> list[str]:
-    """Lines of a table.
+    """The lines of a table, with aligned columns.
 
     Args:
-        header: what stands above each column.
+        header: the header of each column.
         rows: cells.
-        texts: how many columns, from the first, are aligned on their left; the others are numbers.
+        texts: number of left-aligned columns at the beginning; the others are numbers.
     """
     whole = [header, *rows]
     widths = [max(map(len, cells)) for cells in zip(*whole, strict=True)]
@@ -31,5 +31,5 @@ def aligned(header: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1
 
 
 def fits(lines: Sequence[str]) -> bool:
-    """Whether no line is too wide."""
+    """Whether all lines fit into a terminal of `WIDTH` columns."""
     return max(map(len, lines)) <= WIDTH

@@ -1,4 +1,4 @@
-"""Trackers of experiments, such as TensorBoard or MLflow, as callbacks of a training."""
+"""Experiment trackers, such as TensorBoard or MLflow, as training callbacks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ NONE, ALL = "none", "all"
 
 
 def reporters(report_to: str | Sequence[str] | None) -> list[TrainerCallback]:
-    """Callbacks that tell trackers of a training.
+    """Callbacks that report a training run to trackers.
 
     Args:
-        report_to: names of trackers as `transformers.TrainingArguments` has them; "none", or "all" for those that are
+        report_to: names of trackers as in `transformers.TrainingArguments`; "none", or "all" for all that are
             installed.
 
     Raises:
-        DataError: a tracker is not known, or its package is not installed.
+        DataError: a tracker is unknown, or its package is not installed.
     """
     names = [report_to] if isinstance(report_to, str) else list(report_to or [NONE])
     if names == [ALL]:
@@ -33,6 +33,6 @@ def reporters(report_to: str | Sequence[str] | None) -> list[TrainerCallback]:
             )
         try:
             found.append(INTEGRATION_TO_CALLBACK[name]())
-        except (ImportError, RuntimeError) as error:  # as its callback says that it is not installed
+        except (ImportError, RuntimeError) as error:  # the callback's error for a missing package
             raise DataError(f"report_to has {name!r}, which does not start: {error}") from error
     return found

@@ -1,4 +1,4 @@
-"""What axe-core finds wrong with a page that is open in a browser."""
+"""Check a page that is open in a browser with axe-core."""
 
 from __future__ import annotations
 

@@ -31,13 +31,13 @@ needs_browser = pytest.mark.skipif(
 
 @contextmanager
 def run_browser(profile: Path) -> Iterator[webdriver.Chrome]:
-    """A browser for as long as the context lasts; it logs what it asks for and what its console says."""
+    """A browser for the duration of the context; it logs its requests and its console messages."""
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for option in [*OPTIONS, f"--user-data-dir={profile}"]:
         options.add_argument(option)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    # Where its driver is named, selenium fetches none.
+    # If the driver is named, selenium does not download one.
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(CHROMEDRIVER)))
     try:
         yield driver

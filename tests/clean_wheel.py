@@ -1,14 +1,19 @@
-"""Build the sdist and of it the wheel, twice; install the wheel alone in a new environment, and classify there.
+"""Build the sdist, and the wheel from it, twice; test both in clean folders.
 
-Run by `make wheel-check`; not a pytest module, since it makes an environment of its own.
+The sdist's tests run against the wheel, with the sdist's own source deleted. The wheel is also installed alone in a new
+environment, where it classifies and serves.
+
+`make wheel-check` runs this. It is not a pytest module, because it creates an environment.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import venv
 from pathlib import Path
@@ -31,6 +36,22 @@ bundle = Bundle(folder / "bundle")
 bundle.add_task(random_task(bundle, "colour", prefix=6))
 """
 
+SOURCES = ("edgetune", "export", "runtime")
+"""The folders of the sdist that are deleted before its tests run."""
+
+SDIST_TESTS = [
+    *("tests/runtime/test_bundle.py", "tests/runtime/test_engine.py"),
+    *("tests/cli/test_flags.py", "tests/docs/test_release.py"),
+]
+"""Tests that run from the sdist: a minute on bundles, the engine, the commands, and files that are not code."""
+
+WHERE_PACKAGES_ARE = """
+import edgetune
+import edgetune_export
+import edgetune_runtime
+print(edgetune.__file__, edgetune_export.__file__, edgetune_runtime.__file__)
+"""
+
 NO_TRAINING_PACKAGES = """
 import sys
 import edgetune_runtime
@@ -41,19 +62,38 @@ assert not {"torch", "transformers", "onnx", "optimum"} & set(sys.modules)
 
 
 def run(*command: object, text: str = "") -> str:
-    """Run a command to its end; gives what it prints."""
+    """Run a command to its end. Returns its stdout."""
     return subprocess.run(list(map(str, command)), input=text, check=True, text=True, stdout=subprocess.PIPE).stdout
 
 
-def build(folder: Path) -> Path:
-    """The wheel, made of the sdist alone: what the sdist lacks, the wheel lacks."""
+def build(folder: Path) -> tuple[Path, Path]:
+    """The sdist, and the wheel that is built from it: files that the sdist lacks are missing in the wheel."""
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT)
-    (wheel,) = folder.glob("*.whl")
-    return wheel
+    (sdist,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
+    return sdist, wheel
+
+
+def test_sdist(sdist: Path, wheel: Path, folder: Path) -> None:
+    """Run the sdist's tests against the wheel, without any source: neither the sdist's nor this checkout's."""
+    with tarfile.open(sdist) as packed:
+        packed.extractall(folder / "sdist", filter="data")
+    (root,) = (folder / "sdist").iterdir()
+    for name in SOURCES:
+        shutil.rmtree(root / name)
+    site = folder / "site-packages"
+    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel)
+    environment = {**os.environ, "PYTHONPATH": str(site)}  # it comes before an editable install
+    command = [sys.executable, "-c", WHERE_PACKAGES_ARE]
+    found = subprocess.run(command, cwd=root, env=environment, check=True, text=True, stdout=subprocess.PIPE).stdout
+    if found.count(str(site)) != len(SOURCES):
+        raise SystemExit(f"the sdist's tests would not use the wheel, but {found}")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *SDIST_TESTS]
+    subprocess.run(command, cwd=root, env=environment, check=True)
+    print(f"the tests of {sdist.name} pass with {wheel.name}, without the source")
 
 
 def serve(edgetune: Path, bundle: Path) -> None:
-    """Raise where the server does not answer, or has no page."""
+    """Raise an error if the server does not answer, or has no page."""
     command = [str(edgetune), "serve", str(bundle), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -69,13 +109,16 @@ def serve(edgetune: Path, bundle: Path) -> None:
 
 
 def main() -> None:
-    """Raise where anything does not work."""
+    """Raise an error if anything does not work."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         os.environ["EDGETUNE_CACHE"] = str(folder / "cache")
-        wheel = build(folder / "dist")
-        if wheel.read_bytes() != build(folder / "again").read_bytes():
-            raise SystemExit("two builds of the same source give different wheels")
+        built, again = build(folder / "dist"), build(folder / "again")
+        for one, other in zip(built, again, strict=True):
+            if one.read_bytes() != other.read_bytes():
+                raise SystemExit(f"two builds of the same source give different files {one.name}")
+        sdist, wheel = built
+        test_sdist(sdist, wheel, folder)
         run(sys.executable, "-c", EXPORT_TINY_BUNDLE, ROOT / "tests", folder)
 
         venv.create(folder / "venv", with_pip=True)

@@ -38,10 +38,10 @@ HIDDEN, LAYERS, HEADS = 32, 2, 4
 
 
 def save_tokenizer(folder: Path, padding: int = 0) -> int:
-    """Save a WordPiece tokenizer of the words of `TEXTS` as transformers does; gives its vocabulary's size.
+    """Save a WordPiece tokenizer of the words of `TEXTS` as transformers does. Returns its vocabulary's size.
 
-    `padding` is the id of its padding token. Training one would not do: the trainer breaks ties differently in each
-    run, and all features with it.
+    `padding` is the id of its padding token. The tokenizer is not trained, because the trainer breaks ties differently
+    in each run, which would change all features.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -115,7 +115,7 @@ def save_tiny_language_model(folder: Path, architecture: str) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Prepared graphs are kept as users have them, away from the user's own."""
+    """Prepared graphs are cached as for users, but away from the user's own cache."""
     os.environ["EDGETUNE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
@@ -124,7 +124,7 @@ LanguageModelFolder = Callable[[str], Path]
 
 @pytest.fixture(scope="session")
 def language_model_folder(tmp_path_factory: pytest.TempPathFactory) -> LanguageModelFolder:
-    """Gives the folder of a tiny language model by architecture. Not to be changed."""
+    """Returns the folder of a tiny language model by architecture. Read-only."""
     folders: dict[str, Path] = {}
 
     def folder(architecture: str) -> Path:
@@ -138,7 +138,7 @@ def language_model_folder(tmp_path_factory: pytest.TempPathFactory) -> LanguageM
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny BERT's folder. Not to be changed."""
+    """The tiny BERT's folder. Read-only."""
     folder = tmp_path_factory.mktemp("models") / "tiny-bert"
     save_tiny_bert(folder)
     return folder
@@ -148,7 +148,7 @@ MakeTask = Callable[..., Task]
 
 
 def mixed(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """(text, task) pairs as `Engine.classify` takes them."""
+    """(text, task) pairs as arguments of `Engine.classify`."""
     listed = list(pairs)
     return {"texts": [text for text, _ in listed], "tasks": [task for _, task in listed]}
 
@@ -204,7 +204,7 @@ def random_task(
 
 @pytest.fixture(scope="session")
 def bundle_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny backbone exported to fp32 and int8, with the tasks "colour" and "size". Not to be changed."""
+    """The tiny backbone exported to fp32 and int8, with the tasks "colour" and "size". Read-only."""
     from edgetune_export import export_bundle, load_backbone
 
     folder = tmp_path_factory.mktemp("bundles") / "bundle"
@@ -223,7 +223,7 @@ def here(bundle_folder: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def there(tmp_path: Path) -> Path:
-    """Where to have it; it is not there."""
+    """The destination, which does not exist yet."""
     return tmp_path / "there"
 
 
@@ -241,7 +241,7 @@ def serve() -> Serve:
 
 @pytest.fixture(scope="module")
 def server_bundle(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the tiny bundle. Not to be changed."""
+    """A copy of the tiny bundle. Read-only."""
     return shutil.copytree(bundle_folder, tmp_path_factory.mktemp("served") / "bundle")
 
 
@@ -260,12 +260,12 @@ def client(server: Server) -> Iterator[httpx.Client]:
 
 
 BAD = "the [USER] says it is broken"
-"""A text that the tokenizer of `poisoned` gives a token for which the backbone has no embedding."""
+"""The tokenizer of `poisoned` gives this text a token without an embedding."""
 
 
 @pytest.fixture(scope="session")
 def poisoned(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose tokenizer knows a token that the backbone's table has no row for."""
+    """A bundle whose tokenizer has a token without a row in the backbone's embedding table."""
     folder = shutil.copytree(bundle_folder, tmp_path_factory.mktemp("poisoned") / "bundle")
     tokenizer = json.loads((folder / "tokenizer.json").read_bytes())
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)

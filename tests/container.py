@@ -1,8 +1,8 @@
-"""Lint what is in deploy/, and run the steps of its Dockerfile without Docker: `make container`, as root on Linux.
+"""Lint the files in deploy/, and run the steps of its Dockerfile without Docker: `make container`, as root on Linux.
 
-Each stage is a folder laid over this machine's own (overlayfs) in a mount namespace of its own: what a step writes
-stays there. The base image's Python is this machine's. The last stage then runs as the image would: as its user, on a
-root that cannot be written to, with nothing but a loopback network.
+Each stage is an overlay over this machine's file system (overlayfs) in a separate mount namespace, so everything that a
+step writes stays in it. The base image's Python is this machine's. The last stage then runs like the image: as its
+user, on a read-only root, with only a loopback network.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ mount --rbind /dev "$1/root/dev"
 mount --rbind /proc "$1/root/proc"
 exec chroot "$1/root" "$2" -c "$3"
 """
-"""In a new mount namespace: lay a stage over this machine, and run Python in it."""
+"""In a new mount namespace: mount a stage over this machine, and run Python in it."""
 
 STEP = """
 import os
@@ -88,7 +88,7 @@ print(json.dumps({{"answer": answer["data"], "prepared": len(prepared), "mapped"
 
 @dataclass
 class Stage:
-    """A stage of the Dockerfile: its folders, and what its instructions have set."""
+    """A stage of the Dockerfile: its folders, and the settings from its instructions."""
 
     folder: Path
     env: dict[str, str] = field(default_factory=lambda: {"PATH": "/usr/local/bin:/usr/bin:/bin"})
@@ -103,7 +103,7 @@ class Stage:
         python.symlink_to("/usr/bin/python3")
 
     def run(self, code: str, *namespaces: str) -> str:
-        """Run Python code in the stage; gives what it prints."""
+        """Run Python code in the stage. Returns its output."""
         command = ["unshare", "--mount", "--propagation", "private", *namespaces, "sh", "-c", ENTER, "enter"]
         return subprocess.run(
             [*command, str(self.folder), "/usr/bin/python3", code], check=True, text=True, stdout=subprocess.PIPE
@@ -111,7 +111,7 @@ class Stage:
 
 
 def follow(path: Path, given: dict[str, str], scratch: Path) -> tuple[Stage, dict[str, list[str]]]:
-    """Do what a Dockerfile says.
+    """Run the steps of a Dockerfile.
 
     Args:
         path: the Dockerfile.
@@ -119,7 +119,7 @@ def follow(path: Path, given: dict[str, str], scratch: Path) -> tuple[Stage, dic
         scratch: a folder for the stages.
 
     Returns:
-        The last stage, and what the image would run: `entrypoint` and `healthcheck`.
+        The last stage, and the image's commands: `entrypoint` and `healthcheck`.
     """
     stages: dict[str, Stage] = {}
     stage, settings = Stage(scratch / "none"), {}
@@ -160,7 +160,7 @@ def follow(path: Path, given: dict[str, str], scratch: Path) -> tuple[Stage, dic
 
 
 def own_settings() -> dict[str, str]:
-    """What this machine has set for pip, and no more."""
+    """This machine's settings for pip."""
     return {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "REQUESTS_"))}
 
 
@@ -179,7 +179,7 @@ def copy(source: Stage | None, paths: list[str], stage: Stage, target: str) -> N
 
 
 def check(stage: Stage, settings: dict[str, list[str]]) -> dict[str, Any]:
-    """Run the image: it has to become healthy, answer and end."""
+    """Run the image: it must become healthy, answer and stop."""
     code = RUNNING.format(
         workdir=stage.workdir,
         env=stage.env,
@@ -195,7 +195,7 @@ def check(stage: Stage, settings: dict[str, list[str]]) -> dict[str, Any]:
 
 
 def lint() -> None:
-    """Raise unless hadolint takes the Dockerfile, and Kubernetes' own schemas the manifests."""
+    """Raise an error unless hadolint accepts the Dockerfile, and Kubernetes' schemas accept the manifests."""
     scripts = Path(sys.executable).parent
     subprocess.run([scripts / "hadolint", DEPLOY / "Dockerfile"], check=True)
     validate = [scripts / "kubernetes-validate", "--strict"]
@@ -209,7 +209,7 @@ def lint() -> None:
 
 
 def main() -> None:
-    """Raise where anything does not work."""
+    """Raise an error if anything does not work."""
     lint()
     if not (sys.platform == "linux" and os.geteuid() == 0 and shutil.which("unshare")):
         raise SystemExit("the steps are run by root on Linux, with unshare: what was linted is sound")

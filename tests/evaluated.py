@@ -1,4 +1,4 @@
-"""Evaluations of every kind that no engine made: answers are given as logits."""
+"""Evaluations of every kind without an engine: answers are given as logits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgetune_runtime.text import Text
 
 
 def task_of(kind: str = "single-label", labels: Sequence[str] = ("a", "b", "c"), name: str = "mood") -> Task:
-    """A task that no backbone has: enough to make answers of logits."""
+    """A task without a backbone, sufficient to compute answers from logits."""
     return Task(
         name=name,
         labels=tuple(labels),
@@ -30,7 +30,7 @@ def task_of(kind: str = "single-label", labels: Sequence[str] = ("a", "b", "c"),
 
 
 def read_of(text: Text) -> str:
-    """The text that has the pieces: here always the first."""
+    """The text with the pieces: here always the first."""
     return text if isinstance(text, str) else text[0]
 
 
@@ -41,7 +41,7 @@ def evaluated(
     texts: Sequence[Text] | None = None,
     min_score: float | None = None,
 ) -> Evaluation:
-    """An evaluation of answers that have these logits; a text is one piece, "no answer" has logits of 0.
+    """An evaluation of the answers for these logits. A text is one piece, and "no answer" has logits of 0.
 
     Shape:
         logits: [rows, rows of the head]
@@ -84,7 +84,7 @@ def random_evaluation(
     name: str = "mood",
     seed: int = 0,
 ) -> Evaluation:
-    """Answers that are often right."""
+    """Random answers that are often right."""
     random = np.random.default_rng(seed)
     logits = random.normal(0, 1.5, (rows, 1 if kind == "score" else KINDS[kind].head_rows(len(labels))))
     if kind == "score":

@@ -1,4 +1,4 @@
-"""Models with weights large enough to be kept in half precision, and their rows."""
+"""Models with weights that are large enough to stay in half precision, and their rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers import AutoConfig
 from edgetune_export.loading import language_model_class
 
 LARGE = 1 << 16
-"""Bytes from which a weight of these models is large; more than what PyTorch's exporter computes beforehand."""
+"""Minimum size in bytes of a large weight in these models; more than the constants that PyTorch's exporter folds."""
 
 ARCHITECTURES = ("bert", "deberta-v2", "gpt2", "llama", "t5")
 

@@ -1,4 +1,4 @@
-"""Work that is killed: by SIGKILL, in a fork of this process, before one of its calls."""
+"""Run work in a fork of this process, and kill it with SIGKILL before one of its calls."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _WRITING = ("mkdir", "write", "fsync", "chmod", "replace", "rename", "unlink", "
 
 
 def killed_at(moments: int, work: Callable[[], Any], own: tuple[tuple[Any, str], ...] = ()) -> bool:
-    """Work in another process, which kills itself after so many calls; tells whether it came to its end.
+    """Work in another process, which kills itself after a number of calls. Returns whether the work finished.
 
     Args:
-        moments: calls that are let through.
+        moments: number of calls before the kill.
         work: what to do.
-        own: further calls that count, beside those that write to a disk: (owner, name of the attribute).
+        own: further calls that count, in addition to those that write to disk: (owner, name of the attribute).
     """
     child = os.fork()
     if not child:
@@ -25,7 +25,7 @@ def killed_at(moments: int, work: Callable[[], Any], own: tuple[tuple[Any, str],
             _kill_calls(moments, own)
             work()
             os._exit(0)
-        finally:  # reached where something was raised: the child is no second parent
+        finally:  # reached if an error was raised: the child must not continue like the parent
             traceback.print_exc()
             os._exit(1)
     status = os.waitpid(child, 0)[1]
@@ -72,7 +72,7 @@ class _Unbuffered:
             os.write(self._handle, part)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Nothing is buffered."""
 
     def fileno(self) -> int:
         return self._handle

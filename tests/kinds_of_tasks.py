@@ -1,4 +1,4 @@
-"""Random tasks of every kind of answer, for single texts and for pairs, all on the same parts of the backbone."""
+"""Random tasks of every kind of answer, for single texts and for pairs, all with the same parts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TASKS: Mapping[str, tuple[int, dict[str, Any]]] = {
     "parts": (2, {"kind_name": "tokens", "pairs": True}),
     "why": (1, {"kind_name": "spans", "pairs": True, "long_texts": "windows"}),
 }
-"""Name → number of labels, and what makes it another task than `conftest.random_task` makes."""
+"""Name → number of labels, and changes of the task from `conftest.random_task`."""
 
 SECONDS = [*TEXTS[3:], *TEXTS[:3]]
 """The second text of each pair."""
@@ -52,18 +52,18 @@ def bundle_of_kinds(bundle_folder: Path, make_task: Callable[..., Task], folder:
 
 
 def given(task: str) -> list[Text]:
-    """What a task reads: texts, or pairs."""
+    """The input of a task: texts, or pairs."""
     return list(zip(TEXTS, SECONDS, strict=True)) if TASKS[task][1].get("pairs") else list(TEXTS)
 
 
 def answers(folder: Path, task: str, min_score: float = 0.0) -> list[Result]:
-    """What the engine answers."""
+    """The engine's answers."""
     with Engine(folder) as engine:
         return engine.classify(given(task), task, min_score)
 
 
 def target_of(task: str, place: int) -> Target:
-    """Something that may be right for a text."""
+    """A valid target for a text."""
     kind = TASKS[task][1].get("kind_name")
     if kind == "score":
         return place / 2

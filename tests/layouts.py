@@ -1,4 +1,4 @@
-"""Bundles as others lay them out: files that are links."""
+"""Bundles in the layouts of other programs: files that are links."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def _linked(folder: Path) -> None:
-    """Make what a folder holds links to `..data`, a link to the folder of the day."""
+    """Replace a folder's contents with links to `..data`, which is a link to a dated folder."""
     day = folder / "..2026_11_26_06_51_36.123"
     found = list(folder.iterdir())
     day.mkdir()
@@ -25,13 +25,13 @@ def config_map(bundle: Path) -> Path:
 
 
 def config_map_of_paths(bundle: Path) -> Path:
-    """The whole bundle as Kubernetes mounts one whose items have paths: folders are links too."""
+    """The whole bundle as a ConfigMap whose items have paths: folders are links too."""
     _linked(bundle)
     return bundle
 
 
 def hub_cache(bundle: Path) -> Path:
-    """The bundle as the Hugging Face hub's client keeps it: every file a link to a blob."""
+    """The bundle in the Hugging Face hub's cache: every file is a link to a blob."""
     repository = bundle.parent / "models--me--mine"
     (repository / "blobs").mkdir(parents=True)
     snapshot = repository / "snapshots" / "revision"

@@ -1,4 +1,4 @@
-"""A small Hugging Face hub on this machine: the routes that huggingface_hub calls for models, and what goes wrong."""
+"""A small Hugging Face hub on this machine: the routes that huggingface_hub uses for models, and simulated failures."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Repository:
 
     @property
     def files(self) -> dict[str, bytes]:
-        """What "main" has, but for the hub's own file."""
+        """The files of "main", except the hub's own file."""
         return {path: data for path, data in self.tree("main").items() if path != ".gitattributes"}
 
     def tree(self, revision: str) -> dict[str, bytes]:
@@ -67,12 +67,12 @@ class LocalHub:
 
     Attributes:
         repositories: by name.
-        objects: large files by SHA-256; they stay where they were sent and never committed.
+        objects: large files by SHA-256, also if they were never committed.
         served: method, path and bytes of each answer's body.
         sent: method, path and bytes of each request's body.
         before: called with method and path before anything is answered.
         ignored: paths that the repositories' .gitignore names.
-        broken: paths whose first answer breaks off in its middle.
+        broken: paths whose first answer is cut off in the middle.
     """
 
     def __init__(self) -> None:
@@ -94,20 +94,20 @@ class LocalHub:
         self._server.server_close()
 
     def environment(self, cache: Path, token: str | None = TOKEN) -> dict[str, str]:
-        """What a process has set that uses this hub."""
+        """Environment variables of a process that uses this hub."""
         own = {
             "HF_ENDPOINT": self.url,
             "HF_HUB_OFFLINE": "0",
             "HF_HOME": str(cache),
             "HF_HUB_CACHE": str(cache / "hub"),
-            "HF_HUB_DISABLE_XET": "1",  # Xet is a protocol of its own, to another server
+            "HF_HUB_DISABLE_XET": "1",  # Xet is a separate protocol, to another server
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         }
         return own | ({"HF_TOKEN": token} if token else {})
 
     @contextmanager
     def used_by(self, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[None]:
-        """Let this process use it, although huggingface_hub read its settings long ago."""
+        """Let this process use it, although huggingface_hub has already read its settings."""
         from huggingface_hub import constants
         from huggingface_hub.utils import disable_progress_bars
 

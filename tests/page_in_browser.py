@@ -1,4 +1,4 @@
-"""The page in a real browser, and what a person does there. Test modules import the fixtures."""
+"""The page in a real browser, and a user's actions. Test modules import the fixtures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from serving import Server
 
 
 class Page:
-    """The page in a browser, and what a person does there."""
+    """The page in a browser, and a user's actions."""
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
@@ -38,7 +38,7 @@ class Page:
         return self.one(selector).text.replace("\N{NO-BREAK SPACE}", " ")
 
     def texts(self, selector: str) -> list[str]:
-        # In one go: the page may put others in their place at any time.
+        # In one script, because the page may replace them at any time.
         script = "return [...document.querySelectorAll(arguments[0])].map((element) => element.textContent)"
         return self.driver.execute_script(script, selector)
 
@@ -56,7 +56,7 @@ class Page:
         self.wait(lambda: " answered in " in self.text("#said"))
 
     def answers(self) -> dict[str, dict[str, str]]:
-        """Scores by label, as they are shown, by task; those that are folded away too."""
+        """By task, the shown scores by label, including collapsed ones."""
         return {
             name: dict(zip(self.texts(f"{card} li > :first-child"), self.texts(f"{card} .score"), strict=True))
             for place, name in enumerate(self.texts("#answers h2"), 1)
@@ -64,11 +64,11 @@ class Page:
         }
 
     def console(self) -> list[str]:
-        """What the console has said since it was last asked."""
+        """New console messages since the last call."""
         return [line["message"] for line in self.driver.get_log("browser")]
 
     def asked_for(self) -> list[str]:
-        """The addresses that were asked for since this was last asked."""
+        """The addresses requested since the last call."""
         events = [json.loads(line["message"])["message"] for line in self.driver.get_log("performance")]
         return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
 

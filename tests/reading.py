@@ -41,7 +41,7 @@ def read_shards(
 
 
 def scored(path: Path) -> list[tuple[str | None, str]]:
-    """Texts, `None` where a row is bad, and labels, as `score` reads them."""
+    """Texts (`None` for bad rows) and labels, as `score` reads them."""
     _, found = read_shards([path], shard_rows=2)
     texts = [text for rows in found for text in rows.texts]
     return list(

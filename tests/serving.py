@@ -1,4 +1,4 @@
-"""A real `edgetune serve`, in a process of its own."""
+"""A real `edgetune serve`, in a separate process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ READY = re.compile(r"tasks on (http://\S+)")
 
 @dataclass
 class Server:
-    """A running server: its address, its process, and what it has said on stderr."""
+    """A running server: its address, its process, and its stderr."""
 
     url: str
     process: subprocess.Popen[str]
@@ -38,7 +38,7 @@ Serve = Callable[..., AbstractContextManager[Server]]
 
 @contextmanager
 def run_server(bundle: Path, *options: str, env: dict[str, str] | None = None) -> Iterator[Server]:
-    """Serve a bundle, which is trusted, on a free port for as long as the context lasts."""
+    """Serve a trusted bundle on a free port for the duration of the context."""
     command = [sys.executable, "-m", "edgetune", "serve", str(bundle), "--trust", "--port", "0", "--threads", "2"]
     process = subprocess.Popen(
         [*command, *options], stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}

@@ -1,4 +1,4 @@
-"""Messages of the library: they name parameters, for Python; `edgetune.cli.flags` makes flags of them."""
+"""Messages of the library name parameters, for Python; `edgetune.cli.flags` converts them to flags."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ RUNS_COMMANDS = {
     "runtime/edgetune_runtime/card.py": "a bundle's card shows a command",
     "runtime/edgetune_runtime/devices.py": "pip's command",
 }
-"""Module → why its strings have flags."""
+"""Module → why its strings contain flags."""
 
 DECLARES_OPTIONS = "edgetune/training/options.py"
-"""Its fields say what their options are called and what the help says of them."""
+"""Its fields define the names and help texts of options."""
 
 ROOT = PACKAGES["edgetune"]
 MODULES = sorted(
@@ -41,7 +41,7 @@ MODULES = sorted(
 
 
 def strings(tree: ast.AST) -> Iterator[str]:
-    """All strings of a module but docstrings; of an f-string, what is between its values."""
+    """All strings of a module except docstrings; for an f-string, the parts between its values."""
     told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
@@ -99,7 +99,7 @@ NAMED = sorted(
     for name in NAME.findall(text)
     if name != "code"  # in a text that tokenizers are tried on
 )
-"""Each parameter that a message names, and in which module."""
+"""All parameters named in messages, with their modules."""
 
 
 @pytest.mark.parametrize(("name", "module"), sorted(set(NAMED)))

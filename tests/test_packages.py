@@ -1,4 +1,4 @@
-"""The wheel: what of the packages is in it."""
+"""The contents of the wheel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hatchling.builders.wheel import WheelBuilder
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"edgetune": ROOT, "edgetune_export": ROOT / "export", "edgetune_runtime": ROOT / "runtime"}
-"""Package → the folder that it lies in."""
+"""Package → its folder."""
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_type_hints_are_for_users_too(shipped: set[str], package: str) -> None:
-    assert f"{package}/py.typed" in shipped  # PEP 561: else type checkers take the package as untyped
+    assert f"{package}/py.typed" in shipped  # PEP 561: otherwise type checkers treat the package as untyped
 
 
 @pytest.mark.parametrize("package", PACKAGES)

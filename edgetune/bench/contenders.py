@@ -1,7 +1,7 @@
-"""The ways of running a task that `edgetune bench` compares, each in a process of its own.
+"""The ways of running a task that `edgetune bench` compares, each in its own process.
 
-A process per contender keeps their thread pools apart. A contender is told what to run, and then to run it for a
-time; it gives back the milliseconds of each run.
+A process per contender keeps their thread pools apart. A contender is told what to run and for how long, and returns
+the milliseconds of each run.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Prepare = Callable[["Task", Rows], Callable[[], Any]]
 
 
 class Setup(Protocol):
-    """A way of running a task, as told to the process that runs it; it has to be picklable."""
+    """The description of a way to run a task. It is sent to the process that runs it, so it must be picklable."""
 
     def start(self) -> Prepare:
-        """Load all that is needed, in the process; gives what makes ready to run rows of token ids with a task."""
+        """Load everything, in the process. Returns a function that prepares to run rows of token ids with a task."""
 
 
 @dataclass(frozen=True)
 class EngineSetup:
-    """The engine, with one precision of a bundle."""
+    """The engine with one precision of a bundle."""
 
     bundle: str
     precision: str
@@ -98,7 +98,7 @@ class TorchSetup:
 
 
 class Contender:
-    """A process that runs what it is told to; usable as a context manager."""
+    """A process that runs a setup; usable as a context manager."""
 
     def __init__(self, setup: Setup) -> None:
         context = get_context("spawn")
@@ -120,14 +120,14 @@ class Contender:
             self._process.terminate()
 
     def prepare(self, task: Task, rows: Rows) -> None:
-        """Make ready to run these rows of token ids, all with this task."""
+        """Prepare to run these rows of token ids, all with this task."""
         self._send((task.to_bytes(), rows))
         self._answer()
 
     def run(self, seconds: float) -> list[float]:
-        """Run what was prepared for about so long, and at least once; milliseconds of each run.
+        """Run the prepared rows for about this long, and at least once. Returns the milliseconds of each run.
 
-        The first quarter is not counted, except where a single run takes longer than the time.
+        The first quarter of the runs is not counted, unless a single run takes longer than the time.
         """
         self._send(seconds)
         return self._answer()
@@ -165,19 +165,19 @@ def _serve(connection: Connection, setup: Setup) -> None:
         except EOFError:
             return
         if isinstance(message, float):
-            if took_ms < message * 1000:  # long runs need neither their threads woken nor their caches filled
+            if took_ms < message * 1000:  # long runs do not need warm threads and caches
                 _repeated(run, message / 4)
             connection.send(_repeated(run, message * 3 / 4))
         else:
             task, rows = message
             run = prepare(Task.from_bytes(task, "the benchmark's task"), rows)
-            run()  # what compiles, compiles now
+            run()  # compile now, if anything compiles
             (took_ms,) = _repeated(run, 0)
             connection.send("ready")
 
 
 def _repeated(run: Callable[[], Any], seconds: float) -> list[float]:
-    """Run at least once, and until the time is over; milliseconds of each run."""
+    """Run at least once, and until the time is over. Returns the milliseconds of each run."""
     times: list[float] = []
     while not times or sum(times) < seconds * 1000:
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Latency per prompt length: the engine's precisions beside each other and beside PyTorch, in one run."""
+"""Latency per prompt length: the engine's precisions compared with each other and with PyTorch, in one run."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from edgetune_runtime.task import Task
 
 TORCH = "torch"
 _TURNS = 4
-_VARIANT = "light"  # whose parts are those that are usually trained
+_VARIANT = "light"  # these parts are usually trained
 _TURN_PAUSE_S = 0.01  # lets the other contenders' threads go to sleep
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of the table: what is run. `prompt_length` is the length of the part that the method trains."""
+    """One row of the table: what to run. `prompt_length` is the length of the part that the method trains."""
 
     method: str
     prompt_length: int
@@ -41,7 +41,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Timing:
-    """Times of one contender in one cell, in milliseconds; `ratio` is the baseline's median over this one's."""
+    """Times of one contender in one cell, in milliseconds; `ratio` is the baseline's median divided by this median."""
 
     median_ms: float
     p95_ms: float
@@ -51,7 +51,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Report:
-    """All timings of a run and where they were taken."""
+    """All timings of a run, and the machine on which they were taken."""
 
     environment: Mapping[str, Any]
     baseline: str
@@ -69,7 +69,7 @@ class Report:
 def grid(
     methods: Sequence[str], prompts: Sequence[int], sequences: Sequence[int], batches: Sequence[int]
 ) -> list[Cell]:
-    """All cells; length 0 is the same for every method, so it stands once, under the first."""
+    """All cells. Length 0 is the same for every method, so it is listed once, under the first."""
     return [
         Cell(method, prompt, sequence, batch)
         for batch, sequence, method, prompt in product(batches, sequences, methods, prompts)
@@ -88,21 +88,21 @@ def measure(
     seconds_per_cell: float = 4.0,
     progress: Callable[[Sequence[Cell]], Iterator[Cell]] = iter,
 ) -> Report:
-    """Time every cell, the contenders taking turns.
+    """Time every cell; the contenders take turns.
 
     Args:
         bundle: the bundle.
-        cells: what to run.
+        cells: the cells to run.
         precisions: precisions of the bundle to compare.
-        torch_model: the backbone, as `load_backbone` takes it, to compare with the PyTorch path.
+        torch_model: the backbone for the comparison with PyTorch, in any form that `load_backbone` takes.
         device: "cpu" or "cuda", for all contenders.
-        threads: threads of each contender; all that the process may use.
-        seconds_per_cell: about how long to measure each cell.
-        progress: goes through the cells, and may show how far it is.
+        threads: threads of each contender; by default all that the process may use.
+        seconds_per_cell: approximate measuring time per cell.
+        progress: iterates over the cells, and may show the progress.
 
     Raises:
         BackboneError: `torch_model` is not the bundle's backbone.
-        DataError: a cell is longer than the backbone reads.
+        DataError: a cell is longer than the backbone supports.
     """
     threads = threads or available_threads()
     manifest = bundle.manifest
@@ -132,7 +132,7 @@ def measure(
 
 
 def machine(threads: int, *packages: str) -> dict[str, Any]:
-    """The machine, the day and the versions that figures belong to."""
+    """The machine, the date and the versions, for the report."""
     return {
         "cpu": cpu_name(),
         "int8_dot_product": has_int8_dot_product(),
@@ -143,10 +143,10 @@ def machine(threads: int, *packages: str) -> dict[str, Any]:
 
 
 def random_task(manifest: Manifest, cell: Cell) -> Task:
-    """A task of random numbers with the cell's part.
+    """A task with the cell's part, filled with random numbers.
 
     Raises:
-        DataError: no graph of the bundle takes such a part.
+        DataError: no graph of the bundle takes this part.
     """
     random = np.random.default_rng(0)
     taken = manifest.facts.inputs_of(_VARIANT)
@@ -179,7 +179,7 @@ def random_rows(bundle: Bundle, cell: Cell) -> Rows:
 
 
 def take_turns(contenders: Mapping[str, Contender], seconds: float, turns: int = _TURNS) -> dict[str, Timing]:
-    """Time what contenders have prepared, in turns, for about so long; the first is the baseline of the ratios."""
+    """Time prepared contenders in turns, for about this long. The first is the baseline of the ratios."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(turns):
         for name, contender in contenders.items():
@@ -199,7 +199,7 @@ def take_turns(contenders: Mapping[str, Contender], seconds: float, turns: int =
 
 
 def table(report: Report) -> str:
-    """The report for people; without the 95th percentiles if it were wider than 80 columns with them."""
+    """The report for people. The 95th percentiles are omitted if the table would be wider than 80 columns with them."""
     lines = _lines(report, with_p95=True)
     if not fits(lines):
         lines = _lines(report, with_p95=False)

@@ -12,7 +12,7 @@ _STYLES = {"torch": "#c44e52", "fp32": "#4c72b0", "int8": "#55a868", "q4": "#817
 
 
 def plot_latency(report: Report, path: Path) -> None:
-    """Draw latency over prompt length: a panel for each batch and text length, a line for each contender."""
+    """Plot latency over prompt length, with one panel per batch size and text length and one line per contender."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""The command line. Options are declared here; what is heavy is imported when a command runs."""
+"""The command line. Options are declared here; heavy modules are imported when a command runs."""
 
 from __future__ import annotations
 
@@ -65,19 +65,19 @@ cli.add_section("See all of it", demo)
 
 
 def _write_utf8() -> None:
-    """Write UTF-8 to stdout and stderr whatever the locale says; half of a character, as an escape."""
+    """Write UTF-8 to stdout and stderr regardless of the locale; lone surrogates are escaped."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def main() -> None:
-    """Run the command line; an error that the user can act on is one line and exit status 1."""
+    """Run the command line. An error that the user can act on is printed as one line, with exit status 1."""
     _write_utf8()
     cpus.limit_libraries()
-    if not is_terminal():  # bars are for people
+    if not is_terminal():  # progress bars are for people
         privacy.turn_off(HF_HUB_DISABLE_PROGRESS_BARS="1")
-    privacy.turn_off(HF_HUB_DISABLE_TELEMETRY="1", HF_UPDATE_DOWNLOAD_COUNTS="0")  # models and data sets of a hub
+    privacy.turn_off(HF_HUB_DISABLE_TELEMETRY="1", HF_UPDATE_DOWNLOAD_COUNTS="0")  # errors of model and data set hubs
     try:
         cli()
     except EdgetuneError as error:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _Numbers(click.ParamType[list[int]]):
-    """Whole numbers with commas between them."""
+    """Comma-separated integers."""
 
     name = "N,N,…"
 
@@ -120,6 +120,6 @@ def bench(
 
 
 def progress_bar(cells: Sequence[Cell]) -> Iterator[Cell]:
-    """Go through the cells with a bar on stderr."""
+    """Iterate over the cells with a progress bar on stderr."""
     with click.progressbar(cells, label="measuring", file=sys.stderr) as bar:
         yield from bar

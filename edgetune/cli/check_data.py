@@ -1,4 +1,4 @@
-"""Labelled texts as a task of a bundle reads them."""
+"""Read labelled texts for the tasks of a bundle."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Checked:
-    """Labelled texts of which a task can answer each.
+    """Labelled texts that a task can answer.
 
     Attributes:
         texts: texts or, for a task that takes pairs, pairs.
-        targets: what is right for each.
-        places: where each stands, for errors.
-        ids: what each calls itself, if that was asked for; else `None`.
+        targets: the target of each.
+        places: the place of each in the data, for errors.
+        ids: the id of each, if ids were asked for; otherwise `None`.
     """
 
     texts: Sequence[Text]
@@ -34,22 +34,22 @@ class Checked:
 
 
 def read_for(task: Task, name: str, columns: Columns, reading: Reading, note: Note) -> Checked:
-    """Read labelled texts for a task: its kind says what a label is, and it may take pairs.
+    """Read labelled texts for a task; its kind defines the labels, and it may take pairs.
 
     Args:
         task: the task.
-        name: as `read_labelled` takes it, like the rest.
-        columns, reading, note: see there.
+        name: see `read_labelled`.
+        columns, reading, note: see `read_labelled`.
 
     Raises:
-        DataError: they cannot be read, or have no second texts for a task that takes pairs, or labels that the task
-            does not have.
+        DataError: they cannot be read, lack second texts for a task that takes pairs, or have labels that the task does
+            not have.
     """
     from edgetune.data.labelled import read_labelled
     from edgetune.evaluation import check_labels
     from edgetune_runtime.errors import DataError
 
-    # A task of single texts reads no second ones, unless the user names their column.
+    # A task for single texts ignores second texts, unless the user names their column.
     columns = replace(columns, pairs=task.pairs or columns.text_pair is not None)
     read = read_labelled(name, columns, reading, note, task.kind)
     if task.pairs and not read.pairs:
@@ -64,13 +64,14 @@ def read_for(task: Task, name: str, columns: Columns, reading: Reading, note: No
 def read_fitting(
     tasks: Sequence[Task], name: str, columns: Columns, reading: Reading, note: Note
 ) -> dict[str, Checked]:
-    """Read labelled texts for each task that they fit.
+    """Read labelled texts for every task that they fit.
 
-    They fit a task that has all their labels, and takes single texts or pairs, as they are. If they look like the kind
-    of some of these tasks, they fit these alone; a task whose kind has no labels in its data is always one of these.
+    They fit a task if it has all their labels and takes the same input, single texts or pairs. If they look like the
+    kind of some of these tasks, they fit only these tasks. A task whose kind has no labels in its data fits only if
+    they look like that kind.
 
     Raises:
-        DataError: they cannot be read for any task.
+        DataError: they do not fit any task.
     """
     from edgetune_runtime.errors import DataError
 
@@ -78,7 +79,7 @@ def read_fitting(
     problems: list[DataError] = []
     for kind in {task.kind_name: task.kind for task in tasks}.values():
         read = _read(name, columns, reading, _silent if reads else note, kind)
-        if isinstance(read, DataError):  # labels of another kind, perhaps
+        if isinstance(read, DataError):  # maybe the labels are of another kind
             problems.append(read)
         else:
             reads[kind.name] = read
@@ -98,7 +99,7 @@ def read_fitting(
 
 
 def _read(name: str, columns: Columns, reading: Reading, note: Note, kind: Kind | None) -> Labelled | DataError:
-    """Labelled texts, or why they are none of this kind."""
+    """Labelled texts, or the reason why they are not of this kind."""
     from edgetune.data.labelled import read_labelled
     from edgetune_runtime.errors import DataError
 
@@ -109,12 +110,12 @@ def _read(name: str, columns: Columns, reading: Reading, note: Note, kind: Kind 
 
 
 def _labels(read: Labelled, task: Task) -> set[str]:
-    """The labels that data names, as the task's kind sees them."""
+    """The labels in the data, as the task's kind reads them."""
     return {label for row in read.rows for label in task.kind.named(row.target)}
 
 
 def _checked(read: Labelled, task: Task) -> Checked:
-    """Data that was read for a task; second texts that it does not read are left out."""
+    """Data for a task, without second texts if the task does not read them."""
     return Checked(
         [row.given if task.pairs else row.text for row in read.rows],
         [row.target for row in read.rows],
@@ -124,4 +125,4 @@ def _checked(read: Labelled, task: Task) -> Checked:
 
 
 def _silent(message: str) -> None:
-    """Tell nobody."""
+    """Ignore the message."""

@@ -127,7 +127,7 @@ def classify(
 
 
 def _default(engine: Engine, task: str | None) -> Task | None:
-    """The task of rows that name none: the one that is asked for, or the bundle's only one."""
+    """The task for rows that do not name one: the requested task, or the bundle's only task."""
     if task is not None:
         return engine.find_task(task)
     return engine.task(engine.task_names[0]) if len(engine.task_names) == 1 else None
@@ -184,7 +184,7 @@ def _answers(
 
 
 def _useless(min_score: float, task: Task) -> str | None:
-    """Why a lowest score cannot be used with the task that a row asks for; `None` if it can."""
+    """Why a lowest score cannot be used with a row's task; `None` if it can."""
     from edgetune_runtime.checks import check_min_score
     from edgetune_runtime.errors import DataError
 
@@ -196,7 +196,7 @@ def _useless(min_score: float, task: Task) -> str | None:
 
 
 def _shown(kind: AnswerKind, result: Result) -> dict[str, Any]:
-    """A result's own fields as they are printed. A number is left out if it is one of the scores."""
+    """A result's own fields as they are printed. A score is omitted if `scores` contains it."""
     scored = "numbers" in kind.columns.values()
     return {
         name: _PRINTED[kind.columns[name]](value)

@@ -145,7 +145,7 @@ def _from_head(model: str, name: str, template: str, max_length: int | None, pai
 
 
 def _texts(path: Path | None) -> list[str]:
-    """The texts of a file, each of which can be read."""
+    """Read the texts of a file; every row must be readable."""
     from edgetune.data.requests import read_requests
     from edgetune_runtime.errors import DataError
 

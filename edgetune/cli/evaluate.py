@@ -146,7 +146,7 @@ def evaluate(
 
 
 def _make(folder: Path) -> None:
-    """Make the folder of results before any work is done for them."""
+    """Create the folder for results before any work starts."""
     from edgetune_runtime.errors import EdgetuneError
 
     try:
@@ -156,7 +156,7 @@ def _make(folder: Path) -> None:
 
 
 def _write(found: Evaluation, report: Path | None, errors: Path | None) -> dict[str, str]:
-    """Write what was asked for, and say where; gives the paths."""
+    """Write the requested files, report where, and return their paths."""
     written = {}
     if report is not None:
         from edgetune.report import write_report
@@ -214,7 +214,7 @@ def _print(found: Evaluation) -> None:
 
 
 def _tables(figures: Figures) -> Mapping[str, Any]:
-    """What is more than one number, as JSON has it."""
+    """The figures that consist of more than one number, for JSON."""
     if figures.confusion is not None:
         return {"confusion": figures.confusion.tolist()}
     return {"by_label": figures.by_label} if figures.by_label else {}
@@ -225,7 +225,7 @@ def _number(number: float) -> str:
 
 
 def _show_confusion(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> None:
-    """Print the confusion table or, if that is wider than 80 columns, the confusions that are most frequent."""
+    """Print the confusion table or, if it is wider than 80 columns, the most frequent confusions."""
     rows = [[label, *map(str, row)] for label, row in zip(labels, confusion, strict=True)]
     lines = aligned(["", *labels], rows)
     if fits(lines):

@@ -134,7 +134,7 @@ def export(
 
 
 def _checks(item: str, tasks: Sequence[Task], columns: Columns, reading: Reading) -> Mapping[str, Checked]:
-    """Task → its check data, of what `--check-data` names."""
+    """Task → its check data, from the values of `--check-data`."""
     from edgetune_runtime.errors import DataError
 
     name, separator, path = ("", "", item) if Path(item).exists() else item.partition("=")

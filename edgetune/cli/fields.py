@@ -1,15 +1,15 @@
-"""Options of a command from the fields of a dataclass: a new option is a field and its use.
+"""Command options from the fields of a dataclass. A new option only needs a new field and code that uses it.
 
-A field is an option if its metadata has "help". Its name is the option's, its default the option's default. The
-metadata may also have:
+A field is an option if its metadata has "help". The option takes its name and default from the field. The metadata may
+also have:
 
-- `flag`: the option's name, if it is not the field's.
-- `choices`: the values that it can have.
-- `least`, `above`: the lowest value, or what the value must be above. Values are whole if `least` is.
-- `unset`: the flag that makes a field false that is true by default.
-- `parse`: makes the field's value of the option's text.
-- `parse_all`: makes it of all values of an option that can be given several times.
-- `metavar`: what the value looks like in the help.
+- `flag`: the option's name, if it differs from the field's.
+- `choices`: the allowed values.
+- `least`, `above`: the lowest value, or an exclusive lower bound. Values are integers if `least` is an integer.
+- `unset`: the flag that sets a field to false whose default is true.
+- `parse`: converts the option's text to the field's value.
+- `parse_all`: converts all values of a repeatable option to the field's value.
+- `metavar`: the placeholder of the value in the help.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Options = TypeVar("Options")
 
 
 def field_options(options: type[Any], names: tuple[str, ...] | None = None) -> Callable[[Command], Command]:
-    """Give a command an option for each field of a dataclass, or for some of them."""
+    """Add an option to a command for each field of a dataclass, or for some fields."""
     fields = [one for one in _fields(options) if names is None or one.name in names]
 
     def decorate(command: Command) -> Command:
@@ -37,10 +37,10 @@ def field_options(options: type[Any], names: tuple[str, ...] | None = None) -> C
 
 
 def collect(options: type[Options], values: Mapping[str, Any]) -> Options:
-    """The dataclass, made of a command's parameters; others among them are passed over.
+    """Make the dataclass from a command's parameters; other parameters are ignored.
 
     Raises:
-        EdgetuneError: a value is not what the field can be; the field's own parser says so.
+        EdgetuneError: the field's parser rejects a value.
     """
     given = {}
     for one in _fields(options):
@@ -63,7 +63,7 @@ def _option(one: dataclasses.Field[Any]) -> Callable[[Command], Command]:
     how = one.metadata
     flag = how.get("flag", f"--{one.name.replace('_', '-')}")
     if "unset" in how:
-        # Turned round by hand: what a flag whose value is false has for a default differs from one click to another.
+        # Inverted here, because click versions differ in the default of a flag whose value is false.
         return click.option(how["unset"], one.name, is_flag=True, callback=lambda _, __, on: not on, help=how["help"])
     if isinstance(one.default, bool):
         return click.option(flag, one.name, is_flag=True, default=one.default, help=how["help"])

@@ -146,7 +146,7 @@ def fit(
 
 
 def _evaluation(report: FitReport, rows: Sequence[LabelledText]) -> Evaluation | None:
-    """The answers to the rows that were held out; `None` if none were."""
+    """The answers to the held-out rows; `None` without held-out rows."""
     from edgetune.evaluation import Evaluation
 
     held_out = [row for row, judged in zip(rows, report.judged, strict=True) if judged]

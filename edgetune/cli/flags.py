@@ -1,4 +1,4 @@
-"""What options are called: the library's messages name parameters in backticks, the command line shows their flags."""
+"""Option names in messages: the library names parameters in backticks, and the command line shows their flags."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ CALLED_HERE: Mapping[str, str] = {
     "text_pair": "text_pair_column",
     "words": "label_words",
 }
-"""Parameter of the library → the commands' parameter for the same, if it has another name."""
+"""Parameter of the library → parameter of the commands, if the names differ."""
 
 _QUOTED_OR_NAMED = re.compile(r"""(?<!\w)(['"]).*?\1(?!\w)|(?<![^\s(])`(\w+)`(?![\w/`-]|\.\w)""")
-"""What stands in quotes, which is somebody's value, or a name in backticks that is a word by itself."""
+"""Matches quoted text, which is a user's value, or a whole word in backticks, which is a name."""
 
 
 class RenamedOption(click.Option):
-    """An option that also has an old spelling: it goes on working, with a note, and the help does not show it.
+    """An option with an old spelling, which still works with a note and is not shown in the help.
 
-    The last spelling that is declared is the old one.
+    The last declared spelling is the old one.
     """
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Its line of the help, without the old spelling."""
+        """Its line in the help, without the old spelling."""
         opts, self.opts = self.opts, self.opts[:-1]
         try:
             return super().get_help_record(ctx)
@@ -44,7 +44,7 @@ class RenamedOption(click.Option):
             self.opts = opts
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
-        """Let the parser note the old spelling where it reads it."""
+        """Make the parser print a note when it reads the old spelling."""
         super().add_to_parser(parser, ctx)
         new, old = self.opts[0], self.opts[-1]
         own = parser._long_opt[old]
@@ -65,7 +65,7 @@ class Command(click.Command):
         """Run the command.
 
         Raises:
-            EdgetuneError: as the library raised it, but with flags in place of parameters.
+            EdgetuneError: the library's error, with flags in place of parameters.
         """
         try:
             return super().invoke(ctx)
@@ -75,11 +75,11 @@ class Command(click.Command):
 
 
 def in_flags(message: str) -> str:
-    """A message of the library with the flags of the running command in place of the parameters that it names.
+    """Replace parameter names in a library message with the flags of the running command.
 
-    A parameter that the command does not have is of another one, such as `pooling` in "train it again with
-    `pooling`": it becomes the flag of all commands that have it, if that is the same for all. Any other name stays
-    as it is, since it may be somebody's text, and so does what stands in quotes.
+    A parameter that the command lacks belongs to another command, such as `pooling` in "train it again with `pooling`".
+    It is replaced if all commands that have it use the same flag. Any other name stays as it is, because it may be a
+    user's text; so does quoted text.
     """
     context = click.get_current_context(silent=True)
     if context is None or "`" not in message:
@@ -104,7 +104,7 @@ def _flag(context: click.Context, name: str) -> str | None:
 
 
 def _commands(command: click.Command) -> Iterator[click.Command]:
-    """A command or, of a group, all commands below it."""
+    """A command or, for a group, all commands below it."""
     if not isinstance(command, click.Group):
         yield command
         return
@@ -113,7 +113,7 @@ def _commands(command: click.Command) -> Iterator[click.Command]:
 
 
 def _spellings(command: click.Command) -> dict[str, str]:
-    """Parameter of a command → what people write: the longest flag of an option, an argument as the help shows it."""
+    """Parameter of a command → what users write: an option's longest flag, or an argument as shown in the help."""
     return {one.name: _spelling(one) for one in command.params if one.name is not None}
 
 

@@ -1,4 +1,4 @@
-"""Groups of commands whose help says in whole sentences what each does, in the order of the work."""
+"""Command groups whose help lists commands with whole sentences, in the order in which they are used."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 import click
 
 _WHOLE = 1000
-"""Characters that no first sentence has."""
+"""A length in characters that is longer than every first sentence."""
 
 _ALL = "Commands"
-"""The heading of a group without sections."""
+"""Heading of a group without sections."""
 
 
 class Group(click.Group):
-    """A group that lists its commands as they were added, in sections, each with the first sentence of its help.
+    """A group that lists its commands in the order in which they were added, with the first sentence of their help.
 
     Attributes:
-        sections: heading → names of the commands below it; without any, all commands have one heading.
+        sections: heading → names of its commands; if empty, all commands have one heading.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -25,7 +25,7 @@ class Group(click.Group):
         self.sections: dict[str, list[str]] = {}
 
     def add_section(self, heading: str, *commands: click.Command) -> None:
-        """Add commands, and list them in the help below a heading of their own."""
+        """Add commands, and list them in the help under their own heading."""
         for command in commands:
             self.add_command(command)
         self.sections[heading] = [str(command.name) for command in commands]
@@ -35,7 +35,7 @@ class Group(click.Group):
         return list(self.commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands; sentences are wrapped, not cut."""
+        """Write the list of commands. Sentences are wrapped, not cut."""
         for heading, names in (self.sections or {_ALL: list(self.commands)}).items():
             with formatter.section(heading):
                 formatter.write_dl([(name, self.commands[name].get_short_help_str(_WHOLE)) for name in names])

@@ -1,4 +1,4 @@
-"""What several commands share: options, extras, output."""
+"""Options, extras and output that several commands share."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ LABELLED_DATA = (
 
 
 def _kind_names() -> list[str]:
-    """Names of `edgetune_runtime.kinds.KINDS`, each of which is that of its module.
+    """Names of `edgetune_runtime.kinds.KINDS`, taken from its modules.
 
-    To import them would import numpy for every command, `--help` among them.
+    Importing the kinds would import numpy for every command, even for `--help`.
     """
     package = find_spec("edgetune_runtime.kinds")
     folders = (package and package.submodule_search_locations) or ()
     names = sorted(module.name for module in pkgutil.iter_modules(folders))
-    return [name.replace("_", "-") for name in names if name != "kind"]  # which is what they have in common
+    return [name.replace("_", "-") for name in names if name != "kind"]  # the module that they share
 
 
 KINDS = _kind_names()
@@ -49,9 +49,9 @@ _FETCHED = "edgetune.fetched"
 
 
 class _Bundle(click.Path):
-    """A bundle's folder or, unless it is to be changed, its name on the hub.
+    """A bundle's folder or, if the command does not change the bundle, its name on the hub.
 
-    A name is fetched, of its precisions only the one that `--precision` names.
+    A bundle on the hub is fetched; with `--precision`, only that precision.
     """
 
     name = "bundle"
@@ -79,17 +79,20 @@ CHANGED_BUNDLE = _Bundle(read_only=False)
 
 
 def fetched_name() -> str | None:
-    """The name on the hub of the running command's bundle; `None` if it is a folder."""
+    """The hub name of the running command's bundle; `None` if it is a folder."""
     return click.get_current_context().meta.get(_FETCHED)
 
 
 def note(message: str) -> None:
-    """Tell people something, on stderr: stdout is for results. Parameters that the library names become flags."""
+    """Print a message on stderr, because stdout is for results.
+
+    Parameter names of the library are replaced by flags.
+    """
     click.echo(in_flags(message), err=True)
 
 
 def let_nobody_wait() -> None:
-    """Let long work go on if nobody reads what it writes to stderr, such as a log collector that stalls."""
+    """Let long work continue even if nobody reads its stderr, for example if a log collector stalls."""
     own = sys.__stderr__
     if own is not None and sys.stderr is own and not own.isatty():
         from edgetune.stderr import never_wait
@@ -98,7 +101,7 @@ def let_nobody_wait() -> None:
 
 
 def note_unread_tasks(bundle: Bundle) -> None:
-    """Tell people of files among a bundle's tasks that are not read."""
+    """Report files in a bundle's task folder that are not read."""
     for file, why in bundle.unread_tasks().items():
         note(f"not read: {bundle.path / 'tasks' / file}: {why}")
 
@@ -109,7 +112,7 @@ def print_json(value: Any) -> None:
 
 
 def shortest(number: float) -> float:
-    """The number with no more digits than float32 has: graphs compute in no more."""
+    """Round a number to the digits of float32, because graphs compute in float32."""
     import numpy as np
 
     return float(str(np.float32(number)))
@@ -128,18 +131,18 @@ def engine_options(command: Command) -> Command:
 
 precision_option: Callable[[Command], Command] = click.option(
     "--precision",
-    is_eager=True,  # so that it is known when the bundle is fetched
+    is_eager=True,  # so that its value is known when the bundle is fetched
     help="Precision to run, one of the bundle's. [default: int8 and, for close calls, fp32, if the bundle has them]",
 )
 
 
 def device_options(command: Command) -> Command:
-    """What the engine runs, and on what: `--precision`, `--device`."""
+    """What the engine runs, and on which device: `--precision`, `--device`."""
     return precision_option(device_option(command))
 
 
 def device_option(command: Command) -> Command:
-    """`--device`; people are told of one that nobody has tested."""
+    """`--device`; untested devices print a note."""
     untested = " and ".join(device.name for device in DEVICES.values() if not device.tested)
     return click.option(
         "--device",
@@ -231,7 +234,7 @@ max_characters_option: Callable[[Command], Command] = click.option(
 
 
 def column_options(command: Command) -> Command:
-    """What the columns of labelled data are called, and how files of it are read."""
+    """The column names of labelled data, and how its files are read."""
     options = [
         text_column_option,
         click.option(
@@ -257,7 +260,7 @@ def columns_named(text_column: str, label_columns: tuple[str, ...], text_pair_co
 
 
 def kind_named(kind_name: str | None) -> Kind | None:
-    """The kind that `kind_option` names; `None` if the labels tell it."""
+    """The kind that `kind_option` names; `None` if it is derived from the labels."""
     from edgetune_runtime.kinds import KINDS as kinds
 
     return None if kind_name is None else kinds[kind_name]

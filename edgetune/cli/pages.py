@@ -1,4 +1,4 @@
-"""The page about a new task that `fit` and `train` write."""
+"""The report page that `fit` and `train` write about a new task."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write_page(
     history: Sequence[Epoch] = (),
     seeds: SeedSpread | None = None,
 ) -> str | None:
-    """Write it, and say where; gives its path, or `None` if no row of the task could be held out."""
+    """Write the page, report where, and return its path; `None` if no row of the task could be held out."""
     from edgetune.report import write_report
 
     if evaluation is None:

@@ -116,7 +116,7 @@ def rank(
 def _outcomes(
     engine: Engine, ranker: Ranker, query: str, requests: Sequence[Request], most_characters: int
 ) -> Iterator[tuple[Request, Result | str]]:
-    """Each row with the task's answer about the query and its text, or why there is none."""
+    """Each row with the task's answer about the query and its text, or with the error."""
     from edgetune_runtime.attempts import attempt
 
     pairs = [((query, request.text), ranker.task) for request in requests if request.text is not None]

@@ -165,7 +165,7 @@ def _show(out: Path, summary: Summary, seconds: float) -> None:
 
 
 def _workers(engine: str, device: str) -> int:
-    """How many where none is said; 0 leaves it to the cluster."""
+    """Default number of workers; 0 lets the cluster decide."""
     from edgetune_runtime.cpus import available_threads
     from edgetune_runtime.session import find_device
 

@@ -183,7 +183,7 @@ def serve(
 
 
 def _origin(value: str) -> str:
-    """An origin as browsers write it."""
+    """An origin in the form that browsers send."""
     if value in ("*", "null"):
         return value
     try:

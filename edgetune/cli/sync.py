@@ -1,4 +1,4 @@
-"""`edgetune tasks sync`, `push` and `pull`: one copy, between different places."""
+"""`edgetune tasks sync`, `push` and `pull`: the same copying, between different places."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EVERY_S = 5.0
 
 
 def sync_options(command: Options) -> Options:
-    """What is copied, and how it is told."""
+    """Options for what is copied and how it is reported."""
     options = [
         click.option("--task", "tasks", multiple=True, metavar="NAME", help="Only this task; may be given again."),
         click.option(
@@ -186,7 +186,7 @@ def _hub_name(name: str, revision: str | None) -> str:
 
 
 def _tell(report: Report, source: str, destination: str, dry_run: bool, as_json: bool) -> None:
-    """Print what a sync did.
+    """Print the result of a sync.
 
     Raises:
         TaskError: a task failed.
@@ -216,7 +216,7 @@ def _tell(report: Report, source: str, destination: str, dry_run: bool, as_json:
 
 
 class _Progress:
-    """Tells of copies that take long, a line every few seconds."""
+    """Reports the progress of long copies, with a line every few seconds."""
 
     def __init__(self) -> None:
         self._next_s = time.monotonic() + _EVERY_S

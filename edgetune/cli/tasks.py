@@ -163,7 +163,7 @@ for command in (import_peft, export_peft, sync):
 
 
 def _row(summary: dict[str, Any]) -> tuple[str, ...]:
-    """A task's row of the list."""
+    """A task's row in the list."""
     parts = ", ".join(f"{name} {length}" for name, length in summary["parts"].items()) or "head alone"
     kind = f"{summary['kind']}{', pairs' if summary['pairs'] else ''}"
     size = f"{summary['bytes'] / 1000:.0f}"

@@ -223,12 +223,12 @@ def _print(record: dict[str, Any], report: TrainingReport) -> None:
 
 
 def _by_label(report: TrainingReport) -> dict[str, dict[str, float]]:
-    """Label → its rows, and what the answers to the judged rows are like; what is not known is left out."""
+    """Label → its number of rows, and the figures for its held-out rows; unknown values are omitted."""
     figures, spread, by = report.figures, report.spread, report.judged_by
     if figures is None:
         return {}
     judged = spread.dev if by == "dev" else spread.train
-    if figures.confusion is not None:  # a label with one row is not held out
+    if figures.confusion is not None:  # a label with only one row is not held out
         judged = dict(zip(figures.by_label, figures.confusion.sum(axis=1).tolist(), strict=True))
     found: dict[str, dict[str, float]] = {}
     for place, label in enumerate(figures.by_label):

@@ -1,4 +1,4 @@
-"""CoNLL files: a word a line, with any number of columns, the last of which is its tag; a blank line ends a text."""
+"""CoNLL files: one word per line, with any number of columns. The last column is the tag. A blank line ends a text."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _DOCUMENT = "-DOCSTART-"
 def read_sentences(lines: Lines, text_column: str) -> Iterator[Record]:
     """The texts of a file, each with its words and their tags.
 
-    Comments (`# …`) and lines that begin a document (`-DOCSTART-`) are no words.
+    Comments (`# …`) and lines that begin a document (`-DOCSTART-`) are skipped.
 
     Args:
-        lines: of the file.
-        text_column: what the column of the words, joined by spaces, is called.
+        lines: the file's lines.
+        text_column: name of the resulting column with the words, joined by spaces.
     """
     rows: list[list[str]] = []
     first, problem = 0, None
@@ -40,7 +40,7 @@ def read_sentences(lines: Lines, text_column: str) -> Iterator[Record]:
 
 
 def _columns(line: str) -> list[str]:
-    """What stands in a line, between tabs if it has some, else between spaces."""
+    """The fields of a line, separated by tabs if it has any, otherwise by spaces."""
     stripped = line.strip()
     return [column.strip() for column in stripped.split("\t")] if "\t" in stripped else stripped.split()
 

@@ -1,6 +1,6 @@
-"""Text with separators: CSV, TSV and their kin.
+"""Text with separators: CSV, TSV and similar formats.
 
-The `csv` module parses. A stray quote costs the line that it is on, not those behind it.
+The `csv` module does the parsing. A stray quote spoils only its own line, not the lines after it.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from edgetune_runtime.text import is_unicode
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 MOST_LINES = 10_000
-"""Lines that a row may have. If a quote does not close within them, it is taken for a stray one."""
+"""Maximum number of lines of a row. A quote that does not close within them counts as stray."""
 
 MANY_LINES = 20
-"""Lines of a row from which on a quote may be missing somewhere."""
+"""A row with this many lines may have a missing quote."""
 
 _SNIFFED_ROWS = 50
 _DELIMITER_LINE = re.compile(r'\ufeff?"?sep=(.)"?[\r\n]*')
-# A line end inside a line belongs to a field. The csv module takes it for the row's end, so it is hidden from it: as
-# halves of surrogate pairs that decoding never gives.
+# A line end inside a line belongs to a field, but the csv module would end the row there. So it is replaced by lone
+# surrogates, which decoding never returns.
 _HIDDEN = {ord("\r"): "\udc0d", ord("\n"): "\udc0a"}
 _SHOWN = {0xDC0D: "\r", 0xDC0A: "\n"}
 
 
 def sniff_delimiter(head: str, newline: str, usual: str) -> str:
-    """The separator with which the first rows have as many fields as the header.
+    """Find the separator with which the first rows have as many fields as the header.
 
     Args:
         head: the beginning of the file.
-        newline: what ends a line.
-        usual: the separator that files of this name have. It stays unless another fits better.
+        newline: the line end.
+        usual: the usual separator for this file name. It is kept unless another fits better.
     """
     told = _DELIMITER_LINE.fullmatch(head.partition(newline)[0])
     if told:
@@ -58,22 +58,23 @@ def sniff_delimiter(head: str, newline: str, usual: str) -> str:
 
 
 class CsvRecords:
-    """The rows of a CSV file behind its header, which is read at once.
+    """The rows of a CSV file. Its header is read immediately.
 
     Args:
-        lines: of the file, at its beginning.
-        delimiter: what separates fields.
-        quotes: whether quotes may stand around fields; else they belong to the text.
+        lines: the file's lines, at the beginning.
+        delimiter: the field separator.
+        quotes: whether fields may be quoted; otherwise quotes belong to the text.
 
     Attributes:
-        columns: names of the columns, each once; see `unique_names`.
-        repeated: names that the header has more than once.
-        longest: of the rows of many lines, how many the longest has, and the line that it begins on; else zeros.
-        doubtful: of the rows whose lines would all be rows if quotes belonged to the text, how many there are, and the
-            line that the first begins on; else zeros.
+        columns: unique names of the columns; see `unique_names`.
+        repeated: names that occur more than once in the header.
+        longest: for rows with many lines, the number of lines of the longest and the line on which it begins; otherwise
+            zeros.
+        doubtful: the number of rows whose lines would all be valid rows if quotes belonged to the text, and the line on
+            which the first begins; otherwise zeros.
 
     Raises:
-        DataError: there is no header, or it cannot be read.
+        DataError: the header is missing or cannot be read.
     """
 
     def __init__(self, lines: Lines, delimiter: str, quotes: bool = True) -> None:
@@ -82,7 +83,7 @@ class CsvRecords:
         self._quotes = quotes
         self.longest = self.doubtful = (0, 0)
         if _DELIMITER_LINE.fullmatch(lines.text() or ""):
-            lines.take()  # Excel's own line, which is no header
+            lines.take()  # a line that Excel writes before the header
         found = next(self._rows(lines), None)
         if found is None:
             raise DataError(f"{lines.path} is empty: expected a header and one row a line")
@@ -95,7 +96,7 @@ class CsvRecords:
         self._header = names
 
     def read(self, lines: Lines) -> Iterator[Record]:
-        """The rows of lines that stand anywhere behind the header; a blank line is no row."""
+        """The rows of lines from anywhere after the header. Blank lines are skipped."""
         width = len(self.columns)
         for number, fields, problem in self._rows(lines):
             if problem is None and len(fields) != width:
@@ -117,7 +118,7 @@ class CsvRecords:
             try:
                 fields = next(reader, None)
             except csv.Error as error:
-                # What stands behind the first line may be sound rows: only that line is lost.
+                # The lines after the first one may be valid rows, so only that line is lost.
                 number, read = lines.number + 1, feed.taken
                 lines.take()
                 yield number, [], _problem(str(error), number, read)
@@ -145,7 +146,7 @@ class CsvRecords:
 
 
 class _Feed:
-    """Lines for `csv.reader`, which are not taken yet."""
+    """Feeds lines to `csv.reader` without consuming them."""
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, and folders that hold one, read by `datasets`."""
+"""Data sets on the Hugging Face hub, and folders with a data set, read by `datasets`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class DataSet:
     """A data set.
 
     Args:
-        source: `NAME[:CONFIG][:SPLIT]`; the split is "train" unless one is named.
+        source: `NAME[:CONFIG][:SPLIT]`; the default split is "train".
 
     Attributes:
         columns: names of its columns.
 
     Raises:
-        DataError: there is no such data set, configuration or split.
+        DataError: the data set, configuration or split does not exist.
         MissingPackageError: `datasets` is not installed.
     """
 
@@ -39,10 +39,11 @@ class DataSet:
         """The rows.
 
         Args:
-            label_column: a column whose numbers, alone or in lists, come as their names if they have some.
+            label_column: a column whose class numbers, alone or in lists, are replaced by their class names, if there
+                are any.
 
         Raises:
-            DataError: a row has a number there that has no name.
+            DataError: a number in that column has no name.
         """
         feature = self._rows.features.get(label_column)
         names = getattr(getattr(feature, "feature", feature), "names", None)
@@ -81,7 +82,7 @@ def _loaded(source: str) -> Any:
 
 
 def parts(source: str) -> tuple[str, str, str]:
-    """Name, configuration and split of a data set. A folder's own name may have colons."""
+    """Name, configuration and split of a data set. A folder's name may contain colons."""
     pieces = source.rsplit(":", 2)
     while len(pieces) > 1 and Path(":".join(pieces[:2])).exists():
         pieces[:2] = [":".join(pieces[:2])]
@@ -91,7 +92,7 @@ def parts(source: str) -> tuple[str, str, str]:
 
 
 def _choices(name: str, config: str) -> str:
-    """The configurations that there are, if the one that was named is none of them."""
+    """The existing configurations, if the named one is not among them."""
     import datasets
 
     try:

@@ -1,4 +1,7 @@
-"""JSON: one object a line, an array of objects, or columns as pandas writes them. The `json` module parses."""
+"""JSON: one object per line, an array of objects, or columns as pandas writes them.
+
+The `json` module does the parsing.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ _CHUNK_CHARACTERS = 1 << 16
 
 
 class _Repeated(dict[str, Any]):
-    """An object some of whose keys came more than once: those in `repeated`."""
+    """An object with duplicate keys, which `repeated` lists."""
 
     repeated: frozenset[str]
 
@@ -42,15 +45,17 @@ def _object_of_a_document(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _KINDS = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 _DOCUMENT_DECODER = json.JSONDecoder(object_pairs_hook=_object_of_a_document)
-# Elements are only told apart; whether a number is one that can be read is seen when its row is.
+# Here elements are only separated; numbers are checked when their row is read.
 _SPLITTER = json.JSONDecoder(parse_int=len)
 
 
 def json_value(text: str, decoder: json.JSONDecoder = _DECODER) -> Any:
-    """Read one JSON value, nested at most a hundred deep. NaN and infinities are numbers, as writers spell them.
+    """Read one JSON value, nested at most a hundred levels deep.
+
+    NaN and infinities are accepted, because writers use them.
 
     Raises:
-        ValueError: it is none; the message says why.
+        ValueError: it is not valid JSON; the message says why.
     """
     try:
         value = decoder.decode(text)
@@ -58,14 +63,14 @@ def json_value(text: str, decoder: json.JSONDecoder = _DECODER) -> Any:
         raise ValueError(f"{error.msg} at character {error.pos + 1}") from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    # Where recursion ends depends on who calls; a row should be good or bad wherever it is read.
+    # The recursion limit depends on the caller's depth, but a row should be valid or invalid wherever it is read.
     if text.count("[") + text.count("{") > _DEEPEST and _depth(value) > _DEEPEST:
         raise ValueError("it is nested too deeply")
     return value
 
 
 def _depth(value: Any) -> int:
-    """How deeply lists and objects are nested."""
+    """Nesting depth of lists and objects."""
     depth, level = 0, [value]
     while level := [one for one in level if isinstance(one, list | dict)]:
         depth += 1
@@ -76,7 +81,7 @@ def _depth(value: Any) -> int:
 def json_record(text: str, number: int) -> Record:
     """The record of one JSON object."""
     try:
-        value = json_value(text.rstrip("\r\n").removeprefix("\ufeff"))  # files that were joined have marks within
+        value = json_value(text.rstrip("\r\n").removeprefix("\ufeff"))  # concatenated files contain byte order marks
     except ValueError as error:
         return Record(number, problem=f"not JSON ({error})")
     if not isinstance(value, dict):
@@ -85,25 +90,25 @@ def json_record(text: str, number: int) -> Record:
 
 
 def read_lines(lines: Lines) -> Iterator[Record]:
-    """The rows of lines with an object each; a blank line is no row."""
+    """The rows of lines with one object each. Blank lines are skipped."""
     for line in _not_blank(lines):
         yield json_record(line, lines.number)
 
 
 def is_json(text: str) -> bool:
-    """Whether lines of JSON begin so, or an array of objects; a text may begin with a bracket."""
+    """Whether text begins like lines of JSON or an array of objects. Plain text may also begin with a bracket."""
     beginning = text.lstrip()
     inside = beginning[1:].strip()
     return beginning.startswith("{") or (beginning.startswith("[") and (inside.startswith("{") or inside == "]"))
 
 
 def is_document(head: str, lines: Lines, by_lines: bool) -> bool:
-    """Whether a file is one JSON value, and not one a line.
+    """Whether a file is a single JSON value instead of one value per line.
 
     Args:
-        head: its beginning.
-        lines: its lines, from the first.
-        by_lines: whether its name says that it has one object a line.
+        head: the beginning of the file.
+        lines: the file's lines, from the first.
+        by_lines: whether its name says that it has one object per line.
     """
     beginning = head.lstrip()
     if beginning.startswith("["):
@@ -134,14 +139,14 @@ def _or_none(text: str) -> Any:
 
 
 class Document(LineFile):
-    """The rows of one JSON value, as lines of JSON: the elements of an array, or rows made of columns.
+    """The rows of a single JSON value, as lines of JSON: the elements of an array, or rows assembled from columns.
 
-    An array is read element by element, so that it may be larger than the memory.
+    An array is read element by element, so it may be larger than memory.
 
     Args:
-        path: the file, named in errors.
-        file: its text.
-        split: which of the file's splits, if it has several.
+        path: the file's path, for errors.
+        file: the opened text file.
+        split: the split to read, if the file has several.
     """
 
     def __init__(self, path: Path, file: IO[str], split: str = "") -> None:
@@ -174,7 +179,7 @@ class Document(LineFile):
         while True:
             place = _behind_space(buffer, place)
             reason, end = "the array does not end", place
-            if buffer[place : place + 1] != "]" or count:  # an empty array has no element
+            if buffer[place : place + 1] != "]" or count:  # an empty array
                 try:
                     _, end = _SPLITTER.raw_decode(buffer, place)
                 except json.JSONDecodeError as error:
@@ -182,7 +187,7 @@ class Document(LineFile):
                 except RecursionError:
                     reason, end = "it is nested too deeply", len(buffer)
             after = _behind_space(buffer, end)
-            if after >= len(buffer):  # the element may go on behind what was read
+            if after >= len(buffer):  # the element may continue after the text read so far
                 more = "" if len(buffer) > MOST_LINE_BYTES else self._file.read(max(_CHUNK_CHARACTERS, len(buffer)))
                 if not more:
                     raise DataError(f"{self._path}, row {count + 1}: not JSON ({reason}): expected an array of objects")
@@ -190,7 +195,7 @@ class Document(LineFile):
                 continue
             if end > place:
                 count += 1
-                # Inside a string a line end is spelled \n, so those that stand here are only space.
+                # Inside strings line ends are escaped, so literal line ends are white space.
                 yield buffer[place:end].replace("\n", " ").replace("\r", " ") + "\n"
             if buffer[after] == "]":
                 self._check_end(buffer[after + 1 :])
@@ -221,7 +226,7 @@ class Document(LineFile):
             raise DataError(f"{self._path}: {error}") from error
 
     def _records(self, value: Any) -> Iterator[Any]:
-        """The rows of an object: as pandas or SQuAD writes them, or those of one of its splits."""
+        """The rows of an object: written by pandas or SQuAD, or the rows of one of its splits."""
         if not isinstance(value, dict) or not value:
             return iter([value])
         if is_squad(value) and not self._split:
@@ -247,7 +252,7 @@ class Document(LineFile):
 
 
 def _row(names: Sequence[Any], values: Any) -> Any:
-    """The object of a row that is written as a list; what is no such list stays as it is, and is refused as a row."""
+    """Convert a row from a list to an object. Any other value stays as it is, and is rejected as a row later."""
     if twice := repeated(map(str, names)):
         raise ValueError(f"the column '{min(twice)}' comes more than once")
     if not isinstance(values, list | tuple) or len(values) != len(names):
@@ -256,7 +261,7 @@ def _row(names: Sequence[Any], values: Any) -> Any:
 
 
 def _by_columns(value: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of an object of objects: rows by their numbers (orient="index"), else columns (pandas' default)."""
+    """Rows of an object of objects: either rows by number (orient="index") or columns (pandas' default)."""
     index = dict.fromkeys(chain.from_iterable(value.values()))
     if all(name.isdecimal() for name in value):
         if all(row.isdecimal() for row in index):

@@ -1,4 +1,4 @@
-"""Labelled texts: from files of every format, or from a data set of the Hugging Face hub."""
+"""Read labelled texts from files of every format, or from a data set on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from edgetune_runtime.tags import scheme_of, tagged
 from edgetune_runtime.text import Text
 
 LABEL_COLUMNS = ("label", "labels", "score", "entities", TAGS_COLUMN, ANSWERS_COLUMN)
-"""Columns that may have the labels if none is named: the first one that is there has them."""
+"""Default label columns; the first one that exists is used."""
 
 _FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 _LOOKS = {
@@ -46,15 +46,15 @@ _LOOKS = {
 
 @dataclass(frozen=True)
 class LabelledText:
-    """A text, or a pair of texts, and what is right for it.
+    """A text, or a pair of texts, and its target.
 
     Attributes:
         text: the text.
-        target: a label, several labels (sorted), a number, or entities. An integer or a whole float that is a label is
-            its digits, a boolean "true" or "false".
+        target: a label, several labels (sorted), a number, or entities. Integers and whole floats become labels of
+            their digits, booleans become "true" or "false".
         text_pair: the second text, if the row is a pair.
-        place: where the row stands, for errors.
-        id: what the row calls itself, if that was asked for.
+        place: the row's place in the data, for errors.
+        id: the row's id, if ids were asked for.
     """
 
     text: str
@@ -65,23 +65,23 @@ class LabelledText:
 
     @property
     def given(self) -> Text:
-        """What a task reads: the text, or the pair of texts."""
+        """The input for a task: the text, or the pair of texts."""
         return self.text if self.text_pair is None else (self.text, self.text_pair)
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of labelled data are called.
+    """The column names of labelled data.
 
     Attributes:
-        text: the column with the texts, or with lists of words, which then have tags for labels.
-        labels: the column with the labels; or several columns of 0 and 1, each called as its label. Empty is the first
-            of `LABEL_COLUMNS` that the data has.
-        text_pair: the column with the second texts. `None` is "text_pair", if the data has it.
-        pairs: whether second texts are read at all. What nobody reads does not matter.
-        ids: whether what rows call themselves is read, if there is such a column.
+        text: the column with the texts, or with lists of words whose labels are tags.
+        labels: the column with the labels; or several columns of 0 and 1, named after their labels. Empty means the
+            first of `LABEL_COLUMNS` that exists.
+        text_pair: the column with the second texts. `None` means "text_pair", if it exists.
+        pairs: whether second texts are read at all; if not, their values are not checked.
+        ids: whether ids of rows are read, if there is such a column.
 
-    Data without a column `text` may have questions and contexts, which are read as texts and second texts.
+    In data without a column `text`, questions and contexts are read as texts and second texts.
     """
 
     text: str = TEXT_COLUMN
@@ -92,12 +92,12 @@ class Columns:
 
     @property
     def pair(self) -> str:
-        """The column that has the second texts, if any has."""
+        """The column with the second texts, if any."""
         return TEXT_PAIR_COLUMN if self.text_pair is None else self.text_pair
 
     @property
     def needed(self) -> dict[str, str]:
-        """Columns that the data must have → the parameter that names them."""
+        """Required columns → the parameter that names each."""
         named = [(self.text, "text"), *((label, "labels") for label in self.labels)]
         if self.text_pair is not None:
             named.append((self.text_pair, "text_pair"))
@@ -105,12 +105,12 @@ class Columns:
 
     @property
     def optional(self) -> tuple[str, ...]:
-        """Columns that are read if they are there."""
+        """Columns that are read if they exist."""
         pair = (self.pair,) if self.pairs and self.pair not in self.needed else ()
         return (*pair, ID_COLUMN) if self.ids else pair
 
     def found(self, there: Sequence[str]) -> Columns:
-        """The same with the label column, and the column of words, that data with these columns has."""
+        """The same, with the label column and the word column chosen from existing columns."""
         free = [name for name in there if name not in (self.text, self.text_pair)]
         usual = next((name for name in LABEL_COLUMNS if name in free), LABEL_COLUMNS[0])
         labels = self.labels or (usual,)
@@ -145,7 +145,7 @@ class Labelled:
 
 
 def say(message: str) -> None:
-    """Tell the user something, on stderr."""
+    """Print a message for the user on stderr."""
     print(message, file=sys.stderr)
 
 
@@ -159,17 +159,16 @@ def read_labelled(
     """Read labelled texts.
 
     Args:
-        name: a file, see `sources.FORMATS`; `FILE:SPLIT` of a JSON file with several; a folder of files; or
-            `NAME[:CONFIG][:SPLIT]`, a data set of the hub or a folder that holds one. Its split is "train" unless one
-            is named.
-        columns: what the columns are called. Other columns do not matter.
-        reading: what is known of the files.
+        name: a file, see `sources.FORMATS`; `FILE:SPLIT` for a JSON file with several splits; a folder of files; or
+            `NAME[:CONFIG][:SPLIT]` for a data set on the hub or in a folder, with the default split "train".
+        columns: the column names. Other columns are ignored.
+        reading: what the user says about the files.
         note: receives messages for the user.
-        kind: what a target is; `None` is what the labels look like. If that is not one label per text, it is noted.
+        kind: the kind of target; `None` derives it from the labels, and prints a note if it is not one label per text.
 
     Raises:
-        DataError: there is no such data, it has no rows, or one that is no labelled text: the first one is named.
-        MissingPackageError: it is Parquet or a data set, and the package that reads it is not installed.
+        DataError: the data does not exist, has no rows, or a row is not a labelled text; the error names the first.
+        MissingPackageError: the package that reads Parquet or data sets is not installed.
     """
     flags = len(columns.labels) > 1
     if flags and kind is not None and kind is not MULTI_LABEL:
@@ -189,7 +188,7 @@ def read_labelled(
     except DataError as error:
         if not rows:
             raise
-        stopped = error  # a row before it may be wrong too, and the first is the one to name
+        stopped = error  # an earlier row may be wrong too, and the error should name the first
     if not rows:
         raise DataError(f"{name} has no rows: expected one labelled text in each")
     of_tags: Kind | None = None
@@ -211,7 +210,7 @@ def read_labelled(
 
 
 class _Row(NamedTuple):
-    """A row whose label is still as the data has it."""
+    """A row with its label as it is in the data."""
 
     place: str
     text: str
@@ -229,7 +228,7 @@ class _Tagged:
 
 
 def _of_tags(name: str, rows: Sequence[_Row], note: Note) -> list[_Row]:
-    """Rows of words as rows of texts with entities."""
+    """Convert rows of tagged words to rows of texts with entities."""
     found = []
     for row in rows:
         try:
@@ -249,7 +248,7 @@ def _of_tags(name: str, rows: Sequence[_Row], note: Note) -> list[_Row]:
 
 
 class _Opened:
-    """Files, or a data set."""
+    """Opened files, or an opened data set."""
 
     def __init__(self, name: str, reading: Reading, note: Note) -> None:
         self._name, self._reading, self._note = name, reading, note
@@ -261,14 +260,14 @@ class _Opened:
         self._data: hub.DataSet | list[Source] = hub.DataSet(name) if found is None else found
 
     def columns(self) -> Sequence[str]:
-        """The columns of the data; of the first of several files."""
+        """The columns of the data; for several files those of the first."""
         data = self._data
         return data.columns if isinstance(data, hub.DataSet) else columns_of(data[0], self._reading)
 
     def records(self, columns: Columns) -> Iterator[tuple[str, Record]]:
-        """Each row with its place, which can be read."""
+        """Each row with its place; a row that cannot be read raises an error."""
         if isinstance(self._data, hub.DataSet):
-            # Columns of 0 and 1 may give names to them; these are not the labels.
+            # In several columns of 0 and 1, class names such as "no" and "yes" must not replace the numbers.
             rows = self._data.rows(columns.labels[0] if len(columns.labels) == 1 else None)
             yield from ((f"{self._name}, row {number}", Record(number, row)) for number, row in enumerate(rows, 1))
             return
@@ -308,7 +307,7 @@ def _id(record: Record, columns: Columns) -> object:
 
 
 def _strings(values: object, column: str) -> list[str]:
-    """The values of a list that has a word, or a tag, in each place."""
+    """The strings of a list of words or tags."""
     if not isinstance(values, list):
         raise ValueError(f"'{column}' is {_shown(values)}: expected a list of tags, since there is a list of words")
     for place, value in enumerate(values, 1):
@@ -328,13 +327,13 @@ def _flag(record: Record, column: str) -> bool:
 
 
 def _labelled(rows: Sequence[_Row], columns: Columns, kind: Kind, seen: bool) -> Labelled:
-    """The rows with what their labels mean.
+    """The rows with their targets.
 
     Args:
         rows: at least one.
-        columns: what the columns are called.
+        columns: the column names.
         kind: what a target is.
-        seen: whether the labels told the kind. Then all of them must be lists, or none.
+        seen: whether the kind was derived from the labels. Then either all labels must be lists, or none.
     """
     column = columns.labels[0] if len(columns.labels) == 1 else "labels"
     pairs = any(row.text_pair is not None for row in rows)
@@ -377,7 +376,7 @@ def _checked(row: LabelledText, kind: Kind, column: str) -> Target:
 
 
 def _check_alike(first: object, value: object, column: str) -> None:
-    """Raise `ValueError` if one of two labels is a list and the other is none."""
+    """Raise `ValueError` if only one of two labels is a list."""
     if isinstance(first, list) != isinstance(value, list):
         raise ValueError(
             f"'{column}' is {_shown(value)} (kind {kind_seen([value]).name}), and an earlier row has {_shown(first)} "

@@ -1,4 +1,4 @@
-"""The lines of a file as UTF-8, however the file is packed and encoded."""
+"""The lines of a file as UTF-8, regardless of the file's compression and encoding."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from edgetune_runtime.errors import DataError, MissingPackageError
 
 MOST_LINE_BYTES = 64_000_000
 HEAD_BYTES = 1 << 18
-"""How much of a file is looked at to tell how it is to be read."""
+"""Number of bytes at the beginning of a file that are used to detect its format."""
 
 _UTF_8 = "utf-8"
-BOMS = {  # the longer ones first: UTF-32's begins with UTF-16's
+BOMS = {  # longer marks first, because UTF-32's begins with UTF-16's
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
     codecs.BOM_UTF8: _UTF_8,
@@ -40,11 +40,11 @@ _OTHER_FORMS = {
     rb"ARROW1\x00": "an Arrow file: save it as Parquet",
     rb"version https://git-lfs": "a Git LFS pointer: run git lfs pull",
 }
-"""What files of other forms begin with."""
+"""How files of other formats begin."""
 
 
 def _undecodable(error: UnicodeError) -> tuple[str, int]:
-    """Mark bytes that the encoding does not have with a byte that UTF-8 does not have: their row is then bad."""
+    """Replace undecodable bytes with a byte that is not valid in UTF-8, so that their row is invalid."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     return "\udcff", error.end
@@ -63,7 +63,7 @@ def _open_zst(path: Path) -> IO[bytes]:
 
 @dataclass(frozen=True)
 class Packing:
-    """A way to pack a file: what such a file begins with, and how to open it."""
+    """A compression format: how such a file begins, and how to open it."""
 
     beginning: re.Pattern[bytes]
     open: Callable[[Path], Any]
@@ -83,9 +83,9 @@ class Coding:
     """How the bytes of a file become lines.
 
     Attributes:
-        packing: one of `PACKINGS`; empty if the file is not packed.
+        packing: one of `PACKINGS`; empty if the file is not compressed.
         encoding: the name of a codec.
-        newline: what ends a line: "\\n" (perhaps behind a "\\r"), or "\\r" alone.
+        newline: the line end: "\\n" (also for "\\r\\n"), or only "\\r".
     """
 
     packing: str = ""
@@ -94,20 +94,20 @@ class Coding:
 
     @property
     def plain(self) -> bool:
-        """Whether the file's bytes are the lines, so that reading can begin anywhere."""
+        """Whether the file's bytes are the lines, so that reading can start anywhere."""
         return self == Coding()
 
 
 def sniff(path: Path, encoding: str | None = None) -> tuple[Coding, str]:
-    """Tell how a file is coded, and read its beginning.
+    """Detect how a file is coded, and read its beginning.
 
     Args:
         path: the file.
-        encoding: its encoding if the user named one. Otherwise a byte order mark decides; without one, zero bytes
-            tell UTF-16, and all else is UTF-8.
+        encoding: its encoding, if the user named one. Otherwise a byte order mark decides. Without a mark, text with
+            zero bytes is UTF-16, and everything else is UTF-8.
 
     Raises:
-        DataError: the file cannot be read, or is of another form altogether.
+        DataError: the file cannot be read, or is not a text file.
     """
     with readable(path):
         with path.open("rb") as file:
@@ -124,23 +124,26 @@ def sniff(path: Path, encoding: str | None = None) -> tuple[Coding, str]:
 
 
 def packing_of(head: bytes) -> str:
-    """How a file that begins so is packed, one of `PACKINGS`; empty if it is not."""
+    """The compression of a file with this beginning, one of `PACKINGS`; empty if it is not compressed."""
     return next((name for name, one in PACKINGS.items() if one.beginning.match(head)), "")
 
 
 def check_is_text(head: bytes, name: str) -> None:
-    """Raise `DataError` if what begins so is of a form that is not text."""
+    """Raise `DataError` if a file with this beginning is not text."""
     for beginning, what in _OTHER_FORMS.items():
         if re.match(beginning, head):
             raise DataError(f"{name} is {what}")
 
 
 def encoding_of(head: bytes) -> str:
-    """The encoding of text that begins so: what its byte order mark says, UTF-16 by its zero bytes, else UTF-8."""
+    """The encoding of text with this beginning.
+
+    A byte order mark decides; without one, zero bytes mean UTF-16, and everything else is UTF-8.
+    """
     for mark, encoding in BOMS.items():
         if head.startswith(mark):
             return encoding
-    # The first two characters of data are ASCII, so that zeros tell (as in RFC 4627, section 3).
+    # The first two characters of data are ASCII, so zero bytes reveal UTF-16 (as in RFC 4627, section 3).
     zeros = [byte == 0 for byte in head[:4]]
     if zeros == [False, True, False, True]:
         return "utf-16-le"
@@ -148,14 +151,14 @@ def encoding_of(head: bytes) -> str:
 
 
 def checked_encoding(name: str) -> str:
-    """The codec of that name, as Python calls it.
+    """Python's name of a codec.
 
     Raises:
-        DataError: there is none for text.
+        DataError: there is no such text codec.
     """
     try:
         codec = codecs.lookup(name)
-        if not codec._is_text_encoding:  # base64 and its like
+        if not codec._is_text_encoding:  # base64 and similar codecs
             raise LookupError(name)
         codecs.getincrementaldecoder(name)("edgetune.mark").decode("text".encode(name))
     except (LookupError, UnicodeError) as error:
@@ -167,7 +170,7 @@ def checked_encoding(name: str) -> str:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Around reading a file: what goes wrong is raised as a `DataError` that names it."""
+    """Wrap the reading of a file: failures are raised as a `DataError` that names the file."""
     try:
         yield
     except _DAMAGED as error:
@@ -180,17 +183,17 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 
 
 class LineFile(Protocol):
-    """What lines are read from."""
+    """A source of lines."""
 
     def readline(self, size: int, /) -> bytes:
-        """The next line with its end, as UTF-8; empty at the end. At most so many bytes."""
+        """The next line with its line end, as UTF-8; empty at the end of the file. At most `size` bytes."""
 
     def close(self) -> None:
         """Close it."""
 
 
 class _Decoded:
-    """The lines of a packed or encoded file, as UTF-8."""
+    """The lines of a compressed or encoded file, as UTF-8."""
 
     def __init__(self, file: IO[bytes], coding: Coding) -> None:
         self._text = io.TextIOWrapper(file, coding.encoding, "edgetune.mark", newline=coding.newline)
@@ -203,28 +206,28 @@ class _Decoded:
 
 
 def open_lines(path: Path, coding: Coding) -> LineFile:
-    """Open a file to be read line by line."""
+    """Open a file for reading line by line."""
     file = open_binary(path, coding)
     return file if coding.plain else _Decoded(file, coding)
 
 
 def open_binary(path: Path, coding: Coding) -> IO[bytes]:
-    """Open a file, unpacked."""
+    """Open a file for reading its decompressed bytes."""
     return PACKINGS[coding.packing].open(path) if coding.packing else path.open("rb")
 
 
 class Lines(AbstractContextManager["Lines"]):
-    """Lines that can be looked at before they are taken; what is taken is counted and hashed.
+    """Lines with lookahead; lines that are taken are counted and hashed.
 
     Args:
-        path: the file, named in errors.
-        open_file: opens it at its beginning.
-        plain: whether the opened file is the file itself, so that reading may begin anywhere in it.
+        path: the file's path, for errors.
+        open_file: opens the file at its beginning.
+        plain: whether the opened file is the file itself, so that reading can start anywhere.
 
     Attributes:
-        position: where the next line begins, in bytes of UTF-8.
-        number: lines taken so far, counted from the beginning of the file.
-        sha256: of the bytes that were taken since `start` was last called.
+        position: start of the next line, in bytes of UTF-8.
+        number: number of lines before it, from the beginning of the file.
+        sha256: hash of the bytes that were taken since the last call of `start`.
     """
 
     def __init__(self, path: Path, open_file: Callable[[], LineFile], plain: bool) -> None:
@@ -254,14 +257,14 @@ class Lines(AbstractContextManager["Lines"]):
         self._ahead.clear()
 
     def start(self, position: int | None = None, number: int = 0, stop: int | None = None) -> None:
-        """Begin to hash: here, or at another position.
+        """Start hashing, here or at another position.
 
-        A file that is not plain is read on to there, or again from its beginning if it is already past it.
+        If the file is not plain, it is read up to that position, if necessary from its beginning.
 
         Args:
-            position: where a line begins, in bytes of UTF-8.
-            number: lines before that position.
-            stop: where to stop reading, in bytes of UTF-8.
+            position: start of a line, in bytes of UTF-8.
+            number: number of lines before that position.
+            stop: position at which to stop, in bytes of UTF-8.
         """
         if position is not None:
             self._stop = None
@@ -277,7 +280,7 @@ class Lines(AbstractContextManager["Lines"]):
         self.sha256 = hashlib.sha256()
 
     def peek(self, ahead: int = 0) -> bytes | None:
-        """The line that is so many lines ahead; `None` behind the last.
+        """The line `ahead` lines after the next one; `None` after the last line.
 
         Raises:
             DataError: the file cannot be read, or has a line that is too long.
@@ -301,7 +304,7 @@ class Lines(AbstractContextManager["Lines"]):
         return self._ahead[ahead]
 
     def take(self, count: int = 1) -> None:
-        """Take lines that were looked at."""
+        """Take lines that were peeked at."""
         for _ in range(count):
             line = self._ahead.popleft()
             self.sha256.update(line)
@@ -309,7 +312,7 @@ class Lines(AbstractContextManager["Lines"]):
             self.number += 1
 
     def text(self, ahead: int = 0) -> str | None:
-        """The line that is so many lines ahead; bytes that are not UTF-8 become halves of surrogate pairs."""
+        """The line `ahead` lines after the next one, decoded; bytes that are not UTF-8 become lone surrogates."""
         line = self.peek(ahead)
         if line is None:
             return None

@@ -1,4 +1,4 @@
-"""Parquet, read by pyarrow, which an extra brings."""
+"""Parquet, read by pyarrow, which is in an extra."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def opened(path: Path) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file.
 
     Raises:
-        DataError: it cannot be read; also where it is read in the `with` block.
+        DataError: it cannot be read; also for errors inside the `with` block.
         MissingPackageError: pyarrow is not installed.
     """
     try:
@@ -38,7 +38,7 @@ def opened(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def read(path: Path, wanted: Sequence[str]) -> tuple[list[str], frozenset[str], Iterator[Record]]:
-    """The names of a file's columns, those that come more than once, and its rows with the columns that are wanted.
+    """The names of a file's columns, the duplicate names, and the rows with the wanted columns.
 
     Raises:
         DataError: it cannot be read.
@@ -54,7 +54,7 @@ def _records(path: Path, names: Sequence[str], wanted: set[str]) -> Iterator[Rec
     number = 0
     with opened(path) as file:
         found = file.schema_arrow.names
-        # Only columns that are called once can be read by their names.
+        # Only columns with unique names can be read by name.
         some = None if repeated(found) or "" in found else [name for name in names if name in wanted]
         for batch in file.iter_batches(CHUNK_ROWS, columns=some):
             columns = zip(names if some is None else some, batch.columns, strict=True)
@@ -67,8 +67,7 @@ def _records(path: Path, names: Sequence[str], wanted: set[str]) -> Iterator[Rec
 def values(column: pa.Array) -> list[Any]:
     """The values of a column.
 
-    Strings that are not UTF-8 have halves of surrogate pairs in place of their bytes; what Python has no value for is
-    text.
+    In strings that are not UTF-8, the invalid bytes become lone surrogates. Values without a Python type become text.
     """
     import pyarrow as pa
 
@@ -77,16 +76,16 @@ def values(column: pa.Array) -> list[Any]:
         return plain.to_pylist()
     except (
         UnicodeDecodeError
-    ):  # what a file calls strings need not be UTF-8; one that is not must not cost its neighbours
+    ):  # strings in a file may not be valid UTF-8, and an invalid one must not affect other rows
         listed = pa.types.is_list(plain.type) or pa.types.is_large_list(plain.type)
         found = plain.cast(pa.large_list(pa.large_binary()) if listed else pa.large_binary()).to_pylist()
         return [_decoded(value) for value in found]
-    except (OverflowError, ValueError):  # Python's dates end with the year 9999
+    except (OverflowError, ValueError):  # Python dates end with the year 9999
         return plain.cast(pa.string()).to_pylist()
 
 
 def _decoded(value: Any) -> Any:
-    """Bytes, or a list of them, as text."""
+    """Decode bytes, or a list of them, to text."""
     if isinstance(value, list):
         return [_decoded(one) for one in value]
     return value if value is None else value.decode("utf-8", "surrogateescape")

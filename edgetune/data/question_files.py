@@ -1,4 +1,4 @@
-"""Questions about contexts: the columns that have them, and SQuAD's JSON, in which contexts stand in paragraphs.
+"""Questions about contexts: their columns, and SQuAD's JSON, which has contexts in paragraphs.
 
 https://rajpurkar.github.io/SQuAD-explorer/: `data[].paragraphs[]` has a `context` and `qas[]`, each with `id`,
 `question`, `answers[]` (`text`, `answer_start` in characters) and, since version 2, `is_impossible`.
@@ -13,12 +13,12 @@ QUESTION_COLUMN, CONTEXT_COLUMN, ANSWERS_COLUMN, ID_COLUMN = "question", "contex
 
 
 def are_questions(columns: Collection[str]) -> bool:
-    """Whether data with these columns has questions and contexts, and calls them so."""
+    """Whether the columns are named like questions and contexts."""
     return CONTEXT_COLUMN in columns and (QUESTION_COLUMN in columns or ANSWERS_COLUMN in columns)
 
 
 def is_squad(value: Any) -> bool:
-    """Whether a JSON value is laid out as SQuAD's files are."""
+    """Whether a JSON value has the layout of SQuAD's files."""
     data = value.get("data") if isinstance(value, Mapping) else None
     return isinstance(data, list) and any(isinstance(one, Mapping) and "paragraphs" in one for one in data)
 
@@ -27,7 +27,7 @@ def questions(value: Any) -> Iterator[dict[str, Any]]:
     """The rows of SQuAD's JSON, one per question, with the columns `id`, `question`, `context` and `answers`.
 
     Raises:
-        ValueError: it is laid out in another way, or a question that is impossible has answers.
+        ValueError: it has another layout, or an impossible question has answers.
     """
     for number, article in enumerate(_listed(value, "data", "the file"), 1):
         for place, paragraph in enumerate(_listed(article, "paragraphs", f"article {number}"), 1):

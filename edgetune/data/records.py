@@ -1,4 +1,4 @@
-"""What every reader gives: records, each with its place and, if it cannot be used, the reason."""
+"""Records, the output of every reader: each has its place and, if it is not valid, the reason."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from edgetune_runtime.text import is_unicode
 
 CHUNK_ROWS = 256
-"""Rows that are read and answered at a time."""
+"""Number of rows that are read and answered at a time."""
 
 _CHUNK_CHARACTERS = 16_000_000
 
@@ -20,10 +20,10 @@ class Record(NamedTuple):
     """One row of a file.
 
     Attributes:
-        number: the line that it begins on, or its place in a file without lines; from 1.
-        values: column → value. Only the columns that are read need to make sense.
-        problem: why the row cannot be read, if it cannot.
-        repeated: columns that the row has more than once; `values` has one value of each.
+        number: the line on which it begins, or its row number in a file without lines; from 1.
+        values: column → value. Only the columns that are read need valid values.
+        problem: why the row cannot be read; `None` if it can.
+        repeated: columns that occur more than once in the row; `values` has one value of each.
     """
 
     number: int
@@ -33,12 +33,12 @@ class Record(NamedTuple):
 
 
 def repeated(names: Iterable[str]) -> frozenset[str]:
-    """The names that come more than once."""
+    """The names that occur more than once."""
     return frozenset(name for name, number in Counter(names).items() if number > 1)
 
 
 def chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
-    """Records, some at a time: not so many that their texts take much memory."""
+    """Records in chunks that limit the memory for their texts."""
     chunk: list[Record] = []
     size = 0
     for record in records:
@@ -54,7 +54,7 @@ def chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """Names of columns, each once, as pandas gives them: "Unnamed: 0" for one without, "a.1" for a second "a"."""
+    """Unique column names, as in pandas: "Unnamed: 0" for a missing name, "a.1" for a second "a"."""
     named = [name or f"Unnamed: {place}" for place, name in enumerate(names)]
     taken, seen, unique = set(named), Counter[str](), []
     for name in named:
@@ -72,7 +72,7 @@ def value_of(record: Record, column: str) -> Any:
     """The value in a column of a record.
 
     Raises:
-        ValueError: there is none, or more than one.
+        ValueError: there is no value, or more than one.
     """
     if column not in record.values:
         have = ", ".join(map(str, record.values))[:100] or "none"
@@ -86,16 +86,16 @@ def text_of(record: Record, column: str) -> str:
     """The text in a column of a record.
 
     Raises:
-        ValueError: there is none; the message says what is there.
+        ValueError: it is not a text; the message says what it is.
     """
     return as_text(value_of(record, column), column)
 
 
 def as_text(value: object, column: str) -> str:
-    """The value of a column as a text.
+    """Check that the value of a column is a text.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not.
     """
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
@@ -107,10 +107,10 @@ def as_text(value: object, column: str) -> str:
 
 
 def unicode_problem(value: str, column: str) -> str | None:
-    """Why the value of a column is not whole characters; `None` if it is."""
+    """Why the value of a column is not valid Unicode; `None` if it is."""
     if is_unicode(value):
         return None
-    shown = ascii(value)[:60].replace("\\udc", "\\x")  # as the bytes that they stand for
+    shown = ascii(value)[:60].replace("\\udc", "\\x")  # show them as the bytes that they stand for
     if any("\udc80" <= character <= "\udcff" for character in value):
         return f"'{column}' is not UTF-8 text ({shown}): name the file's encoding, such as cp1252, with `encoding`"
     return f"'{column}' has half of a surrogate pair ({shown}): expected whole characters"

@@ -1,4 +1,4 @@
-"""Rows to classify: from a stream as it comes, or from a file of any format."""
+"""Rows to classify, from a stream or from a file of any format."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Request:
     """One row to classify.
 
     Attributes:
-        line: its line, or its place in a file without lines; from 1.
-        id: what the row calls itself. If no row has an id, the line; `None` if the row cannot be read, or has no id
-            among rows that have one.
-        text: the text; `None` if the row has none that can be used.
-        task: the task that the row asks for, if it names one.
-        problem: what is wrong with the row, if anything is.
+        line: its line, or its row number in a file without lines; from 1.
+        id: the row's id, or the line if no row has an id. `None` if the row cannot be read, or lacks an id while other
+            rows have one.
+        text: the text; `None` if the row has no valid text.
+        task: the task that the row names, if any.
+        problem: what is wrong with the row, if anything.
         text_pair: the second text, if the row has one that is not null or empty.
-        pair_problem: what is wrong with the second text, if anything is.
+        pair_problem: what is wrong with the second text, if anything.
     """
 
     line: int
@@ -60,20 +60,20 @@ def read_requests(
     note: Note = say,
     text_pair_column: str = TEXT_PAIR_COLUMN,
 ) -> Iterator[list[Request]]:
-    """Read rows to classify from a file, some at a time.
+    """Read rows to classify from a file, in chunks.
 
     Args:
         path: the file. A pipe is read as a stream.
-        kind: what its rows are: texts, a JSON object a line, a JSON array, fields with separators; "auto" goes by the
-            file's name or, if that does not tell, by its beginning.
+        kind: the format of the rows: texts, one JSON object per line, a JSON array, or fields with separators. "auto"
+            decides by the file's name or, if that is not clear, by its beginning.
         text_column: the column with the texts.
-        reading: what is known of the file.
+        reading: what the user says about the file.
         note: receives messages for the user.
-        text_pair_column: the column with the second texts, which is read if it is there.
+        text_pair_column: the column with the second texts, which is read if it exists.
 
     Raises:
-        DataError: the file cannot be read, or has no such column.
-        MissingPackageError: it is Parquet and pyarrow is not installed.
+        DataError: the file cannot be read, or lacks the column.
+        MissingPackageError: the file is Parquet and pyarrow is not installed.
     """
     named = format_of(path)
     if path.exists() and not (path.is_file() or path.is_dir()):
@@ -99,14 +99,17 @@ def read_requests(
 
 
 def _columns(there: Collection[str], text: str, pair: str) -> tuple[str, str]:
-    """The columns of the texts and of the second texts: if data with these columns has no texts, perhaps questions."""
+    """The columns of the texts and of the second texts.
+
+    If there is no text column, these may be questions and contexts.
+    """
     if text == TEXT_COLUMN and text not in there and are_questions(there):
         return QUESTION_COLUMN, CONTEXT_COLUMN if pair == TEXT_PAIR_COLUMN else pair
     return text, pair
 
 
 def _has_ids(source: Source, reading: Reading) -> bool:
-    """Whether any row of a JSON file has an id: then no row is called by its line."""
+    """Whether any row of a JSON file has an id. If so, no row is identified by its line."""
     with open_table(source, reading, {}, (), lambda _: None) as table:
         return any("id" in record.values for record in table.records)
 
@@ -119,10 +122,10 @@ def stream_requests(
     note: Note = say,
     text_pair_column: str = TEXT_PAIR_COLUMN,
 ) -> Iterator[list[Request]]:
-    """Read rows to classify as many at a time as a stream has ready, so that a slow stream is answered.
+    """Read rows to classify from a stream as they arrive, so that rows of a slow stream are answered immediately.
 
-    Lines are read as they come; what can only be read whole is kept on disk first. Arguments and errors are those of
-    `read_requests`, but for the ids: whether rows have ids is told from the first that can be read.
+    Lines are read as they arrive; formats that can only be read as a whole are saved to disk first. Arguments and
+    errors are those of `read_requests`. One difference: the first valid row decides whether rows have ids.
     """
     read = getattr(stream, "read1", stream.read)
     head = b""
@@ -165,28 +168,28 @@ def stream_requests(
 
 
 def _begun(head: bytes, reading: Reading) -> tuple[str, str]:
-    """The encoding of a stream that begins so, and the text at its beginning."""
+    """The encoding of a stream with this beginning, and the decoded beginning."""
     encoding = checked_encoding(reading.encoding) if reading.encoding else encoding_of(head)
     text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
     return encoding, text.removeprefix("\ufeff").lstrip()
 
 
 def _is_undecided(head: bytes, kind: Kind, reading: Reading) -> bool:
-    """Whether more of a stream must come before it is clear how to read it."""
-    if len(head) < 4 and (not head.isascii() or b"\0" in head or not head):  # a mark, or UTF-16
+    """Whether more of a stream is needed to decide how to read it."""
+    if len(head) < 4 and (not head.isascii() or b"\0" in head or not head):  # a byte order mark, or UTF-16
         return True
     _, begun = _begun(head, reading)
     return kind == "auto" and not begun.removeprefix("[").lstrip()
 
 
 def _lines(chunks: Iterable[bytes], encoding: str) -> Iterator[list[str]]:
-    """The lines that each chunk ends, and what is left at the end."""
+    """The lines that each chunk completes, and the rest at the end."""
     decoder = codecs.getincrementaldecoder(encoding)("surrogateescape" if encoding == "utf-8" else "edgetune.mark")
     rest: list[str] = []
     size = 0
     for chunk in chain(chunks, [b""]):
         first, *others = decoder.decode(chunk, final=not chunk).split("\n")
-        if size < MOST_LINE_BYTES:  # what is longer is refused, so there is no need to keep it
+        if size < MOST_LINE_BYTES:  # longer lines are rejected, so there is no need to keep more
             rest.append(first)
             size += len(first)
         if others:
@@ -198,12 +201,12 @@ def _lines(chunks: Iterable[bytes], encoding: str) -> Iterator[list[str]]:
 
 
 def _request(record: Record, column: str, own: bool | None, pair_column: str) -> Request:
-    """What is asked for a row.
+    """The request for a row.
 
     Args:
         record: the row.
         column: the column with the text.
-        own: whether rows have ids of their own; `None` if that is not known yet.
+        own: whether rows have ids; `None` if that is not known yet.
         pair_column: the column with the second text.
     """
     line = record.number
@@ -223,16 +226,16 @@ def _request(record: Record, column: str, own: bool | None, pair_column: str) ->
     try:
         second = value_of(record, pair_column) if pair_column in record.values else None
         second = None if second is None else as_text(second, pair_column) or None
-    except ValueError as error:  # which matters only to a task that takes pairs
+    except ValueError as error:  # this matters only to tasks that take pairs
         return Request(line, identity, text, task or None, pair_problem=str(error))
     return Request(line, identity, text, task or None, text_pair=second)
 
 
 def _as_json(value: Any) -> Any:
-    """An id as JSON can hold it: what other files have (dates, decimals, NaN) becomes text.
+    """An id as a JSON value; values from other formats (dates, decimals, NaN) become text.
 
     Raises:
-        ValueError: it is not whole characters.
+        ValueError: it is not valid Unicode.
     """
     try:
         shown = json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -1,4 +1,4 @@
-"""Which files are meant, and the columns that their paths add."""
+"""Find the input files, and the columns that their paths add."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FORMATS = {
     ".json": "json",
     ".conll": "conll",
 }
-"""How files are read, by the ending of their names. Text may be packed, and then ends in one of `PACKINGS` too."""
+"""File format by file extension. Compressed text files also have an extension of `PACKINGS`."""
 
 _NO_FORMAT = (".zip", ".7z", ".tar", ".tgz", ".rar", ".lz4", ".snappy", ".xlsx", ".xls", ".arrow", ".feather", ".orc")
 _NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -38,10 +38,11 @@ class Source:
 
     Attributes:
         path: the file.
-        format: one of the values of `FORMATS`; "text", a text a line; or "lines", text or JSON, as it begins.
-        split: which of its splits, if it is a JSON file that has several.
+        format: one of the values of `FORMATS`; "text", one text per line; or "lines", text or JSON depending on how it
+            begins.
+        split: the split to read, if it is a JSON file with several.
         partitions: columns that its path adds, as Hive and Spark write them (`lang=de/day=1/part.parquet`), with the
-            text that all its rows have there; `None` is null.
+            value for all its rows; `None` is null.
     """
 
     path: Path
@@ -51,10 +52,10 @@ class Source:
 
     @classmethod
     def of(cls, path: Path, split: str = "") -> Source:
-        """The source that a path names.
+        """The source for a path.
 
         Raises:
-            DataError: the name does not tell the format, or has a partition twice, or the format has no splits.
+            DataError: the extension is unknown, a partition occurs twice, or the format has no splits.
         """
         found = format_of(path)
         if found is None:
@@ -72,21 +73,21 @@ class Source:
 
 
 def format_of(path: Path) -> str | None:
-    """How a file is read, by its name; `None` if that does not say."""
+    """The format of a file by its name; `None` if it is unknown."""
     inner = Path(path.stem) if path.suffix.lower() in PACKINGS else path
     found = FORMATS.get(inner.suffix.lower())
     return None if found == "parquet" and inner is not path else found
 
 
 def find(inputs: Sequence[Path], note: Note) -> list[Source]:
-    """The files that are meant: those named, and of a folder all that can be read, in the order of their paths.
+    """The input files: the named files, and all readable files in named folders, sorted by path.
 
     Args:
         inputs: files, or folders of them.
-        note: receives messages for the user: what of a folder is not read.
+        note: receives messages for the user about skipped files.
 
     Raises:
-        DataError: there is none, or they are of several formats, or one comes twice.
+        DataError: there are no files, they have several formats, or one occurs twice.
     """
     found: list[Source] = []
     for path in inputs:
@@ -99,7 +100,7 @@ def find(inputs: Sequence[Path], note: Note) -> list[Source]:
             found.append(_file(str(path)))
     seen: set[tuple[Path, str]] = set()
     for source in found:
-        if not source.path.is_file():  # a link of a folder may lead nowhere
+        if not source.path.is_file():  # a link in a folder may be broken
             raise DataError(f"{source.path} cannot be read: there is no such file; check the path")
         key = source.path.resolve(), source.split
         if key in seen:
@@ -112,10 +113,10 @@ def find(inputs: Sequence[Path], note: Note) -> list[Source]:
 
 
 def named(name: str, note: Note) -> list[Source] | None:
-    """The files that a name means: a file, `FILE:SPLIT`, or a folder; `None` if it may be a data set of the hub.
+    """The files for a name: a file, `FILE:SPLIT`, or a folder; `None` if it may be a data set on the hub.
 
     Raises:
-        DataError: it ends as files do, and there is none; or what `find` raises.
+        DataError: it has a file extension but does not exist; also see `find`.
     """
     path = Path(name)
     if path.is_dir():
@@ -134,7 +135,7 @@ def _file(name: str) -> Source:
         return Source.of(Path(left), split)
     if path.exists():
         raise DataError(f"{path} is a pipe or a device, which can only be read once: save it as a file")
-    Source.of(path)  # if its name is no file's, say that
+    Source.of(path)  # report an unknown extension
     raise DataError(f"{path} cannot be read: there is no such file; check the path")
 
 
@@ -142,10 +143,10 @@ _SPLIT = re.compile(r"(?:.*[-._ ])?(?:train|test|dev|valid|validation|eval)(?:[-
 
 
 def _is_data_set(folder: Path, note: Note) -> bool:
-    """Whether a folder is a data set as `datasets` reads it: its card says so, or its files are called as splits.
+    """Whether `datasets` should read a folder: its card says so, or its files are named after splits.
 
     Raises:
-        DataError: some files are called as splits and some are not.
+        DataError: only some files are named after splits.
     """
     if (folder / "dataset_dict.json").is_file() or any(folder.glob("*.py")) or _has_card(folder / "README.md"):
         return True
@@ -163,7 +164,7 @@ def _is_data_set(folder: Path, note: Note) -> bool:
 
 
 def _has_card(readme: Path) -> bool:
-    """Whether a README begins with what the hub keeps about a data set."""
+    """Whether a README begins with the hub's metadata of a data set."""
     if not readme.is_file():
         return False
     opening, _, rest = readme.read_text(encoding="utf-8", errors="replace").partition("---")
@@ -172,13 +173,13 @@ def _has_card(readme: Path) -> bool:
 
 
 def _data_in(folder: Path, note: Note) -> Iterator[Path]:
-    """Files of a folder that can be read, links followed; what begins with a dot or an underscore is no data."""
+    """Readable files of a folder; links are followed, and names that begin with a dot or an underscore are skipped."""
     passed: set[str] = set()
     stems: dict[Path, Path] = {}
     unread: list[str] = []
     for parent, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
         real = os.path.realpath(parent)
-        if real in passed:  # a link to a folder above, or a second one to the same
+        if real in passed:  # a link to a parent folder, or a second link to the same folder
             folders.clear()
             continue
         passed.add(real)

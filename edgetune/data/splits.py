@@ -1,4 +1,4 @@
-"""Development data, held out of labelled texts."""
+"""Hold out development data from labelled texts."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def split_dev(rows: Sequence[LabelledText], seed: int, kind: Kind) -> tuple[list
     Args:
         rows: labelled texts.
         seed: the same seed holds out the same rows.
-        kind: what their targets are. Of one label per text, a tenth of each label's rows is held out, at least one if
-            there are two. Of several, or of entities, the same as far as possible, rare labels first. Of scores, a
-            tenth that is spread evenly over them.
+        kind: the kind of their targets. With one label per text, a tenth of each label's rows is held out, and at least
+            one if there are two. With several labels or entities, the same as far as possible, rare labels first. With
+            scores, a tenth that is spread evenly over the scores.
 
     Raises:
         DataError: there are too few rows.
@@ -51,13 +51,13 @@ def _draw_by_label(rows: Sequence[LabelledText], generator: random.Random, kind:
 
 
 def _draw_by_labels(rows: Sequence[LabelledText], generator: random.Random, kind: Kind) -> set[int]:
-    """Rows such that each label has about a tenth of its own among them: rare labels choose first.
+    """Draw rows that contain about a tenth of each label's rows; rare labels choose first.
 
-    This is the iterative stratification of Sechidis et al. (2011) for two parts, the second of which is the rest. Rows
-    that no label of theirs has too many of go first. A label's last row in training is never held out.
+    This is the iterative stratification of Sechidis et al. (2011) for two parts, of which the second is the remainder.
+    Rows whose labels are all still needed are preferred. A label's last training row is never held out.
     """
     own = [kind.named(row.target) for row in rows]
-    named = [labels or ("",) for labels in own]  # no label, as if it were one
+    named = [labels or ("",) for labels in own]  # "no label" counts as a label
     by_label: dict[str, list[int]] = defaultdict(list)
     for place, labels in enumerate(named):
         for label in labels:
@@ -80,7 +80,7 @@ def _draw_by_labels(rows: Sequence[LabelledText], generator: random.Random, kind
 
 
 def _draw_over_scores(rows: Sequence[LabelledText], generator: random.Random, kind: Kind) -> set[int]:
-    """One row of each of the equal stretches that the sorted scores are cut into."""
+    """Split the sorted scores into equal stretches, and draw one row from each."""
     if len(rows) < 2:
         return set()
     ordered = sorted(range(len(rows)), key=lambda place: (rows[place].target, place))

@@ -1,4 +1,4 @@
-"""Any file of rows, opened: the one way in for labelled texts and for texts to classify."""
+"""Open a file of rows of any format, for labelled texts and for texts to classify."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Table:
 
     Attributes:
         source: the file.
-        unit: what its rows are counted in: "line" or "row".
-        columns: its columns; `None` if each row names its own.
-        texts: whether a line is a text, in the column "text".
+        unit: the unit in which rows are counted: "line" or "row".
+        columns: its columns; `None` if each row has its own columns.
+        texts: whether each line is a text, in the column "text".
         records: its rows.
     """
 
@@ -33,7 +33,7 @@ class Table:
     texts: bool = False
 
     def place(self, record: Record) -> str:
-        """Where a row stands, as errors name it."""
+        """The place of a row, for errors."""
         return f"{self.source.path}, {self.unit} {record.number}"
 
 
@@ -45,14 +45,14 @@ def open_table(
 
     Args:
         source: the file.
-        reading: what the user says of it.
-        needed: columns that it must have → the parameter that names them.
-        optional: columns that are read if they are there. Others are not looked at.
+        reading: what the user says about it.
+        needed: required columns → the parameter that names each.
+        optional: columns that are read if they exist. Other columns are ignored.
         note: receives messages for the user.
 
     Raises:
-        DataError: it cannot be read, or lacks a column; also while the rows are read.
-        MissingPackageError: it is Parquet and pyarrow is not installed.
+        DataError: it cannot be read, or lacks a column; may also be raised while rows are read.
+        MissingPackageError: the file is Parquet and pyarrow is not installed.
     """
     added = dict(source.partitions)
     if source.format == "parquet":
@@ -71,11 +71,11 @@ def open_table(
 
 
 def columns_of(source: Source, reading: Reading) -> Sequence[str]:
-    """The columns of a file: those of its header or, without one, those of its first row.
+    """The columns of a file, from its header or, without a header, from its first row.
 
     Raises:
         DataError: it cannot be read.
-        MissingPackageError: it is Parquet and pyarrow is not installed.
+        MissingPackageError: the file is Parquet and pyarrow is not installed.
     """
     with open_table(source, reading, {}, (), lambda _: None) as table:
         if table.columns is not None:
@@ -90,26 +90,26 @@ def check_columns(
     optional: Sequence[str] = (),
     repeated: Collection[str] = (),
 ) -> None:
-    """Raise `DataError` unless a file has the columns that it must have, and those that are read once each."""
+    """Raise `DataError` unless a file has all required columns, and no column that is read occurs twice."""
     for name in optional:
         check_once(source, name, repeated)
     for name, parameter in needed.items():
         check_once(source, name, repeated)
         if name not in columns:
-            # Without a header the first row stands in its place.
+            # Without a header, the first row is in its place.
             lost = source.format == "csv" and not set(needed) & set(columns)
             hint = f"; if its first line is a row, put a header above it, such as {','.join(needed)}" if lost else ""
             raise DataError(f"{source.path} has {missing_column(name, columns, parameter)}{hint}")
 
 
 def check_once(source: Source, name: str, repeated: Collection[str]) -> None:
-    """Raise `DataError` if a column that is read is one of those that a file has more than once."""
+    """Raise `DataError` if a column that is read occurs more than once."""
     if name in repeated:
         raise DataError(f"{source.path} has the column '{name}' more than once: rename one of them")
 
 
 def missing_column(name: str, columns: Iterable[str], parameter: str) -> str:
-    """What is wrong and what to do if a column is not there."""
+    """The error message for a missing column."""
     known = [str(column) for column in columns]
     close = difflib.get_close_matches(name, known, n=1)
     guess = f"did you mean '{close[0]}'? " if close else ""
@@ -117,7 +117,7 @@ def missing_column(name: str, columns: Iterable[str], parameter: str) -> str:
 
 
 def _with(added: Mapping[str, str | None], records: Iterator[Record]) -> Iterator[Record]:
-    """Records with the columns that the file's path adds. A column of the file itself stays as it is."""
+    """Add the columns from the file's path to records. Columns of the file itself take precedence."""
     if not added:
         return records
     return (record._replace(values={**added, **record.values}) for record in records)

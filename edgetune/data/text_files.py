@@ -1,4 +1,4 @@
-"""Text files of rows: told apart, and read."""
+"""Detect the format of text files, and read their rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ _ENDS_IN_CR = re.compile(r'(?:"[^"]*"|[^"\r\n])*\r(?!\r*\n)')
 
 @contextmanager
 def repeats_counted(note: Note) -> Iterator[Note]:
-    """A note for many files: what several have in common is told of the first, and then how many more have it."""
+    """Combine notes about many files.
+
+    A note is printed for the first file, and at the end the number of further files with the same note.
+    """
     told: Counter[str] = Counter()
 
     def first(message: str) -> None:
@@ -45,12 +48,12 @@ def repeats_counted(note: Note) -> Iterator[Note]:
 
 @dataclass(frozen=True)
 class Reading:
-    """What the user says of text files; where it is `None`, the file tells.
+    """What the user says about text files; `None` means that it is detected from the file.
 
     Attributes:
         encoding: the encoding's name.
-        delimiter: what separates the fields of a CSV file.
-        quotes: whether quotes may stand around the fields of a CSV file; else they belong to the text.
+        delimiter: the field separator of a CSV file.
+        quotes: whether the fields of a CSV file may be quoted; otherwise quotes belong to the text.
     """
 
     encoding: str | None = None
@@ -63,11 +66,12 @@ class Form:
     """How a text file is read.
 
     Attributes:
-        kind: fields with separators, a JSON object a line, one JSON value, a word a line, or a text a line.
-        coding: how bytes become lines.
-        delimiter: what separates fields.
-        quotes: whether quotes may stand around fields.
-        split: which split of a JSON value.
+        kind: fields with separators, one JSON object per line, a single JSON value, one word per line, or one text per
+            line.
+        coding: how bytes are decoded to lines.
+        delimiter: the field separator.
+        quotes: whether fields may be quoted.
+        split: the split of a JSON value to read.
     """
 
     kind: Literal["csv", "json", "document", "conll", "text"]
@@ -78,22 +82,22 @@ class Form:
 
     @property
     def seekable(self) -> bool:
-        """Whether reading can begin anywhere; else the file is read from its beginning."""
+        """Whether reading can start anywhere; otherwise the file is read from its beginning."""
         return self.kind != "document" and self.coding.plain
 
     @property
     def unit(self) -> str:
-        """What its rows are counted in."""
+        """The unit in which its rows are counted."""
         return "row" if self.kind == "document" else "line"
 
 
 def form_of(source: Source, reading: Reading, note: Note) -> Form:
-    """Tell how a text file is read.
+    """Detect how to read a text file.
 
     Args:
         source: the file.
         reading: what the user says of it.
-        note: receives messages for the user: what is not as usual.
+        note: receives messages for the user about anything unusual.
 
     Raises:
         DataError: it cannot be read.
@@ -127,13 +131,13 @@ class TextFile(AbstractContextManager["TextFile"]):
 
     Args:
         path: the file.
-        form: how it is read.
+        form: how to read it.
 
     Attributes:
-        lines: its lines; behind the header, if it has one.
+        lines: its lines, after the header if it has one.
 
     Raises:
-        DataError: it cannot be read, or has no header where it should.
+        DataError: it cannot be read, or lacks a required header.
     """
 
     def __init__(self, path: Path, form: Form) -> None:
@@ -152,16 +156,16 @@ class TextFile(AbstractContextManager["TextFile"]):
 
     @property
     def columns(self) -> list[str] | None:
-        """The columns of its header; `None` if it has none."""
+        """The columns of its header; `None` without a header."""
         return None if self._csv is None else self._csv.columns
 
     @property
     def repeated(self) -> frozenset[str]:
-        """Names that the header has more than once."""
+        """Names that occur more than once in the header."""
         return frozenset() if self._csv is None else self._csv.repeated
 
     def read(self) -> Iterator[Record]:
-        """The rows from where `lines` stands."""
+        """The rows from the current position of `lines`."""
         if self._csv is not None:
             return self._csv.read(self.lines)
         if self._kind == "conll":
@@ -169,7 +173,7 @@ class TextFile(AbstractContextManager["TextFile"]):
         return _texts(self.lines) if self._kind == "text" else json_files.read_lines(self.lines)
 
     def tell_doubtful_rows(self, note: Note) -> None:
-        """Note rows of several lines among those read whose quotes may be none."""
+        """Note rows of several lines whose quotes may belong to the text."""
         if self._csv is None:
             return
         (lines, number), (rows, first) = self._csv.longest, self._csv.doubtful
@@ -190,7 +194,7 @@ def _texts(lines: Lines) -> Iterator[Record]:
 
 
 def text_record(line: str, number: int) -> Record:
-    """The record of a line that is a text."""
+    """The record for a line of text."""
     return Record(number, {TEXT_COLUMN: line.strip()})
 
 

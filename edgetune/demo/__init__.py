@@ -1,1 +1,1 @@
-"""The demo: the main job from end to end, on data that comes with the package."""
+"""The demo: the whole workflow, on data from the package."""

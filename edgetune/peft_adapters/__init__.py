@@ -1,4 +1,4 @@
-"""Tasks from PEFT's adapters, and PEFT's adapters from tasks. PEFT itself is not needed for either."""
+"""Convert PEFT's adapters to tasks, and tasks to PEFT's adapters. PEFT itself is not needed."""
 
 from edgetune.peft_adapters.exporting import export_adapter
 from edgetune.peft_adapters.files import Adapter

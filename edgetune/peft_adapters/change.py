@@ -1,4 +1,4 @@
-"""What an adapter does to its model: the face that the kinds of adapters have in common."""
+"""The change that an adapter makes to its model: the common interface of all adapter types."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from edgetune_runtime.task import Task
 
 @dataclass(frozen=True)
 class Written:
-    """A task's parts as PEFT stores them.
+    """A task's parts in the form that PEFT stores.
 
     Attributes:
-        peft_type: the kind of adapter.
-        settings: what `adapter_config.json` has for this kind.
+        peft_type: the type of adapter.
+        settings: the fields of `adapter_config.json` for this type.
         tensors: the tensors by PEFT's names.
-        length: virtual tokens, behind which PEFT's texts begin.
+        length: number of virtual tokens before each text in PEFT.
     """
 
     peft_type: str
@@ -33,11 +33,11 @@ class Written:
 
 
 class Change(ABC):
-    """What an adapter does to its model.
+    """The change that an adapter makes to its model.
 
     Attributes:
-        inside: what PEFT's names of the model's own tensors begin with.
-        length: virtual tokens, behind which PEFT's texts begin.
+        inside: prefix of PEFT's names for the model's own tensors.
+        length: number of virtual tokens before each text in PEFT.
     """
 
     inside: ClassVar[str]
@@ -46,43 +46,43 @@ class Change(ABC):
     @classmethod
     @abstractmethod
     def read(cls, adapter: Adapter) -> Self:
-        """What an adapter's settings say.
+        """Read an adapter's settings.
 
         Raises:
-            TaskError: they are not what PEFT writes, or of something that a task cannot do.
+            TaskError: they are not valid PEFT settings, or describe something that a task cannot do.
         """
 
     @abstractmethod
     def check(self, backbone: Backbone, task: Task) -> None:
-        """Raise `TaskError` unless PEFT's model and edgetune's graph compute the same, from the same numbers.
+        """Raise `TaskError` unless PEFT's model and edgetune's graph compute the same from the same tensors.
 
         Args:
             backbone: the model of both.
-            task: edgetune's side; a draft will do.
+            task: edgetune's side; a draft is sufficient.
         """
 
     @abstractmethod
     def parts(self, backbone: Backbone, peft_task: int | None) -> dict[str, Tensor]:
-        """The parts of the task, by the names of the graph's inputs.
+        """The task's parts, by the names of the graph's inputs.
 
         Args:
             backbone: the adapter's model.
-            peft_task: which of the tasks of an adapter of several.
+            peft_task: the task to use, if the adapter has several.
 
         Raises:
-            DataError: there is no such task.
-            TaskError: tensors are missing, have other shapes, or change what a task cannot.
+            DataError: the task does not exist.
+            TaskError: tensors are missing, have unexpected shapes, or change something that a task cannot change.
         """
 
     @property
     @abstractmethod
     def made_from(self) -> Collection[str]:
-        """Names of the adapter's tensors that `parts` are made from."""
+        """Names of the adapter's tensors that `parts` uses."""
 
     @staticmethod
     @abstractmethod
     def write(backbone: Backbone, task: Task, tensors: Mapping[str, Tensor], classifies: bool) -> Written:
-        """The opposite of `read` and `parts`.
+        """Write a task's parts as an adapter, the inverse of `read` and `parts`.
 
         Args:
             backbone: the task's backbone.
@@ -91,12 +91,12 @@ class Change(ABC):
             classifies: whether PEFT's model is a sequence classifier, or the bare model.
 
         Raises:
-            TaskError: PEFT has no such adapters.
+            TaskError: PEFT has no such adapter.
         """
 
 
 def check_reads_last(backbone: Backbone, adapter: Adapter, task: Task) -> None:
-    """Raise `TaskError` if a decoder's sequence classifier takes the end of a text for padding."""
+    """Raise `TaskError` if a decoder's sequence classifier would mistake the end of a text for padding."""
     ends = backbone.text_encoder.encode(["a"], [task])[0].ids[-1]
     if task.pooling == "last" and ends == backbone.config.pad_token_id:
         raise TaskError(

@@ -1,4 +1,4 @@
-"""From a task to PEFT's adapter that gives the same logits."""
+"""Export a task as a PEFT adapter with the same logits."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ from edgetune_runtime.task import Task
 
 @dataclass(frozen=True)
 class Exported:
-    """An adapter, and the task's head where the adapter cannot hold it.
+    """An adapter, and the task's head if the adapter cannot hold it.
 
     Attributes:
-        adapter: what PEFT loads.
-        task: the task that it came from.
-        head: `weight` [labels, hidden] and `bias` [labels] for the features that PEFT's model gives, or nothing.
+        adapter: the adapter that PEFT loads.
+        task: the exported task.
+        head: `weight` [labels, hidden] and `bias` [labels] for the features of PEFT's model; empty if the adapter has
+            the head.
     """
 
     adapter: Adapter
@@ -42,18 +43,18 @@ class Exported:
 
     @property
     def problem_type(self) -> str:
-        """What the config of PEFT's model must say of its outputs, which the adapter cannot."""
+        """The `problem_type` that the config of PEFT's model needs; the adapter cannot contain it."""
         return heads.problem_type(self.task)
 
     @property
     def says_problem_type(self) -> bool:
-        """Whether the config must say it, since transformers would take so many outputs for something else."""
+        """Whether the config must set it, because transformers would assume another type for this number of outputs."""
         by_word = word_heads.task_type(self.task.kind) is not None
         return not by_word and heads.usual_kind(len(self.task.labels)) is not self.task.kind
 
     @property
     def outputs(self) -> list[str]:
-        """What the outputs of a model are, in their order: labels, the tags of words, or the ends of answers."""
+        """The names of a model's outputs, in order: labels, word tags, or the ends of answers."""
         if self.task.kind is SPANS:
             return list(word_heads.OUTPUTS)
         return tag_names(self.task.labels) if self.task.kind is TOKENS else list(self.task.labels)
@@ -62,7 +63,7 @@ class Exported:
         """Write the adapter's folder.
 
         Raises:
-            TaskError: there is something there already.
+            TaskError: the folder exists and is not empty.
         """
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise TaskError(f"{folder} already exists: name another folder")
@@ -80,21 +81,21 @@ class Exported:
 
 
 def export_adapter(backbone: Backbone, task: Task, base_model: str) -> Exported:
-    """The adapter with which PEFT's model answers as the task does.
+    """The adapter with which PEFT's model gives the task's answers.
 
-    A soft prompt becomes PROMPT_TUNING, a prefix PREFIX_TUNING, low rank LORA. A head behind a pooler, or without
-    biases at a decoder's last token, is a sequence classifier's; any other is kept beside the adapter, for the
-    features that PEFT's model gives. The head of a task that finds entities is a token classifier's, that of one that
-    answers questions is such a model's: a word's logits are those of its first token, the mean over its tokens, or
-    those of its last one, as the task's pooling says.
+    A soft prompt becomes PROMPT_TUNING, a prefix PREFIX_TUNING, low rank LORA. A head after a pooler, or without biases
+    at a decoder's last token, becomes the head of a sequence classifier. The head of a task that finds entities becomes
+    that of a token classifier, and the head of a task that answers questions that of a question answering model. There
+    a word's logits come from its first token, the mean over its tokens, or its last token, depending on the task's
+    pooling. Any other head is stored next to the adapter, for the features of PEFT's model.
 
     Args:
         backbone: the task's backbone.
         task: the task.
-        base_model: what to call the model: PEFT loads it by this name.
+        base_model: the name by which PEFT loads the model.
 
     Raises:
-        TaskError: the task is another backbone's, or PEFT's model would compute something else.
+        TaskError: the task was made for another backbone, or PEFT's model would compute something else.
     """
     backbone.facts.check(task)
     writer = _writer(task)
@@ -123,7 +124,7 @@ def export_adapter(backbone: Backbone, task: Task, base_model: str) -> Exported:
 
 
 def _writer(task: Task) -> type[Change]:
-    """What writes the task's part, of which there must be one; low rank on several layers is one."""
+    """The writer for the task's only part; low rank on several layers counts as one part."""
     has = [part for part in PARTS.values() if part is not HEAD and part.length_of(task.tensors)]
     names = list(dict.fromkeys("low rank" if part in LOW_RANK.values() else part.name for part in has))
     expected = "expected a soft prompt, a prefix or low rank, which PEFT's adapters hold"
@@ -149,5 +150,5 @@ def _check_expressible(backbone: Backbone, task: Task, length: int) -> None:
 
 
 def _reads_positions(backbone: Backbone) -> bool:
-    """Whether it matters where a text's positions begin; not in T5, which has none."""
+    """Whether the model uses positions of tokens; T5 does not."""
     return not isinstance(backbone.model, OneStep) or hasattr(backbone.model.encoder, "embed_positions")

@@ -1,4 +1,4 @@
-"""PEFT's adapter folders: `adapter_config.json` beside `adapter_model.safetensors`.
+"""PEFT's adapter folders: `adapter_config.json` and `adapter_model.safetensors`.
 
 Format: https://huggingface.co/docs/peft/developer_guides/checkpoint.
 """
@@ -28,7 +28,7 @@ P_TUNING = "P_TUNING"
 MULTITASK_PROMPT_TUNING = "MULTITASK_PROMPT_TUNING"
 LORA = "LORA"
 PEFT_TYPES = (PROMPT_TUNING, P_TUNING, PREFIX_TUNING, MULTITASK_PROMPT_TUNING, LORA)
-"""What can be carried over."""
+"""The adapter types that can be converted."""
 
 SEQ_CLS = "SEQ_CLS"
 TOKEN_CLS = "TOKEN_CLS"
@@ -40,12 +40,12 @@ FEATURE_EXTRACTION = "FEATURE_EXTRACTION"
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter of PEFT's, its numbers in float32.
+    """A PEFT adapter, with tensors in float32.
 
     Attributes:
-        origin: what to call it in an error.
+        origin: how errors refer to it.
         settings: the contents of `adapter_config.json`.
-        tensors: the tensors by the names that PEFT gives them; none if it is of a kind that is not in `PEFT_TYPES`.
+        tensors: the tensors by PEFT's names; empty if the type is not in `PEFT_TYPES`.
     """
 
     origin: str
@@ -54,22 +54,22 @@ class Adapter:
 
     @property
     def peft_type(self) -> str:
-        """How it was trained, such as "PROMPT_TUNING"."""
+        """Its type, such as "PROMPT_TUNING"."""
         return str(self.settings["peft_type"])
 
     @property
     def task_type(self) -> str:
-        """What its model does, such as "SEQ_CLS"."""
+        """Its model's task type, such as "SEQ_CLS"."""
         return str(self.settings.get("task_type"))
 
     @property
     def base_model(self) -> str:
-        """What PEFT called the model, or nothing."""
+        """PEFT's name of the model; may be empty."""
         return str(self.settings.get("base_model_name_or_path") or "")
 
     @property
     def size(self) -> str:
-        """How large it is, for people."""
+        """Its size, for people."""
         tokens = self.settings.get("num_virtual_tokens")
         return f"{tokens} virtual tokens" if tokens else f"rank {self.settings.get('r')}"
 
@@ -77,7 +77,7 @@ class Adapter:
         """One of its tensors.
 
         Raises:
-            TaskError: it is not there, or has another shape than expected.
+            TaskError: the tensor is missing or has an unexpected shape.
         """
         found = self.tensors.get(name)
         if found is None:
@@ -90,14 +90,14 @@ class Adapter:
         return found
 
     def unreadable(self, error: Exception) -> TaskError:
-        """What is raised if its settings are not what PEFT writes."""
+        """The error for settings that PEFT does not write."""
         return TaskError(
             f"{self.origin}/{CONFIG} is not a PEFT adapter's ({type(error).__name__}: {error}): expected what PEFT's "
             f"save_pretrained wrote"
         )
 
     def save(self, folder: Path) -> None:
-        """Write the folder that PEFT loads; its config last, without which it is none."""
+        """Write the folder that PEFT loads. The config comes last, because a folder without it is not an adapter."""
         tensors = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
         files.write_atomic(folder / WEIGHTS, safetensors.torch.save(tensors, {"format": "pt"}))
         files.write_atomic(folder / CONFIG, json.dumps(self.settings, indent=2).encode())
@@ -107,7 +107,7 @@ class Adapter:
         """Read an adapter's folder.
 
         Raises:
-            TaskError: it is not an adapter that PEFT saved, or its weights are pickled or damaged.
+            TaskError: it is not an adapter from PEFT, or its weights are pickled or damaged.
         """
         settings = _settings(folder)
         if "peft_type" not in settings:

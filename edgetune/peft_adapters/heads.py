@@ -1,4 +1,4 @@
-"""Heads: a sequence classifier's in PEFT's adapters, and a task's."""
+"""Convert between the heads of sequence classifiers in PEFT's adapters and the heads of tasks."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.task import Task
 
 FILE = "head.safetensors"
-"""What edgetune adds where PEFT's model has no place for a task's head: `weight` and `bias`."""
+"""The file that edgetune adds if PEFT's model has no place for a task's head: `weight` and `bias`."""
 
 MODULES = ("score", "classifier", "qa_outputs")
-"""What transformers calls a classifier's head."""
+"""Names in transformers of a classifier's head."""
 
 PROBLEM_TYPES = {
     "single_label_classification": SINGLE_LABEL,
     "multi_label_classification": MULTI_LABEL,
     "regression": SCORE,
 }
-"""What transformers calls it → the kind of answer. It stands in the model's config: PEFT's has no place for it."""
+"""`problem_type` in transformers → the kind of answer. It is in the model's config, because PEFT's config has no field
+for it."""
 
 
 def usual_kind(outputs: int) -> Kind:
-    """What transformers takes so many outputs for if the config names no problem type."""
+    """The kind that transformers assumes for this number of outputs if the config has no `problem_type`."""
     return SCORE if outputs == 1 else SINGLE_LABEL
 
 
 def problem_type(task: Task) -> str:
-    """What transformers calls a task's kind of answer; empty if it has no name for it."""
+    """The `problem_type` of a task's kind of answer in transformers; empty if there is none."""
     return next((name for name, kind in PROBLEM_TYPES.items() if kind is task.kind), "")
 
 
 def classifier_pooling(backbone: Backbone) -> str | None:
-    """Where PEFT's sequence classifiers read their features; `None` where a head that is not linear reads them."""
+    """The pooling of PEFT's sequence classifiers; `None` if their head is not linear."""
     if backbone.family.causal:
         return "last"
     return "pooler" if "pooler" in backbone.poolings else None
@@ -52,7 +53,7 @@ def pooling_of_classifier(backbone: Backbone, adapter: Adapter) -> str:
     """The same for an adapter.
 
     Raises:
-        TaskError: its head is not linear, or the backbone's weights lack the layer that it reads through.
+        TaskError: its head is not linear, or the backbone's weights lack the layer before it.
     """
     found = classifier_pooling(backbone)
     if found is None and backbone.architecture in CLASSIFIES_THROUGH_POOLER:
@@ -69,7 +70,7 @@ def pooling_of_classifier(backbone: Backbone, adapter: Adapter) -> str:
 
 
 def names(inside: str) -> list[str]:
-    """PEFT's names of a head's tensors; `inside` is what they begin with."""
+    """PEFT's names of a head's tensors; `inside` is their prefix."""
     return [f"{inside}{module}.{part}" for module in MODULES for part in ("weight", "bias")]
 
 
@@ -81,7 +82,7 @@ def read(adapter: Adapter, inside: str) -> tuple[Tensor, Tensor]:
         bias: [outputs]
 
     Raises:
-        TaskError: the adapter has none.
+        TaskError: the adapter has no head.
     """
     for module in MODULES:
         weight = adapter.tensors.get(f"{inside}{module}.weight")
@@ -94,7 +95,7 @@ def read(adapter: Adapter, inside: str) -> tuple[Tensor, Tensor]:
 
 
 def check_outputs(adapter: Adapter, kind: Kind, outputs: int) -> None:
-    """Raise `DataError` if a head of so many outputs cannot give that kind of answer."""
+    """Raise `DataError` if a head with this number of outputs cannot give this kind of answer."""
     fewest, most = kind.labels
     if not fewest <= outputs <= most:
         expected = f"{fewest}" if fewest == most else f"{fewest} to {most:,}"
@@ -105,10 +106,10 @@ def check_outputs(adapter: Adapter, kind: Kind, outputs: int) -> None:
 
 
 def labels_of(backbone: Backbone, count: int, labels: Sequence[str]) -> tuple[str, ...]:
-    """Labels of a head's outputs: those given, else the names in the model's config, else numbers.
+    """Labels of a head's outputs: the given labels, otherwise the names in the model's config, otherwise numbers.
 
     Raises:
-        DataError: other than so many different ones are given.
+        DataError: the given labels are not `count` different ones.
     """
     if labels:
         if len(labels) != count or len(set(labels)) != count:
@@ -125,7 +126,7 @@ def labels_of(backbone: Backbone, count: int, labels: Sequence[str]) -> tuple[st
 
 
 def write(backbone: Backbone, pooling: str, weight: Tensor, bias: Tensor, inside: str) -> dict[str, Tensor]:
-    """A task's head as a sequence classifier's, or nothing where PEFT's has no place for it."""
+    """A task's head as a sequence classifier's head; empty if PEFT's classifier has no place for it."""
     if pooling != classifier_pooling(backbone):
         return {}
     if pooling == "pooler":

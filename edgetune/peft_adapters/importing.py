@@ -1,4 +1,4 @@
-"""From PEFT's adapter to a task that gives the same logits."""
+"""Import a PEFT adapter as a task with the same logits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TASK_TYPES = {
     "fill-mask": (peft.FEATURE_EXTRACTION,),
     "text2text-generation": (peft.SEQ_2_SEQ_LM,),
 }
-"""A family's language model → PEFT's task types that classify with it."""
+"""Language model type of a family → PEFT's task types that classify with it."""
 
 
 def import_task(
@@ -42,26 +42,26 @@ def import_task(
     same_base: bool = False,
     kind: Kind | None = None,
 ) -> Task:
-    """The task that answers as PEFT's model with this adapter does.
+    """The task that gives the answers of PEFT's model with this adapter.
 
     Args:
         backbone: the model that the adapter was trained on.
         adapter: the adapter.
         name: name of the task.
-        labels: what a classifier's outputs are called, in their order, of a token classifier its tags; where there are
-            none, the names in the model's config, or numbers.
-        words: label → the words that a language model says for it.
-        template: what surrounds a text; `{mask}` is where a masked language model answers.
-        max_length: tokens of a text that are read, the template's among them.
-        peft_task: which of the tasks of a multitask prompt.
-        same_base: the backbone is the adapter's, although it is called otherwise.
-        kind: what a sequence classifier's outputs are. `None` is what `problem_type` in the model's config says; if it
-            says nothing, a number if there is one output, else one label: so transformers takes it.
+        labels: names of a classifier's outputs, in order; tags for a token classifier. By default the names in the
+            model's config, or numbers.
+        words: label → words that a language model predicts for it.
+        template: the text around each text; a masked language model answers at `{mask}`.
+        max_length: maximum number of tokens per text, including the template.
+        peft_task: the task of a multitask prompt to use.
+        same_base: whether the backbone is the adapter's model although their names differ.
+        kind: the kind of answer of a sequence classifier. `None` uses `problem_type` in the model's config or, without
+            it, the default of transformers: a number for one output, otherwise one label.
 
     Raises:
-        BackboneError: label words were given, and the backbone's weights have no vocabulary.
+        BackboneError: label words are given, but the backbone's weights have no vocabulary.
         DataError: labels, label words, kind or template do not fit the adapter or the backbone.
-        TaskError: the adapter is of another model, or cannot be carried over exactly.
+        TaskError: the adapter was made for another model, or cannot be converted exactly.
     """
     change = _change(backbone, adapter)
     if not same_base:
@@ -91,7 +91,7 @@ def import_task(
         stride=usual_stride(min(max_length, backbone.max_positions)),
         method=CHANGES[adapter.peft_type].method,
     )
-    # In every family PEFT counts the virtual tokens as text.
+    # For every model family, PEFT counts the virtual tokens as text.
     draft = dataclasses.replace(draft, pooling=pooling or draft.pooling, position_offset=change.length)
     change.check(backbone, draft)
     tensors = change.parts(backbone, peft_task)

@@ -1,4 +1,4 @@
-"""The kinds of adapters that are carried over, as data. Another is a row, and a module that reads and writes it."""
+"""The adapter types that can be converted. A new type is an entry here, and a module that reads and writes it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from edgetune_runtime.parts import LOW_RANK, PREFIX, SOFT_PROMPT
 
 @dataclass(frozen=True)
 class Row:
-    """A type of PEFT's.
+    """A PEFT adapter type.
 
     Attributes:
-        method: what tasks call it.
-        kind: what reads it.
+        method: its name in tasks.
+        kind: the class that reads it.
     """
 
     method: str
@@ -31,11 +31,11 @@ CHANGES = {
     peft.MULTITASK_PROMPT_TUNING: Row("multitask", VirtualTokens),
     peft.LORA: Row("lora", LowRank),
 }
-"""PEFT's types that become tasks."""
+"""PEFT's types that can be converted to tasks."""
 
 WRITERS: dict[str, type[Change]] = {
     SOFT_PROMPT.name: VirtualTokens,
     PREFIX.name: VirtualTokens,
     **{part.name: LowRank for part in LOW_RANK.values()},
 }
-"""A task's part → what writes it as an adapter."""
+"""A task's part → the class that writes it as an adapter."""

@@ -1,7 +1,7 @@
 """Low-rank changes of linear layers: PEFT's LORA (Hu et al. 2021).
 
-PEFT adds scaling · B·A·x to what a linear layer makes of x; a task x·down·up. So down is A transposed, and up is B
-transposed with the scaling multiplied in.
+PEFT adds scaling · B·A·x to a linear layer's output for x, and a task adds x·down·up. So down is A transposed, and up
+is B transposed, multiplied by the scaling.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _FACTOR = re.compile(re.escape(INSIDE) + r"(?P<path>.+)\.lora_(embedding_)?(?P<f
 
 @dataclass(frozen=True)
 class LowRank(Change):
-    """What an adapter adds beside linear layers.
+    """The changes of linear layers by an adapter.
 
     Attributes:
-        adapter: where it comes from.
+        adapter: the adapter.
         factors: path of a layer in PEFT's model → names of its tensors A and B.
 
     Shape:
@@ -50,7 +50,7 @@ class LowRank(Change):
 
     @classmethod
     def read(cls, adapter: Adapter) -> Self:
-        """Only what is x·A·B and nothing else is read."""
+        """Accept only adapters that are exactly x·A·B."""
         check_plain(adapter)
         found: dict[str, dict[str, str]] = {}
         for name in adapter.tensors:
@@ -65,18 +65,18 @@ class LowRank(Change):
         return cls(adapter, {path: (names["A"], names["B"]) for path, names in found.items()})
 
     def check(self, backbone: Backbone, task: Task) -> None:
-        """A sequence classifier reads the last token that is not padding."""
+        """Check that a sequence classifier finds the last token that is not padding."""
         if self.adapter.task_type == peft.SEQ_CLS:
             check_reads_last(backbone, self.adapter, task)
 
     def parts(self, backbone: Backbone, peft_task: int | None) -> dict[str, Tensor]:
-        """Down and up of each site that the adapter changes; where it leaves a layer alone, zeros."""
+        """Down and up of each site that the adapter changes, with zeros for unchanged layers."""
         places = _places(backbone)
         prefixes: set[str] = set()
         changed: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
-        for path, names in sorted(self.factors.items()):  # an error names the first
+        for path, names in sorted(self.factors.items()):  # errors name the first
             if not all(self.adapter.tensors[name].any() for name in names):
-                continue  # as it began: nothing is added
+                continue  # still in its initial state, so nothing is added
             prefix, name = _own_name(path, places)
             if name is None:
                 raise TaskError(
@@ -126,7 +126,7 @@ class LowRank(Change):
 
     @staticmethod
     def write(backbone: Backbone, task: Task, tensors: Mapping[str, Tensor], classifies: bool) -> Written:
-        """Columns that do nothing are left out, and layers that have no others."""
+        """Columns without effect are omitted, and so are layers with no other columns."""
         prefix = f"{backbone.model.base_model_prefix}." if classifies else ""
         found: dict[str, Tensor] = {}
         ranks: dict[str, int] = {}
@@ -153,7 +153,7 @@ class LowRank(Change):
 
 
 def _settings(backbone: Backbone, ranks: Mapping[str, int], classifies: bool) -> dict[str, Any]:
-    """With an alpha like the rank PEFT's scaling is 1."""
+    """With an alpha equal to the rank, PEFT's scaling is 1."""
     usual = max(ranks.values())
     others = {path: rank for path, rank in ranks.items() if rank != usual}
     layers = (module for site in backbone.sites.values() for module in site.modules)
@@ -171,7 +171,10 @@ def _settings(backbone: Backbone, ranks: Mapping[str, int], classifies: bool) ->
 
 
 def _places(backbone: Backbone) -> dict[str, tuple[str, list[int]]]:
-    """Name of a linear layer in the backbone → its site, and its numbers there: several if it is called again."""
+    """Name of a linear layer in the backbone → its site and its indices there.
+
+    Several if the layer is called repeatedly.
+    """
     names: dict[nn.Module, str] = {module: name for name, module in backbone.model.named_modules()}
     found: dict[str, tuple[str, list[int]]] = {}
     for site, layers in backbone.sites.items():
@@ -181,7 +184,10 @@ def _places(backbone: Backbone) -> dict[str, tuple[str, list[int]]]:
 
 
 def _own_name(path: str, places: Collection[str]) -> tuple[str, str | None]:
-    """What PEFT's model calls the backbone, which is a part of it or all of it, and the backbone's name of a layer."""
+    """Split a layer's path in PEFT's model into the backbone's name and the layer's name.
+
+    The backbone's name is empty if it is the whole model. The layer's name is `None` if the backbone has no such layer.
+    """
     if path in places:
         return "", path
     prefix, _, name = path.partition(".")
@@ -189,5 +195,8 @@ def _own_name(path: str, places: Collection[str]) -> tuple[str, str | None]:
 
 
 def _by_pattern(patterns: Mapping[str, Any] | None, path: str, usual: Any) -> Any:
-    """What PEFT's `rank_pattern` or `alpha_pattern` say of a layer: the first that the end of its path matches."""
+    """The value for a layer in PEFT's `rank_pattern` or `alpha_pattern`.
+
+    The first pattern that matches the end of its path counts.
+    """
     return next((value for key, value in (patterns or {}).items() if re.match(rf"(.*\.)?({key})$", path)), usual)

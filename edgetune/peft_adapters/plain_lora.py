@@ -1,4 +1,4 @@
-"""Which of PEFT's LORA adapters are x·A·B beside linear layers, and nothing else."""
+"""Check that a PEFT LORA adapter is exactly x·A·B in parallel to linear layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _READ = frozenset(
         "use_rslora",
     )
 )
-"""Settings that are carried over."""
+"""Settings that are converted."""
 
 _WITHOUT_EFFECT = frozenset(
     (
@@ -39,13 +39,14 @@ _WITHOUT_EFFECT = frozenset(
         "target_modules",
     )
 )
-"""Settings that say which layers have A and B, which the tensors say too, or how they were trained."""
+"""Settings without effect here: they describe how A and B were trained, or which layers have them (the tensors show
+that)."""
 
 _PLAIN = {
     "bias": ("none",),
     "init_lora_weights": (True, "gaussian", "eva", "orthogonal", "mica"),
 }
-"""Settings that are plain with these values too, and not only if they are empty."""
+"""Settings that are also plain with these values, not only if they are empty."""
 
 _OWN_WEIGHTS = "the model's own weights are changed too"
 _REASONS = {
@@ -65,7 +66,7 @@ _REASONS = {
 
 
 def check_plain(adapter: Adapter) -> None:
-    """Raise `TaskError` if a setting says, or may say, that the adapter does more than a task's low rank."""
+    """Raise `TaskError` if a setting shows that the adapter does, or may do, more than a task's low rank."""
     for name, value in adapter.settings.items():
         if not value or name in _READ or name in _WITHOUT_EFFECT:
             continue

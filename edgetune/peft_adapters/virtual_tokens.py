@@ -1,6 +1,6 @@
 """Prompts and prefixes: PEFT's virtual tokens.
 
-A prompt is stored as it is used, whatever network it came out of while it was trained.
+A prompt is stored in its final form, without the network that produced it in training.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ TASK_COLUMNS, TASK_ROWS = "prefix_task_cols", "prefix_task_rows"
 
 @dataclass(frozen=True)
 class VirtualTokens(Change):
-    """What PEFT puts before each text.
+    """The virtual tokens that PEFT puts before each text.
 
     Attributes:
-        adapter: where they come from.
-        length: how many there are.
-        layers: layers of the model.
-        heads: heads of keys and values.
-        width: of a virtual token's embedding; of a prefix, that of all heads together.
-        submodules: how many of the model's stacks get virtual tokens, 2 where the decoder gets its own.
+        adapter: the adapter.
+        length: their number.
+        layers: number of layers of the model.
+        heads: number of key and value heads.
+        width: size of a virtual token's embedding; for a prefix, the size over all heads.
+        submodules: number of the model's stacks with virtual tokens; 2 if the decoder has its own.
 
     Shape:
-        prompt_embeddings: [submodules · length, width]; of a prefix [length, 2 · layers · width]
+        prompt_embeddings: [submodules · length, width]; for a prefix [length, 2 · layers · width]
         prefix_task_cols: [tasks, submodules · length, ranks]
         prefix_task_rows: [tasks, ranks, width]
     """
@@ -55,7 +55,7 @@ class VirtualTokens(Change):
 
     @classmethod
     def read(cls, adapter: Adapter) -> Self:
-        """What the settings say."""
+        """Read the settings."""
         default = 2 if adapter.task_type == peft.SEQ_2_SEQ_LM else 1
         names = ("num_virtual_tokens", "num_layers", "num_attention_heads", "token_dim", "num_transformer_submodules")
         try:
@@ -65,7 +65,7 @@ class VirtualTokens(Change):
             raise adapter.unreadable(error) from error
 
     def check(self, backbone: Backbone, task: Task) -> None:
-        """Prefixes go other ways in some models, and a multitask prompt may be the decoder's too."""
+        """Reject models that treat prefixes differently, and multitask prompts that also apply to the decoder."""
         adapter = self.adapter
         if adapter.peft_type == peft.MULTITASK_PROMPT_TUNING:
             self._check_multitask()
@@ -115,11 +115,11 @@ class VirtualTokens(Change):
         flat = self.adapter.tensor(PROMPT, (self.submodules * self.length, self.width))
         if self.adapter.peft_type == peft.MULTITASK_PROMPT_TUNING:
             flat = flat * self._of_task(peft_task)
-        # Of an encoder-decoder's prompt the rows for the decoder are stored, but PEFT does not use them.
+        # An encoder-decoder's prompt contains rows for the decoder, but PEFT does not use them.
         return {contract.PROMPT_EMBEDDINGS: flat[: self.length]}
 
     def _of_task(self, peft_task: int | None) -> Tensor:
-        """What a task of a multitask prompt multiplies the prompt with. Shape: [prompt, embedding]."""
+        """The factor by which a task of a multitask prompt multiplies the prompt. Shape: [prompt, embedding]."""
         columns, rows = (self.adapter.tensor(name) for name in (TASK_COLUMNS, TASK_ROWS))
         if peft_task is None or not 0 <= peft_task < len(columns):
             raise DataError(
@@ -131,13 +131,16 @@ class VirtualTokens(Change):
 
     @property
     def made_from(self) -> Collection[str]:
-        """The prompt, and what tasks multiply it with."""
+        """The prompt, and the factors of the tasks."""
         multitask = self.adapter.peft_type == peft.MULTITASK_PROMPT_TUNING
         return {PROMPT, TASK_COLUMNS, TASK_ROWS} if multitask else {PROMPT}
 
     @staticmethod
     def write(backbone: Backbone, task: Task, tensors: Mapping[str, Tensor], classifies: bool) -> Written:
-        """A soft prompt, also one that a prefix was computed from, becomes PROMPT_TUNING, a prefix PREFIX_TUNING."""
+        """A soft prompt, or the soft prompt behind a prefix, becomes PROMPT_TUNING.
+
+        Any other prefix becomes PREFIX_TUNING.
+        """
         sizes = backbone.sizes
         prompt = tensors.get(contract.PROMPT_SOURCE, tensors.get(contract.PROMPT_EMBEDDINGS))
         if prompt is None:
@@ -156,7 +159,7 @@ class VirtualTokens(Change):
 
 
 def _flat_prefix(keys: Tensor, values: Tensor) -> Tensor:
-    """A prefix as PEFT stores it: keys and values of each layer in turn.
+    """A prefix in PEFT's form: keys and values of each layer in turn.
 
     Shape:
         keys, values: [layers, kv_heads, prefix, head_dim]
@@ -166,6 +169,6 @@ def _flat_prefix(keys: Tensor, values: Tensor) -> Tensor:
 
 
 def _keys_and_values(prefix: Tensor, layers: int, heads: int) -> tuple[Tensor, Tensor]:
-    """The opposite of `_flat_prefix`."""
+    """The inverse of `_flat_prefix`."""
     states = prefix.reshape(len(prefix), layers, 2, heads, -1).permute(2, 1, 3, 0, 4)
     return states[0], states[1]

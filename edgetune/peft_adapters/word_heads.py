@@ -1,6 +1,6 @@
-"""Heads of models that answer at tokens: a layer that gives logits of every token, and a task's head.
+"""Convert between heads of token-level models, which compute logits for every token, and heads of tasks.
 
-A token classifier's rows are tags; of a model that answers questions they are "it begins here" and "it ends here".
+The rows of a token classifier are tags; the rows of a question answering model are "it begins here" and "it ends here".
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ KINDS: dict[str, Kind] = {peft.TOKEN_CLS: TOKENS, peft.QUESTION_ANS: SPANS}
 
 _OF = {TOKENS: OF_WORDS, SPANS: OF_ANSWERS}
 NAMED = {TOKENS: "token classifier", SPANS: "model that answers questions"}
-"""What people call such models."""
+"""Names of such models for people."""
 
 POOLINGS = {kind: of.pooling for kind, of in _OF.items()}
-"""Where an adapter's head is learned and read: tags at a word's first token, as transformers' guides do; an answer
-begins at a word's first token and ends at its last one."""
+"""The pooling for an adapter's head: tags are at a word's first token, as in transformers' guides; an answer begins at
+a word's first token and ends at its last one."""
 
 OUTPUTS = ("start", "end")
-"""What the outputs of a model that answers questions are."""
+"""Outputs of a question answering model."""
 
 
 def task_type(kind: Kind) -> str | None:
@@ -39,10 +39,10 @@ def task_type(kind: Kind) -> str | None:
 
 
 def module_of(backbone: Backbone, origin: str, kind: Kind) -> str:
-    """What transformers calls the last layer of a model that gives such answers on this backbone.
+    """Name in transformers of the last layer of a model with such answers on this backbone.
 
     Raises:
-        TaskError: there is no such model, or it has layers beside a linear one.
+        TaskError: there is no such model, or its head has more than one linear layer.
     """
     found = last_layer(backbone.config, _OF[kind])
     if found is None:
@@ -59,14 +59,14 @@ def read(
     """Labels, and weight and bias with their rows in the order of a task's head.
 
     Args:
-        kind: of the answers.
-        names: what the rows are called.
-        weight, bias: of the model's head.
-        origin: what to call it in an error.
+        kind: the kind of answer.
+        names: names of the rows.
+        weight, bias: the model's head.
+        origin: how errors refer to it.
 
     Raises:
-        DataError: of a token classifier they are not `O`, and `B-` and `I-` of each label.
-        TaskError: of a model that answers questions they are not two.
+        DataError: the rows of a token classifier are not `O`, and `B-` and `I-` of each label.
+        TaskError: a question answering model does not have exactly two rows.
     """
     if kind is SPANS:
         if len(weight) != len(OUTPUTS):
@@ -82,7 +82,7 @@ def read(
 
 
 def write(backbone: Backbone, origin: str, kind: Kind, weight: Tensor, bias: Tensor, inside: str) -> dict[str, Tensor]:
-    """A task's head as such a model's; `inside` is what PEFT's names begin with.
+    """A task's head as the head of such a model; `inside` is the prefix of PEFT's names.
 
     Raises:
         TaskError: see `module_of`.

@@ -1,4 +1,4 @@
-"""The reliability diagram: whether scores say how often answers are right."""
+"""The reliability diagram: whether scores match the share of right answers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _FEW_ROWS = 200
 
 
 class Reliability(NamedTuple):
-    """Scores and right answers, by bins of equal width; bins without scores are left out.
+    """Scores and right answers in bins of equal width, without empty bins.
 
     Attributes:
-        low, high: where each bin begins and ends.
+        low, high: lower and upper end of each bin.
         counts: number of scores in each bin.
         score: their mean.
-        right: share of them whose answer is right.
+        right: share of right answers.
     """
 
     low: Array
@@ -34,11 +34,11 @@ class Reliability(NamedTuple):
 
 
 def reliability(scores: Array, right: Array) -> Reliability:
-    """Put scores into the bins of the expected calibration error.
+    """Group scores into the bins of the expected calibration error.
 
     Shape:
         scores, right: [rows]
-        each of the output: [bins that have scores]
+        each of the output: [bins with scores]
     """
     bins = calibration_bins(scores)
     counts = np.bincount(bins, minlength=CALIBRATION_BINS)
@@ -48,12 +48,12 @@ def reliability(scores: Array, right: Array) -> Reliability:
 
 
 def one_answer(material: Material) -> Part:
-    """Of the best answer's scores."""
+    """The diagram of the best answer's score."""
     return _part(material.best_scores, material.is_right, "answer", "right")
 
 
 def any_labels(material: Material) -> Part:
-    """Of all labels' scores: how many of the rows have the label."""
+    """The diagram of all labels' scores: the share of rows that have the label."""
     return _part(material.scores.ravel(), material.applies.ravel(), "score of a label", "of rows that have it")
 
 

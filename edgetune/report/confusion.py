@@ -1,4 +1,4 @@
-"""Which labels are taken for which."""
+"""Which labels are confused with each other."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _MOST_LABELS = 12
 
 
 class Mistake(NamedTuple):
-    """How often a label was taken for another.
+    """How often a label was confused with another.
 
     Attributes:
-        right, answered: places of the labels.
-        number: of rows.
-        share: of the rows of the right label.
+        right, answered: indices of the labels.
+        number: number of rows.
+        share: share of the right label's rows.
     """
 
     right: int
@@ -30,7 +30,7 @@ class Mistake(NamedTuple):
 
 
 def worst_pairs(confusion: Array) -> list[Mistake]:
-    """The pairs of labels that were taken for each other, the most rows first, then the largest share.
+    """The pairs of confused labels, sorted by number of rows, then by share.
 
     Shape:
         confusion: [labels, labels]; right labels are rows

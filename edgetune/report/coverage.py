@@ -1,4 +1,4 @@
-"""What a lowest score buys: fewer rows answered, more of them rightly."""
+"""The trade-off of a lowest score: fewer rows are answered, but more of the answers are right."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from edgetune_runtime.arrays import Array
 _STEPS = 100
 _SHOWN = (0, 50, 60, 70, 80, 90, 95, 99)
 FEWEST_ROWS = 30
-"""A lowest score is proposed only if at least so many rows are answered with it."""
+"""A lowest score is proposed only if at least this many rows are still answered."""
 
 
 class Coverage(NamedTuple):
-    """What becomes of rows at each lowest score.
+    """The result of each lowest score.
 
     Attributes:
         min_scores: 0, 0.01 and so on to 1.
-        answered: number of rows whose score is not below it.
-        right: how many of these are answered rightly.
+        answered: number of rows with at least this score.
+        right: number of these rows whose answer is right.
         rows: number of all rows.
     """
 
@@ -34,19 +34,19 @@ class Coverage(NamedTuple):
 
     @property
     def coverage(self) -> Array:
-        """Share of the rows that are answered."""
+        """Share of answered rows."""
         found: Array = self.answered / max(1, self.rows)
         return found
 
     @property
     def accuracy(self) -> Array:
-        """Share of the answered rows that are right; 1 if none is answered."""
+        """Share of right answers among answered rows; 1 without answered rows."""
         found: Array = np.where(self.answered > 0, self.right / np.maximum(1, self.answered), 1.0)
         return found
 
 
 def coverage_curve(scores: Array, right: Array) -> Coverage:
-    """Count what is answered at each lowest score.
+    """Count answered rows and right answers for each lowest score.
 
     Args:
         scores: the score of each answer, 0 to 1.
@@ -64,15 +64,15 @@ def coverage_curve(scores: Array, right: Array) -> Coverage:
 
 
 def proposed(curve: Coverage) -> int | None:
-    """The place of the lowest score to propose.
+    """The index of the lowest score to propose.
 
-    It is the lowest above 0 with which the share of wrong answers is at most half of that without one, and with which
-    at least `FEWEST_ROWS` rows are answered; `None` if there is no such, or no answer is wrong.
+    This is the smallest score above 0 that at least halves the share of wrong answers and still answers at least
+    `FEWEST_ROWS` rows; `None` if there is none, or if no answer is wrong.
     """
     errors = 1 - curve.accuracy
     if errors[0] <= 0:
         return None
-    # Compared as whole numbers of rows: shares would be rounded.
+    # Compare integers, because shares are rounded.
     wrong = curve.answered - curve.right
     good = 2 * wrong * curve.rows <= wrong[0] * curve.answered
     fit = np.flatnonzero(good & (curve.answered >= FEWEST_ROWS) & (curve.min_scores > 0))
@@ -84,7 +84,7 @@ def coverage(material: Material) -> Part:
     curve = coverage_curve(material.best_scores, material.is_right)
     place, asked = proposed(curve), material.evaluation.min_score
     frame = Frame(Axis("--min-score"), Axis("share"))
-    some = curve.answered > 0  # where nothing is answered, nothing is right or wrong
+    some = curve.answered > 0  # without answers there is no accuracy
     lines = [
         frame.line(zip(curve.min_scores, curve.coverage, strict=True), "one"),
         frame.line(zip(curve.min_scores[some], curve.accuracy[some], strict=True), "two"),

@@ -1,4 +1,4 @@
-"""Rows whose label is probably wrong in the data, by confident learning (Northcutt et al. 2021)."""
+"""Find rows whose label in the data is probably wrong, by confident learning (Northcutt et al. 2021)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class LabelError(NamedTuple):
     """A row whose label is probably wrong.
 
     Attributes:
-        row: its place.
-        label: place of the label that is probably right.
-        margin: probability of the given label less that of the best other one; the lower, the more certain.
+        row: index of the row.
+        label: index of the label that is probably right.
+        margin: probability of the given label minus that of the best other label; the lower, the more certain.
     """
 
     row: int
@@ -30,15 +30,15 @@ class LabelError(NamedTuple):
 
 
 def label_errors(probabilities: Array, given: Array) -> list[LabelError]:
-    """Find rows whose label is probably wrong, the most certain first.
+    """Find rows whose label is probably wrong, most certain first.
 
-    A label's threshold is the mean of its probability over the rows that have it: how sure the task usually is of it.
-    A row is probably mislabelled if the label that the task finds best among those that reach their thresholds is
-    another one than the given, unless the given one is still the most probable of all.
+    A label's threshold is the mean of its probability over the rows that have it, which is the task's usual confidence
+    in it. A row is probably mislabelled if the best label among those that reach their thresholds differs from the
+    given label, unless the given label is still the most probable of all.
 
     Args:
-        probabilities: of each label for each row, by a task that was not trained on these rows.
-        given: the place of each row's label in the data.
+        probabilities: probability of each label for each row, from a task that was not trained on these rows.
+        given: index of each row's label in the data.
 
     Shape:
         probabilities: [rows, labels]
@@ -48,7 +48,7 @@ def label_errors(probabilities: Array, given: Array) -> list[LabelError]:
     own = probabilities[rows, given]
     numbers = np.bincount(given, minlength=probabilities.shape[1])
     sums = np.bincount(given, own, probabilities.shape[1])
-    # A label without rows has no threshold, so no row can be taken to have it.
+    # A label without rows has no threshold, so it is never suggested.
     thresholds = np.where(numbers > 0, sums / np.maximum(1, numbers), np.inf)
     reached = np.where(probabilities >= thresholds - _ROUNDING, probabilities, -1.0)
     better = reached.argmax(axis=1)
@@ -61,7 +61,7 @@ def label_errors(probabilities: Array, given: Array) -> list[LabelError]:
 
 
 def suspects(material: Material) -> Part:
-    """The rows, with the label that they have and the one that they probably should have."""
+    """The suspicious rows, with their label and the label that is probably right."""
     found = label_errors(material.scores, material.right)
     told = (
         "The task is surer of another label here than it usually is of that label’s own rows (confident learning, "

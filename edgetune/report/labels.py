@@ -1,4 +1,4 @@
-"""Figures per label, the worst first."""
+"""Figures per label, worst first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST = 500
 
 
 def one_label(material: Material) -> Part | None:
-    """Where each row has one label: rows, precision, recall, F1."""
+    """For one label per row: rows, precision, recall, F1."""
     figures = material.evaluation.figures
     if figures.confusion is None:
         return None
@@ -30,7 +30,7 @@ def one_label(material: Material) -> Part | None:
 
 
 def any_labels(material: Material) -> Part:
-    """Where a row has any number of labels: also how often each is missed, and given without reason."""
+    """For any number of labels per row: also how often each label is missed, and wrongly given."""
     right, given, by_label = material.applies, material.given, material.evaluation.figures.by_label
     rows, missed, extra = right.sum(axis=0), (right & ~given).sum(axis=0), (given & ~right).sum(axis=0)
     limits = thresholds(material.evaluation.task)
@@ -51,7 +51,7 @@ def any_labels(material: Material) -> Part:
 
 
 def entities(material: Material) -> Part:
-    """Where a row has entities: how many, precision, recall, F1 of each label."""
+    """For entities: number, precision, recall, F1 of each label."""
     by_label = material.evaluation.figures.by_label
     own = [by_label[name] for name in material.labels]
     numbers, f1 = [int(one["entities"]) for one in own], [one["f1"] for one in own]
@@ -89,5 +89,5 @@ def _part(
 
 
 def worst_first(rows: Sequence[int], f1: Sequence[float]) -> list[int]:
-    """Places of labels by their F1; those without rows, of which it says little, stand last."""
+    """Indices of labels, sorted by F1. Labels without rows come last, because their F1 means little."""
     return sorted(range(len(f1)), key=lambda at: (rows[at] == 0, f1[at], at))

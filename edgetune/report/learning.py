@@ -1,4 +1,4 @@
-"""The learning curve: what development data said of each epoch."""
+"""The learning curve: results of each epoch on development data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgetune.report.svg import Axis, Frame, Point, spanning
 
 
 def learning(material: Material) -> Part | None:
-    """Score and loss per epoch; nothing without a history."""
+    """Score and loss per epoch; `None` without a history."""
     history = material.history
     if not history:
         return None

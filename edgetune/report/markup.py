@@ -1,4 +1,4 @@
-"""HTML and SVG as strings in which every text is escaped."""
+"""HTML and SVG as strings, with all text escaped."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _LONGEST_LABEL = 80
 
 
 class Markup(str):
-    """HTML that may be put into a page as it is."""
+    """HTML that can be inserted into a page unchanged."""
 
     __slots__ = ()
 
 
 def escape(value: object) -> Markup:
-    """A value as HTML: markup as it is, texts escaped; of `None` nothing."""
+    """A value as HTML: markup stays as it is, text is escaped, and `None` is empty."""
     if isinstance(value, Markup):
         return value
     if value is None:
@@ -26,17 +26,18 @@ def escape(value: object) -> Markup:
 
 
 def join(parts: Iterable[object]) -> Markup:
-    """Values as HTML, one after the other."""
+    """Concatenate values as HTML."""
     return Markup("".join(map(escape, parts)))
 
 
 def element(name: str, *children: object, **attributes: object) -> Markup:
-    """An element.
+    """An HTML element.
 
     Args:
-        name: of the element.
-        children: what it holds, as `escape` takes it.
-        attributes: its attributes: `class_` is "class", and `aria_label` "aria-label"; of `None` none.
+        name: name of the element.
+        children: its contents; see `escape`.
+        attributes: its attributes: `class_` is "class", `aria_label` is "aria-label", and attributes with `None` are
+            omitted.
     """
     given = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{_quoted(value)}"'
@@ -47,44 +48,47 @@ def element(name: str, *children: object, **attributes: object) -> Markup:
 
 
 def _quoted(value: object) -> str:
-    return escape(str(value))  # markup too: an attribute holds text
+    return escape(str(value))  # also markup, because an attribute contains text
 
 
 def cut(text: str, most: int) -> str:
-    """A text of at most so many characters, and how many more there are."""
+    """The first `most` characters of a text, and the number of further characters."""
     return text if len(text) <= most else f"{text[:most]}… ({len(text) - most:,} more characters)"
 
 
 def shortened(name: str) -> str:
-    """A label of at most 80 characters."""
+    """A label, shortened to at most 80 characters."""
     return name if len(name) <= _LONGEST_LABEL else f"{name[:_LONGEST_LABEL]}…"
 
 
 def quoted(name: str) -> str:
-    """A label within a sentence: short, and of any direction of writing without turning the sentence around."""
+    """A label for use in a sentence.
+
+    It is shortened, and isolated so that right-to-left text does not affect the sentence.
+    """
     return f"“\N{FIRST STRONG ISOLATE}{shortened(name)}\N{POP DIRECTIONAL ISOLATE}”"
 
 
 def label(name: str, class_: str | None = None) -> Markup:
-    """A label, which may be of any script and length."""
+    """A label, in any script and of any length."""
     short = shortened(name)
     return element("bdi", short, class_=class_, title=None if short == name else name)
 
 
 def shown(value: object) -> object:
-    """A value as a table shows it: three digits behind the point, or thousands apart."""
+    """A value for a table: three decimals, or thousands separators."""
     if isinstance(value, float):
         return f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) else value
 
 
 def table(caption: str, header: Sequence[object], rows: Iterable[Sequence[object]], class_: str = "") -> Markup:
-    """A table that scrolls by itself if it is too wide. The first cell of a row names the row.
+    """A table that scrolls on its own if it is too wide. The first cell of a row is its header.
 
     Args:
-        caption: what it shows, for those who do not see it.
+        caption: what the table shows, for screen readers.
         header: names of the columns.
-        rows: cells, as `shown` takes them.
+        rows: cells; see `shown`.
         class_: CSS class of the table.
     """
     cells = [[element("th", shown(first), scope="row"), *map(cell, others)] for first, *others in rows]
@@ -99,29 +103,29 @@ def table(caption: str, header: Sequence[object], rows: Iterable[Sequence[object
 
 
 def cell(value: object) -> Markup:
-    """A table's cell; markup that is one already stays."""
+    """A table cell; markup that is already a cell stays as it is."""
     if isinstance(value, Markup) and value.startswith("<td"):
         return value
     return element("td", shown(value), class_="number" if isinstance(value, int | float) else None)
 
 
 def bar(share: float) -> Markup:
-    """A table's cell that shows a share as a number and as a bar."""
+    """A table cell that shows a share as a number and as a bar."""
     return element("td", f"{share:.3f}", class_="bar", style=f"--share:{share:.3f}")
 
 
 def folded(summary: str, *children: object) -> Markup:
-    """What is shown when it is asked for."""
+    """Collapsed content that opens on click."""
     return element("details", element("summary", summary), *children)
 
 
 def listed(items: Sequence[Markup], most: int, first: int = 20, class_: str = "rows") -> Markup:
-    """A list, of which what is behind the first items is folded.
+    """A list whose later items are collapsed.
 
     Args:
-        items: what is listed.
-        most: so many items are in the page at most.
-        first: so many are not folded.
+        items: the items.
+        most: maximum number of items in the page.
+        first: number of items that are not collapsed.
         class_: CSS class of the list.
     """
     kept = items[:most]

@@ -1,4 +1,4 @@
-"""Answers that are numbers, against the right ones."""
+"""Numeric answers compared with the right numbers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from edgetune_runtime.arrays import Array
 
 _MOST_DOTS = 1500
 _BINS = 21
-_LARGEST = 1e150  # squares of larger numbers are none
+_LARGEST = 1e150  # squares of larger numbers overflow
 
 
 def residuals(answers: Array, right: Array) -> tuple[Array, Array]:
-    """How many answers are off by how much.
+    """Histogram of the differences between answers and right numbers.
 
     Returns:
-        Counts, and the edges of their bins, which have equal width and lie evenly around 0.
+        Counts, and the edges of their bins, which have equal width and are symmetric around 0.
 
     Shape:
         answers, right: [rows]
@@ -31,7 +31,7 @@ def residuals(answers: Array, right: Array) -> tuple[Array, Array]:
 
 
 def numbers(material: Material) -> Part:
-    """A scatter of answers against right numbers, and a histogram of the differences."""
+    """A scatter plot of answers against right numbers, and a histogram of the differences."""
     right, answers = (
         np.clip(np.array(values, np.float64), -_LARGEST, _LARGEST)
         for values in ([row.target for row in material.rows], [row.result.score for row in material.rows])

@@ -1,4 +1,4 @@
-"""One page of HTML that stands alone: no scripts, nothing from elsewhere."""
+"""A self-contained HTML page, without scripts and external files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from edgetune_runtime.kinds.spans import SPANS
 from edgetune_runtime.kinds.tokens import TOKENS
 
 NAME = "report.html"
-"""The page's file."""
+"""The page's file name."""
 
 _ONE, _ANY, _NUMBER, _ENTITIES, _STRETCH = (
     frozenset([kind.name]) for kind in (SINGLE_LABEL, MULTI_LABEL, SCORE, TOKENS, SPANS)
@@ -50,9 +50,9 @@ SECTIONS = (
     Section("label-errors", "Labels that may be wrong in the data", _ONE, suspects),
     Section("wrong", "The worst answers", None, wrong),
 )
-"""The parts of a report, in their order; each is there if it goes with the kind of answer."""
+"""The sections of a report, in order. A section is included if it applies to the kind of answer."""
 
-# Should a text ever get through as HTML: it could still load and run nothing.
+# Even if a text got through as HTML, it could not load or run anything.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 _TEMPLATE = """<!doctype html>
 <html lang="en">
@@ -76,25 +76,25 @@ _TEMPLATE = """<!doctype html>
 def write_report(
     folder: Path | str, evaluation: Evaluation, history: Sequence[EpochLike] = (), seeds: SeedSpread | None = None
 ) -> Path:
-    """Write a page about how good a task is, for people: one file, which needs no network and no server.
+    """Write a page about the quality of a task: one file, which needs neither network nor server.
 
     Equal input gives equal bytes.
 
     Args:
-        folder: where `report.html` is written; it is made if it is not there.
-        evaluation: the answers, and what is right.
-        history: the epochs of the training, for a learning curve.
-        seeds: how far apart trainings with several seeds ended, as `edgetune.training.TrainingReport` has it.
+        folder: folder for `report.html`; created if it does not exist.
+        evaluation: the answers and their targets.
+        history: the epochs of training, for a learning curve.
+        seeds: the spread over several seeds, from `edgetune.training.TrainingReport`.
 
     Returns:
         The page's path.
 
     Raises:
         DataError: no row was answered.
-        EdgetuneError: it cannot be written.
+        EdgetuneError: the page cannot be written.
     """
     path = Path(folder) / NAME
-    # A place may hold the name of a file that is no Unicode.
+    # A place may contain a file name that is not valid Unicode.
     files.write_atomic(path, page(evaluation, history, seeds).encode("utf-8", "backslashreplace"))
     return path
 
@@ -151,7 +151,10 @@ def _header(evaluation: Evaluation) -> Markup:
 
 
 def _short(parts: Sequence[tuple[Section, Part]]) -> Markup:
-    """The findings, each with a link to what it was found in; first that of the rows, which the others explain."""
+    """The findings, each with a link to its section.
+
+    The finding about the rows comes first, because the others refer to it.
+    """
     items = [
         element("li", element("bdi", part.finding), " ", element("a", section.title, href=f"#{section.anchor}"))
         for section, part in [*parts[-1:], *parts[:-1]]

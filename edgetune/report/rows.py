@@ -1,4 +1,4 @@
-"""Rows of the data as a report shows them."""
+"""Rows of the data in a report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MOST_CHARACTERS = 600
 
 
 def row_item(row: Row, line: Markup) -> Markup:
-    """A row as an item of a list: its text or texts, a line about its answer, and its place."""
+    """A row as a list item: its text or texts, a line about its answer, and its place."""
     texts = (row.text,) if isinstance(row.text, str) else row.text
     return element(
         "li",
@@ -21,7 +21,7 @@ def row_item(row: Row, line: Markup) -> Markup:
 
 
 def answer_line(first: str, what: Sequence[object], second: str, other: Sequence[object]) -> Markup:
-    """What is right and what was answered: two names, each with labels or numbers."""
+    """A line with the right answer and the given answer: two names, each with labels or numbers."""
     return element(
         "dl",
         element("div", element("dt", first), element("dd", *what)),

@@ -1,4 +1,4 @@
-"""What the parts of a report are made of, and what one is."""
+"""The material of a report, and the definition of its sections."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from edgetune_runtime.kinds.multi_label import indicators
 
 
 class EpochLike(Protocol):
-    """What development data says of an epoch; `edgetune.training.epochs.Epoch` is one."""
+    """The results of an epoch on development data; `edgetune.training.epochs.Epoch` is one."""
 
     @property
     def number(self) -> int:
-        """1 for the first."""
+        """The number of the epoch, from 1."""
 
     @property
     def score(self) -> float:
-        """Of the measure by which the epoch is chosen."""
+        """The value of the measure that chooses the epoch."""
 
     @property
     def loss(self) -> float:
@@ -34,12 +34,12 @@ class EpochLike(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What a report is made of.
+    """The material of a report.
 
     Attributes:
-        evaluation: the answers, and what was right; at least one row was answered.
-        history: the epochs of the training; may be empty.
-        seeds: how far apart trainings with several seeds ended, if there were several.
+        evaluation: the answers and their targets; at least one row was answered.
+        history: the epochs of training; may be empty.
+        seeds: the spread over several seeds, if there were several.
     """
 
     evaluation: Evaluation
@@ -53,7 +53,7 @@ class Material:
 
     @property
     def rows(self) -> list[Row]:
-        """The rows that were answered."""
+        """The answered rows."""
         return self.evaluation.rows
 
     @cached_property
@@ -63,44 +63,44 @@ class Material:
 
     @cached_property
     def right(self) -> Array:
-        """Where each row has one label: the place of the right one. Shape: [rows]."""
+        """For one label per row: the index of the right label. Shape: [rows]."""
         place = {label: number for number, label in enumerate(self.labels)}
         return np.array([place[str(row.target)] for row in self.rows], np.int64)
 
     @cached_property
     def best(self) -> Array:
-        """Where each row has one label: the place of the most probable one. Shape: [rows]."""
+        """For one label per row: the index of the most probable label. Shape: [rows]."""
         place = {label: number for number, label in enumerate(self.labels)}
         return np.array([place[row.result.best] for row in self.rows], np.int64)
 
     @cached_property
     def best_scores(self) -> Array:
-        """Where each row has one answer: the score of the most probable one. Shape: [rows]."""
+        """For one answer per row: the score of the most probable answer. Shape: [rows]."""
         return np.array([row.result.score for row in self.rows], np.float64)
 
     @cached_property
     def is_right(self) -> Array:
-        """Where each row has one answer: whether it is right. Shape: [rows], boolean."""
+        """For one answer per row: whether it is right. Shape: [rows], boolean."""
         kind = self.evaluation.task.kind
         return np.array([kind.wrong_by(row.result, row.target) == 0 for row in self.rows], bool)
 
     @cached_property
     def applies(self) -> Array:
-        """Where a row has any number of labels: which are right. Shape: [rows, labels], boolean."""
+        """For any number of labels per row: the labels that are right. Shape: [rows, labels], boolean."""
         return indicators([row.target for row in self.rows], self.labels)
 
     @cached_property
     def given(self) -> Array:
-        """Where a row has any number of labels: which were answered. Shape: [rows, labels], boolean."""
+        """For any number of labels per row: the labels that were answered. Shape: [rows, labels], boolean."""
         return indicators([row.result.labels for row in self.rows], self.labels)
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a report.
+    """The contents of a section.
 
     Attributes:
-        finding: the most important thing that it shows, in one sentence; it may be empty.
+        finding: its most important finding in one sentence; may be empty.
         body: pictures and tables.
     """
 
@@ -110,13 +110,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Section:
-    """A part that a report has if it goes with the kind of answer.
+    """A section of a report; it is included if it applies to the kind of answer.
 
     Attributes:
-        anchor: what links call it.
+        anchor: its name in links.
         title: its heading.
-        kinds: names of the kinds of answer for which it means something; `None` for every kind.
-        of: makes it; `None` if there is nothing to show.
+        kinds: names of the kinds of answer to which it applies; `None` for every kind.
+        of: creates its contents; returns `None` if there is nothing to show.
     """
 
     anchor: str
@@ -126,16 +126,16 @@ class Section:
 
 
 def picture(drawn: Markup, caption: str, numbers: Markup | None = None) -> Markup:
-    """A picture with its caption, and the numbers behind it for those who want them."""
+    """A picture with its caption and, collapsed, the numbers behind it."""
     more = None if numbers is None else folded("The numbers", numbers)
     return element("figure", drawn, element("figcaption", caption), more)
 
 
 def side_by_side(*parts: object) -> Markup:
-    """Pictures next to each other if there is room."""
+    """Pictures side by side, if there is room."""
     return element("div", *parts, class_="pictures")
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
-    """A number with what it counts: "1 row", "2,000 rows"."""
+    """A number with its noun: "1 row", "2,000 rows"."""
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"

@@ -1,4 +1,4 @@
-"""How far apart trainings with several seeds ended."""
+"""The spread of training runs over several seeds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgetune.report.svg import Axis, Frame, spanning
 
 
 def across_seeds(material: Material) -> Part | None:
-    """The figure of each seed; nothing if there was one seed."""
+    """The figure of each seed; `None` if there was only one seed."""
     spread = material.seeds
     if spread is None:
         return None

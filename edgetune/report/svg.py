@@ -1,4 +1,4 @@
-"""Pictures with two axes, as inline SVG; the page's style sheet colours them."""
+"""Plots with two axes as inline SVG, coloured by the page's style sheet."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _ALIKE = 1e-9
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a picture.
+    """An axis of a plot.
 
     Attributes:
-        name: what it measures, with its unit.
-        low, high: where it begins and ends; `high` is above `low`.
-        whole: whether only whole numbers make sense on it.
+        name: its quantity, with the unit.
+        low, high: its range; `high` is above `low`.
+        whole: whether only integers make sense on it.
     """
 
     name: str
@@ -31,12 +31,12 @@ class Axis:
     whole: bool = False
 
     def share(self, value: float) -> float:
-        """How far along the axis a value is: 0 at its begin, 1 at its end."""
+        """The relative position of a value on the axis, from 0 at its start to 1 at its end."""
         return (value - self.low) / (self.high - self.low)
 
     @cached_property
     def step(self) -> float:
-        """Distance of the ticks: 1, 2, 2.5 or 5 times a power of ten, so that there are about five."""
+        """Distance between ticks: 1, 2, 2.5 or 5 times a power of ten, for about five ticks."""
         rough = (self.high - self.low) / 5
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(factor for factor in _STEPS if factor * power >= rough * 0.999) * power
@@ -44,23 +44,23 @@ class Axis:
 
     @cached_property
     def ticks(self) -> list[float]:
-        """Where the axis has numbers."""
+        """The values of the ticks."""
         first, last = math.ceil(self.low / self.step - 1e-9), math.floor(self.high / self.step + 1e-9)
         return [place * self.step for place in range(first, last + 1)]
 
 
 def spanning(name: str, values: Iterable[float], whole: bool = False, zero: bool = False) -> Axis:
-    """An axis on which values have room.
+    """An axis that covers values.
 
     Args:
-        name: of the axis.
-        values: finite numbers; there may be none.
+        name: name of the axis.
+        values: finite numbers; may be empty.
         whole: see `Axis`.
-        zero: whether it begins at 0.
+        zero: whether the axis starts at 0.
     """
     found = list(values) or [0.0]
     low, high = min([0.0, *found] if zero else found), max(found)
-    if high - low <= _ALIKE * max(abs(low), abs(high)):  # floats have no room for ticks between them
+    if high - low <= _ALIKE * max(abs(low), abs(high)):  # floats are too coarse for ticks in between
         half = max(0.5, abs(high) / 10)
         low, high = low if zero else low - half, high + half
     air = 0.05 * (high - low)
@@ -69,11 +69,11 @@ def spanning(name: str, values: Iterable[float], whole: bool = False, zero: bool
 
 @dataclass(frozen=True)
 class Frame:
-    """Where values are in a picture.
+    """Maps values to places in a plot.
 
     Attributes:
         x, y: the axes.
-        width, height: of the whole picture, in its own units; text has 12.
+        width, height: size of the whole plot, in its own units; text has size 12.
     """
 
     x: Axis
@@ -86,25 +86,25 @@ class Frame:
     bottom: float = 44
 
     def place(self, point: Point) -> Point:
-        """Where a point is in the picture."""
+        """The place of a point in the plot."""
         across, up = self.width - self.left - self.right, self.height - self.top - self.bottom
         return self.left + across * self.x.share(point[0]), self.top + up * (1 - self.y.share(point[1]))
 
     def line(self, points: Iterable[Point], class_: str) -> Markup:
-        """A line through points; one point is a dot."""
+        """A line through points; a single point becomes a dot."""
         placed = [self.place(point) for point in points]
         if len(placed) == 1:
             return _dot(placed[0], 4, class_)
         return element("polyline", points=" ".join(f"{_n(x)},{_n(y)}" for x, y in placed), class_=f"line {class_}")
 
     def dots(self, points: Iterable[Point], class_: str, radius: float = 3, titles: Sequence[str] = ()) -> Markup:
-        """A dot for each point, with what is told of it when the mouse is over it."""
+        """A dot for each point, with an optional tooltip."""
         placed = [self.place(point) for point in points]
         names = titles or [""] * len(placed)
         return join(_dot(one, radius, class_, name) for one, name in zip(placed, names, strict=True))
 
     def bars(self, bars: Iterable[tuple[float, float, float]], class_: str, titles: Sequence[str] = ()) -> Markup:
-        """Bars that stand on the lower edge: begin, end, height."""
+        """Bars on the lower edge, each given by start, end and height."""
         given = list(bars)
         names = titles or [""] * len(given)
         drawn = []
@@ -125,7 +125,7 @@ class Frame:
         return join(drawn)
 
     def upright(self, value: float, name: str = "") -> Markup:
-        """A dashed line from bottom to top, with a name at its upper end."""
+        """A dashed vertical line with a name at its upper end."""
         (x, top), (_, ground) = self.place((value, self.y.high)), self.place((value, self.y.low))
         drawn = element("line", x1=_n(x), x2=_n(x), y1=_n(top), y2=_n(ground), class_="mark")
         if not name:
@@ -134,11 +134,11 @@ class Frame:
         return join([drawn, written])
 
     def draw(self, description: str, *marks: Markup) -> Markup:
-        """The picture.
+        """Draw the plot.
 
         Args:
-            description: what those are told who do not see it.
-            marks: what is in it, the lowest first.
+            description: the text for screen readers.
+            marks: its contents, lowest layer first.
         """
         return element(
             "svg",
@@ -174,12 +174,12 @@ def _dot(place: Point, radius: float, class_: str, name: str = "") -> Markup:
 
 
 def _n(value: float) -> str:
-    """A coordinate: two digits behind the point tell all that can be seen."""
+    """A coordinate with two decimals, which is all that can be seen."""
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def _tick(value: float) -> str:
-    """A number at an axis."""
+    """The label of a tick."""
     if abs(value) >= 1e6 or 0 < abs(value) < 1e-4:
         return f"{value:.3g}"
     return f"{round(value, 6):,.6g}" if abs(value) < 1000 else f"{value:,.0f}"

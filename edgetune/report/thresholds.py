@@ -1,4 +1,4 @@
-"""The scores of each label, of rows that have it and of rows that do not, and its threshold between them."""
+"""The scores of each label, for rows with and without it, and its threshold between them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STEPS = 100
 
 
 def distributions(material: Material) -> Part:
-    """A small picture per label; of many labels those with the lowest F1."""
+    """A small plot per label; if there are many labels, only those with the lowest F1."""
     right, scores = material.applies, material.scores
     f1 = [own["f1"] for own in material.evaluation.figures.by_label.values()]
     limits = thresholds(material.evaluation.task)
@@ -42,7 +42,7 @@ def distributions(material: Material) -> Part:
 
 
 def reached(scores: Array, limits: Array) -> Array:
-    """Share of the scores that are not below each limit.
+    """Share of the scores that reach each limit.
 
     Shape:
         scores: [rows], at least one
@@ -53,7 +53,7 @@ def reached(scores: Array, limits: Array) -> Array:
 
 
 def _picture(name: str, scores: Array, right: Array, threshold: float) -> Markup:
-    end = min(1.0, 1.05 * max(float(scores.max()), threshold))  # where scores are low, what matters would be a corner
+    end = min(1.0, 1.05 * max(float(scores.max()), threshold))  # with low scores, zoom in
     frame = Frame(Axis("score", 0.0, end), Axis("share of rows"), height=200)
     marks, told = [frame.upright(threshold, f"{threshold:.2f}")], []
     limits = np.linspace(0.0, end, _STEPS + 1)

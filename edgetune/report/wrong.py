@@ -1,4 +1,4 @@
-"""The rows that were answered wrongly, those first that are worth looking at first."""
+"""The wrongly answered rows, with those first that are worth looking at first."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _MOST_ROWS = 200
 
 
 class Wrong(NamedTuple):
-    """A row that was answered wrongly.
+    """A wrongly answered row.
 
     Attributes:
         row: the row.
-        by: how wrong the answer is, as its kind says (`Kind.wrong_by`).
+        by: how wrong the answer is (`Kind.wrong_by`).
     """
 
     row: Row
@@ -36,10 +36,10 @@ class Wrong(NamedTuple):
 
 
 def wrong_rows(evaluation: Evaluation) -> list[Wrong]:
-    """The rows that were answered wrongly, the most wrong ones first.
+    """The wrongly answered rows, worst first.
 
-    With one label these are the most confident answers; with any number of labels those with the surest wrong decision;
-    with numbers those that are furthest off.
+    The worst rows are, for one label, the most confident answers; for any number of labels, those with the most
+    confident wrong decision; and for numbers, those with the largest difference.
     """
     kind = evaluation.task.kind
     found = [Wrong(row, kind.wrong_by(row.result, row.target)) for row in evaluation.rows]
@@ -47,7 +47,7 @@ def wrong_rows(evaluation: Evaluation) -> list[Wrong]:
 
 
 def write_wrong_rows(path: Path, evaluation: Evaluation) -> int:
-    """Write the wrong rows as JSONL, in the order of `wrong_rows`: what came, what is right, what was answered, where.
+    """Write the wrong rows as JSONL, in the order of `wrong_rows`: text, target, answer and place.
 
     Returns:
         The number of rows.
@@ -56,7 +56,7 @@ def write_wrong_rows(path: Path, evaluation: Evaluation) -> int:
         EdgetuneError: the file cannot be written.
     """
     found = wrong_rows(evaluation)
-    # A place may hold the name of a file that is no Unicode: JSON has an escape for each of its bytes.
+    # A place may contain a file name that is not valid Unicode; JSON can escape each of its bytes.
     task = evaluation.task
     records = (_record(one, task) for one in found)
     lines = ((json.dumps(one, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace") for one in records)
@@ -79,7 +79,7 @@ def _record(one: Wrong, task: Task) -> dict[str, Any]:
 
 
 def wrong(material: Material) -> Part:
-    """The rows, the most wrong ones first."""
+    """The rows, worst first."""
     kind = material.evaluation.task.kind_name
     found, shown = wrong_rows(material.evaluation), SHOWN.get(kind, _PLAIN)
     if not found:
@@ -156,12 +156,12 @@ def _any_answer(row: Row) -> Markup:
 
 
 class Shown(NamedTuple):
-    """How the wrong answers of a kind are shown.
+    """How to show the wrong answers of a kind.
 
     Attributes:
-        finding: says of the wrong rows, and of the number of all, what is most important.
-        order: says which rows come first.
-        line: what is right and what was answered, as HTML.
+        finding: returns the most important finding, given the wrong rows and the number of all rows.
+        order: describes the order of the rows.
+        line: returns the right and the given answer as HTML.
     """
 
     finding: Callable[[Sequence[Wrong], int], str]
@@ -178,4 +178,4 @@ SHOWN: Mapping[str, Shown] = {
     SPANS.name: Shown(_number_wrong, "The most confident answers come first.", _stretch),
     SCORE.name: Shown(_furthest, "The furthest answers come first.", _number),
 }
-"""Name of a kind → how its wrong answers are shown; others are shown plainly."""
+"""Name of a kind → how to show its wrong answers; other kinds are shown plainly."""

@@ -1,7 +1,7 @@
-"""Scoring of files of any number of rows: exact, and resumable wherever it was broken off.
+"""Score files of any number of rows: exact, and resumable after any interruption.
 
-A way through: `sources` cuts the input files into shards, the same ones each time; `plan` names the part that each
-becomes by a digest of all that it depends on; `worker` makes a part; `local` and `on_ray` hand shards to workers; `run`
-does what is missing, and tells when all parts are there. A part is written whole or not at all, and its bytes follow
-from its name, so whoever writes it, and however often, makes no difference.
+Overview: `sources` cuts the input files into the same shards every time. `plan` names the part for each shard after a
+digest of everything that the part depends on. `worker` makes a part. `local` and `on_ray` hand shards to workers. `run`
+makes the missing parts, and reports when all parts exist. Parts are written atomically, and a part's name determines
+its bytes, so it does not matter who writes it, or how often.
 """

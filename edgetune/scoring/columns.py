@@ -1,4 +1,4 @@
-"""The columns that a run adds: those of each task, by its kind of answer, and the error column."""
+"""The columns that a run adds: the columns of each task, depending on its kind of answer, and the error column."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ _ENTITY = pa.struct(
 
 
 def _number(task: Task) -> pa.DataType:
-    # What stands with the scores of all labels is one of them. Any other number has the scale of the training data.
+    # A number next to the scores of all labels is one of these scores. Any other number has the scale of the training
+    # data.
     return pa.float32() if _SCORES in task.kind.columns.values() else pa.float64()
 
 
@@ -45,7 +46,7 @@ def added_columns(tasks: Sequence[Task], all_scores: bool) -> pa.Schema:
 
     Args:
         tasks: the tasks of the run.
-        all_scores: whether the scores of all labels are among them.
+        all_scores: whether to include the scores of all labels.
     """
     added = []
     for task in tasks:
@@ -60,7 +61,7 @@ def output_schema(columns: pa.Schema, tasks: Sequence[Task], all_scores: bool) -
     """The schema of the parts: the input's columns, and those that the run adds.
 
     Raises:
-        DataError: the input has a column of such a name.
+        DataError: the input has a column with such a name.
     """
     added = added_columns(tasks, all_scores)
     names = added.names
@@ -74,7 +75,7 @@ def output_schema(columns: pa.Schema, tasks: Sequence[Task], all_scores: bool) -
 
 
 def values(task: Task, results: Sequence[Result | None]) -> Iterator[tuple[str, list[Any]]]:
-    """The columns of a task with their values; null if a row has no result."""
+    """The columns of a task with their values; null for rows without a result."""
     rows = [None if result is None else task.kind.values(result) for result in results]
     for name in task.kind.columns:
         yield f"{task.name}_{name}", [None if row is None else row[name] for row in rows]

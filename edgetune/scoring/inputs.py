@@ -1,4 +1,4 @@
-"""The input of a run: how files of a format are cut into shards, and how these are read."""
+"""The input of a run: cutting files of a format into shards, and reading these."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def scan(
     advance: Advance,
     note: Note,
 ) -> tuple[pa.Schema, list[Shard]]:
-    """The schema of all rows, and the shards of all files, in order.
+    """Find the schema of all rows, and the shards of all files, in order.
 
     Args:
         sources: files of one format.
-        reading: what is known of them.
-        text_columns: the columns with the texts, which a file must not have twice.
-        shard_rows: most rows of a shard.
+        reading: what the user says about them.
+        text_columns: the columns with the texts, which must be unique in a file.
+        shard_rows: maximum number of rows of a shard.
         advance: called with the number of bytes read.
         note: receives messages for the user.
 
     Raises:
-        DataError: a file cannot be read, or its columns do not go with those of the others.
+        DataError: a file cannot be read, or its columns do not fit those of the others.
     """
     paths = [source.path for source in sources]
     if sources[0].format == "parquet":
@@ -50,11 +50,11 @@ Reader = TextReader | ParquetReader
 
 
 def reader(shard: Shard, schema: pa.Schema, text_columns: Sequence[str]) -> Reader:
-    """What reads the rows of shards such as this one, in the schema that all rows have.
+    """A reader for the rows of shards like this one, in the common schema.
 
     Args:
-        shard: one of them.
-        schema: that all rows have.
-        text_columns: the column with the texts; then, if pairs are read, that with the second texts.
+        shard: one of the shards.
+        schema: the common schema of all rows.
+        text_columns: the column with the texts and, if pairs are read, the column with the second texts.
     """
     return (ParquetReader if shard.form is None else TextReader)(schema, text_columns)

@@ -1,4 +1,4 @@
-"""Workers as processes of this machine. The backbone's weights are mapped, one copy for all of them."""
+"""Workers as processes on this machine. The backbone's weights are memory-mapped, so all workers share one copy."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class _Hired:
 
 
 def make_parts(job: Job, assignments: Sequence[Assignment], workers: int) -> Generator[Update, None, None]:
-    """Make parts with so many processes; one that dies is replaced, and its shard done again.
+    """Make parts with several processes. A process that dies is replaced, and its shard is repeated.
 
     Raises:
-        EdgetuneError: a worker met what ends the run, or several died at one shard.
+        EdgetuneError: a worker met a fatal error, or several workers died at the same shard.
     """
     waiting = deque(assignments)
     deaths: dict[int, int] = {}
@@ -68,7 +68,7 @@ def make_parts(job: Job, assignments: Sequence[Assignment], workers: int) -> Gen
         raise EdgetuneError(f"a worker cannot be started ({error.strerror}): try fewer `workers`") from error
     finally:
         for one in hired:
-            one.process.kill()  # what it has not finished is not there, and what it has is whole
+            one.process.kill()  # finished parts are complete, and unfinished parts do not exist
         for one in hired:
             one.process.join()
             one.line.close()
@@ -80,7 +80,7 @@ def _hire(job: Job) -> _Hired:
     process = context.Process(target=_work, args=(theirs,), daemon=True, name="edgetune-score")
     process.start()
     theirs.close()
-    with suppress(OSError):  # it is dead, which is seen when its line is read
+    with suppress(OSError):  # it is dead, which is noticed when its line is read
         ours.send(job)
     return _Hired(process, ours)
 
@@ -100,8 +100,8 @@ def _hopeless(assignment: Assignment, exit_code: int | None) -> EdgetuneError:
 
 
 def _work(line: Connection) -> None:
-    """What a process does: make the parts that it is told to."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends its workers
+    """The loop of a worker process: make the requested parts."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run handles Ctrl-C and ends its workers
     try:
         job: Job = line.recv()
     except (EOFError, OSError):
@@ -110,7 +110,7 @@ def _work(line: Connection) -> None:
     threading.Thread(target=_listen, args=(line, handed_in), daemon=True).start()
 
     def send(message: object) -> None:
-        with suppress(OSError):  # the run is gone, and the other thread ends this process
+        with suppress(OSError):  # the run has ended, and the other thread ends this process
             line.send(message)
 
     try:
@@ -125,7 +125,10 @@ def _work(line: Connection) -> None:
 
 
 def _listen(line: Connection, handed_in: queue.SimpleQueue[Assignment]) -> None:
-    """Hand in what the run sends; where the run is gone, end at once, so that nobody writes behind its back."""
+    """Receive requests from the run.
+
+    If the run has ended, exit immediately, so that no worker keeps writing without a run.
+    """
     try:
         while True:
             handed_in.put(line.recv())

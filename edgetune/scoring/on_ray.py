@@ -1,6 +1,6 @@
-"""Workers as the actors of a Ray Data pool. What they are handed is where shards lie: rows do not go through Ray.
+"""Workers as the actors of a Ray Data pool. They receive only descriptions of shards; rows do not go through Ray.
 
-All nodes see the bundle, the inputs and the output folder under the same paths, and have edgetune installed.
+All nodes must see the bundle, the inputs and the output folder under the same paths, and have edgetune installed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-# Read when Ray is imported: without it a thread that is late, when a run has ended, starts a cluster of its own.
+# Ray reads it on import. Without it, a late thread starts its own cluster after a run has ended.
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 import ray
 import ray.data
@@ -29,10 +29,10 @@ from edgetune_runtime.devices import DEVICES
 from edgetune_runtime.errors import EdgetuneError
 
 STALL_S = 600.0
-"""Seconds without a sign of any actor after which a run gives up: the longest that one may take to start."""
+"""A run gives up after this many seconds without a sign from any actor. An actor may take this long to start."""
 
 BUSY_S = 30.0
-"""Seconds to wait for CPUs that others still hold."""
+"""Seconds to wait for CPUs that others still use."""
 
 _BEAT_S = 20.0
 _LOOK_S = 0.5
@@ -40,13 +40,13 @@ _CONNECT_S = 10.0
 
 
 def make_parts(job: Job, assignments: Sequence[Assignment], workers: int) -> Generator[Update, None, None]:
-    """Make parts with a pool of so many actors; 0 is as many as there are free CPUs (or GPUs) for.
+    """Make parts with a pool of actors; 0 workers means as many as the free CPUs (or GPUs) allow.
 
-    The cluster is the one that `RAY_ADDRESS` names, or one of this machine that ends with the run.
+    The cluster is the one at `RAY_ADDRESS`, or a local one that ends with the run.
 
     Raises:
-        EdgetuneError: the cluster has not the resources, or nothing moves any more; a worker met what ends the run, or
-            several died at one shard.
+        EdgetuneError: the cluster lacks the resources, there is no progress any more, a worker met a fatal error, or
+            several workers died at the same shard.
     """
     ours = not ray.is_initialized()
     if ours:
@@ -62,8 +62,8 @@ def make_parts(job: Job, assignments: Sequence[Assignment], workers: int) -> Gen
 
 def _connect() -> None:
     _check_reachable(os.environ.get("RAY_ADDRESS", ""))
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of what Ray Data does by itself
-    privacy.turn_off(RAY_USAGE_STATS_ENABLED="0")  # a cluster that is started here; one that is there has its own
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns about Ray Data's own behaviour
+    privacy.turn_off(RAY_USAGE_STATS_ENABLED="0")  # for a cluster that is started here; an existing cluster has its own
     try:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:
@@ -75,7 +75,7 @@ def _connect() -> None:
 
 @ray.remote(num_cpus=0)
 class _Board:
-    """Where actors write how far they are."""
+    """The board on which actors report their progress."""
 
     def __init__(self) -> None:
         self._begun: dict[int, int] = {}
@@ -83,34 +83,34 @@ class _Board:
         self._beats = 0
 
     def begin(self, index: int) -> int:
-        """Note that a shard is begun; gives how often."""
+        """Note that a shard was started. Returns how often."""
         self._begun[index] = self._begun.get(index, 0) + 1
         self._rows[index] = 0
         return self._begun[index]
 
     def report(self, index: int, rows: int) -> None:
-        """Note that so many rows of a shard are scored."""
+        """Note the number of scored rows of a shard."""
         self._rows[index] = rows
 
     def beat(self) -> None:
-        """Note that an actor lives."""
+        """Note that an actor is alive."""
         self._beats += 1
 
     def take(self) -> tuple[dict[int, int], int]:
-        """Shards of which something was noted since the last time, with their rows; and all beats so far."""
+        """Shards with reports since the last call, with their rows, and the number of all beats so far."""
         rows, self._rows = self._rows, {}
         return rows, self._beats
 
 
 class _Actor:
-    """What holds an engine on a node."""
+    """An actor with an engine, on a node."""
 
     def __init__(self, job: Job, board: Any) -> None:
         self._board = board
         self._error = ""
         try:
             self._worker = Worker(job)
-        except EdgetuneError as error:  # told with the first shard: what an actor raises here is not
+        except EdgetuneError as error:  # reported with the first shard; an error raised here would get lost
             self._error = str(error)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class _Actor:
 
     @contextmanager
     def _alive(self) -> Iterator[None]:
-        """Tell the board again and again that this actor lives, however long a row takes."""
+        """Tell the board regularly that this actor is alive, however long a row takes."""
         over = threading.Event()
 
         def beat() -> None:
@@ -145,7 +145,7 @@ class _Actor:
 
 
 class _Run:
-    """One run on a cluster that is there."""
+    """One run on an existing cluster."""
 
     def __init__(self, job: Job, assignments: Sequence[Assignment], workers: int) -> None:
         gpus = DEVICES[job.settings.device].ray_gpus
@@ -154,10 +154,10 @@ class _Run:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         if hasattr(context, "execution_no_progress_timeout_s"):
-            context.execution_no_progress_timeout_s = -1  # a shard may take hours, and is one row of Ray's
-        logging.getLogger("ray.data").setLevel(logging.ERROR)  # its progress is ours to show
-        # A block for each: left to itself Ray makes one block of so few bytes, and so the work of one actor. An actor
-        # that dies is started again and its shards are handed in again, as often as it takes.
+            context.execution_no_progress_timeout_s = -1  # a shard is one row for Ray, and may take hours
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # we show the progress ourselves
+        # One block per shard: by default Ray would put so few bytes into one block, and so give all work to one actor.
+        # An actor that dies is restarted and gets its shards again, as often as necessary.
         rows = ray.data.from_items([_row(one) for one in assignments], override_num_blocks=len(assignments))
         self._results = rows.map(
             _Actor,
@@ -169,7 +169,7 @@ class _Run:
         self._finished: queue.SimpleQueue[dict[str, Any] | Exception | None] = queue.SimpleQueue()
 
     def updates(self) -> Iterator[Update]:
-        """How far it is, while it runs."""
+        """The progress, while it runs."""
         threading.Thread(target=self._collect, daemon=True).start()
         moved, seen = time.monotonic(), 0
         while True:
@@ -202,7 +202,10 @@ class _Run:
 
 
 def _check_reachable(address: str) -> None:
-    """Raise `EdgetuneError` where nobody listens: Ray waits a minute for it, and then ends the process."""
+    """Raise `EdgetuneError` if nobody listens at the address.
+
+    Ray itself would wait a minute and then end the process.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():  # "auto", "local", or none
         return
@@ -216,14 +219,14 @@ def _check_reachable(address: str) -> None:
 
 
 def _affordable(workers: int, needs: Mapping[str, int]) -> int:
-    """How many workers there will be, none of which waits for a CPU for ever: those wished, or as many as there can be.
+    """The number of workers that can run without waiting for a CPU forever: the wanted number, or as many as possible.
 
     Args:
-        workers: how many are wished; 0 is as many as there can be.
-        needs: kind of resource → how many of it each worker needs.
+        workers: the wanted number; 0 for as many as possible.
+        needs: resource → amount that each worker needs.
 
     Raises:
-        EdgetuneError: the cluster has not the resources, or others keep them.
+        EdgetuneError: the cluster lacks the resources, or others occupy them.
     """
     wanted = max(1, workers)
     if _room(ray.cluster_resources(), needs) >= wanted:
@@ -241,7 +244,7 @@ def _affordable(workers: int, needs: Mapping[str, int]) -> int:
 
 
 def _room(resources: Mapping[str, float], needs: Mapping[str, int]) -> int:
-    """For how many workers there is room."""
+    """The number of workers for which there is room."""
     return min(int(resources.get(kind, 0)) // number for kind, number in needs.items())
 
 

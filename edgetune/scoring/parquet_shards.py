@@ -23,7 +23,7 @@ _READ_BYTES = 1 << 20
 def scan(
     source: Source, text_columns: Sequence[str], shard_rows: int, advance: Advance
 ) -> tuple[pa.Schema, list[Shard]]:
-    """A file's columns, those of its path among them, and its shards of so many rows.
+    """A file's columns, including those from its path, and its shards.
 
     Raises:
         DataError: it cannot be read.
@@ -47,10 +47,10 @@ def scan(
 
 
 def schema(found: Sequence[tuple[Path, pa.Schema]]) -> pa.Schema:
-    """The schema that the rows of all files have: every column of any, in a type that keeps each value.
+    """The common schema of the rows of all files: the columns of every file, in types that preserve each value.
 
     Raises:
-        DataError: a column has types that no type can hold without loss.
+        DataError: the types of a column have no common type without loss.
     """
     first, merged = found[0]
     for path, other in found[1:]:
@@ -64,13 +64,13 @@ def schema(found: Sequence[tuple[Path, pa.Schema]]) -> pa.Schema:
 
 
 def _named(schema: pa.Schema) -> pa.Schema:
-    """The columns by names that come once each."""
+    """The columns by their unique names."""
     names = unique_names(schema.names)
     return pa.schema([field.remove_metadata().with_name(name) for field, name in zip(schema, names, strict=True)])
 
 
 def _plain(schema: pa.Schema, other: pa.Schema) -> pa.Schema:
-    """The schema, without dictionaries that the other has not, and with every column nullable."""
+    """The schema with every column nullable, and without dictionary types that the other schema lacks."""
     fields = []
     for field in schema:
         if (
@@ -84,7 +84,7 @@ def _plain(schema: pa.Schema, other: pa.Schema) -> pa.Schema:
 
 
 def _check_kept(path: Path, first: Path, own: pa.Schema, merged: pa.Schema) -> None:
-    """Raise `DataError` if a value of a file is another one in the type that all files share."""
+    """Raise `DataError` if the common type of all files changes a value of a file."""
     for place, field in enumerate(own):
         target = merged.field(field.name).type
         if target == field.type or pa.types.is_null(field.type):
@@ -92,7 +92,7 @@ def _check_kept(path: Path, first: Path, own: pa.Schema, merged: pa.Schema) -> N
         if pa.types.is_floating(target) and pa.types.is_floating(field.type):
             continue
         with opened(path) as file:
-            if place >= len(file.schema_arrow):  # a partition, which is text
+            if place >= len(file.schema_arrow):  # a partition; its values are text
                 continue
             kept = all(_is_kept(batch.column(place), target) for batch in file.iter_batches())
         if not kept:
@@ -114,8 +114,8 @@ class ParquetReader:
     """Reads the rows of shards.
 
     Args:
-        schema: that all rows have.
-        text_columns: the column with the texts; then, if pairs are read, that with the second texts.
+        schema: the common schema of all rows.
+        text_columns: the column with the texts and, if pairs are read, the column with the second texts.
     """
 
     def __init__(self, schema: pa.Schema, text_columns: Sequence[str]) -> None:
@@ -123,13 +123,13 @@ class ParquetReader:
         self._text_columns = text_columns
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """There is nothing to close."""
 
     def read(self, shard: Shard) -> Iterator[Rows]:
         """The rows of a shard.
 
         Raises:
-            DataError: the file cannot be read, or is not the one that was scanned.
+            DataError: the file cannot be read, or has changed since the scan.
         """
         if _known_digest(shard.path, _state(shard.path)) != shard.sha256:
             raise changed(shard.path)
@@ -163,7 +163,7 @@ class ParquetReader:
 
 
 def _groups(metadata: pq.FileMetaData, shard: Shard) -> tuple[list[int], int]:
-    """The row groups that a shard lies in, and the row that the first of them begins with."""
+    """The row groups that contain a shard, and the first row of the first of them."""
     wanted: list[int] = []
     begin = position = 0
     for group in range(metadata.num_row_groups):
@@ -182,7 +182,7 @@ def _known_digest(path: Path, state: tuple[int, int]) -> str:
 
 
 def _state(path: Path) -> tuple[int, int]:
-    """What tells, short of reading it, whether a file is still the same."""
+    """A value that changes when the file changes, computed without reading the file."""
     try:
         found = path.stat()
     except OSError as error:

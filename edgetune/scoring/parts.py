@@ -1,4 +1,4 @@
-"""The folder of a run's output: parts, each whole or not there, and a manifest once all of them are."""
+"""The output folder of a run: complete parts, and a manifest as soon as all parts exist."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from edgetune_runtime.errors import DataError
 from edgetune_runtime.kinds import KINDS
 
 MANIFEST = "_manifest.json"
-"""Readers of Parquet folders (Spark, pyarrow, DuckDB) pass over names that begin so."""
+"""Readers of Parquet folders (Spark, pyarrow, DuckDB) ignore names that begin with an underscore."""
 
 ERROR_COLUMN = "edgetune_error"
-"""What is wrong with a bad row. The name is edgetune's own, so a column that has it is one of an earlier run."""
+"""The column with the errors of bad rows. The name is specific to edgetune, so an input column with this name comes
+from an earlier run."""
 
 STATUS = "status"
-"""What became of a row is in the column TASK_status."""
+"""Suffix of the column TASK_status, which contains the status of a row."""
 
 _ENDINGS = frozenset({STATUS}.union(*(kind.columns for kind in KINDS.values())))
 _LOCK = ".lock"
@@ -38,14 +39,14 @@ _COMPRESSION = "zstd"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a part holds.
+    """The contents of a part.
 
     Attributes:
         part: its file name.
-        rows: how many.
-        statuses: task → status → rows.
-        first_error: what is wrong with the first bad row, and where; empty where none is.
-        errors: bad rows. A row may be bad for one task alone, such as one without the second text that it needs.
+        rows: number of rows.
+        statuses: task → status → number of rows.
+        first_error: error and place of the first bad row; empty if there is none.
+        errors: number of bad rows. A row may be bad for only one task, for example if the second text is missing.
     """
 
     part: str
@@ -56,10 +57,10 @@ class Outcome:
 
 
 class PartWriter:
-    """Collects a part in memory, packed as it will be written.
+    """Collects a part in memory, compressed as it will be written.
 
     Args:
-        schema: of its rows.
+        schema: the schema of its rows.
     """
 
     def __init__(self, schema: pa.Schema) -> None:
@@ -70,14 +71,14 @@ class PartWriter:
         self._bytes = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Put rows behind those that are there."""
+        """Append rows."""
         self._batches.append(batch)
         self._bytes += batch.nbytes
         if self._bytes > SHARD_BYTES:
             self._flush()
 
     def write(self, folder: Path, outcome: Outcome) -> None:
-        """Write the part: when this returns it is there whole, and survives a power cut.
+        """Write the part atomically. When this returns, the part survives a power cut.
 
         Raises:
             EdgetuneError: it cannot be written.
@@ -96,19 +97,19 @@ class PartWriter:
 
 
 def read_outcome(folder: Path, part: str) -> Outcome | None:
-    """What a part holds, as it says itself; `None` where there is none, or it is no part of ours."""
+    """The outcome that a part records; `None` if the part does not exist or was not written by edgetune."""
     try:
         metadata = pq.read_metadata(folder / part).metadata or {}
         rows, statuses, first_error, *errors = strict.json_value(metadata[_OUTCOME])
-        # edgetune 0.1 wrote three: rows were bad for all tasks.
+        # edgetune 0.1 wrote three fields, and a row was bad for all tasks.
         (bad,) = errors or [max((counts.get("error", 0) for counts in statuses.values()), default=0)]
-    except (OSError, KeyError, ValueError, TypeError, AttributeError):  # pyarrow's errors are among them
+    except (OSError, KeyError, ValueError, TypeError, AttributeError):  # pyarrow's errors are subclasses
         return None
     return Outcome(part, rows, statuses, first_error, bad)
 
 
 def columns_of_earlier_runs(paths: Sequence[Path]) -> set[str]:
-    """The columns that an earlier run added to files: those that all of them have as parts, and the error column."""
+    """The columns that an earlier run added to files, if all of them are its parts, and the error column."""
     found = [_added_to(path) for path in paths]
     return set.intersection(*found) | {ERROR_COLUMN}
 
@@ -120,27 +121,27 @@ def _added_to(path: Path) -> set[str]:
 
 
 def strangers(folder: Path, planned: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Parts in a folder that are not of this run, and other Parquet files that someone put there."""
+    """Parts of other runs in a folder, and other Parquet files."""
     found = {path.name for path in folder.glob("*.parquet")} - set(planned)
     parts = sorted(name for name in found if _PART.fullmatch(name))
     return parts, sorted(found - set(parts))
 
 
 def clear_partial(folder: Path) -> None:
-    """Remove what a killed run was about to write."""
+    """Remove incomplete files of a killed run."""
     for pattern in (".part-*.partial", f".{MANIFEST}.*.partial"):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
 
 
 def clear_manifest(folder: Path) -> None:
-    """Take back that all parts are there."""
+    """Remove the manifest, which states that all parts exist."""
     (folder / MANIFEST).unlink(missing_ok=True)
     files.sync_folder(folder)
 
 
 def write_manifest(folder: Path, identity: Mapping[str, Any], outcomes: Sequence[Outcome]) -> None:
-    """Say that all parts are there, and what they are.
+    """Write the manifest, which states that all parts exist and lists them.
 
     Raises:
         EdgetuneError: it cannot be written.
@@ -158,7 +159,7 @@ def write_manifest(folder: Path, identity: Mapping[str, Any], outcomes: Sequence
 
 
 def total(outcomes: Sequence[Outcome]) -> dict[str, dict[str, int]]:
-    """Task → status → rows, of all parts."""
+    """Task → status → number of rows, over all parts."""
     counts: dict[str, Counter[str]] = {}
     for outcome in outcomes:
         for task, statuses in outcome.statuses.items():
@@ -168,10 +169,10 @@ def total(outcomes: Sequence[Outcome]) -> dict[str, dict[str, int]]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder, which is made where it is not there; a run that was killed keeps out none.
+    """Lock a folder, and create it if necessary. The lock of a killed run has no effect.
 
     Raises:
-        DataError: another run is at work there, or the folder cannot be made.
+        DataError: another run is using the folder, or it cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a run is: its settings, the parts that it makes, and the digest that says of what."""
+"""The plan of a run: its settings, its parts, and the digest of everything that determines them."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ _USUAL = (None, Form("json", Coding()), Form("csv", Coding(), ","))
 
 @dataclass(frozen=True)
 class Settings:
-    """What the answers are made with.
+    """The settings of a run.
 
     Attributes:
         bundle: the bundle's folder.
-        tasks: tasks of the bundle by name, or task files.
+        tasks: names of tasks in the bundle, or task files.
         text_column: the column with the texts.
-        text_pair_column: the column with the second texts, for tasks that take pairs; `None` is "text_pair".
-        all_scores: whether the scores of all labels are written, not of the best alone.
-        min_score: what scores below it is not answered; see the kind of each task.
-        most_characters: a longer text is a bad row: it would be split into tokens only to be cut off.
-        precision, device: as the engine takes them.
-        strict: whether a bad row ends the run. It changes no answer.
+        text_pair_column: the column with the second texts, for tasks that take pairs; `None` means "text_pair".
+        all_scores: whether to write the scores of all labels instead of only the best.
+        min_score: answers that score below it are withheld; see the kind of each task.
+        most_characters: a row with a longer text is bad, because it would be tokenized only to be cut off.
+        precision, device: see `Engine`.
+        strict: whether a bad row ends the run. It does not change any answer.
     """
 
     bundle: Path
@@ -58,17 +58,17 @@ class Settings:
     strict: bool = False
 
     def absolute(self) -> Settings:
-        """The same, wherever the process stands that reads them."""
+        """The same settings with absolute paths, for processes with another working directory."""
         tasks = (str(Path(task).absolute()) if Path(task).is_file() else task for task in self.tasks)
         return replace(self, bundle=self.bundle.absolute(), tasks=tuple(tasks))
 
     def open(self) -> tuple[Engine, list[Task]]:
-        """The engine, ready to run, and its tasks. It has one thread: workers are many.
+        """Open the engine, ready to run, and its tasks. It has one thread, because there are several workers.
 
         Raises:
-            DataError: no task is named, or one twice; or `min_score` is none, or `text_pair_column` is named, and that
-                means nothing to the tasks.
-            EdgetuneError: the bundle or a task cannot be used.
+            DataError: no task is named, or a task is named twice; or `min_score` or `text_pair_column` is given but
+                does not apply to the tasks.
+            EdgetuneError: the bundle or a task is not valid.
         """
         check_min_score(self.min_score)
         engine = Engine(self.bundle, self.precision, self.device, threads=1)
@@ -86,10 +86,10 @@ class Settings:
         return engine, tasks
 
     def text_columns(self, tasks: Sequence[Task]) -> dict[str, str]:
-        """Columns that are read → the parameters that name them: the texts' and, for pairs, the second texts'.
+        """The columns of the texts and, for pairs, of the second texts → the parameters that name them.
 
         Raises:
-            DataError: they are one column.
+            DataError: both are the same column.
         """
         if not any(task.pairs for task in tasks):
             return {self.text_column: "text_column"}
@@ -103,8 +103,8 @@ class Plan:
     """The parts that a run makes.
 
     Args:
-        identity: what `identity` says of the run.
-        shards: what each part is made of.
+        identity: the run's `identity`.
+        shards: the shard for each part.
     """
 
     def __init__(self, identity: Mapping[str, Any], shards: Sequence[Shard]) -> None:
@@ -113,19 +113,22 @@ class Plan:
         self._digest = files.sha256(json.dumps(identity, sort_keys=True).encode())
 
     def part(self, index: int) -> str:
-        """The file name of a part: its number, and the digest of all that its bytes depend on."""
+        """The file name of a part: its number, and the digest of everything that its bytes depend on."""
         shard = self.shards[index]
         made_of = [self._digest, index, shard.name, shard.start, shard.stop, shard.first, shard.sha256]
-        # What is as it always was is not named, so that a run that an earlier version began goes on.
+        # Default values are omitted, so that a run of an earlier version can be continued.
         made_of += [repr(one) for one in (shard.source.partitions or None, shard.form) if one not in _USUAL]
         return f"part-{index:07d}-{files.sha256(json.dumps(made_of).encode())[:16]}.parquet"
 
 
 def identity(settings: Settings, engine: Engine, tasks: Sequence[Task], columns: pa.Schema) -> dict[str, Any]:
-    """All that the bytes of every part depend on but its rows; alike for a run and for whoever works for it."""
+    """Everything that the bytes of all parts depend on, except the rows.
+
+    The run and its workers compute the same value.
+    """
     manifest = engine.bundle.manifest
     _, *text_pair = settings.text_columns(tasks)
-    # Which of a graph's variants run is up to the tasks; without parts of theirs it is as it always was.
+    # The tasks decide which variants of a graph run; tasks without such parts keep the old value.
     variants = dict.fromkeys(manifest.facts.variant_for(task) for task in tasks)
     graphs = [
         name
@@ -137,7 +140,7 @@ def identity(settings: Settings, engine: Engine, tasks: Sequence[Task], columns:
         "format_version": _FORMAT_VERSION,
         "versions": {
             "edgetune": version("edgetune"),
-            "python": ".".join(platform.python_version_tuple()[:2]),  # whose words some errors are in
+            "python": ".".join(platform.python_version_tuple()[:2]),  # some error messages depend on it
             **{package.__name__: package.__version__ for package in (np, onnxruntime, pa, tokenizers)},
         },
         "backbone": {name: manifest.files[name] for name in (*graphs, files.TOKENIZER)},
@@ -155,15 +158,15 @@ def identity(settings: Settings, engine: Engine, tasks: Sequence[Task], columns:
 
 
 def check_columns(text_columns: Mapping[str, str], columns: pa.Schema, shards: Sequence[Shard]) -> None:
-    """Look at the input before anything is made of it.
+    """Check the input before the run starts.
 
     Args:
-        text_columns: columns that must have texts → the parameters that name them.
+        text_columns: columns that must contain texts → the parameters that name them.
         columns: the input's schema.
         shards: the input.
 
     Raises:
-        DataError: there are no rows, or no texts in a column that is to have them.
+        DataError: there are no rows, or a text column is missing or has another type.
     """
     if not shards:
         raise DataError("the inputs have no rows: expected at least one")

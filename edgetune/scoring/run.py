@@ -1,4 +1,4 @@
-"""A run: what is missing is made, and when all is there a manifest says so."""
+"""A run: it makes the missing parts, and writes a manifest as soon as all parts exist."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from edgetune_runtime.errors import DataError
 SHARD_ROWS = 10_000
 
 MakeParts = Callable[[Job, Sequence[Assignment], int], Generator[Update, None, None]]
-"""What hands shards to so many workers, and tells how far they are."""
+"""Hands shards to a number of workers, and yields their progress."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did.
+    """The result of a run.
 
     Attributes:
-        rows, parts: of the whole output.
-        rows_made, parts_made: by this run; the others were there.
+        rows, parts: numbers for the whole output.
+        rows_made, parts_made: numbers for this run; the others already existed.
         statuses: task → status → rows.
-        errors: bad rows.
-        first_error: what is wrong with the first of them, and where; empty where there is none.
+        errors: number of bad rows.
+        first_error: error and place of the first bad row; empty if there is none.
     """
 
     rows: int
@@ -63,24 +63,24 @@ def score(
     reading: Reading = Reading(),  # noqa: B008 - it never changes
     note: Note = say,
 ) -> Summary:
-    """Score files into a folder of parts; what an earlier run has done of it is kept.
+    """Score files into a folder of parts. Parts from an earlier run are kept.
 
     Args:
-        settings: what the answers are made with.
-        inputs: files of one format, or folders of such.
-        folder: where the parts go.
-        make_parts: who makes them.
-        workers: how many work side by side.
-        shard_rows: most rows of a part. Another number makes other parts.
-        overwrite: whether parts of other runs that lie in the folder go.
-        reading: what is known of the inputs.
+        settings: the settings of the run.
+        inputs: files of one format, or folders with such files.
+        folder: the output folder.
+        make_parts: function that makes the parts with workers.
+        workers: number of workers.
+        shard_rows: maximum number of rows of a part. Another number results in other parts.
+        overwrite: whether to delete parts of other runs in the folder.
+        reading: what the user says about the inputs.
         note: receives messages for the user.
 
     Raises:
-        DataError: the inputs cannot be used, or the folder holds something else.
-        EdgetuneError: the bundle or a task cannot be used, or the workers gave up.
+        DataError: the inputs are not valid, or the folder contains something else.
+        EdgetuneError: the bundle or a task is not valid, or the workers gave up.
     """
-    settings, folder = settings.absolute(), folder.absolute()  # a worker may stand elsewhere
+    settings, folder = settings.absolute(), folder.absolute()  # a worker may have another working directory
     try:
         found = sources.find(inputs, note)
         _check_apart(folder, [*inputs, *(source.path for source in found)])
@@ -95,7 +95,7 @@ def score(
 def _make_plan(
     settings: Settings, found: Sequence[Source], shard_rows: int, reading: Reading, note: Note
 ) -> tuple[Plan, pa.Schema]:
-    """The plan, and the input's columns. What is wrong with the settings is told before the input is read."""
+    """The plan, and the input's columns. The settings are checked before the input is read."""
     engine, tasks = settings.open()
     text_columns = settings.text_columns(tasks)
     found = [replace(source, path=source.path.absolute()) for source in found]
@@ -116,7 +116,7 @@ def _make_plan(
 
 
 def _carry_out(plan: Plan, job: Job, make_parts: MakeParts, workers: int, overwrite: bool) -> Summary:
-    """Make what is missing of a plan, and the manifest."""
+    """Make the missing parts of a plan, and the manifest."""
     shards, folder = plan.shards, job.folder
     names = [plan.part(index) for index in range(len(shards))]
     _tidy(folder, names, overwrite)
@@ -143,7 +143,7 @@ def _carry_out(plan: Plan, job: Job, make_parts: MakeParts, workers: int, overwr
 
 
 def _check_apart(folder: Path, inputs: Sequence[Path]) -> None:
-    """Raise `DataError` where parts would lie among the inputs, or inputs among the parts."""
+    """Raise `DataError` if the output folder contains inputs, or an input folder contains the output."""
     own = folder.resolve()
     for path in inputs:
         other = path.resolve()
@@ -154,7 +154,7 @@ def _check_apart(folder: Path, inputs: Sequence[Path]) -> None:
 
 
 def _watched(updates: Iterator[Update], plan: Plan, there: dict[int, Outcome]) -> Iterator[tuple[int, Outcome]]:
-    """What is finished, with a bar for all rows on stderr."""
+    """Yield finished parts, with a progress bar for all rows on stderr."""
     done = sum(outcome.rows for outcome in there.values())
     under_way: dict[int, int] = {}
     with _bar("scoring", sum(shard.rows for shard in plan.shards), "row", done) as bar:
@@ -167,7 +167,10 @@ def _watched(updates: Iterator[Update], plan: Plan, there: dict[int, Outcome]) -
 
 
 def _tidy(folder: Path, names: Sequence[str], overwrite: bool) -> None:
-    """Remove what killed runs left; refuse, or remove where that is wished, what readers would take for output."""
+    """Remove leftovers of killed runs.
+
+    Reject (or with `overwrite` remove) files that readers would mistake for output.
+    """
     parts.clear_partial(folder)
     others, foreign = parts.strangers(folder, names)
     if foreign:
@@ -178,7 +181,7 @@ def _tidy(folder: Path, names: Sequence[str], overwrite: bool) -> None:
             f"another folder with `folder`, or remove them with `overwrite`"
         )
     if others:
-        parts.clear_manifest(folder)  # first: it tells of them
+        parts.clear_manifest(folder)  # first, because it lists them
     for name in others:
         (folder / name).unlink()
 
@@ -190,7 +193,7 @@ def _check_strict(settings: Settings, there: Sequence[Outcome]) -> None:
 
 
 def _bar(what: str, total: int, unit: str, initial: int = 0) -> tqdm[Any]:
-    """A bar for people; a line every half minute where stderr is a file."""
+    """A progress bar for people; if stderr is a file, a line every half minute."""
     pause_s = 0.1 if is_terminal() else 30.0
     bar: tqdm[Any] = tqdm(
         total=total, initial=initial, desc=what, unit=unit, unit_scale=unit == "B", file=sys.stderr, mininterval=pause_s

@@ -1,4 +1,4 @@
-"""What the input is cut into, and what is read of it."""
+"""Shards of the input, and the rows that are read from them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from edgetune.data.text_files import Form
 from edgetune_runtime.errors import DataError
 
 SHARD_BYTES = 64_000_000
-"""Most bytes of a shard's input (of Parquet: as its mean row has them), and of a row group of a part."""
+"""Maximum size in bytes of a shard's input (for Parquet estimated from the mean row), and of a row group of a part."""
 
 MOST_COLUMNS = 2_000
 
 Advance = Callable[[int], object]
-"""Is called with the number of bytes read."""
+"""Called with the number of bytes read."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Shard:
 
     Attributes:
         source: the file.
-        form: how it is read, if it is a text file.
-        start, stop: where in it: bytes of a text file's lines as UTF-8, rows of a Parquet file.
-        rows: how many there are.
-        first: number of its first line, or of its first row if the file has no lines; from 1.
-        sha256: of the bytes from `start` to `stop`, or of the whole file if it is Parquet.
+        form: how to read it, if it is a text file.
+        start, stop: its range in the file: bytes of a text file's lines as UTF-8, or rows of a Parquet file.
+        rows: number of rows.
+        first: number of its first line or, if the file has no lines, of its first row; from 1.
+        sha256: hash of the bytes from `start` to `stop`; for Parquet, of the whole file.
     """
 
     source: Source
@@ -51,12 +51,12 @@ class Shard:
 
     @property
     def unit(self) -> str:
-        """What its rows are counted in."""
+        """The unit in which its rows are counted."""
         return "row" if self.form is None else self.form.unit
 
     @property
     def name(self) -> str:
-        """The file's name, as it can be written anywhere."""
+        """The file's name, as valid Unicode."""
         return os.fsencode(self.path.name).decode("utf-8", "replace")
 
     def __str__(self) -> str:
@@ -68,12 +68,12 @@ class Rows:
     """Some rows of a shard.
 
     Attributes:
-        table: the input's columns, in the schema that all its rows have.
-        numbers: the line or row of each, from 1.
-        texts: what is to be classified; `None` where a row has a problem.
-        problems: what is wrong with a row, by its place in `table`.
-        text_pairs: the second texts; `None` where a row has none. Empty if no task takes pairs.
-        pair_problems: why a row has no second text, by its place. Only tasks that take pairs mind.
+        table: the input's columns, in the common schema.
+        numbers: line or row number of each, from 1.
+        texts: the texts to classify; `None` for rows with a problem.
+        problems: what is wrong with a row, by its index in `table`.
+        text_pairs: the second texts; `None` for rows without one. Empty if no task takes pairs.
+        pair_problems: why a row has no second text, by its index. This matters only to tasks that take pairs.
     """
 
     table: pa.RecordBatch
@@ -84,7 +84,7 @@ class Rows:
     pair_problems: Mapping[int, str] = field(default_factory=dict)
 
     def pair(self, place: int) -> tuple[str, str] | None:
-        """Both texts of a row; `None` if it has not both."""
+        """Both texts of a row; `None` if one is missing."""
         text, text_pair = self.texts[place], self.text_pairs[place]
         return None if text is None or text_pair is None else (text, text_pair)
 
@@ -95,12 +95,12 @@ def make_rows(
     columns: Sequence[tuple[str, Sequence[object]]],
     unreadable: Mapping[int, str],
 ) -> Rows:
-    """Rows, with their texts; values that are no text, and rows that could not be read, have a problem.
+    """Make rows with their texts. Rows that could not be read, and values that are not texts, become problems.
 
     Args:
-        table, numbers: of the rows.
-        columns: the text column and its values; then, if pairs are read, that of the second texts.
-        unreadable: what is wrong with rows as a whole, by their place.
+        table, numbers: see `Rows`.
+        columns: the text column with its values and, if pairs are read, the column of the second texts.
+        unreadable: what is wrong with whole rows, by their index.
     """
     first, *second = columns
     texts, problems = _texts(*first, unreadable)
@@ -117,7 +117,7 @@ def make_rows(
 def _texts(
     name: str, values: Sequence[object], unreadable: Mapping[int, str]
 ) -> tuple[list[str | None], dict[int, str]]:
-    """The texts among values, and by their place what is wrong with the others."""
+    """The texts among values, and the problems of other values by their index."""
     texts: list[str | None] = [None] * len(values)
     problems = dict(unreadable)
     for place, value in enumerate(values):
@@ -130,5 +130,5 @@ def _texts(
 
 
 def changed(path: Path) -> DataError:
-    """Error for an input that changed during the run."""
+    """The error for an input that changed during the run."""
     return DataError(f"{path} changed while it was scored: leave the inputs alone, and run the same command again")

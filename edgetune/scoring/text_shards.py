@@ -1,7 +1,7 @@
 """Shards of CSV and JSON files.
 
-The columns of a CSV file are text, as it stands there. A column of JSON has the type that all its values have; if
-they differ, or are nested, it is text: strings as they are, other values as JSON.
+The columns of a CSV file are text, unchanged. A column of a JSON file has the common type of its values. If the types
+differ or are nested, the column is text: strings as they are, other values as JSON.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ Kinds = Mapping[str, set[str]]
 def scan(
     source: Source, reading: Reading, text_columns: Sequence[str], shard_rows: int, advance: Advance, note: Note
 ) -> tuple[Kinds, list[Shard]]:
-    """The columns of a file, and its shards of so many rows.
+    """The columns of a file, and its shards.
 
     Raises:
-        DataError: it cannot be read, or has no header where it should.
+        DataError: it cannot be read, or lacks a required header.
     """
     form = form_of(source, reading, note)
     kinds: dict[str, set[str]] = {}
@@ -46,7 +46,7 @@ def scan(
                 for name, value in record.values.items():
                     if name not in kinds:
                         if not is_unicode(name):
-                            continue  # its rows are bad
+                            continue  # its rows count as bad
                         kinds[name] = set()
                     kinds[name].add(_kind(value))
                 if len(kinds) > MOST_COLUMNS:
@@ -71,10 +71,10 @@ def scan(
 
 
 def schema(found: Iterable[Kinds]) -> pa.Schema:
-    """The schema of files: all columns that any row has, in the order in which they first came.
+    """The schema of files: all columns of any row, in the order of their first occurrence.
 
     Raises:
-        DataError: there are too many.
+        DataError: there are too many columns.
     """
     merged: dict[str, set[str]] = {}
     for columns in found:
@@ -86,11 +86,11 @@ def schema(found: Iterable[Kinds]) -> pa.Schema:
 
 
 class TextReader:
-    """Reads the rows of shards. A file stays open, since what is packed or encoded can only be read onwards.
+    """Reads the rows of shards. A file stays open, because compressed or encoded files can only be read forwards.
 
     Args:
-        schema: that all rows have.
-        text_columns: the column with the texts; then, if pairs are read, that with the second texts.
+        schema: the common schema of all rows.
+        text_columns: the column with the texts and, if pairs are read, the column with the second texts.
     """
 
     def __init__(self, schema: pa.Schema, text_columns: Sequence[str]) -> None:
@@ -100,7 +100,7 @@ class TextReader:
         self._open: tuple[Path, Form, TextFile] | None = None
 
     def close(self) -> None:
-        """Close the file that is open."""
+        """Close the open file."""
         if self._open is not None:
             self._open[2].lines.close()
             self._open = None
@@ -117,7 +117,7 @@ class TextReader:
         for chunk in chunks(file.read()):
             try:
                 yield self._rows(chunk, added)
-            except (pa.ArrowException, OverflowError) as error:  # a value of another kind than all had in the scan
+            except (pa.ArrowException, OverflowError) as error:  # the value has a kind that did not occur in the scan
                 raise changed(shard.path) from error
         if file.lines.sha256.hexdigest() != shard.sha256:
             self.close()
@@ -143,7 +143,7 @@ class TextReader:
         return make_rows(table, [record.number for record in chunk], texts, problems)
 
     def _checked(self, record: Record) -> Record:
-        """The record, with what a row as a whole can have wrong with it: every column is written, so all are read."""
+        """The record, with problems that concern the whole row: every column is written, so all columns are checked."""
         if record.problem is None:
             if record.repeated:
                 return record._replace(problem=f"'{min(record.repeated)}' comes more than once: expected it once")
@@ -165,7 +165,7 @@ class TextReader:
 def _cut(
     source: Source, form: Form, file: TextFile, records: Iterator[Record], shard_rows: int, advance: Advance
 ) -> Iterator[Shard]:
-    """Shards of the rows that are left."""
+    """Cut the remaining rows into shards."""
     lines, ended = file.lines, False
     while not ended:
         start, first, number = lines.position, lines.number + 1, 0
@@ -180,7 +180,7 @@ def _cut(
 
 
 def _cleaned(record: Record) -> Record:
-    """The record, bad if one of its values is not whole characters; what is none becomes U+FFFD."""
+    """The record. It is bad if a value is not valid Unicode; invalid characters become U+FFFD."""
     values, problem = dict(record.values), record.problem
     for name, value in record.values.items():
         shown = value if isinstance(value, str) else _as_json(value)
@@ -192,7 +192,7 @@ def _cleaned(record: Record) -> Record:
 
 
 def _kind(value: object) -> str:
-    """What a JSON value is, as far as a column's type depends on it."""
+    """The kind of a JSON value, as far as it matters for a column's type."""
     if value is None:
         return "null"
     if type(value) is int:
@@ -203,7 +203,7 @@ def _kind(value: object) -> str:
 
 
 def _type(kinds: set[str]) -> pa.DataType:
-    """The type of a column whose values are of these kinds: one that keeps each value as it is."""
+    """A column type that preserves all values of these kinds."""
     if kinds == {"bool"}:
         return pa.bool_()
     if kinds and kinds <= {"int", "long"}:

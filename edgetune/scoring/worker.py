@@ -1,4 +1,4 @@
-"""What makes a part: one engine, and a shard after the other."""
+"""Make parts with one engine, one shard after the other."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from edgetune_runtime.task import Task
 from edgetune_runtime.text import Text
 
 MOST_DEATHS = 3
-"""Workers that may die at one shard before the run gives up: what kills three will kill the next."""
+"""The run gives up after this many workers died at the same shard, because the next one would die too."""
 
 Update = tuple[int, int | Outcome]
-"""The index of a shard, and how many of its rows are scored, or what its part holds once it is there."""
+"""The index of a shard, and either the number of rows scored so far or the outcome of the finished part."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to know before it is handed shards; can be sent to another machine.
+    """What a worker needs to know before it gets shards. It can be sent to another machine.
 
     Attributes:
-        settings: what the answers are made with.
-        identity: of the run.
+        settings: the settings of the run.
+        identity: the identity of the run.
         columns: the input's schema.
-        folder: where the parts go.
+        folder: the output folder.
     """
 
     settings: Settings
@@ -46,7 +46,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Assignment:
-    """A shard, and the part to be made of it."""
+    """A shard, and the part to make from it."""
 
     index: int
     shard: Shard
@@ -54,7 +54,7 @@ class Assignment:
 
 
 def bad_row(error: str) -> DataError:
-    """The error for a bad row, where that ends the run."""
+    """The error for a bad row, if bad rows end the run."""
     return DataError(f"{error}; without `strict` the run would go on")
 
 
@@ -62,10 +62,10 @@ class Worker:
     """Makes parts.
 
     Args:
-        job: what of.
+        job: the job.
 
     Raises:
-        EdgetuneError: the bundle or a task cannot be used, or is not the one that was planned with.
+        EdgetuneError: the bundle or a task is not valid, or differs from the plan.
     """
 
     def __init__(self, job: Job) -> None:
@@ -82,14 +82,14 @@ class Worker:
             )
 
     def make(self, assignment: Assignment, report: Callable[[int], object] = lambda rows: None) -> Outcome:
-        """Make a part, unless it is there: another worker may have been at it.
+        """Make a part, unless another worker has already made it.
 
         Args:
-            assignment: which.
-            report: is told how many of its rows are scored.
+            assignment: the shard and its part.
+            report: called with the number of its rows that are scored.
 
         Raises:
-            DataError: the input cannot be read or has changed, or has a bad row where that ends the run.
+            DataError: the input cannot be read or has changed, or has a bad row and bad rows end the run.
             EdgetuneError: the part cannot be written.
         """
         folder, part, shard = self._job.folder, assignment.part, assignment.shard
@@ -120,9 +120,9 @@ class Worker:
         return outcome
 
     def _classify(self, rows: Rows) -> tuple[dict[int, str], dict[str, list[Result | None]]]:
-        """What is wrong with bad rows, by place, and each task's results, `None` if a row is bad for the task.
+        """The problems of bad rows by index, and each task's results, with `None` for rows that are bad for the task.
 
-        All tasks of all rows are answered by one call, in which tasks that share their parts share passes.
+        One call answers all tasks for all rows, so that tasks with the same parts share passes.
         """
         settings = self._job.settings
         asked: list[tuple[int, Task, Text]] = []

@@ -1,5 +1,6 @@
 """`edgetune serve`: the tasks of one bundle behind HTTP, without PyTorch.
 
-A request's way: `connection` (bytes), `access` (who may, how much, counted and logged), `app` (which route), `messages`
-(what is asked), `scheduler` (when it runs), and back. `catalog` holds the tasks, `lifecycle` begins and ends it all.
+The path of a request: `connection` (bytes), `access` (permissions, limits, counters, log), `app` (routes), `messages`
+(the request's content), `scheduler` (when it runs), and back. `catalog` holds the tasks; `lifecycle` starts and stops
+the server.
 """

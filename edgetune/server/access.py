@@ -1,4 +1,4 @@
-"""Before and after every request: is the server ready, may this client ask, what came of it."""
+"""Checks before every request (is the server ready, does the client have access), and logging after it."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ OPEN_PATHS = frozenset(
         *("/v2/health/live", "/v2/health/ready", "/health", "/ping", "/version"),
     }
 )
-"""Paths that need no key and answer in every phase; none of them tells anything of the tasks."""
+"""Paths that need no key and answer in every phase. They do not reveal anything about the tasks."""
 
 OWN_CLASSIFY = "/v1/classify"
-"""edgetune's own route, which answers in the shape of the task's kind."""
+"""edgetune's own route. The format of its answers depends on the task's kind."""
 
 VLLM_CLASSIFY = "/classify"
-"""vLLM's route, which has one shape."""
+"""vLLM's route, with one format for all answers."""
 
 CLASSIFY = (VLLM_CLASSIFY, OWN_CLASSIFY)
 
 EMBEDDINGS = "/v1/embeddings"
-"""OpenAI's route for vectors."""
+"""OpenAI's route for embeddings."""
 
 RERANK = "/rerank"
-"""text-embeddings-inference's route for the order of texts."""
+"""text-embeddings-inference's route for ranking texts."""
 
 _QUEUED = frozenset((*CLASSIFY, EMBEDDINGS, RERANK))
-"""Paths whose texts wait in the queue; those of the Open Inference Protocol name a task, and end in `/infer`."""
+"""Paths whose texts wait in the queue. Paths of the Open Inference Protocol contain a task, and end in `/infer`."""
 
 TASK_CHANGES = "/v2/repository/models/"
-"""Paths that begin so change tasks, and need the key for that."""
+"""Paths with this prefix change tasks, and need the task key."""
 
 _READABLE_HEADERS = ("Retry-After", "Server-Timing", "Inference-Header-Content-Length")
 _ALWAYS = OPEN_PATHS | {"/metrics"}
@@ -52,7 +52,7 @@ class Access:
 
     Args:
         app: the application.
-        service: what it serves.
+        service: the service.
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
@@ -60,8 +60,8 @@ class Access:
         self._service = service
         self._answer: ASGIApp = self._checked
         if service.settings.cors_origins:
-            # Around the checks, so that pages of these origins can read refusals too. Keys come in a header that the
-            # page sets itself: nothing that the browser holds (credentials) is asked for.
+            # Outside the checks, so that pages of these origins can read error responses too. Pages send keys in a
+            # header; credentials of the browser are not used.
             self._answer = CORSMiddleware(
                 self._checked,
                 allow_origins=service.settings.cors_origins,
@@ -81,7 +81,7 @@ class Access:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if not self._service.ready:  # so that nobody asks again on this connection
+                if not self._service.ready:  # so that the client sends nothing more on this connection
                     others = [header for header in message["headers"] if header[0] != b"connection"]
                     message["headers"] = [*others, (b"connection", b"close")]
             await send(message)
@@ -101,7 +101,7 @@ class Access:
     def _refusal(self, scope: Scope) -> RequestError | None:
         path: str = scope["path"]
         settings = self._service.settings
-        if not path.isprintable():  # a route's pattern would pass over a line's end
+        if not path.isprintable():  # the pattern of a route would ignore a line end
             return not_found("there is nothing at this path: /openapi.json describes what there is")
         if path not in _ALWAYS and not self._service.ready:
             return self._service.not_ready()
@@ -116,7 +116,7 @@ class Access:
                 401, "unauthorized", "expected the header 'Authorization: Bearer KEY'", {"www-authenticate": "Bearer"}
             )
         if scope["method"] == "POST" and (path in _QUEUED or path.endswith("/infer")):
-            return self._service.scheduler.lack_of_room()  # here, where it costs least
+            return self._service.scheduler.lack_of_room()  # here, because it costs least here
         return None
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:

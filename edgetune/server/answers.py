@@ -1,4 +1,4 @@
-"""The shape of an answer to a text: vLLM's for the kinds of answer that it has room for, else the kind's own fields."""
+"""The format of an answer: vLLM's format for kinds of answer that fit it, otherwise the kind's own fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgetune_runtime.kinds.kind import Column
 from edgetune_runtime.task import Task
 
 _NEEDED: Mapping[str, Column] = {"label": "string", "scores": "numbers"}
-"""What vLLM's shape needs of an answer: one label, and a score for each label."""
+"""The fields that vLLM's format needs: one label, and a score for each label."""
 
 _SCHEMAS: Mapping[Column, dict[str, Any]] = {
     "string": {"type": "string"},
@@ -40,10 +40,9 @@ _SCHEMAS: Mapping[Column, dict[str, Any]] = {
 
 
 class ClassifyData(msgspec.Struct):
-    """The answer for one text by a task that gives one label: `probs` are in the order of the task's labels.
+    """The answer to one text by a task with one label per text. `probs` are in the order of the task's labels.
 
-    `label` is null if the status is "abstained" or "error"; `error` is there, and `probs` is empty, only with the
-    latter.
+    `label` is null if the status is "abstained" or "error". With "error", `error` is set and `probs` is empty.
     """
 
     index: int
@@ -55,18 +54,18 @@ class ClassifyData(msgspec.Struct):
 
 
 def fits_vllm(kind: Kind) -> bool:
-    """Whether vLLM's shape has room for the answers of a kind."""
+    """Whether the answers of a kind fit vLLM's format."""
     return _NEEDED.items() <= kind.columns.items()
 
 
 def row(place: int, task: Task, outcome: Result | RequestError, min_score: float) -> ClassifyData | dict[str, Any]:
-    """The answer for one text, or why there is none.
+    """The answer to one text, or the error.
 
     Args:
-        place: the text's place in the request.
-        task: the task that was asked.
-        outcome: what came of the text.
-        min_score: what scores below it is not answered.
+        place: the text's index in the request.
+        task: the task that answered.
+        outcome: the result or the error for the text.
+        min_score: answers that score below it are withheld.
     """
     kind = task.kind
     if isinstance(outcome, RequestError):
@@ -81,7 +80,7 @@ def row(place: int, task: Task, outcome: Result | RequestError, min_score: float
 
 
 def schemas() -> dict[str, dict[str, Any]]:
-    """JSON schemas, by name, of the answers for one text that have their kind's own fields."""
+    """JSON schemas, by name, of answers with their kind's own fields."""
     return {_name(kind): _schema(kind) for kind in KINDS.values() if not fits_vllm(kind)}
 
 

@@ -79,10 +79,10 @@ def build_app(service: Service) -> ASGIApp:
 
 
 class Routes:
-    """What is done for each route.
+    """The handlers of the routes.
 
     Args:
-        service: what is served.
+        service: the service.
     """
 
     def __init__(self, service: Service) -> None:
@@ -104,43 +104,43 @@ class Routes:
         )
 
     async def live(self, request: Request) -> Response:
-        """The process answers."""
+        """Whether the process is alive."""
         return json_response({"live": True})
 
     async def ready(self, request: Request) -> Response:
-        """Requests are taken."""
+        """Whether requests are accepted."""
         return json_response({"ready": self._service.ready}, 200 if self._service.ready else 503)
 
     async def health(self, request: Request) -> Response:
-        """Requests are taken, as vLLM's server says it: by the status alone."""
+        """Whether requests are accepted, in vLLM's form: only the HTTP status."""
         return Response(status_code=200 if self._service.ready else 503)
 
     async def version(self, request: Request) -> Response:
-        """The version, as vLLM's server says it."""
+        """The version, in vLLM's form."""
         return json_response({"version": version("edgetune")})
 
     async def models(self, request: Request) -> Response:
-        """All tasks, in the shape of OpenAI's list of models, which is vLLM's."""
+        """All tasks, in the format of OpenAI's (and vLLM's) list of models."""
         return json_response(messages.ModelList(list(map(messages.model_card, self._catalog.tasks()))))
 
     async def model(self, request: Request) -> Response:
-        """A task, in the shape of OpenAI's model."""
+        """A task, in the format of OpenAI's model."""
         return json_response(messages.model_card(self._task(request)))
 
     async def model_metadata(self, request: Request) -> Response:
-        """A task as the protocol describes a model."""
+        """A task, in the protocol's format for models."""
         return json_response(infer.model_metadata(self._task(request)))
 
     async def model_ready(self, request: Request) -> Response:
-        """Whether a task answers."""
+        """Whether a task is ready."""
         task = self._task(request)
         return json_response({"name": task.name, "ready": True})
 
     async def infer(self, request: Request) -> Response:
-        """Classify, in the Open Inference Protocol."""
+        """Classify, with the Open Inference Protocol."""
         task = self._task(request)
         header_length = request.headers.get(infer.HEADER_LENGTH)
-        # Triton's clients name no content type, whether bytes follow the JSON or not.
+        # Triton's clients never send a content type, even if bytes follow the JSON.
         self._check_content(request, "", "application/json", "application/octet-stream")
         body = await self._body(request, self._settings.max_body_bytes)
         message, texts = infer.read_request(body, header_length, task)
@@ -150,7 +150,7 @@ class Routes:
         return Response(content, headers={**headers, **_timing(ticket)})
 
     async def classify(self, request: Request) -> Response:
-        """Classify, as vLLM's server does, or in the shape of the task's kind."""
+        """Classify, in vLLM's format or in the format of the task's kind."""
         self._check_content(request, "application/json")
         message = messages.decode(await self._body(request, self._settings.max_body_bytes), ClassifyRequest)
         message.check()
@@ -163,7 +163,7 @@ class Routes:
         return json_response(classify_response(message, tasks, outcomes, ticket.tokens), headers=_timing(ticket))
 
     async def embeddings(self, request: Request) -> Response:
-        """Texts as vectors, in OpenAI's shape."""
+        """Embed texts, in OpenAI's format."""
         self._check_content(request, "application/json")
         message = messages.decode(await self._body(request, self._settings.max_body_bytes), EmbeddingsRequest)
         task = self._catalog.reading(message.model)
@@ -173,7 +173,7 @@ class Routes:
         return json_response(response, headers=_timing(ticket))
 
     async def rerank(self, request: Request) -> Response:
-        """Texts in the order of their relevance to a query, as text-embeddings-inference does it."""
+        """Rank texts by their relevance to a query, in the format of text-embeddings-inference."""
         self._check_content(request, "application/json")
         message = messages.decode(await self._body(request, self._settings.max_body_bytes), RerankRequest)
         message.check()
@@ -186,32 +186,32 @@ class Routes:
         return json_response({"tasks": list(map(messages.task_summary, self._catalog.tasks()))})
 
     async def repository_index(self, request: Request) -> Response:
-        """All tasks, in the shape of Triton's model repository."""
+        """All tasks, in the format of Triton's model repository."""
         return json_response([messages.RepositoryModel(task.name, task.sha256) for task in self._catalog.tasks()])
 
     async def load_task(self, request: Request) -> Response:
-        """Load a task, or replace the one of that name; the body is its file."""
+        """Load a task, or replace the one of that name. The request body is the task file."""
         data = await self._body(request, self._settings.max_task_bytes)
         task = await asyncio.to_thread(self._catalog.put, request.path_params["task"], data)
         self._service.metrics.task_changes.labels("load").inc()
         return json_response(messages.task_summary(task))
 
     async def unload_task(self, request: Request) -> Response:
-        """Take a task out of service and out of the bundle."""
+        """Remove a task from the server and the bundle."""
         await asyncio.to_thread(self._catalog.remove, request.path_params["task"])
         self._service.metrics.task_changes.labels("unload").inc()
         return json_response({})
 
     async def metrics(self, request: Request) -> Response:
-        """Figures for Prometheus."""
+        """Metrics for Prometheus."""
         return Response(self._service.metrics.exposition(), headers={"content-type": metrics.CONTENT_TYPE})
 
     async def openapi(self, request: Request) -> Response:
-        """The description of all this."""
+        """The OpenAPI document."""
         return self._openapi
 
     async def page(self, request: Request) -> Response:
-        """The page for people."""
+        """The web page for trying tasks."""
         file, media_type = _PAGE[request.scope["path"]]
         content = (resources.files("edgetune.server") / "page" / file).read_bytes()
         return Response(content, 200, {"content-security-policy": _POLICY, "cache-control": "no-cache"}, media_type)
@@ -222,7 +222,10 @@ class Routes:
     async def _answer(
         self, request: Request, texts: list[Text], tasks: Sequence[Task], work: Work[Answered]
     ) -> tuple[list[Answered | RequestError], Ticket[Answered]]:
-        """What comes of each text, by each of the tasks, and how it ran; texts that a task does not take do not."""
+        """The outcome of each text for each task, and the ticket of the run.
+
+        Texts that a task does not accept do not run.
+        """
         rows = [(text, task) for text in texts for task in tasks]
         check_texts([text for text, _ in rows], self._settings)
         misfits = [misfit(text, task) for text, task in rows]
@@ -230,7 +233,7 @@ class Routes:
         if not fitting:
             raise next(filter(None, misfits))
         ticket = self._scheduler.submit([text for text, _ in fitting], [task for _, task in fitting], work)
-        gone = asyncio.ensure_future(request.receive())  # the body is read: what comes next is the end
+        gone = asyncio.ensure_future(request.receive())  # the body has been read, so the next message means the end
         try:
             await asyncio.wait((ticket.answer, gone), return_when=asyncio.FIRST_COMPLETED)
             if not ticket.answer.done():
@@ -254,7 +257,7 @@ class Routes:
         return outcomes, ticket
 
     def _check_content(self, request: Request, *types: str) -> None:
-        """Raise `RequestError` unless the body is of one of these types ("": none is named) and not compressed."""
+        """Raise `RequestError` unless the body has one of these types ("" means no type) and is not compressed."""
         sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if sent not in types:
             raise RequestError(415, "media_type", "expected the header 'Content-Type: application/json'")
@@ -282,7 +285,7 @@ class Routes:
 
 
 def _all_answered(outcomes: Sequence[Answered | RequestError]) -> list[Answered]:
-    """The answers, in a protocol that has no status for one text; raises what one failed with."""
+    """The answers, for a protocol without a status per text; raises the error of the first text that failed."""
     answered = []
     for outcome in outcomes:
         if isinstance(outcome, RequestError):
@@ -297,11 +300,11 @@ def _timing(ticket: Ticket[Any]) -> dict[str, str]:
 
 
 def _client_gone() -> RequestError:
-    return RequestError(499, "client_gone", "the client went away")  # nobody reads it: it is for the log
+    return RequestError(499, "client_gone", "the client went away")  # no client reads it; it is for the log
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    if not isinstance(error, RequestError):  # such as a disk that is full
+    if not isinstance(error, RequestError):  # for example a full disk
         error = RequestError(500, "failed", str(error))
     return error_response(error, request.scope)
 

@@ -1,4 +1,4 @@
-"""The tasks that a server answers for: those of its engine, told as HTTP tells them."""
+"""The tasks of a server: the tasks of its engine, with errors as HTTP responses."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from edgetune_runtime.task import Task
 
 
 class Catalog:
-    """Tasks by name. A task is replaced as a whole: who has looked one up goes on with it.
+    """Tasks by name. A task is replaced as a whole: requests that already looked it up keep the old one.
 
     Args:
-        engine: the engine, whose tasks these are.
+        engine: the engine with the tasks.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def read(self) -> Iterator[str]:
-        """Read all tasks of the bundle; gives what is wrong with those that cannot be used, which are left out."""
+        """Read all tasks of the bundle. Returns the problems of tasks that are not valid; these are skipped."""
         bundle = self._engine.bundle
         for file, why in bundle.unread_tasks().items():
             yield f"{bundle.path / files.TASKS / file} is not read: {why}"
         for name in self._engine.task_names:
             try:
-                _ = self._engine.task(name).sha256  # now, and not while somebody waits
+                _ = self._engine.task(name).sha256  # now, so that no request waits for it
             except TaskError as error:
                 self._engine.remove_task(name)
                 yield str(error)
 
     def refresh(self, names: Collection[str]) -> Changes:
-        """Take what changed in the bundle's folder, for requests that come from now on.
+        """Apply the changes in the bundle's folder, for requests from now on.
 
         Args:
             names: the tasks to look at.
 
         Raises:
-            BundleError: the folder cannot be looked through.
+            BundleError: the folder cannot be listed.
         """
         changes = self._engine.refresh_tasks(names)
         for name in (*changes.added, *changes.replaced):
-            _ = self._engine.task(name).sha256  # now, and not while somebody waits
+            _ = self._engine.task(name).sha256  # now, so that no request waits for it
         return changes
 
     def task(self, name: str, version: str | None = None) -> Task:
         """The task of that name.
 
         Raises:
-            RequestError: there is none, or it has another version.
+            RequestError: the task does not exist, or has another version.
         """
         task = self._engine.catalog.get(name)
         if task is None:
@@ -63,10 +63,10 @@ class Catalog:
         return task
 
     def named(self, name: str | None) -> Task:
-        """The task of that name; the only one if none is named.
+        """The task of that name; without a name, the only task.
 
         Raises:
-            RequestError: there is no such task, or none is named and there is not exactly one.
+            RequestError: the task does not exist, or no name is given and there is not exactly one task.
         """
         if name is not None:
             return self.task(name)
@@ -76,13 +76,14 @@ class Catalog:
         return tasks[0]
 
     def reading(self, name: str | None) -> Task:
-        """What reads texts to make vectors of them: the task of that name, or the backbone by itself.
+        """The task that reads texts for embeddings: the task of that name, or the backbone without a task.
 
         Args:
-            name: of a task; `None`, or the backbone's name unless a task has it, for the backbone.
+            name: name of a task. `None` means the backbone, and so does the backbone's name, unless a task has that
+                name.
 
         Raises:
-            RequestError: there is no such task.
+            RequestError: the task does not exist.
         """
         bare = self._engine.bare_task
         if name is None or (name == bare.name and self._engine.catalog.get(name) is None):
@@ -90,10 +91,10 @@ class Catalog:
         return self.task(name)
 
     def ranking(self, name: str | None) -> Task:
-        """The task of that name; the only one that can rank if none is named.
+        """The task of that name; without a name, the only task that can rank.
 
         Raises:
-            RequestError: there is no such task, or none is named and there is not exactly one that can rank.
+            RequestError: the task does not exist, or no name is given and there is not exactly one task that can rank.
         """
         if name is not None:
             return self.task(name)
@@ -112,14 +113,14 @@ class Catalog:
         return sorted(self._engine.catalog.loaded, key=lambda task: task.name)
 
     def put(self, name: str, data: bytes) -> Task:
-        """Load a task, or replace the one of that name, in the bundle and for requests that come from now on.
+        """Load a task, or replace the one of that name, in the bundle and for requests from now on.
 
         Args:
-            name: what to call it, whatever it calls itself.
-            data: the bytes of its file.
+            name: its name, whatever its file says.
+            data: the bytes of the task file.
 
         Raises:
-            RequestError: it is not a sound task of this backbone.
+            RequestError: it is not a valid task for this backbone.
         """
         try:
             task = self._engine.store_task(name, data, "the body")
@@ -129,10 +130,10 @@ class Catalog:
         return task
 
     def remove(self, name: str) -> None:
-        """Take a task out of the bundle, and out of service for requests that come from now on.
+        """Remove a task from the bundle and, for requests from now on, from the server.
 
         Raises:
-            RequestError: there is none.
+            RequestError: the task does not exist.
             TaskError: its file cannot be removed.
         """
         try:

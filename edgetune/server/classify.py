@@ -1,10 +1,10 @@
-"""vLLM's `POST /classify`, for its clients, and edgetune's own `POST /v1/classify`, which has room for every kind.
+"""vLLM's `POST /classify`, for its clients, and edgetune's own `POST /v1/classify`, which supports every kind.
 
 https://docs.vllm.ai/en/latest/models/pooling_models/classify/
 
-The two take the same messages, and differ only in what they can answer. A field of vLLM's that would change the
-answer is refused unless it asks for what is done anyway. Fields that change nothing here (`user`, `priority`,
-`cache_salt`) and fields that nobody knows are passed over.
+Both take the same messages, and differ only in the answers that they support. A vLLM field that would change the answer
+is rejected, unless it asks for the default behaviour. Fields without effect here (`user`, `priority`, `cache_salt`) and
+unknown fields are ignored.
 """
 
 from __future__ import annotations
@@ -39,13 +39,14 @@ _DONE_ANYWAY: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "padding": ((None, "do_not_pad"), "texts are never padded"),
     "mm_processor_kwargs": ((None, {}), "only text is read"),
 }
-"""Field → the values that ask for what is done anyway, and what that is."""
+"""Field → the values that ask for the default behaviour, and a description of it."""
 
 
 class ClassifyRequest(msgspec.Struct):
-    """The body of the classify routes. `model` may be left out if there is only one task.
+    """The body of the classify routes. `model` may be omitted if there is only one task.
 
-    Several names ask several tasks about each text; tasks that share their prompt, or have none, share the work.
+    With several names, several tasks answer about each text. Tasks with the same prompt, or without a prompt, share the
+    work.
     """
 
     input: str | TextRow | list[Row] | UnsetType = UNSET
@@ -64,10 +65,10 @@ class ClassifyRequest(msgspec.Struct):
 
     @property
     def models(self) -> Sequence[str | None]:
-        """The names of the tasks that are asked; `None` is the only one.
+        """The names of the requested tasks; `None` means the only task.
 
         Raises:
-            RequestError: there is none among several, or one stands twice.
+            RequestError: a name in a list is missing or occurs twice.
         """
         if not isinstance(self.model, list):
             return [self.model]
@@ -76,7 +77,7 @@ class ClassifyRequest(msgspec.Struct):
         return self.model
 
     def texts(self) -> list[Text]:
-        """The texts, one or several; a pair is a tuple.
+        """The texts, one or several; pairs are tuples.
 
         Raises:
             RequestError: there is no input, or it is not text.
@@ -87,7 +88,7 @@ class ClassifyRequest(msgspec.Struct):
         return list(map(as_text, rows))
 
     def check(self) -> None:
-        """Raise `RequestError` if a field asks for what is not done."""
+        """Raise `RequestError` if a field asks for something that is not supported."""
         if not 0 <= self.min_score <= 1:
             raise unusable(f"min_score is {self.min_score}: expected a probability, from 0 to 1")
         for name, (taken, why) in _DONE_ANYWAY.items():
@@ -96,7 +97,7 @@ class ClassifyRequest(msgspec.Struct):
                 raise unusable(f"{name} is {msgspec.json.encode(value).decode():.60}: {why}; leave it out")
 
     def check_task(self, task: Task, path: str) -> None:
-        """Raise `RequestError` if a task cannot do what a field asks for, or a path cannot tell what the task answers.
+        """Raise `RequestError` if a task does not support the request, or a route does not support the task's answers.
 
         Args:
             task: the task.
@@ -122,7 +123,7 @@ class ClassifyRequest(msgspec.Struct):
 
 
 class Usage(msgspec.Struct):
-    """Tokens read, special tokens included."""
+    """Number of tokens that were read, including special tokens."""
 
     prompt_tokens: int
     total_tokens: int
@@ -130,9 +131,9 @@ class Usage(msgspec.Struct):
 
 
 class ClassifyResponse(msgspec.Struct):
-    """The answer of the classify routes: a row of `data` for each text, in the shape of the task's kind.
+    """The answer of the classify routes: one row of `data` per text, in the format of the task's kind.
 
-    If several models are asked, each text has a row for each of them, with its `model`.
+    If several models are requested, each text has one row per model, with the name in `model`.
     """
 
     id: str
@@ -146,13 +147,13 @@ class ClassifyResponse(msgspec.Struct):
 def classify_response(
     request: ClassifyRequest, tasks: Sequence[Task], outcomes: Sequence[Result | RequestError], tokens: int
 ) -> ClassifyResponse:
-    """Results in the shape of `/classify`; a text that failed has a status of its own.
+    """Results in the format of `/classify`. A text that failed has its own status.
 
     Args:
-        request: what was asked.
-        tasks: the tasks that were asked about each text.
-        outcomes: what came of each text, task by task.
-        tokens: tokens that were read.
+        request: the request.
+        tasks: the requested tasks.
+        outcomes: the outcomes of each text, task by task.
+        tokens: number of tokens that were read.
     """
     several = isinstance(request.model, list)
     data = []

@@ -1,9 +1,9 @@
-"""OpenAI's `POST /v1/embeddings`, for its clients: texts as vectors.
+"""OpenAI's `POST /v1/embeddings`, for its clients.
 
 https://platform.openai.com/docs/api-reference/embeddings/create
 
-Vectors have length 1, as OpenAI's and text-embeddings-inference's have, unless `normalize` is false. `user`, and fields
-that nobody knows, are passed over.
+Vectors have length 1, like those of OpenAI and text-embeddings-inference, unless `normalize` is false. `user` and
+unknown fields are ignored.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from edgetune_runtime.task import Task
 class EmbeddingsRequest(msgspec.Struct):
     """The body of `/v1/embeddings`.
 
-    `model` is a task, behind whose prompt texts are read; without it, or with the backbone's own name, the backbone
-    reads them by itself. `base64` packs a vector as little-endian float32.
+    `model` is a task whose prompt is used. Without it, or with the backbone's own name, the backbone reads the texts
+    without a task. `base64` packs a vector as little-endian float32.
     """
 
     input: str | list[str | int | list[int]]
@@ -39,7 +39,7 @@ class EmbeddingsRequest(msgspec.Struct):
         """The texts, one or several.
 
         Raises:
-            RequestError: there are token ids among them.
+            RequestError: they contain token ids.
         """
         rows = [self.input] if isinstance(self.input, str) else self.input
         texts = [row for row in rows if isinstance(row, str)]
@@ -48,11 +48,11 @@ class EmbeddingsRequest(msgspec.Struct):
         return texts
 
     def check_task(self, task: Task, size: int) -> None:
-        """Raise `RequestError` unless a task reads single texts, and vectors have the size that is asked for.
+        """Raise `RequestError` unless a task reads single texts, and vectors have the requested size.
 
         Args:
-            task: what reads the texts.
-            size: numbers of a vector.
+            task: the task that reads the texts.
+            size: size of a vector.
         """
         if task.pairs:
             raise unfit(
@@ -64,7 +64,7 @@ class EmbeddingsRequest(msgspec.Struct):
 
 
 class Embedding(msgspec.Struct):
-    """A text's vector: numbers, or base64 if that was asked for."""
+    """A text's vector: numbers, or base64 if requested."""
 
     embedding: list[float] | str
     index: int
@@ -90,13 +90,13 @@ class EmbeddingsResponse(msgspec.Struct):
 def embeddings_response(
     request: EmbeddingsRequest, task: Task, features: Sequence[Array], tokens: int
 ) -> EmbeddingsResponse:
-    """Features in the shape of `/v1/embeddings`.
+    """Features in the format of `/v1/embeddings`.
 
     Args:
-        request: what was asked.
-        task: what read the texts.
-        features: of each text. Shape: [hidden].
-        tokens: tokens that were read.
+        request: the request.
+        task: the task that read the texts.
+        features: the features of each text. Shape: [hidden].
+        tokens: number of tokens that were read.
     """
     vectors = np.stack(features)
     if request.normalize:

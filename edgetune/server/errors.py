@@ -1,4 +1,4 @@
-"""Why a request is refused, with the HTTP status that says so."""
+"""Reasons for rejecting a request, with their HTTP status."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgetune_runtime.errors import EdgetuneError
 
 
 class RequestError(EdgetuneError):
-    """A request that is not answered.
+    """A rejected request.
 
     Args:
         status: the HTTP status.
@@ -26,35 +26,35 @@ class RequestError(EdgetuneError):
 
 
 def busy(wait_s: float, message: str) -> RequestError:
-    """More is asked than the server can do: come again in about `wait_s`."""
+    """The server is overloaded; the client should retry in about `wait_s`."""
     return RequestError(429, "busy", message, {"retry-after": str(max(1, math.ceil(wait_s)))})
 
 
 def draining() -> RequestError:
-    """The server is about to end."""
+    """The server is shutting down."""
     return RequestError(503, "draining", "the server is stopping: ask another one")
 
 
 def too_large(message: str) -> RequestError:
-    """More bytes, characters or rows than the server takes; what is still to come is not read."""
+    """More bytes, characters or rows than the server accepts. The rest of the request is not read."""
     return RequestError(413, "too_large", message, {"connection": "close"})
 
 
 def malformed(message: str) -> RequestError:
-    """Bytes that are not what they say they are."""
+    """Bytes that do not have the declared format."""
     return RequestError(400, "malformed", message)
 
 
 def unusable(message: str) -> RequestError:
-    """A sound message that asks for what cannot be done."""
+    """A valid message that asks for something impossible."""
     return RequestError(422, "unusable", message)
 
 
 def unfit(message: str) -> RequestError:
-    """A sound message that other tasks could answer, and this one cannot."""
+    """A valid message that this task cannot answer, although other tasks could."""
     return RequestError(400, "unfit", message)
 
 
 def not_found(message: str) -> RequestError:
-    """No such task, version or path."""
+    """The task, version or path does not exist."""
     return RequestError(404, "not_found", message)

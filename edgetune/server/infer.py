@@ -1,7 +1,7 @@
 """The Open Inference Protocol v2, for clients of KServe and Triton.
 
-https://github.com/kserve/open-inference-protocol. A task is a model, and the SHA-256 of its file is its version. The
-outputs are those of the task's kind; a pair of texts comes as two inputs.
+https://github.com/kserve/open-inference-protocol. A task is a model, and its version is the SHA-256 of its file. The
+outputs depend on the task's kind. A pair of texts is sent as two inputs.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from edgetune_runtime.task import Task
 from edgetune_runtime.text import Text
 
 HEADER_LENGTH = "inference-header-content-length"
-"""The header that says how many bytes of a body are JSON, if bytes of tensors follow."""
+"""The header with the length of a body's JSON, if bytes of tensors follow it."""
 
 OUTPUTS = {output.name for kind in KINDS.values() for output in kind.outputs}
-"""What tasks of any kind have."""
+"""The outputs of all kinds."""
 
 _UNKNOWN_PARAMETERS = {
     "shared_memory_region": "there is no shared memory here: send the data",
@@ -34,7 +34,7 @@ _UNKNOWN_PARAMETERS = {
 
 
 class WantedOutput(msgspec.Struct, omit_defaults=True):
-    """An output that a client asks for by name."""
+    """An output that a client requests by name."""
 
     name: str
     parameters: dict[str, Any] | None = None
@@ -49,7 +49,7 @@ class InferRequest(msgspec.Struct, omit_defaults=True):
     parameters: dict[str, Any] | None = None
 
     def check(self, task: Task) -> None:
-        """Raise `RequestError` unless the inputs are a task's and can be read, and the task has the outputs."""
+        """Raise `RequestError` unless the inputs fit the task, and the task has the requested outputs."""
         self._check_inputs(task)
         have = [output.name for output in task.kind.outputs]
         names = self.output_names(task)
@@ -83,11 +83,11 @@ class InferRequest(msgspec.Struct, omit_defaults=True):
         """The texts; pairs are tuples.
 
         Args:
-            task: the task that is asked; the request has passed `check` for it.
-            binary: what came behind the JSON.
+            task: the requested task; the request must have passed `check` for it.
+            binary: the bytes after the JSON.
 
         Raises:
-            RequestError: they are not what the tensors say.
+            RequestError: they do not match the tensors' description.
         """
         read = read_texts(self.inputs, binary)
         by_name = {tensor.name: own for tensor, own in zip(self.inputs, read, strict=True)}
@@ -99,16 +99,16 @@ class InferRequest(msgspec.Struct, omit_defaults=True):
         return list(zip(first, second, strict=True))
 
     def shape(self) -> list[int]:
-        """The shape of outputs with one value per text: that of the first texts."""
+        """The shape of outputs with one value per text, which is the shape of the first input."""
         return next(list(tensor.shape) for tensor in self.inputs if tensor.name == texts.TEXT)
 
     def output_names(self, task: Task) -> list[str]:
-        """The outputs wanted; all that a task has if none is named."""
+        """The requested outputs; by default all outputs of the task."""
         wanted = self.outputs or task.kind.outputs
         return [output.name for output in wanted]
 
     def binary_outputs(self, task: Task) -> set[str]:
-        """The outputs that are wanted as bytes behind the JSON."""
+        """The outputs that are requested as bytes after the JSON."""
         default = (self.parameters or {}).get("binary_data_output", False)
         own = {output.name: (output.parameters or {}).get("binary_data", default) for output in self.outputs or ()}
         return {name for name in self.output_names(task) if own.get(name, default)}
@@ -124,7 +124,7 @@ class InferResponse(msgspec.Struct, omit_defaults=True):
 
 
 class TensorMetadata(msgspec.Struct):
-    """An input or output; -1 is any number of texts."""
+    """An input or output; -1 means any number of texts."""
 
     name: str
     datatype: str
@@ -132,7 +132,7 @@ class TensorMetadata(msgspec.Struct):
 
 
 class ModelMetadata(msgspec.Struct):
-    """What the protocol says of a model, and a task's labels in the order of its scores."""
+    """The protocol's description of a model, plus the task's labels in the order of its scores."""
 
     name: str
     versions: list[str]
@@ -143,15 +143,15 @@ class ModelMetadata(msgspec.Struct):
 
 
 def read_request(body: bytes, header_length: str | None, task: Task) -> tuple[InferRequest, list[Text]]:
-    """A request and its texts.
+    """Parse a request and its texts.
 
     Args:
-        body: JSON, and perhaps bytes behind it.
-        header_length: the header that says how many bytes are JSON, if it came.
-        task: the task that is asked.
+        body: JSON, possibly followed by bytes.
+        header_length: the header with the length of the JSON, if it was sent.
+        task: the requested task.
 
     Raises:
-        RequestError: it is not JSON (400), not the message (422) or not for this task (400).
+        RequestError: it is not JSON (400), not a valid message (422) or not for this task (400).
     """
     length = len(body)
     if header_length is not None:
@@ -164,7 +164,7 @@ def read_request(body: bytes, header_length: str | None, task: Task) -> tuple[In
 
 
 def write_response(request: InferRequest, task: Task, results: Sequence[Result]) -> tuple[bytes, dict[str, str]]:
-    """The body of a response and its headers: the outputs wanted in their order."""
+    """The body and headers of a response, with the requested outputs in order."""
     of_kind = {output.name: output for output in task.kind.outputs}
     outputs = [_tensor(of_kind[name], request, task, results) for name in request.output_names(task)]
     binary = request.binary_outputs(task)
@@ -176,7 +176,7 @@ def write_response(request: InferRequest, task: Task, results: Sequence[Result])
 
 
 def model_metadata(task: Task) -> ModelMetadata:
-    """What the protocol says of a task."""
+    """The protocol's description of a task."""
     return ModelMetadata(
         task.name,
         [task.sha256],

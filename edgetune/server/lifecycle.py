@@ -1,4 +1,7 @@
-"""How a server begins and ends: 503 until it is ready; on SIGTERM 503 again, until what was accepted is answered."""
+"""Start and stop a server.
+
+It answers 503 until it is ready, and again after SIGTERM until all accepted requests are answered.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +24,15 @@ from edgetune_runtime.errors import EdgetuneError
 
 _log = logging.getLogger("edgetune.server")
 _BACKLOG = 1024
-_LONGEST_RUN_S = 60  # of a request's texts, once the first of them has begun
-_SWITCH_S = 0.0005  # a run that ended need not wait Python's 5 ms until the event loop gives way
+_LONGEST_RUN_S = 60  # for a request's texts, after the first of them has started
+_SWITCH_S = 0.0005  # finished runs should not wait 5 ms (Python's default) for the event loop to release the GIL
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+    """Open a listening socket.
 
     Raises:
-        EdgetuneError: the address cannot be had.
+        EdgetuneError: the address is not available.
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -43,12 +46,12 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(service: Service, listener: socket.socket, on_ready: Callable[[], None]) -> None:
-    """Serve until a signal says to end; a second one ends at once.
+    """Serve until a signal asks to stop; a second signal stops immediately.
 
     Args:
-        service: what is served.
-        listener: where; it is closed in the end.
-        on_ready: called when requests are taken.
+        service: the service.
+        listener: the listening socket; it is closed at the end.
+        on_ready: called as soon as requests are accepted.
 
     Raises:
         EdgetuneError: the service cannot start.
@@ -110,7 +113,7 @@ class _Server(uvicorn.Server):
             _log.warning({"event": "task_left_out", "error": problem})
 
     def _started(self, starting: asyncio.Task[None]) -> None:
-        if starting.cancelled():  # a signal came first
+        if starting.cancelled():  # a signal arrived first
             return
         self.problem = starting.exception()
         if self.problem is not None:
@@ -120,7 +123,7 @@ class _Server(uvicorn.Server):
             self._watching = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
-        """Look for tasks that changed, until the process ends or is told to."""
+        """Watch for changed tasks until the process ends or is asked to stop."""
         watch, period_s = self._service.watch, self._service.settings.watch_s
         while watch is not None and period_s is not None and self._service.ready:
             await asyncio.sleep(period_s)

@@ -1,4 +1,4 @@
-"""The log: JSON lines on stderr, for which nothing waits. Lines that were dropped are counted, and are a metric."""
+"""The log: JSON lines on stderr that never block. Dropped lines are counted in a metric."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class JsonLines(logging.Formatter):
 
 
 def log_to_stderr(requests: bool) -> PatientStream:
-    """Log as JSON lines on stderr, and let nothing that this process writes there wait for its reader.
+    """Log as JSON lines on stderr, and make sure that writing to stderr never blocks.
 
     Args:
-        requests: whether every request has a line; failures of the server and left out tasks always do.
+        requests: whether to log every request; server errors and skipped tasks are always logged.
     """
     stream = never_wait(_dropped_line)
     handler = logging.StreamHandler(stream)

@@ -1,4 +1,4 @@
-"""What both dialects share: JSON in typed, bounded messages, and what the server says of its tasks."""
+"""Shared by all protocols: JSON as typed messages with limits, and the descriptions of tasks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Message = TypeVar("Message")
 
 
 class TaskSummary(msgspec.Struct):
-    """What `/tasks` says of a task.
+    """The description of a task in `/tasks`.
 
-    `kind` is what an answer is, and `kind_title` the same for people; `pairs`: a text is a pair of texts. `thresholds`
-    are there if they decide which labels apply, in the order of `labels`.
+    `kind` is the kind of answer, and `kind_title` its name for people. `pairs` says whether a text is a pair of texts.
+    `thresholds`, in the order of `labels`, are present if they decide which labels apply.
     """
 
     task: str
@@ -41,7 +41,7 @@ class RepositoryModel(msgspec.Struct):
 
 
 class ModelCard(msgspec.Struct):
-    """A task as OpenAI's clients and vLLM's know a model."""
+    """A task in the format of OpenAI's and vLLM's models."""
 
     id: str
     created: int
@@ -61,16 +61,16 @@ class ModelList(msgspec.Struct):
 
 
 class Error(msgspec.Struct):
-    """Why a request is not answered, in one line."""
+    """The reason why a request was rejected, in one line."""
 
     error: str
 
 
 def decode(body: bytes, kind: type[Message]) -> Message:
-    """Read a message.
+    """Parse a message.
 
     Raises:
-        RequestError: it is not JSON (400) or not the message (422).
+        RequestError: it is not JSON (400) or not a valid message (422).
     """
     try:
         return msgspec.json.decode(body, type=kind)
@@ -88,7 +88,7 @@ def encode(message: Any) -> bytes:
 
 
 def task_summary(task: Task) -> TaskSummary:
-    """What `/tasks` says of a task."""
+    """The description of a task in `/tasks`."""
     return TaskSummary(
         task=task.name,
         version=task.sha256,
@@ -103,5 +103,5 @@ def task_summary(task: Task) -> TaskSummary:
 
 
 def model_card(task: Task) -> ModelCard:
-    """What `/v1/models` says of a task."""
+    """The description of a task in `/v1/models`."""
     return ModelCard(task.name, int(time.time()), task.base_model, task.max_length)

@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus."""
+"""The server's metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Metrics:
     """Counters of one server.
 
     Args:
-        queue_rows: gives how many texts wait.
+        queue_rows: returns the number of waiting texts.
     """
 
     def __init__(self, queue_rows: Callable[[], float]) -> None:
@@ -50,7 +50,7 @@ class Metrics:
         queue.set_function(queue_rows)
 
     def exposition(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 

@@ -34,7 +34,7 @@ def document(settings: Settings) -> dict[str, Any]:
     """The description of all routes.
 
     Args:
-        settings: whose bounds the schemas have.
+        settings: the settings with the limits for the schemas.
     """
     kinds = [
         classify.ClassifyRequest,
@@ -168,7 +168,7 @@ def _operation(
     media: str = _JSON,
     examples: tuple[Examples, Examples] = ({}, {}),
 ) -> dict[str, Any]:
-    """An operation; the examples are those of the answer and of the body."""
+    """An operation, with examples of the answer and of the body."""
     of_answer, of_body = ({"examples": some} if some else {} for some in examples)
     found: dict[str, Any] = {
         "summary": summary,
@@ -187,7 +187,7 @@ def _ref(name: str) -> dict[str, Any]:
 
 
 def _with_rows(response: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a response whose rows are such."""
+    """The schema of a response with these rows."""
     return {**response, "properties": {**response["properties"], "data": {"type": "array", "items": row}}}
 
 

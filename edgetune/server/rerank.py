@@ -1,10 +1,10 @@
-"""text-embeddings-inference's `POST /rerank`, for its clients: texts in the order of their relevance to a query.
+"""text-embeddings-inference's `POST /rerank`, for its clients: rank texts by their relevance to a query.
 
 https://huggingface.github.io/text-embeddings-inference/#/Text%20Embeddings%20Inference/rerank
 
-A server of that kind has one model. Here a task answers about the pairs (query, text): `model` names it unless only one
-can rank, and `label` names the label that means "relevant" unless the labels' names tell. Fields that nobody knows are
-passed over.
+text-embeddings-inference serves one model. Here a task answers about the pairs (query, text). `model` names the task,
+unless only one task can rank. `label` names the label that means "relevant", unless the labels' names make it clear.
+Unknown fields are ignored.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from edgetune_runtime.text import Text
 class RerankRequest(msgspec.Struct):
     """The body of `/rerank`.
 
-    A long text is cut, unless `truncate` is false: then it is refused. With `raw_scores` a probability comes as its
-    logit, whose sigmoid it is; the order is the same.
+    A long text is cut or, if `truncate` is false, rejected. With `raw_scores`, logits are returned instead of
+    probabilities; the order is the same.
     """
 
     query: str
@@ -39,20 +39,20 @@ class RerankRequest(msgspec.Struct):
     truncation_direction: str | None = None
 
     def check(self) -> None:
-        """Raise `RequestError` if a field asks for what is not done."""
+        """Raise `RequestError` if a field asks for something that is not supported."""
         direction = self.truncation_direction
         if direction is not None and direction.lower() != "right":
             raise unusable(f"truncation_direction is {direction[:60]!r}: a long text is always cut at its end")
 
     def pairs(self) -> list[Text]:
-        """The texts, each behind the query."""
+        """The pairs of the query and each text."""
         return [(self.query, text) for text in self.texts]
 
     def ranker(self, task: Task) -> Ranker:
         """How a task ranks.
 
         Raises:
-            RequestError: it cannot, or its label is not known.
+            RequestError: the task cannot rank, or the label is not clear.
         """
         try:
             return Ranker(task, self.label)
@@ -61,7 +61,7 @@ class RerankRequest(msgspec.Struct):
 
 
 class Rank(msgspec.Struct):
-    """A text in its order: its place in the request, how relevant it is and, if that was asked for, itself."""
+    """A ranked text: its index in the request, its relevance and, if requested, the text."""
 
     index: int
     score: float
@@ -69,15 +69,15 @@ class Rank(msgspec.Struct):
 
 
 def ranks(request: RerankRequest, ranker: Ranker, results: Sequence[Result]) -> list[Rank]:
-    """The texts in their order, the most relevant first.
+    """The ranked texts, most relevant first.
 
     Args:
-        request: what was asked.
+        request: the request.
         ranker: how the task ranks.
         results: the task's answer about each text.
 
     Raises:
-        RequestError: a text was cut, and should not be.
+        RequestError: a text was cut although `truncate` is false.
     """
     cut = [place for place, result in enumerate(results) if result.truncated]
     if cut and request.truncate is False:

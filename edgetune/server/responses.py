@@ -1,4 +1,4 @@
-"""Responses in JSON, errors among them."""
+"""JSON responses, including errors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from edgetune.server.messages import Error, encode
 
 
 def json_response(message: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A message."""
+    """A response with a message."""
     return Response(encode(message), status, headers, "application/json")
 
 
 def error_response(error: RequestError, scope: Scope) -> Response:
-    """One line that says why not; the log has it too."""
+    """An error response in one line, which the log contains too."""
     scope["state"]["error"] = str(error)
     scope["state"]["reason"] = error.reason
     return json_response(Error(str(error)), error.status, error.headers)

@@ -1,10 +1,11 @@
-"""When a text runs: one queue for all requests and tasks, bounded, with deadlines.
+"""Decides when texts run: one bounded queue for all requests and tasks, with deadlines.
 
-On a CPU a text is a run of its own, and there are as many runs at a time as threads, one thread each; a text that
-finds the machine idle gets all threads. If the engine batches (GPU), a run takes what waits, up to a budget of tokens;
-rows with the same tokens share a pass if their tasks have the same parts. All texts of a run are answered, or all are
-made vectors. Texts run in the order in which they came. A request is accepted whole or refused at once, when what waits
-before it would take longer than the deadline; texts of a client that went away, or that waited too long, do not run.
+On a CPU each text is a separate run with one thread, and there are as many parallel runs as threads; but a text that
+finds the machine idle gets all threads. If the engine batches (GPU), a run takes all waiting texts up to a budget of
+tokens. Rows with the same tokens share a pass if their tasks have the same parts. A run either answers all its texts,
+or embeds all of them. Texts run in order of arrival. A request is accepted as a whole, or rejected immediately if the
+texts before it would take longer than the deadline. Texts that waited too long, or whose client disconnected, do not
+run.
 """
 
 from __future__ import annotations
@@ -27,24 +28,24 @@ from edgetune_runtime.text import Text, Tokens
 Answered = TypeVar("Answered")
 
 Work = Callable[[Sequence[tuple[Tokens, Task]], int | None], Sequence[Answered]]
-"""What is done with texts, each with its task, on so many threads: a method of the engine, such as `answer`."""
+"""A method of the engine, such as `answer`, that processes texts with their tasks on a number of threads."""
 
 _BATCH_TOKENS = 16_384
 _CHARACTERS_A_TOKEN = 4
-_ROW_TOKENS = 8  # what a text costs beside its tokens
+_ROW_TOKENS = 8  # cost of a text in addition to its tokens
 _SMOOTHING = 0.1
-_MARGIN = 0.75  # of the longest wait is what may be foreseen, so that next to nothing accepted waits too long
+_MARGIN = 0.75  # share of the longest wait that may be predicted, so that almost no accepted text waits too long
 
 
 class Ticket(Generic[Answered]):
-    """One request's texts on their way through the queue.
+    """The texts of one request on their way through the queue.
 
     Attributes:
-        answer: becomes what came of each text, in their order, or the error of all; belongs to the event loop. What
-            came of a text is its answer, or why it has none.
-        queue_s: how long the first of the texts waited.
-        run_s: how long runs took, all texts together.
-        tokens: tokens of all texts.
+        answer: future of the outcomes of the texts in order, or of an error for all of them; belongs to the event loop.
+            An outcome is an answer or an error.
+        queue_s: waiting time of the first text.
+        run_s: total duration of the runs of all texts.
+        tokens: number of tokens of all texts.
     """
 
     def __init__(self, rows: int, deadline: float, ahead: int) -> None:
@@ -62,7 +63,7 @@ class Ticket(Generic[Answered]):
         self.tokens = 0
 
     def finish(self, error: Exception | None = None) -> None:
-        """Hand the answer to whom it was promised, from any thread."""
+        """Deliver the answer; can be called from any thread."""
         self.over = True
         self._loop.call_soon_threadsafe(self._settle, error)
 
@@ -82,16 +83,16 @@ class _Row:
     text: Text
     task: Task
     work: Work[Any]
-    tokens: int = field(compare=False)  # about how many
+    tokens: int = field(compare=False)  # approximate number
 
 
 class Scheduler:
     """Runs texts on an engine.
 
     Args:
-        engine: the engine; the scheduler is the only one that runs it.
-        queue_rows: most texts that wait.
-        queue_s: longest that a request waits for the first of its texts to run.
+        engine: the engine, which only the scheduler runs.
+        queue_rows: maximum number of waiting texts.
+        queue_s: maximum time until the first text of a request runs.
     """
 
     def __init__(self, engine: Engine, queue_rows: int, queue_s: float) -> None:
@@ -100,7 +101,7 @@ class Scheduler:
         self._queue_s = queue_s
         self._rows: deque[_Row] = deque()
         self._tokens = 0
-        self._token_s = 0.0  # how long a request waits for each token before it, as seen of late
+        self._token_s = 0.0  # recent waiting time of a request per token before it
         self._running = 0
         self._closed = False
         self._changed = threading.Condition()
@@ -117,7 +118,7 @@ class Scheduler:
             self._threads.append(thread)
 
     def close(self) -> None:
-        """Run what waits and end."""
+        """Run all waiting texts, then stop."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -131,7 +132,7 @@ class Scheduler:
             return not self._rows and not self._running
 
     def lack_of_room(self, rows: int = 1) -> RequestError | None:
-        """Why so many texts could not be accepted now, and when to come again; `None`: they could."""
+        """Why this number of texts cannot be accepted now, and when to retry; `None` if they can."""
         waiting, wait_s = len(self._rows), self._tokens * self._token_s
         if waiting and (waiting + rows > self._queue_rows or wait_s > self._queue_s * _MARGIN):
             return busy(wait_s, f"{waiting} texts wait, for about {wait_s:.1f} s: come again later")
@@ -143,10 +144,10 @@ class Scheduler:
         Args:
             texts: at least one.
             tasks: the task of each.
-            work: what is done with them.
+            work: the engine's method to run on them.
 
         Raises:
-            RequestError: there is no room, or the server is stopping.
+            RequestError: the queue is full, or the server is stopping.
         """
         ticket: Ticket[Answered] = Ticket(len(texts), time.monotonic() + self._queue_s, self._tokens)
         rows = [
@@ -164,7 +165,7 @@ class Scheduler:
         return ticket
 
     def cancel(self, ticket: Ticket[Any]) -> None:
-        """Nobody waits for a request's answer any more: those of its texts that have not begun do not run."""
+        """Cancel a request whose client no longer waits. Its texts that have not started do not run."""
         ticket.answer.cancel()
         with self._changed:
             if ticket.left and not ticket.over:
@@ -222,12 +223,13 @@ class Scheduler:
         return batch
 
     def _shares(self, one: _Row, other: _Row) -> bool:
-        """Whether two rows of a request share a pass: then they are no more work than one."""
+        """Whether two rows of a request share a pass, so that they cost no more than one row."""
         asked_together = one.ticket is other.ticket and one.text == other.text
         return asked_together and self._engine.share_a_pass(one.task, other.task)
 
     def _learn(self, waited_s: float, tokens: int) -> None:
-        # Who finds the queue empty tells that it moves: after a stall the server does not refuse for ever.
+        # A request that finds the queue empty counts as a wait of 0. Otherwise, after a stall, the server would reject
+        # requests forever.
         token_s = waited_s / tokens if tokens else 0.0
         self._token_s += (token_s - self._token_s) * (_SMOOTHING if self._token_s else 1)
 
@@ -239,7 +241,7 @@ class Scheduler:
             pairs = [(ids, row.task) for ids, row in zip(tokens, batch, strict=True)]
             results = batch[0].work(pairs, threads)
         except Exception as error:  # noqa: BLE001 - a worker outlives whatever a text does
-            if len(batch) > 1:  # of which the others are not to blame
+            if len(batch) > 1:  # an error that the other texts did not cause
                 for row in batch:
                     self._run([row], threads)
             else:

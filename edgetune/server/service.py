@@ -1,4 +1,4 @@
-"""What a running server is made of, and whether it takes requests."""
+"""The parts of a running server, and its state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgetune_runtime.engine import Engine
 
 
 class Service:
-    """An engine with its tasks and its queue: starting, then ready, then draining.
+    """An engine with its tasks and its queue. It is first starting, then ready, then draining.
 
     Args:
         engine: the engine.
@@ -21,8 +21,8 @@ class Service:
 
     Attributes:
         engine: the engine.
-        watch: looks at the bundle's folder, if the settings say so.
-        draining: whether the server is about to end.
+        watch: watches the bundle's folder, if the settings ask for it.
+        draining: whether the server is shutting down.
     """
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
@@ -37,11 +37,11 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether requests are taken."""
+        """Whether requests are accepted."""
         return self._started and not self.draining
 
     def start(self) -> Iterator[str]:
-        """Read the tasks and open the sessions; gives what is wrong with tasks that are left out."""
+        """Read the tasks and open the sessions. Returns the problems of skipped tasks."""
         if self.watch is not None:
             self.watch.begin()
         yield from self.catalog.read()
@@ -49,11 +49,11 @@ class Service:
         self._started = True
 
     def drain(self) -> None:
-        """Take no more requests."""
+        """Stop accepting requests."""
         self.draining = True
 
     def not_ready(self) -> RequestError:
-        """What a request is told that comes too early or too late."""
+        """The error for a request that comes too early or too late."""
         if self.draining:
             return draining()
         return RequestError(503, "starting", "the server is starting: come again", {"retry-after": "1"})

@@ -1,4 +1,4 @@
-"""What an operator may set, and the bounds of what a client may send."""
+"""The operator's settings, and limits for requests."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ class Settings:
     """Limits and keys of a server.
 
     Attributes:
-        api_keys: keys of which a client has to send one; none: everyone may ask.
-        task_key: the key to load, replace and unload tasks with; `None`: nobody may.
-        cors_origins: origins whose pages may ask and read answers in a browser; "*": all.
-        max_rows: most texts of one request.
-        max_characters: most characters of one text; it is cut to the task's length in tokens anyway, after it was read.
-        max_body_bytes: most bytes of a request.
-        max_task_bytes: most bytes of a task file that is loaded.
-        queue_rows: most texts that wait.
-        queue_s: longest that a request waits to begin; one that would wait longer is refused when it comes.
-        client_s: longest that a client may take to send a request's header, and again its body.
-        keep_alive_s: longest that a connection stays open with nothing asked.
-        max_header_bytes: most bytes of a request's header.
-        max_connections: most connections at a time.
-        watch_s: how often the bundle's folder is looked at for tasks that changed; `None`: never.
-        drain_s: how long a server that is told to end goes on listening, not ready, so that balancers turn away.
+        api_keys: clients must send one of these keys; if empty, no key is needed.
+        task_key: the key for loading, replacing and removing tasks; `None` forbids it.
+        cors_origins: origins whose pages may use the server from a browser; "*" for all.
+        max_rows: maximum number of texts per request.
+        max_characters: maximum length of a text in characters. Longer texts than the task's number of tokens are cut
+            anyway.
+        max_body_bytes: maximum size of a request's body.
+        max_task_bytes: maximum size of a task file.
+        queue_rows: maximum number of waiting texts.
+        queue_s: maximum time until a request starts to run. A request that would wait longer is rejected on arrival.
+        client_s: maximum time for a client to send a request's header, and again for its body.
+        keep_alive_s: maximum time that an idle connection stays open.
+        max_header_bytes: maximum size of a request's header.
+        max_connections: maximum number of simultaneous connections.
+        watch_s: interval at which the bundle's folder is checked for changed tasks; `None` for never.
+        drain_s: how long a server that is asked to stop keeps listening and reports "not ready", so that load balancers
+            notice.
     """
 
     api_keys: tuple[str, ...] = ()

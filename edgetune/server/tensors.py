@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol, in JSON or as bytes behind it, as in Triton's extension for binary data.
+"""Tensors of the Open Inference Protocol, in JSON or as bytes after it, as in Triton's binary data extension.
 
 https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/protocol/extension_binary_data.html
 """
@@ -17,7 +17,7 @@ _SIZE = "binary_data_size"
 
 
 class InputTensor(msgspec.Struct, omit_defaults=True):
-    """An input, BYTES, shape [texts] or [texts, 1]; the data flat or nested."""
+    """An input: BYTES, shape [texts] or [texts, 1], with flat or nested data."""
 
     name: str
     shape: list[int]
@@ -27,7 +27,7 @@ class InputTensor(msgspec.Struct, omit_defaults=True):
 
 
 class OutputTensor(msgspec.Struct, omit_defaults=True):
-    """An output: shaped as the input if there is one value per text; else [texts, labels], row after row."""
+    """An output. With one value per text it has the input's shape, otherwise [texts, labels], row after row."""
 
     name: str
     datatype: Literal["BYTES", "BOOL", "INT64", "FP32"]
@@ -36,7 +36,7 @@ class OutputTensor(msgspec.Struct, omit_defaults=True):
     parameters: dict[str, int] | None = None
 
     def take_binary(self) -> bytes:
-        """The data as bytes, which are to stand behind the JSON instead."""
+        """Remove the data and return it as bytes, which follow the JSON instead."""
         binary = _PACK[self.datatype](self.data or [])
         self.data, self.parameters = None, {_SIZE: len(binary)}
         return binary
@@ -47,10 +47,10 @@ def read_texts(tensors: Sequence[InputTensor], binary: bytes) -> list[list[str]]
 
     Args:
         tensors: the inputs.
-        binary: what came behind the JSON, one input's after the other's.
+        binary: the bytes after the JSON, one input after the other.
 
     Raises:
-        RequestError: they are not what the tensors say.
+        RequestError: they do not match the tensors' description.
     """
     sizes = _sizes(tensors, len(binary))
     found, place = [], 0
@@ -71,7 +71,7 @@ def read_texts(tensors: Sequence[InputTensor], binary: bytes) -> list[list[str]]
 
 
 def _sizes(tensors: Sequence[InputTensor], came: int) -> list[int | None]:
-    """For each input how many of the bytes that came are its own; `None` if it has no such bytes."""
+    """For each input its number of bytes; `None` if its data is in the JSON."""
     sent = [(tensor.parameters or {}).get(_SIZE) for tensor in tensors]
     sizes = [size for size in sent if size is None or (isinstance(size, int | float) and size >= 0)]
     if len(sizes) < len(sent) or sum(size or 0 for size in sizes) != came or any((size or 0) % 1 for size in sizes):
@@ -85,7 +85,7 @@ def _flat(data: Sequence[str | list[str]]) -> list[str]:
 
 
 def _unpacked(data: bytes) -> list[str]:
-    """Texts of a BYTES tensor: each behind its length, 4 bytes, the lowest first."""
+    """Texts of a BYTES tensor: each is preceded by its length in 4 bytes, little-endian."""
     texts, place = [], 0
     while place < len(data):
         begin = place + 4
@@ -110,4 +110,4 @@ _PACK: Mapping[str, Callable[[Sequence[Any]], bytes]] = {
     "INT64": lambda values: struct.pack(f"<{len(values)}q", *values),
     "FP32": lambda values: struct.pack(f"<{len(values)}f", *values),
 }
-"""Datatype → how its values become bytes."""
+"""Datatype → function that converts its values to bytes."""

@@ -1,4 +1,4 @@
-"""What is classified, as clients send it: a text, or a pair of texts."""
+"""Texts in requests: a text, or a pair of texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgetune_runtime.task import Task
 from edgetune_runtime.text import Text, is_unicode
 
 TEXT, TEXT_PAIR = "text", "text_pair"
-"""What the texts of a pair are called; a text alone is called as the first of them."""
+"""Names of the texts of a pair; a single text has the first name."""
 
 
 class TextRow(msgspec.Struct):
@@ -24,11 +24,11 @@ class TextRow(msgspec.Struct):
 
 
 Row = str | int | TextRow | list[str | int]
-"""A row as JSON may have it; those with numbers are token ids, and are refused."""
+"""A row in JSON. Rows of numbers are token ids, and are rejected."""
 
 
 def names(pairs: bool) -> tuple[str, ...]:
-    """What the texts of a row are called: those of a pair, or a text alone."""
+    """Names of the texts of a row: of a pair, or of a single text."""
     return (TEXT, TEXT_PAIR) if pairs else (TEXT,)
 
 
@@ -51,7 +51,7 @@ def as_text(row: Row) -> Text:
 
 
 def misfit(text: Text, task: Task) -> RequestError | None:
-    """Why a task cannot answer a text that came as a row: it is a pair and should be none, or the other way round."""
+    """Why a task cannot answer a row: it is a pair but the task takes single texts, or vice versa."""
     if isinstance(text, tuple) == task.pairs:
         return None
     if not task.pairs:
@@ -63,7 +63,7 @@ def misfit(text: Text, task: Task) -> RequestError | None:
 
 
 def check_texts(texts: Sequence[Text], settings: Settings) -> None:
-    """Raise `RequestError` unless there is at least one text, and none too long or too many."""
+    """Raise `RequestError` unless there is at least one text, and there are neither too many nor too long ones."""
     if not texts:
         raise unusable("no text came: expected at least one")
     if len(texts) > settings.max_rows:
@@ -96,7 +96,7 @@ def input_schema(settings: Settings, row: dict[str, Any]) -> dict[str, Any]:
     """JSON schema of one row or several.
 
     Args:
-        settings: whose bounds it has.
+        settings: the settings with the limits.
         row: schema of `TextRow`.
     """
     text = text_schema(settings)

@@ -1,4 +1,4 @@
-"""Tasks that change in the bundle's folder while a server runs: `tasks sync`, `pull`, a ConfigMap, a copied file."""
+"""Watch a bundle's folder while a server runs: `tasks sync`, `pull`, a ConfigMap or a copied file may change tasks."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Stamps = dict[str, tuple[int, ...]]
 
 
 class Watch:
-    """Takes tasks that changed once they have been the same for two looks, so that none is read half written.
+    """Loads changed tasks after their files have been the same for two checks, so that no half-written file is read.
 
-    A file that cannot be used is logged once, and the task that was there goes on. Where the whole folder is gone, as
-    while a volume is mounted anew, all tasks go on.
+    A file that is not valid is logged once, and the previous task stays in use. If the whole folder disappears, for
+    example while a volume is remounted, all tasks stay in use.
 
     Args:
-        bundle: whose folder is looked at.
-        catalog: the tasks that are answered for.
+        bundle: the bundle to watch.
+        catalog: the server's tasks.
         metrics: counts the changes.
     """
 
@@ -36,12 +36,12 @@ class Watch:
         self._problem: str | None = None
 
     def begin(self) -> None:
-        """Remember what lies there; call it before the tasks are read."""
+        """Remember the current state; call it before the tasks are read."""
         found = self._stamps() or {}
         self._taken, self._last = dict(found), found
 
     def look(self) -> None:
-        """Look once, and take what has changed and is settled."""
+        """Check once, and load the changes that have settled."""
         found = self._stamps()
         if found is None:
             return
@@ -55,7 +55,7 @@ class Watch:
             changes = self._catalog.refresh(changed)
         except EdgetuneError as error:
             self._tell(str(error))
-            return  # it is tried again at the next look
+            return  # the next check tries again
         for name in changed:
             if name in found:
                 self._taken[name] = found[name]
@@ -73,7 +73,7 @@ class Watch:
         return found
 
     def _tell(self, problem: str | None) -> None:
-        """Log a problem of the folder, once while it lasts."""
+        """Log a problem of the folder once, until it is solved."""
         if problem not in (None, self._problem):
             _log.warning({"event": "watch_failed", "error": problem})
         self._problem = problem

@@ -1,4 +1,4 @@
-"""A static page that classifies in the browser itself."""
+"""Build a static page that classifies in the browser."""
 
 from edgetune.site.build import Site, build_site
 

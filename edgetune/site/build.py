@@ -1,4 +1,4 @@
-"""Writes a folder that any file server can serve: the server's page, with the engine in the browser itself."""
+"""Write a folder that any file server can serve: the server's page, with the engine in the browser."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _EXACT = "fp32"
 _BUNDLE = "bundle"
 _SITE = "site.json"
 _COMPRESSED = (".wasm", ".onnx", ".data", ".json")
-"""What takes less room compressed; it lies there as FILE.gz, whatever the file server does."""
+"""Extensions of files that compress well; they are stored as FILE.gz, whatever the file server does."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """A site that was written.
+    """A written site.
 
     Attributes:
-        folder: where it is.
+        folder: its folder.
         tasks: names of its tasks.
-        precisions: what it answers in: the first for all texts, a second for close calls.
-        total_bytes: of all its files.
-        first_bytes: what a browser downloads before the first answer; less if a task needs no variant of the graph.
+        precisions: its precisions: the first for all texts, an optional second for close calls.
+        total_bytes: size of all its files.
+        first_bytes: maximum download size before the first answer; less if a task does not need a variant of the graph.
     """
 
     folder: Path
@@ -53,16 +53,16 @@ def build_site(
 
     Args:
         bundle: the bundle; its files are checked.
-        folder: where to. It must not exist, or be empty, or be a site.
-        node_modules: a folder of npm packages, with those of `packages.PACKAGES`.
+        folder: the target folder, which must be missing, empty, or a site.
+        node_modules: a folder with the npm packages in `packages.PACKAGES`.
         tasks: tasks of the bundle; all by default.
-        precisions: one of the bundle, or int8 and fp32 for close calls; by default int8 if the bundle has it.
-        replace: whether files of a site that is there are replaced.
+        precisions: one precision of the bundle, or int8 and fp32 for close calls; by default int8 if the bundle has it.
+        replace: whether to replace the files of an existing site.
 
     Raises:
-        BundleError: a file of the bundle is missing or damaged, or it has no such precision.
-        DataError: `folder` has other files, or a package is not there, or there is no task.
-        TaskError: a task is not there, or is damaged.
+        BundleError: a file of the bundle is missing or damaged, or the precision does not exist.
+        DataError: `folder` has other files, a package is missing, or there is no task.
+        TaskError: a task does not exist or is damaged.
     """
     chosen = _precisions(bundle, precisions)
     names = list(dict.fromkeys(tasks)) or bundle.task_names()
@@ -74,7 +74,7 @@ def build_site(
     if (folder / _SITE).exists() and not replace:
         raise DataError(f"{folder} has a site already: name another folder, or pass `replace`")
     variants = {bundle.facts.variant_for(task) for task in loaded}
-    # A site is read whole before it is written: what is missing is said before anything is replaced.
+    # All files are read before anything is written, so that missing files are reported before anything is replaced.
     page = list(_page_files(node_modules))
     own = list(_bundle_files(bundle, chosen, variants))
     told = {"tasks": names, "precision": chosen[0] if len(chosen) == 1 else None}
@@ -126,7 +126,7 @@ def _bundle_files(bundle: Bundle, precisions: Sequence[str], variants: set[str])
 
 
 def _write(folder: Path, path: str, data: bytes) -> int:
-    """Write a file of the site; gives its size there."""
+    """Write a file of the site. Returns its size on disk."""
     if path.endswith(_COMPRESSED) and path not in (_SITE, f"{_BUNDLE}/{files.MANIFEST}"):
         path, data = f"{path}.gz", gzip.compress(data, 6, mtime=0)
     files.write_atomic(folder / path, data)

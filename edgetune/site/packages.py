@@ -1,4 +1,4 @@
-"""The JavaScript files of a site: edgetune's own, and those of two npm packages that the user has installed."""
+"""The JavaScript files of a site: edgetune's own, and those of two npm packages that the user installs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _TREE = Path(__file__).resolve().parents[2] / "web"
 
 @dataclass(frozen=True)
 class Package:
-    """An npm package whose files are taken.
+    """An npm package with files for the site.
 
     Attributes:
-        name: of the package.
+        name: name of the package.
         version: the one that edgetune was tested with.
-        files: path inside the package → name in the site; not every file server knows that .mjs is JavaScript.
+        files: path inside the package → name in the site. Some file servers do not know that .mjs is JavaScript.
     """
 
     name: str
@@ -40,14 +40,14 @@ PACKAGES = (
     ),
     Package("@huggingface/tokenizers", "0.2.0", {"dist/tokenizers.min.mjs": "tokenizers.js"}),
 )
-"""They come from npm: onnxruntime's wasm file alone is larger than the rest of edgetune."""
+"""They are installed from npm, because onnxruntime's wasm file alone is larger than all of edgetune."""
 
 INSTALL = "npm install " + " ".join(f"{package.name}@{package.version}" for package in PACKAGES)
 
 
 def own_files() -> Iterator[tuple[str, bytes]]:
     """Path in the site and bytes of edgetune's own JavaScript."""
-    # In a wheel it lies in this package, in the repository in a folder of its own.
+    # A wheel has it inside this package, the repository in a separate folder.
     inside = resources.files("edgetune.site") / "web"
     root = inside if inside.is_dir() else _TREE
     for file in (root / "site").iterdir():
@@ -60,10 +60,10 @@ def own_files() -> Iterator[tuple[str, bytes]]:
 
 
 def package_files(node_modules: Path) -> Iterator[tuple[str, bytes]]:
-    """Path in the site and bytes of what is taken from npm packages.
+    """Path in the site and bytes of the files from npm packages.
 
     Raises:
-        DataError: a package is not there, or another version of it.
+        DataError: a package is missing, or has another version.
     """
     for package in PACKAGES:
         folder = node_modules / package.name

@@ -1,11 +1,11 @@
-"""Estimators of scikit-learn for texts, on the backbone of a bundle. No PyTorch.
+"""scikit-learn estimators for texts, on the backbone of a bundle. No PyTorch.
 
 from edgetune.sklearn import TextClassifier
 
 TextClassifier("bundle").fit(texts, labels).predict(["where is my money?"])
 
-They go into `Pipeline`, `GridSearchCV`, `cross_val_predict` and the like. X is a list, array or column of texts;
-for pairs of texts a list of pairs, or two columns. They read the bundle and never write to it.
+They work in `Pipeline`, `GridSearchCV`, `cross_val_predict` and so on. X is a list, array or column of texts or, for
+pairs of texts, a list of pairs or two columns. They read the bundle and never write to it.
 """
 
 from __future__ import annotations

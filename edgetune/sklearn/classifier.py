@@ -29,25 +29,25 @@ class TextClassifier(ClassifierMixin, TaskEstimator):  # type: ignore[misc]
     """Classifies texts with a head on the features of a bundle, as `edgetune.Engine.fit` fits it.
 
     y is a label per text (strings, integers, booleans), an indicator matrix, or a list of lists of labels; predictions
-    have the same form. scikit-learn's own cross-validation and metrics take no lists of lists: give them a matrix.
-    Probabilities are calibrated on rows that are held out in turn.
+    have the same form. scikit-learn's own cross-validation and metrics do not accept lists of lists; use a matrix with
+    them. Probabilities are calibrated by cross-validation.
 
     Args:
         bundle, precision, device, threads, from_task, template, pooling, max_length, long_texts, stride: see
             `edgetune.sklearn.reading.TextEstimator`.
-        kind: "single-label", or "multi-label" for labels joined with `|`; what y looks like by default.
+        kind: "single-label", or "multi-label" for labels joined with `|`; by default derived from y.
         class_weight: `None` if rows of all labels count the same, "balanced", or label → weight.
-        descriptions: label → texts that say what it is about, which help if there are few rows; "names" for the
-            classes' own names; `None` for the rows alone. See `Engine.fit`.
-        random_state: decides which rows are held out together.
+        descriptions: label → descriptions of it, which help if there are few rows; "names" for the classes' own names;
+            `None` for only the rows. See `Engine.fit`.
+        random_state: decides which rows are held out together in cross-validation.
 
     Attributes:
-        classes_: the classes, sorted; columns of probabilities are in this order.
-        task_: the task that was fitted.
-        fit_report_: what came of the fit, such as how good it is on rows that were held out.
+        classes_: the sorted classes; columns of probabilities are in this order.
+        task_: the fitted task.
+        fit_report_: the result of the fit, including its quality in cross-validation.
 
     Raises:
-        InputError: X or y cannot be used.
+        InputError: X or y is not valid.
         EdgetuneError: the bundle cannot be opened, or a parameter does not fit it.
     """
 
@@ -88,7 +88,7 @@ class TextClassifier(ClassifierMixin, TaskEstimator):  # type: ignore[misc]
 
         Args:
             X: texts, or pairs of texts.
-            y: what is right for each.
+            y: the label or labels of each.
         """
         with refusals():
             kind = kind_named(self.kind)
@@ -99,20 +99,20 @@ class TextClassifier(ClassifierMixin, TaskEstimator):  # type: ignore[misc]
                 raise DataError(f"y has 1 class, {', '.join(form.names)!r}: expected at least two")
             weight = class_weight_of(self.class_weight)
             self._fit(X, form.targets, kind=form.kind, class_weight=weight, descriptions=self.descriptions)
-        form.targets = []  # the fit is over, and a pickle would carry every label
+        form.targets = []  # not needed after the fit, and a pickle would contain every label
         self._form: Form = form
         self.classes_ = form.classes
         return self
 
     def predict(self, X: Any) -> Any:
-        """The labels of texts, in the form of y."""
+        """Predict the labels of texts, in the form of y."""
         results = self._results(X)
         return self._form.predictions(results)
 
     def predict_proba(self, X: Any) -> Array:
         """The probability of each class.
 
-        Of one label per text they sum to 1; of several, each is the probability that its label applies.
+        With one label per text they sum to 1. With several, each is the probability that its label applies.
 
         Shape:
             output: [texts, classes], float64
@@ -121,10 +121,10 @@ class TextClassifier(ClassifierMixin, TaskEstimator):  # type: ignore[misc]
         return self._form.scores(results)
 
     def decision_function(self, X: Any) -> Array:
-        """How clear the answers are.
+        """Decision values of texts.
 
-        Of several labels per text, a number above 0 means that the label applies. Of two classes it is the logit of
-        the second one, of more of them each one's log-probability.
+        With several labels per text, a value above 0 means that the label applies. With two classes, the value is the
+        logit of the second class; with more classes, it is each class's log-probability.
 
         Shape:
             output: [texts, classes], float64; [texts] for two classes
@@ -138,7 +138,7 @@ class TextClassifier(ClassifierMixin, TaskEstimator):  # type: ignore[misc]
         return _logit(scores) - _logit(limits)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """The share of texts whose answer is right, with all of its labels."""
+        """The share of texts whose labels are all right."""
         check_is_fitted(self)
         if not isinstance(self._form, Lists):
             return float(super().score(X, y, sample_weight))

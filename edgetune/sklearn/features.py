@@ -16,16 +16,16 @@ from edgetune_runtime.task import Task
 
 
 class TextFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextEstimator):  # type: ignore[misc]
-    """Makes features of texts: what a task's head reads of the backbone.
+    """Computes features of texts: the backbone's output that a task's head reads.
 
-    Nothing is learned: `fit` opens the bundle, and sees whether the texts are pairs.
+    Nothing is trained: `fit` opens the bundle, and checks whether the texts are pairs.
 
     Args:
         bundle, precision, device, threads, from_task, template, pooling, max_length, long_texts, stride: see
             `edgetune.sklearn.reading.TextEstimator`.
 
     Raises:
-        InputError: X cannot be used.
+        InputError: X is not valid.
         EdgetuneError: the bundle cannot be opened, or a parameter does not fit it.
     """
 
@@ -42,7 +42,7 @@ class TextFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextEstima
 
         Args:
             X: texts, or pairs of texts.
-            y: is not looked at.
+            y: ignored.
         """
         with refusals():
             texts = given_texts(X)
@@ -54,7 +54,7 @@ class TextFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextEstima
         return self
 
     def transform(self, X: Any) -> Array:
-        """The features of texts, in one precision: that of the bundle's engine.
+        """The features of texts, in the engine's precision.
 
         Shape:
             output: [texts, hidden], float32
@@ -64,7 +64,7 @@ class TextFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextEstima
             return self._engine.features(given_texts(X), self._task)
 
     def _draft(self, pairs: bool) -> Task:
-        """A task without a head, which says how texts are read."""
+        """A task without a head, which defines how texts are read."""
         engine = self._engine
         draft = new_draft(
             engine.bundle.facts, engine.encoder, name=FITTED, labels=(), kind=SINGLE_LABEL, pairs=pairs,

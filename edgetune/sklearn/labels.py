@@ -1,4 +1,4 @@
-"""What y looks like, and predictions in the same form: a label per text, an indicator matrix, or lists of labels."""
+"""The forms of y, and predictions in the same form: a label per text, an indicator matrix, or lists of labels."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Form(ABC):
     """A form of y.
 
     Attributes:
-        kind: what an answer is.
-        classes: the classes, as y has them. Shape: [classes].
-        names: what the task calls each class.
-        targets: what is right for each text of y, as the task has it.
+        kind: the kind of answer.
+        classes: the classes as in y. Shape: [classes].
+        names: the task's name of each class.
+        targets: the target of each text in y, for the task.
     """
 
     kind: Kind
@@ -36,7 +36,7 @@ class Form(ABC):
     targets: list[Any]
 
     def scores(self, results: Sequence[Any]) -> Array:
-        """The probability of each class; 0 for one that no text of y has. Shape: [texts, classes], float64."""
+        """The probability of each class; 0 for classes without texts in y. Shape: [texts, classes], float64."""
         found = [[result.scores.get(name, 0.0) for name in self.names] for result in results]
         return np.array(found, np.float64).reshape(len(results), len(self.names))
 
@@ -46,7 +46,7 @@ class Form(ABC):
 
 
 class OneLabel(Form):
-    """A label per text: strings, integers, booleans or whole floats, which are predicted as such."""
+    """A label per text: strings, integers, booleans or whole floats. Predictions have the same type."""
 
     kind = SINGLE_LABEL
 
@@ -65,7 +65,7 @@ class OneLabel(Form):
 
 
 class Indicators(Form):
-    """A column per class, of 0 and 1; the classes are the columns' names or, if they have none, their numbers."""
+    """A column of 0 and 1 per class. The classes are the columns' names or, without names, their numbers."""
 
     kind = MULTI_LABEL
 
@@ -112,12 +112,12 @@ def form_of(y: Any, kind: Kind | None) -> Form:
     """The form of y.
 
     Args:
-        y: what is right for each text.
-        kind: what an answer is, if y may not say it: labels joined with `|` are several.
+        y: the label or labels of each text.
+        kind: the kind of answer, if y is ambiguous: labels joined with `|` may be several labels.
 
     Raises:
-        DataError: y cannot be used.
-        ValueError: the same, in scikit-learn's words.
+        DataError: y is not valid.
+        ValueError: the same, from scikit-learn.
     """
     if y is None:
         raise DataError("requires y to be passed, but the target y is None: expected a label for each text")
@@ -142,17 +142,17 @@ def form_of(y: Any, kind: Kind | None) -> Form:
 
 
 def label_sets(y: Any) -> list[frozenset[str]]:
-    """Lists of labels as sets, to compare them."""
+    """Lists of labels as sets, for comparison."""
     return [frozenset(MULTI_LABEL.target(_ordered(one))) for one in y]
 
 
 def _ordered(labels: Any) -> Any:
-    """Labels of a text, in an order if they are a set."""
+    """Labels of a text; a set is sorted."""
     return sorted(labels, key=str) if isinstance(labels, set | frozenset) else labels
 
 
 def _names(classes: Array) -> list[str]:
-    """What the task calls classes."""
+    """The task's names of classes."""
     names = []
     for one in classes.tolist():
         name = whole(one)

@@ -1,4 +1,4 @@
-"""What the estimators have in common: an engine of their own, and how they read texts."""
+"""The base of the estimators: each has its own engine, and defines how it reads texts."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from edgetune_runtime.task import Task
 from edgetune_runtime.text import Text
 
 FITTED = "fitted"
-"""Name of the task that an estimator fits."""
+"""Name of an estimator's fitted task."""
 
 _TEXTS_AT_ONCE = 256
 
 
 class InputError(DataError, ValueError):
-    """Texts or labels that cannot be used; scikit-learn expects a `ValueError` for these."""
+    """Texts or labels that are not valid. scikit-learn expects a `ValueError`."""
 
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Around what reads X and y."""
+    """Wrap the reading of X and y: a `DataError` becomes an `InputError`."""
     try:
         yield
     except DataError as error:
@@ -40,14 +40,16 @@ def refusals() -> Iterator[None]:
 
 
 class TextEstimator(BaseEstimator):  # type: ignore[misc]
-    """Reads texts with an engine on a bundle. Each estimator lists these parameters again, as scikit-learn wants it.
+    """Reads texts with an engine on a bundle.
+
+    Each estimator repeats these parameters, because scikit-learn requires it.
 
     Args:
         bundle: a bundle, or its folder.
-        precision, device, threads: see `edgetune.Engine`. If several estimators work side by side (`n_jobs`), give each
-            one thread.
-        from_task: a task of the bundle, a task or a task file: texts are read as it reads them, behind its prompt.
-        template, pooling, max_length, long_texts, stride: how texts are read, without `from_task`; see `edgetune.Task`.
+        precision, device, threads: see `edgetune.Engine`. If several estimators work in parallel (`n_jobs`), give each
+        one thread. from_task: a task, a task file, or the name of a task in the bundle, whose prompt and settings are
+        used to read texts. template, pooling, max_length, long_texts, stride: how texts are read if there is no
+        `from_task`; see `edgetune.Task`.
     """
 
     def __init__(
@@ -79,11 +81,11 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.one_d_array = True
-        tags.input_tags.two_d_array = False  # of numbers; two columns of texts are pairs
+        tags.input_tags.two_d_array = False  # two-dimensional arrays contain numbers; two columns of texts are pairs
         return tags
 
     def _open(self) -> Engine:
-        """An engine for a new fit; the old one may have had other parameters."""
+        """Open an engine for a new fit, because the old one may have other parameters."""
         self._engine = Engine(self.bundle, self.precision, self.device, self.threads)
         return self._engine
 
@@ -96,7 +98,7 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]
 
 
 class TaskEstimator(TextEstimator):
-    """Fits a task, and answers with it.
+    """Fits a task, and predicts with it.
 
     Attributes:
         task_: the task that was fitted.
@@ -104,16 +106,16 @@ class TaskEstimator(TextEstimator):
     """
 
     def to_task(self, name: str) -> Task:
-        """The fitted task under a name of its own, for `Engine.add_task`, `Bundle.add_task` or `Task.save`.
+        """The fitted task under a new name, for `Engine.add_task`, `Bundle.add_task` or `Task.save`.
 
         Raises:
-            TaskError: the name cannot be used.
+            TaskError: the name is not valid.
         """
         check_is_fitted(self)
         return self.task_.renamed(name)
 
     def _fit(self, X: Any, labels: list[Any], **how: Any) -> None:
-        """Fit the task to texts and what is right for them."""
+        """Fit the task to labelled texts."""
         texts, engine = given_texts(X), self._open()
         self.fit_report_ = engine.fit(
             texts, labels, FITTED, from_task=self._origin(), store=False, seed=seed_of(self.random_state),
@@ -131,17 +133,17 @@ class TaskEstimator(TextEstimator):
 
 
 def given_texts(X: Any) -> list[Text]:
-    """The texts of X: of a list, an array, a column, or a table of one or two columns.
+    """The texts of X, which may be a list, an array, a column, or a table of one or two columns.
 
     Raises:
-        DataError: one is no text, or some are pairs and others are not.
+        DataError: one is not a text, or only some are pairs.
     """
-    # As an array, since iterating over a table gives the names of its columns.
+    # As an array, because iterating over a table yields its column names.
     return texts_of(np.asarray(X).tolist() if hasattr(X, "__array__") else X)
 
 
 def seed_of(random_state: Any) -> int:
-    """A seed for what scikit-learn takes as a random state: a number, a generator, or `None` for another each time."""
+    """A seed for scikit-learn's random state: a number, a generator, or `None` for a new seed each time."""
     if isinstance(random_state, int | np.integer):
         return int(random_state)
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))

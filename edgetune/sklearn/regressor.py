@@ -19,19 +19,19 @@ from edgetune_runtime.task import Task
 
 
 class TextRegressor(RegressorMixin, TaskEstimator):  # type: ignore[misc]
-    """Gives texts numbers with a ridge regression on the features of a bundle, as `edgetune.Engine.fit` fits it.
+    """Predicts numbers for texts with a ridge regression on the features of a bundle, as in `edgetune.Engine.fit`.
 
     Args:
         bundle, precision, device, threads, from_task, template, pooling, max_length, long_texts, stride: see
             `edgetune.sklearn.reading.TextEstimator`.
-        random_state: decides which rows are held out together.
+        random_state: decides which rows are held out together in cross-validation.
 
     Attributes:
-        task_: the task that was fitted.
-        fit_report_: what came of the fit, such as how good it is on rows that were held out.
+        task_: the fitted task.
+        fit_report_: the result of the fit, including its quality in cross-validation.
 
     Raises:
-        InputError: X or y cannot be used.
+        InputError: X or y is not valid.
         EdgetuneError: the bundle cannot be opened, or a parameter does not fit it.
     """
 
@@ -70,5 +70,5 @@ class TextRegressor(RegressorMixin, TaskEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, X: Any) -> Array:
-        """The numbers of texts. Shape: [texts], float64."""
+        """Predict the numbers of texts. Shape: [texts], float64."""
         return np.array([result.score for result in self._results(X)], np.float64)

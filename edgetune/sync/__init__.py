@@ -1,4 +1,7 @@
-"""Bundles kept alike in many places: what changed is copied, and nothing is seen before it is whole and checked."""
+"""Keep bundles in many places in sync.
+
+Only changes are copied, and files become visible only when they are complete and checked.
+"""
 
 from edgetune.sync.copying import sync
 from edgetune.sync.opening import open_place

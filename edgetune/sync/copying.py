@@ -1,4 +1,4 @@
-"""From one place to another: a bundle where there is none, else the tasks that changed."""
+"""Copy a bundle from one place to another, or only the changed tasks if it already exists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BESIDE_GRAPHS = (files.CONFIG, files.TOKENIZER)
 
 
 Progress = Callable[[str, int, int | None], None]
-"""Told of a bundle's files as they are copied: path, bytes done, all bytes where they are known."""
+"""Called while a bundle's files are copied, with the path, the bytes copied, and the total bytes if known."""
 
 
 def sync(
@@ -31,24 +31,25 @@ def sync(
     card: bytes | None = None,
     progress: Progress = lambda path, done, total: None,
 ) -> Report:
-    """Make the bundle at `destination` what it is at `source`.
+    """Make the bundle at `destination` the same as at `source`.
 
-    Where there is none it is copied. Where it is there the tasks are that differ, each whole and checked: its SHA-256,
-    its contents, and that it was made for this backbone. A task that fails is left as it was.
+    If it does not exist, the whole bundle is copied; otherwise only the tasks that differ. Each task is copied
+    atomically and checked: its SHA-256, its contents, and its backbone. If a task fails, the old one stays.
 
     Args:
-        source: where the bundle is.
-        destination: where to have it.
-        tasks: only these.
-        precisions: only these; where none is named all that the source has, or no more than the destination has.
-        delete: whether tasks that the source does not have are removed.
-        dry_run: whether nothing is to be changed.
-        card: the model card to have there; the source's own otherwise.
-        progress: told of long copies.
+        source: the place of the bundle.
+        destination: the place to copy it to.
+        tasks: copy only these tasks; by default all.
+        precisions: copy only these precisions; by default all precisions of the source or, if the destination exists,
+            those that it has.
+        delete: whether to remove tasks that the source does not have.
+        dry_run: whether to change nothing.
+        card: the model card to write; by default the source's own.
+        progress: receives the progress of long copies.
 
     Raises:
-        BundleError: a place cannot be reached, read or written, or has something else than this bundle.
-        TaskError: there is no task of a name in `tasks`.
+        BundleError: a place cannot be reached, read or written, or contains something else than this bundle.
+        TaskError: a task in `tasks` does not exist.
     """
     if not isinstance(destination, Destination):
         raise BundleError(
@@ -86,7 +87,7 @@ class _Work:
         self._progress = progress
 
     def make_bundle(self, precisions: Sequence[str]) -> None:
-        """Copy the bundle to where there is none."""
+        """Copy the bundle to a place without one."""
         destination = self._destination
         if isinstance(destination, Folder):
             _check_free(destination)
@@ -108,7 +109,7 @@ class _Work:
         self.report.copied.append(files.MANIFEST)
 
     def _fill(self, to: Destination, manifest: Manifest, data: bytes, paths: list[str]) -> None:
-        """Write a whole bundle; the manifest, by which it is known to be there, comes last."""
+        """Write a whole bundle. The manifest, which marks it as complete, comes last."""
         kept = {path for path in paths if isinstance(to, Folder) and (to.path / path).exists()}
         self._bring_card(to)
         self._copy_all(to, manifest, [path for path in paths if path not in kept])
@@ -116,7 +117,7 @@ class _Work:
         to.write(files.MANIFEST, (data,))
 
     def _paths(self, manifest: Manifest, precisions: Sequence[str]) -> list[str]:
-        """The files of the manifest that are to be copied: those that a bundle has, whatever else it names."""
+        """The files of the manifest to copy: only files that belong to a bundle, even if the manifest names others."""
         graphs = {precision: graph.paths for precision, graph in manifest.graphs.items()}
         known = {files.CARD, *_BESIDE_GRAPHS, *(path for paths in graphs.values() for path in paths)}
         if odd := sorted(manifest.files.keys() - known):
@@ -141,13 +142,13 @@ class _Work:
             self.report.copied.append(path)
 
     def _bring_card(self, to: Destination) -> None:
-        """Copy the card unless it is the same: people may edit it, and no answer depends on it."""
+        """Copy the card if it differs. People may edit it, and no answer depends on it."""
         card = self._offer.card()
         if card is None:
             return
         try:
             same = to.read(files.CARD, len(card)) == card
-        except (FileNotFoundError, BundleError):  # such as a link, which writing replaces
+        except (FileNotFoundError, BundleError):  # for example a link, which writing replaces
             same = False
         if same:
             return
@@ -165,7 +166,7 @@ class _Work:
             yield chunk
 
     def update_bundle(self, here: Manifest, precisions: Sequence[str]) -> None:
-        """Bring the bundle that is there up to date."""
+        """Update the existing bundle."""
         if fingerprint(here) != self._offer.index.bundle:
             raise self._another(here)
         destination = self._destination
@@ -173,7 +174,7 @@ class _Work:
         self._tasks.check_names(there)
         if not self._dry_run:
             destination.sweep()
-        # A precision that is not there was left out on purpose, unless it is asked for by name.
+        # A missing precision was left out on purpose, unless the user names it.
         lacking = [precision for precision in precisions if not _has_graph(destination, here, precision)]
         if lacking:
             lacking = self._offer.precisions(here, lacking)

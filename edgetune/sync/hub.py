@@ -1,4 +1,4 @@
-"""Bundles on the Hugging Face hub. All that a sync changes there is one commit."""
+"""Bundles on the Hugging Face hub. A sync makes all its changes in one commit."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ _WAITING_BYTES = 32_000_000
 
 
 class Hub(Destination):
-    """A repository of the hub, at one commit.
+    """A repository on the hub, at one commit.
 
-    What is read is of the commit that was the newest when it was first looked at. What is written is sent on the way,
-    some files at a time, and seen by nobody until all of it is committed; the commit fails if somebody else committed
-    meanwhile.
+    Reads use the commit that was newest at the first access. Written files are sent in batches, and become visible only
+    with the final commit. The commit fails if somebody else has committed meanwhile.
 
     Args:
         name: the repository and its revision.
-        private: whether a repository that is made is private; `None` is as its owner has set it.
+        private: whether a new repository is private; `None` uses its owner's setting.
     """
 
     def __init__(self, name: HubName, private: bool | None = None) -> None:
@@ -48,7 +47,7 @@ class Hub(Destination):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Around all changes of one sync, which are one commit."""
+        """Wrap all changes of one sync, which become one commit."""
         vars(self).pop("_commit", None)
         self._changes, self._waiting = {}, []
         yield
@@ -58,21 +57,21 @@ class Hub(Destination):
             vars(self).pop("_commit", None)
 
     def sweep(self) -> None:
-        """Nothing: what was sent and never committed is the hub's to delete."""
+        """Do nothing: the hub deletes files that were sent but never committed."""
 
     def _newest(self, revision: str | None) -> str:
         return self._api.model_info(self._repository, revision=revision, expand=["sha"]).sha
 
     @cached_property
     def _commit(self) -> str | None:
-        """The commit that is read; `None` if there is no repository. A branch that is new begins as the main one."""
+        """The commit to read; `None` if the repository does not exist. A new branch starts from the main branch."""
         errors = self._library.errors
         try:
             try:
                 return self._newest(self._revision)
             except errors.RevisionNotFoundError:
                 return self._newest(None)
-        except errors.RepositoryNotFoundError:  # also if it is private, and no token came: making it tells
+        except errors.RepositoryNotFoundError:  # also if it is private and there is no token; creating it shows which
             return None
 
     def _at_commit(self) -> str:
@@ -87,7 +86,8 @@ class Hub(Destination):
     def _open(self, path: str) -> BinaryIO:
         if written := getattr(self._changes.get(path), "path_or_fileobj", b""):
             return BytesIO(written)
-        # A stream that breaks is gone on with where it broke. Its own way to its URL lists the file's folder.
+        # An interrupted stream is resumed. The URL is given, because huggingface_hub would list the file's folder to
+        # find it.
         at = f"{self._repository}@{self._at_commit()}/{path}"
         stream = self._library.HfFileSystemStreamFile(self._streams, at, block_size=0)
         stream.url = lambda: self._url(path)
@@ -124,11 +124,11 @@ class Hub(Destination):
             addition = self._add(path, str(spool))
             self._waiting.remove(addition)
             self._send([addition])
-            if addition.path_or_fileobj:  # the hub wants it in the commit itself, since it is small
+            if addition.path_or_fileobj:  # the hub requires small files inside the commit
                 self._waiting.remove(self._add(path, spool.read_bytes()))
 
     def _make(self) -> None:
-        """Make the repository and the branch unless they are there."""
+        """Create the repository and the branch if they do not exist."""
         if self._commit is None:
             self._api.create_repo(self._repository, private=self._private, exist_ok=True)
             del self._commit
@@ -145,7 +145,7 @@ class Hub(Destination):
         return addition
 
     def _send(self, additions: list[Any]) -> None:
-        """Send large files now. The hub keeps them by their SHA-256, and asks for none that it has."""
+        """Send large files now. The hub stores them by SHA-256, and does not request files that it has."""
         self._api.preupload_lfs_files(self._repository, additions, revision=self._revision)
 
     def _remove(self, path: str) -> None:

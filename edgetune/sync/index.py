@@ -1,4 +1,4 @@
-"""`tasks/index.json`: which tasks a published bundle has, so that kilobytes tell whether anything changed."""
+"""`tasks/index.json`, the list of a published bundle's tasks. A few kilobytes show whether anything changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgetune_runtime.errors import BundleError
 from edgetune_runtime.manifest import Manifest
 
 FORMAT_VERSION = 1
-"""Version of the index's format; any other is refused."""
+"""Version of the index's format; other versions are rejected."""
 
 _FIELDS = {"format_version", "bundle", "tasks", "replacing"}
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -22,7 +22,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Entry:
-    """What a task's file is: its SHA-256 and its length."""
+    """A task's file, identified by its SHA-256 and length."""
 
     sha256: str
     size: int
@@ -38,10 +38,10 @@ class Index:
     """The contents of `tasks/index.json`.
 
     Attributes:
-        bundle: `fingerprint` of the bundle that the tasks are for.
-        tasks: name → what its file is.
-        replacing: the files that a publisher is just putting there. Until it has ended, and where it was killed until
-            another has looked at them, a task of these may be the one that `tasks` tells of or this one.
+        bundle: `fingerprint` of the bundle with the tasks.
+        tasks: name → entry of its file.
+        replacing: the files that a publisher is currently writing. Until it has finished (or, if it was killed, until
+            the next publisher has checked them), such a task may have either the entry in `tasks` or this one.
     """
 
     bundle: str
@@ -49,7 +49,7 @@ class Index:
     replacing: Mapping[str, Entry] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
-        """The index as the bytes of its file; equal indexes give equal bytes."""
+        """The index as the bytes of its file. Equal indexes give equal bytes."""
         record = {
             "format_version": FORMAT_VERSION,
             "bundle": self.bundle,
@@ -63,7 +63,7 @@ class Index:
         """Read an index.
 
         Raises:
-            BundleError: it is not JSON, of another format version, or a field is not what it should be.
+            BundleError: it is not JSON, has another format version, or a field is not valid.
         """
         try:
             if len(data) > (files.limit_bytes(files.INDEX) or 0):
@@ -86,10 +86,10 @@ class Index:
 
 
 def fingerprint(manifest: Manifest) -> str:
-    """What tells one bundle from another: the backbone, and the digest of every file that an answer depends on.
+    """The identity of a bundle: the backbone, and the digest of every file that affects answers.
 
-    Two exports of the same files are the same bundle although other figures were measured, which the manifest and the
-    model card hold.
+    Two exports with the same files are the same bundle, even if the measured figures in the manifest and the model card
+    differ.
     """
     digests = {name: digest for name, digest in manifest.files.items() if name != files.CARD}
     text = json.dumps([manifest.facts.sha256, digests], sort_keys=True)

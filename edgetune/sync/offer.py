@@ -1,4 +1,4 @@
-"""What a source has to give: its index, its manifest, and files that are checked as they are read."""
+"""The contents of a source: its index, its manifest, and files that are checked while they are read."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from edgetune_runtime.manifest import Manifest
 from edgetune_runtime.task import Task
 
 PAUSES_S = (0.5, 1.0, 2.0)
-"""Before each new try, where a task's file is not the one that the index tells of."""
+"""Pauses before retries if a task's file does not match the index."""
 
 
 class Offer:
-    """A source's bundle. A folder's files are what counts there; elsewhere the index tells of the tasks.
+    """A source's bundle. In a folder, the files themselves count; elsewhere the index lists the tasks.
 
     Args:
-        source: where the bundle is.
-        card: the model card to offer; the source's own otherwise.
+        source: the place of the bundle.
+        card: the model card to offer; by default the source's own.
 
     Attributes:
         index: the source's tasks, as last read.
         unreadable: tasks of a folder whose files cannot be read, and why.
 
     Raises:
-        BundleError: there is no bundle, or no index where one is needed, or it cannot be read.
+        BundleError: the bundle or a required index does not exist, or cannot be read.
     """
 
     def __init__(self, source: Place, card: bytes | None = None) -> None:
@@ -52,10 +52,10 @@ class Offer:
         return Index.from_json(data, f"{self.source.name}/{files.INDEX}")
 
     def manifest(self) -> tuple[Manifest, bytes]:
-        """The manifest that the index is for, and the bytes of its file.
+        """The manifest that belongs to the index, and the bytes of its file.
 
         Raises:
-            BundleError: it is not there, not sound or not that of the index.
+            BundleError: it is missing, not valid, or does not belong to the index.
         """
         found, data = self._manifest()
         if fingerprint(found) != self.index.bundle:
@@ -75,10 +75,10 @@ class Offer:
         return found
 
     def precisions(self, manifest: Manifest, wanted: Sequence[str]) -> list[str]:
-        """The precisions that are wanted, or else all that are there.
+        """The wanted precisions; by default all that exist.
 
         Raises:
-            BundleError: one that is wanted is not there.
+            BundleError: a wanted precision does not exist.
         """
         found = []
         for precision in dict.fromkeys(wanted or manifest.graphs):
@@ -99,16 +99,16 @@ class Offer:
         return found
 
     def size(self, path: str) -> int | None:
-        """A file's length; `None` where that is not told.
+        """A file's length; `None` if it is unknown.
 
         Raises:
-            BundleError: it is not there, or this cannot be found out.
+            BundleError: it does not exist, or the request fails.
         """
         with self._complete(path):
             return self.source.size(path)
 
     def card(self) -> bytes | None:
-        """The bytes of the model card, which people may have edited; `None` if there is none.
+        """The bytes of the model card, which people may have edited; `None` if it does not exist.
 
         Raises:
             BundleError: it cannot be read, or is too large.
@@ -125,10 +125,10 @@ class Offer:
         return data
 
     def chunks(self, path: str, expected: str) -> Iterator[bytes]:
-        """A file's bytes, some at a time.
+        """A file's bytes, in chunks.
 
         Raises:
-            BundleError: it is not there or cannot be read; or, at its end, it has not the SHA-256 `expected`.
+            BundleError: it does not exist or cannot be read; or, at its end, its SHA-256 is not `expected`.
         """
         limit, digest, done = files.limit_bytes(path), hashlib.sha256(), 0
         with self._complete(path):
@@ -154,14 +154,14 @@ class Offer:
             ) from error
 
     def task(self, name: str, manifest: Manifest) -> bytes | None:
-        """The bytes of a task's file, `None` where the source has it no more.
+        """The bytes of a task's file; `None` if the source no longer has it.
 
-        A publisher may replace the file just then: the index and the file are read again a few times where they do not
-        agree.
+        A publisher may be replacing the file, so if the index and the file do not match, both are read again a few
+        times.
 
         Raises:
-            TaskError: they are not what the index says, not a sound task, or not one for this backbone.
-            BundleError: the source cannot be read, or has become another bundle.
+            TaskError: they do not match the index, or are not a valid task for this backbone.
+            BundleError: the source cannot be read, or now has another bundle.
         """
         data = self._fetched(name)
         if data is not None:
@@ -196,10 +196,10 @@ class Offer:
 
 
 def manifest_of(place: Place) -> tuple[Manifest, bytes] | None:
-    """A place's manifest and the bytes of its file; `None` where no bundle is.
+    """A place's manifest and the bytes of its file; `None` if there is no bundle.
 
     Raises:
-        BundleError: it cannot be read, or is not sound.
+        BundleError: it cannot be read, or is not valid.
     """
     try:
         data = place.read(files.MANIFEST, files.limit_bytes(files.MANIFEST) or 0)
@@ -209,7 +209,7 @@ def manifest_of(place: Place) -> tuple[Manifest, bytes] | None:
 
 
 def index_bytes(place: Place) -> bytes | None:
-    """The bytes of the index that lies at a place; `None` where none does.
+    """The bytes of a place's index; `None` if it does not exist.
 
     Raises:
         BundleError: it cannot be read.
@@ -223,12 +223,12 @@ def index_bytes(place: Place) -> bytes | None:
 def entries(
     place: Destination, index: Index | None = None, unreadable: dict[str, str] | None = None
 ) -> dict[str, Entry]:
-    """The tasks that lie at a place. Those that no index vouches for are read.
+    """The tasks at a place. Tasks that are not covered by an index are read.
 
     Args:
         place: the place.
-        index: what is known of it.
-        unreadable: told of a folder's tasks that cannot be read, such as links that lead out of it.
+        index: the known index of the place.
+        unreadable: receives a folder's tasks that cannot be read, such as links that lead out of it.
 
     Raises:
         BundleError: they cannot be read.
@@ -241,7 +241,7 @@ def entries(
             continue
         try:
             found[name] = Entry.of(place.read(files.task_file(name), files.TASK_LIMIT_BYTES))
-        except FileNotFoundError:  # somebody removed it just now
+        except FileNotFoundError:  # it was just removed
             continue
         except BundleError as error:
             if not isinstance(place, Folder):

@@ -1,4 +1,4 @@
-"""From a path or a URL to a place."""
+"""Open a place from a path or a URL."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _SCHEMES: dict[str, Callable[[str], Place]] = {
     "https": Web,
     "hf": lambda url: Hub(HubName.parse(url)) if is_bundle_name(url) else _store(url),
 }
-"""Scheme → what opens its URLs; fsspec opens all others."""
+"""Scheme → function that opens its URLs; fsspec opens all others."""
 
 
 def open_place(text: str) -> Place:
-    """The place that a path or a URL names. fsspec is imported where the standard library does not suffice.
+    """The place for a path or a URL. fsspec is imported only if the standard library is not sufficient.
 
     Raises:
-        BundleError: it is not understood, or a package for it is missing.
+        BundleError: it is not supported, or a package for it is missing.
     """
     try:
         scheme = urlsplit(text).scheme.lower() if "://" in text or "::" in text else ""

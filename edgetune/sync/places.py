@@ -1,4 +1,4 @@
-"""Where bundles lie. All paths are those inside a bundle."""
+"""Places of bundles. All paths are relative to a bundle."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from edgetune_runtime.errors import BundleError, EdgetuneError
 CHUNK_BYTES = 1 << 20
 
 PARTIAL = ".partial"
-"""How the names of files end that are being written."""
+"""Suffix of files that are being written."""
 
 WRITTEN_FOLDERS = ("", files.GRAPHS, files.TASKS)
-"""Folders of a bundle that have files; the first is its own."""
+"""Folders of a bundle that contain files; the first is the bundle's own."""
 
 _DEAD_AFTER_S = 600  # far longer than any write waits for its next chunk
 
 
 class Place(ABC):
-    """A place where a bundle lies.
+    """A place with a bundle.
 
     Attributes:
-        name: what people call it, without passwords.
-        bytes_read: how many were read from it.
-        bytes_written: how many were written to it.
+        name: its name for people, without passwords.
+        bytes_read: number of bytes read from it.
+        bytes_written: number of bytes written to it.
     """
 
     def __init__(self, name: str) -> None:
@@ -41,7 +41,7 @@ class Place(ABC):
         """A file's bytes, some at a time.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: the file does not exist.
             BundleError: it cannot be read.
         """
         with self._told("read", path):
@@ -56,10 +56,10 @@ class Place(ABC):
                 yield chunk
 
     def read(self, path: str, limit_bytes: int) -> bytes:
-        """A file's bytes; where there are more than `limit_bytes`, so many that this can be seen.
+        """A file's bytes. If there are more than `limit_bytes`, only enough to detect this.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: the file does not exist.
             BundleError: it cannot be read.
         """
         found = bytearray()
@@ -71,14 +71,14 @@ class Place(ABC):
         return bytes(found[: limit_bytes + 1])
 
     def check_there(self) -> None:  # noqa: B027 - most cannot tell
-        """Raise `BundleError` if it is known that there is no such place to read from."""
+        """Raise `BundleError` if the place is known not to exist."""
 
     def size(self, path: str) -> int | None:
         """A file's length; `None` where that is not told.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            BundleError: this cannot be found out.
+            FileNotFoundError: the file does not exist.
+            BundleError: the request fails.
         """
         with self._told("read", path):
             return self._size(path)
@@ -91,13 +91,16 @@ class Place(ABC):
 
     @contextmanager
     def _told(self, done: str, path: str) -> Iterator[None]:
-        """Around what goes to the place: whatever its transport raises is one line, but that there is no such file."""
+        """Wrap access to the place.
+
+        Every error of its transport becomes a one-line error, except that a file does not exist.
+        """
         try:
             yield
         except (EdgetuneError, FileNotFoundError):
             raise
         except Exception as error:
-            # Each of fsspec's filesystems raises errors of its own.
+            # Each of fsspec's filesystems raises its own errors.
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise BundleError(
                 f"{self.name}/{path} cannot be {done} ({reason}): see that the place can be reached, and run this again"
@@ -109,7 +112,9 @@ class Destination(Place):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Around all changes of one sync. Most places show each file when it is whole; some show all at the end.
+        """Wrap all changes of one sync.
+
+        Most places show each file as soon as it is complete; some show all files at the end.
 
         Raises:
             BundleError: they cannot be written.
@@ -117,7 +122,9 @@ class Destination(Place):
         yield
 
     def write(self, path: str, chunks: Iterable[bytes]) -> None:
-        """Write a file: who reads it sees the old bytes or the new ones. What the chunks raise leaves the old bytes.
+        """Write a file: readers see either the old bytes or the new ones.
+
+        If the chunks raise an error, the old bytes stay.
 
         Raises:
             BundleError: it cannot be written.
@@ -129,7 +136,7 @@ class Destination(Place):
             raise BundleError(f"{self.name}/{path} cannot be written: there is no such place; name another") from error
 
     def remove(self, path: str) -> None:
-        """Remove a file, if it is there.
+        """Remove a file, if it exists.
 
         Raises:
             BundleError: it cannot be removed.
@@ -138,17 +145,17 @@ class Destination(Place):
             self._remove(path)
 
     def task_sizes(self) -> dict[str, int]:
-        """The tasks that lie there, and the lengths of their files.
+        """The tasks at this place, and the lengths of their files.
 
         Raises:
-            BundleError: this cannot be found out.
+            BundleError: the request fails.
         """
         with self._told("read", files.TASKS):
             return self._task_sizes()
 
     @abstractmethod
     def sweep(self) -> None:
-        """Remove what writers left that were killed."""
+        """Remove files that killed writers left behind."""
 
     @abstractmethod
     def _write(self, path: str, chunks: Iterator[bytes]) -> None: ...
@@ -166,10 +173,10 @@ class Destination(Place):
 
 
 class Folder(Destination):
-    """A folder of this machine.
+    """A folder on this machine.
 
     Args:
-        path: the folder, which need not be there.
+        path: the folder, which may not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -177,9 +184,9 @@ class Folder(Destination):
         self.path = path
 
     def sweep(self) -> None:
-        """Delete what syncs that were broken off have left."""
+        """Delete files that interrupted syncs left behind."""
         for folder in WRITTEN_FOLDERS:
-            with suppress(OSError):  # where this cannot be looked through or changed, syncing will say so
+            with suppress(OSError):  # if the folder cannot be listed or changed, the sync itself reports it
                 for left in (self.path / folder).glob(f".*{PARTIAL}"):
                     if time.time() - left.lstat().st_mtime > _DEAD_AFTER_S:
                         left.unlink()
@@ -211,14 +218,14 @@ class Folder(Destination):
         sizes = {}
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
             for entry in entries:
-                with suppress(FileNotFoundError):  # somebody removes it at this moment
-                    # What is no file is listed too: who reads it is told what it is.
+                with suppress(FileNotFoundError):  # somebody is removing it right now
+                    # Entries that are not files are listed too; reading them raises an error that says what they are.
                     sizes[entry.name] = entry.stat().st_size if entry.is_file() else 0
         return task_sizes(sizes)
 
 
 def task_sizes(sizes: dict[str, int]) -> dict[str, int]:
-    """Those files of the folder of tasks that are tasks, by the task's name."""
+    """The files in the task folder that are tasks, by task name."""
     if len(sizes) > files.LISTING_LIMIT:
         raise BundleError(f"the folder of tasks has more than {files.LISTING_LIMIT:,} files: take some out")
     return {

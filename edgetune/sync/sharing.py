@@ -1,4 +1,4 @@
-"""Bundles shared on the Hugging Face hub: pushed there, and pulled from there."""
+"""Push bundles to the Hugging Face hub, and pull them from it."""
 
 from __future__ import annotations
 
@@ -26,24 +26,25 @@ def push(
     dry_run: bool = False,
     progress: Progress = lambda path, done, total: None,
 ) -> Report:
-    """Publish a bundle on the hub, or only the tasks that changed if it is there already, in one commit.
+    """Publish a bundle on the hub, or only the changed tasks if it already exists, in one commit.
 
-    Its card gets a table of the tasks that the bundle has, unless somebody has edited the card.
+    Its card gets a table of the bundle's tasks, unless somebody has edited the card.
 
     Args:
         bundle: the bundle's folder.
-        name: the repository, as user/name or user/name@branch. It is made if it is not there.
-        revision: the branch, which is made if it is not there; "main" otherwise.
-        private: whether a repository that is made is private; `None` is what its owner has set.
+        name: the repository, as user/name or user/name@branch. It is created if it does not exist.
+        revision: the branch, which is created if it does not exist; by default "main".
+        private: whether a new repository is private; `None` uses its owner's setting.
         tasks: only these.
-        precisions: only these; where none is named all that the bundle has, or no more than the hub has.
-        delete: whether tasks that the bundle does not have are removed there.
+        precisions: publish only these precisions; by default all precisions of the bundle or, if the repository has the
+            bundle, those that it has.
+        delete: whether to remove tasks from the hub that the bundle does not have.
         dry_run: whether nothing is to be changed.
         progress: told of long copies.
 
     Raises:
-        BundleError: there is no bundle, or the hub cannot be reached or does not take it.
-        TaskError: there is no task of a name in `tasks`.
+        BundleError: the bundle does not exist, or the hub cannot be reached or rejects it.
+        TaskError: a task in `tasks` does not exist.
         MissingPackageError: huggingface_hub is not installed.
     """
     named = HubName.parse(name, revision)
@@ -70,21 +71,22 @@ def pull(
     dry_run: bool = False,
     progress: Progress = lambda path, done, total: None,
 ) -> Report:
-    """Fetch a bundle from the hub into a folder, or only the tasks that changed if it is there already.
+    """Fetch a bundle from the hub into a folder, or only the changed tasks if it already exists.
 
     Args:
         name: the repository, as user/name or user/name@revision.
-        bundle: the folder; one of the repository's name in the working directory otherwise.
-        revision: a branch, a tag or a commit; "main" otherwise.
+        bundle: the folder; by default a folder with the repository's name in the working directory.
+        revision: a branch, a tag or a commit; by default "main".
         tasks: only these.
-        precisions: only these; where none is named all that the hub has, or no more than the folder has.
-        delete: whether tasks that the hub does not have are removed from the folder.
+        precisions: fetch only these precisions; by default all precisions on the hub or, if the folder has the bundle,
+            those that it has.
+        delete: whether to remove tasks from the folder that the hub does not have.
         dry_run: whether nothing is to be changed.
         progress: told of long copies.
 
     Raises:
-        BundleError: there is no such bundle, or it cannot be fetched or written, or the folder has another one.
-        TaskError: there is no task of a name in `tasks`.
+        BundleError: the bundle does not exist, cannot be fetched or written, or the folder contains another bundle.
+        TaskError: a task in `tasks` does not exist.
         MissingPackageError: huggingface_hub is not installed.
     """
     named = HubName.parse(name, revision)

@@ -1,4 +1,4 @@
-"""A new bundle is written beside its place and appears there by one rename."""
+"""Write a new bundle next to its destination, and move it there with one rename."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from edgetune_runtime.errors import BundleError
 
 @contextmanager
 def staged(destination: Path, digests: Mapping[str, str]) -> Iterator[Folder]:
-    """A folder to write a bundle into, which takes the place of `destination` unless something is raised.
+    """A folder to write a bundle into. It replaces `destination`, unless an error is raised.
 
-    Its name is always the same: where a sync was interrupted, the next goes on with the files that it had whole.
+    Its name is always the same, so that after an interrupted sync the next one continues with the complete files.
 
     Args:
-        destination: the folder to be, which is not there or empty.
-        digests: path → SHA-256 of the files that may be kept.
+        destination: the final folder, which is missing or empty.
+        digests: path → SHA-256 of files that may be kept.
 
     Raises:
-        BundleError: another sync writes there, or it cannot be written.
+        BundleError: another sync is writing to it, or it is not writable.
     """
     destination = Path(os.path.realpath(destination))
     staging = destination.with_name(f".{destination.name}.sync.partial")
@@ -37,7 +37,7 @@ def staged(destination: Path, digests: Mapping[str, str]) -> Iterator[Folder]:
             for folder in (staging / files.GRAPHS, staging / files.TASKS, staging):
                 if folder.is_dir():
                     files.sync_folder(folder)
-            if os.name == "nt" and destination.exists():  # there a rename does not replace an empty folder
+            if os.name == "nt" and destination.exists():  # on Windows a rename does not replace an empty folder
                 destination.rmdir()
             staging.replace(destination)
             files.sync_folder(destination.parent)
@@ -49,14 +49,14 @@ def staged(destination: Path, digests: Mapping[str, str]) -> Iterator[Folder]:
 
 @contextmanager
 def _locked(folder: Path, destination: Path) -> Iterator[None]:
-    """A folder is this process's alone until it ends, however it ends; Windows has no such lock."""
+    """Lock a folder for this process until it ends, however it ends. Windows has no such lock."""
     if sys.platform == "win32":
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
-            # Another inode: it was renamed before it was locked.
+            # If the inode differs, the folder was renamed before it was locked.
             mine = files.try_lock(handle) and os.path.samestat(os.fstat(handle), folder.stat())
         except FileNotFoundError:
             mine = False
@@ -68,7 +68,7 @@ def _locked(folder: Path, destination: Path) -> Iterator[None]:
 
 
 def _keep(staging: Path, digests: Mapping[str, str]) -> None:
-    """Remove all that an interrupted sync left but the files that are whole."""
+    """Remove everything that an interrupted sync left, except complete files."""
     for parent, folders, names in os.walk(staging, topdown=False):
         for path in (Path(parent, name) for name in names):
             name = path.relative_to(staging).as_posix()
@@ -85,5 +85,5 @@ def _digest(staging: Path, name: str) -> str | None:
     try:
         with files.open_inside(staging, name) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:  # not what may be read from a bundle
+    except OSError:  # a file that a bundle must not contain
         return None

@@ -1,4 +1,4 @@
-"""Bundles in object stores and on other machines, whatever fsspec reaches."""
+"""Bundles in object stores and on other machines, through fsspec."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from edgetune_runtime import files
 
 
 class Store(Destination):
-    """A folder of a filesystem that fsspec reaches.
+    """A folder on a filesystem of fsspec.
 
     Args:
-        name: what people call it.
+        name: its name for people.
         filesystem: fsspec's filesystem.
         root: the folder's path in it.
     """
@@ -28,7 +28,7 @@ class Store(Destination):
         self._files.invalidate_cache()
 
     def sweep(self) -> None:
-        """Delete what syncs that were broken off have left."""
+        """Delete files that interrupted syncs left behind."""
         if self._puts_whole():
             return
         for folder in WRITTEN_FOLDERS:
@@ -40,7 +40,7 @@ class Store(Destination):
                         self._files.rm_file(f"{at}/{name}")
 
     def _puts_whole(self) -> bool:
-        """Whether it is an object store, which shows what was put only when it is whole, and has no rename."""
+        """Whether it is an object store, which shows files only when they are complete, and has no rename."""
         from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 
         return type(self._files).mv is AbstractFileSystem.mv
@@ -71,7 +71,7 @@ class Store(Destination):
             self._fill(partial, chunks)
             self._files.mv(partial, target)
         except BaseException:
-            with suppress(Exception):  # what is to be told is why it cannot be written
+            with suppress(Exception):  # the error to report is why it cannot be written
                 self._files.rm_file(partial)
             raise
 

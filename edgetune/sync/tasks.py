@@ -1,4 +1,4 @@
-"""Tasks brought up to date at a destination, and then the index of them."""
+"""Update the tasks at a destination, and then their index."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _MOST_ROUNDS = 10
 
 @dataclass
 class Report:
-    """What a sync did, or would do.
+    """The changes that a sync made, or would make.
 
     Attributes:
-        copied: files of the bundle that are no tasks.
-        left_out: precisions that a new bundle is without.
+        copied: files of the bundle other than tasks.
+        left_out: precisions that a new bundle lacks.
         added: tasks that the destination did not have.
         replaced: tasks that it had in another version.
-        removed: tasks that it has no more.
-        unchanged: how many tasks it had already.
-        failed: task → why it was left as it was.
-        bytes: what was read from a source that is no folder, or else written to the destination; of a dry run, the
-            bytes of the files that would be copied.
+        removed: tasks that it no longer has.
+        unchanged: number of tasks that it already had.
+        failed: task → why it was not changed.
+        bytes: bytes read from the source if it is not a folder, otherwise bytes written to the destination; in a dry
+            run, the size of the files that would be copied.
     """
 
     copied: list[str] = field(default_factory=list)
@@ -44,11 +44,11 @@ class Tasks:
     """The part of a sync that copies tasks.
 
     Args:
-        offer: what the source has.
-        names: only these; all where none is named.
-        delete: whether tasks that the source does not have are removed.
-        dry_run: whether nothing is to be changed.
-        report: told of what is done.
+        offer: the contents of the source.
+        names: copy only these tasks; if empty, all.
+        delete: whether to remove tasks that the source does not have.
+        dry_run: whether to change nothing.
+        report: receives the changes.
     """
 
     def __init__(self, offer: Offer, names: list[str], delete: bool, dry_run: bool, report: Report) -> None:
@@ -59,7 +59,7 @@ class Tasks:
         self._report = report
 
     def check_names(self, there: dict[str, Entry]) -> None:
-        """Raise `TaskError` unless each of the names is a task of the source, or one to remove of those `there`."""
+        """Raise `TaskError` unless each name is a task of the source, or a task in `there` to remove."""
         have = self._offer.index.tasks.keys()
         unknown = set(self._names) - have - self._offer.unreadable.keys() - (there.keys() if self._delete else set())
         if unknown:
@@ -68,7 +68,7 @@ class Tasks:
             )
 
     def bring(self, to: Destination, manifest: Manifest, there: dict[str, Entry]) -> None:
-        """Bring the tasks up to date that differ from those that lie `there`, and then the index."""
+        """Update the tasks that differ from those in `there`, and then the index."""
         offered = self._offer.index.tasks
         wanted = [name for name in self._names or sorted(offered) if name in offered]
         changed = [name for name in wanted if offered[name] != there.get(name)]
@@ -87,7 +87,7 @@ class Tasks:
         left = {name: entry for name, entry in there.items() if name not in gone}
         replacing = {name: offered[name] for name in changed if name in there}
         if replacing or gone:
-            # Who reads meanwhile takes the old or the new; after a kill the next sync looks at these anew.
+            # Meanwhile readers accept the old or the new file. After a kill, the next sync checks these files again.
             to.write(files.INDEX, (Index(bundle, left, replacing).to_json(),))
         try:
             left |= self._put_all(to, manifest, changed, there)
@@ -101,7 +101,7 @@ class Tasks:
     def _put_all(
         self, to: Destination, manifest: Manifest, names: list[str], there: dict[str, Entry]
     ) -> dict[str, Entry]:
-        """Copy tasks; those that fail are noted, and the others are copied all the same."""
+        """Copy tasks. Failures are recorded, and the other tasks are still copied."""
         put = {}
         for name in names:
             try:
@@ -109,7 +109,7 @@ class Tasks:
             except TaskError as error:
                 self._report.failed[name] = str(error)
                 continue
-            if data is None:  # the source has it no more
+            if data is None:  # the source no longer has it
                 continue
             to.write(files.task_file(name), (data,))
             put[name] = Entry.of(data)
@@ -123,12 +123,12 @@ class Tasks:
 
 
 def entries_at(destination: Destination) -> dict[str, Entry]:
-    """The tasks at a destination; in a folder the files are looked at, whatever an index there says."""
+    """The tasks at a destination. In a folder the files count, whatever its index says."""
     return entries(destination, None if isinstance(destination, Folder) else _sound_index(destination))
 
 
 def _sound_index(place: Place) -> Index | None:
-    """A destination's index; one that is not sound counts for nothing, and is written anew."""
+    """A destination's index; `None` if it is not valid, so that it is rewritten."""
     data = index_bytes(place)
     try:
         return None if data is None else Index.from_json(data, place.name)
@@ -137,14 +137,14 @@ def _sound_index(place: Place) -> Index | None:
 
 
 def _index_folder(folder: Folder, bundle: str, there: dict[str, Entry] | None) -> None:
-    """Write the index until it says what lies there: another sync may be at work beside this one.
+    """Write the index until it matches the files, because another sync may be running at the same time.
 
-    Who changes a task writes the index afterwards, and who writes the index looks at the tasks afterwards.
+    Every writer first changes tasks, then writes the index, and then checks the tasks.
 
     Args:
-        folder: where to.
-        bundle: what the tasks are for.
-        there: what was seen there, where nothing was changed since.
+        folder: the folder.
+        bundle: fingerprint of the tasks' bundle.
+        there: the known tasks, if nothing has changed since they were read.
     """
     for _ in range(_MOST_ROUNDS):
         data = Index(bundle, entries(folder) if there is None else there).to_json()

@@ -1,4 +1,4 @@
-"""Bundles behind HTTP."""
+"""Bundles on HTTP servers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _GONE = (404, 410)
 
 
 class Web(Place):
-    """A bundle behind HTTP or HTTPS, to be read; the standard library suffices for that.
+    """A bundle on an HTTP or HTTPS server, for reading only, with the standard library.
 
     Args:
-        url: the bundle's; user and password in it are sent, and a query goes with every request.
+        url: the bundle's URL. A user and password in it are sent, and its query is added to every request.
     """
 
     def __init__(self, url: str) -> None:
@@ -36,7 +36,7 @@ class Web(Place):
 
     def _response(self, path: str, method: str) -> Any:
         url = urlunsplit(self._parts._replace(path=f"{self._parts.path}/{quote(path)}"))
-        # What lies in a proxy's cache may be of another moment than the index.
+        # A proxy's cached file may be older than the index.
         headers = {"User-Agent": "edgetune", "Cache-Control": "no-cache"}
         request = urllib.request.Request(url, headers=headers, method=method)
         if self._authorization:
@@ -56,7 +56,7 @@ class Web(Place):
             response = self._response(path, "HEAD")
         except FileNotFoundError:
             raise
-        except OSError:  # not every server and signed URL allows it
+        except OSError:  # some servers and signed URLs do not allow it
             response = self._response(path, "GET")
         with response:
             length = response.headers.get("Content-Length", "")
@@ -64,7 +64,7 @@ class Web(Place):
 
 
 def _web_opener() -> urllib.request.OpenerDirector:
-    """Follows redirects, and none that leads to a file of this machine or to FTP."""
+    """An opener that follows redirects, except to local files and FTP."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,

@@ -1,8 +1,8 @@
-"""Training: a prompt and heads on a frozen backbone.
+"""Train a prompt and heads on a frozen backbone.
 
 from edgetune.training import TaskData, TrainingOptions, train
 
-The options need no PyTorch; all else here does.
+The options do not need PyTorch; everything else here does.
 """
 
 from __future__ import annotations

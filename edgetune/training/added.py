@@ -1,6 +1,6 @@
-"""Low rank and units as they are trained: what is added beside a backbone's linear layers.
+"""Trainable low rank and units, which are added in parallel to a backbone's linear layers.
 
-Both begin without effect: what reads begins random, what writes at zero.
+Both start without effect: reading weights start random, writing weights at zero.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from edgetune_runtime import contract
 from edgetune_runtime.errors import BackboneError
 
 SITES = ("query", "value", "projection")
-"""Where low rank is trained: at query and value (Hu et al. 2021), or at the layer that makes both."""
+"""Layers with trained low rank: query and value (Hu et al. 2021), or the layer that computes both."""
 
 
 class LowRank(TrainedPart):
-    """Low-rank changes of linear layers (LoRA, Hu et al. 2021): x·down·up is added to what a layer makes of x.
+    """Low-rank changes of linear layers (LoRA, Hu et al. 2021): x·down·up is added to a layer's output for x.
 
     Shape:
         down: [layers, inputs, rank]
@@ -33,7 +33,7 @@ class LowRank(TrainedPart):
 
     @staticmethod
     def start(backbone: Backbone, length: int, text: RunningText) -> dict[str, Tensor]:
-        """Random numbers that read, and zeros that write."""
+        """Random reading weights, and zeros as writing weights."""
         sites = [site for site in SITES if site in backbone.sites]
         if not LowRank.has_place(backbone):
             raise BackboneError(
@@ -46,16 +46,16 @@ class LowRank(TrainedPart):
 
     @staticmethod
     def has_place(backbone: Backbone) -> bool:
-        """Whether linear layers that make query or value were found."""
+        """Whether the backbone has linear layers for query or value."""
         return any(site in backbone.sites for site in SITES)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The factors as the graph takes them."""
+        """The factors in the graph's form."""
         return dict(self.factors.items())
 
 
 class Units(TrainedPart):
-    """A few more units beside each feed-forward (parallel adapters, He et al. 2022): relu(x·read + bias)·write.
+    """Additional units in parallel to each feed-forward (parallel adapters, He et al. 2022): relu(x·read + bias)·write.
 
     Shape:
         unit_read: [feed_forwards, width, units]
@@ -71,7 +71,7 @@ class Units(TrainedPart):
 
     @staticmethod
     def start(backbone: Backbone, length: int, text: RunningText) -> dict[str, Tensor]:
-        """Units that read by random numbers, and write nothing."""
+        """Units with random reading weights, and zeros as writing weights."""
         if not Units.has_place(backbone):
             raise BackboneError(
                 f"{backbone.name} ({backbone.architecture}) has no feed-forwards for units: use the method prefix"
@@ -81,11 +81,11 @@ class Units(TrainedPart):
 
     @staticmethod
     def has_place(backbone: Backbone) -> bool:
-        """Whether feed-forwards were found."""
+        """Whether the backbone has feed-forwards."""
         return contract.UNIT_READ in backbone.inputs
 
     def tensors(self) -> dict[str, Tensor]:
-        """The units as the graph takes them."""
+        """The units in the graph's form."""
         return dict(zip(self.names, (self.read, self.bias, self.write), strict=True))
 
 
@@ -95,6 +95,6 @@ def _shape(backbone: Backbone, name: str, length: int) -> tuple[int, ...]:
 
 
 def _reads(shape: tuple[int, ...]) -> Tensor:
-    """Uniform random numbers, smaller the more numbers are read. Shape: [layers, inputs, outputs]."""
+    """Uniform random weights, which are smaller if there are more inputs. Shape: [layers, inputs, outputs]."""
     bound = shape[1] ** -0.5
     return torch.empty(shape).uniform_(-bound, bound)

@@ -1,4 +1,4 @@
-"""Labelled texts as `Trainer` takes them: token ids and targets, by row and by batch."""
+"""Labelled texts for `Trainer`: token ids and targets, by row and by batch."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 Rows = list[dict[str, Any]]
 
 NO_TEXT = -1
-"""The number of the text to which a span belongs that only fills up a row of a batch. Anything below 0 means the same:
-`Trainer` fills up with numbers of its own."""
+"""Text number of spans that only pad a row of a batch. All negative numbers mean the same, because `Trainer` pads with
+its own."""
 
 BATCH_SIZE = 64
-"""Rows per batch if nothing is learned from them."""
+"""Number of rows per batch without training."""
 
 
 class DivergedError(EdgetuneError):
-    """A training that ended in numbers that are not finite."""
+    """Training ended with numbers that are not finite."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -45,9 +45,9 @@ class DivergedError(EdgetuneError):
 def encode_rows(
     backbone: Backbone, rows: Sequence[LabelledText], draft: Task, index: int = 0, note: Note = say
 ) -> Rows:
-    """Rows as `Trainer` takes them: tokens, as the trained task will read them, place of the task, target of each span.
+    """Rows for `Trainer`: tokens as the trained task will read them, index of the task, target of each span.
 
-    A text that is read in windows gives a row for each, with the same number under "text".
+    A text in windows gives one row per window, with the same number under "text".
     """
     encoder = backbone.text_encoder
     tokens = encoder.encode([row.given for row in rows], [draft] * len(rows))
@@ -72,13 +72,13 @@ def encode_rows(
 
 
 class Collator:
-    """Makes batches of rows from `encode_rows`, as the tuner's forward takes them.
+    """Makes batches of rows from `encode_rows`, for the tuner's forward.
 
-    Targets of tasks with fewer numbers than another are filled up with zeros.
+    Targets of tasks with fewer numbers than others are padded with zeros.
 
     Args:
-        facts: of the backbone.
-        width: numbers of the longest target of any task.
+        facts: the backbone's facts.
+        width: length of the longest target of any task.
     """
 
     def __init__(self, facts: BackboneFacts, width: int) -> None:
@@ -89,7 +89,7 @@ class Collator:
 
         Shape:
             labels: [batch, most spans, numbers]
-            text: [batch, most spans], below 0 where a row has no span
+            text: [batch, most spans]; negative for padding
             task_index: [batch]
         """
         most = max(1, *(len(row["labels"]) for row in rows))
@@ -105,17 +105,17 @@ class Collator:
 
 
 def width_of(rows: Rows) -> int:
-    """Numbers of the longest target."""
+    """Length of the longest target."""
     return max(row["labels"].shape[1] for row in rows)
 
 
 def targets_of(rows: Rows) -> Array:
-    """Targets of the spans of rows as numbers. Shape: [spans, numbers]."""
+    """Numeric targets of the spans of rows. Shape: [spans, numbers]."""
     return np.concatenate([row["labels"] for row in rows])
 
 
 def features_of(tuner: PromptTuner, rows: Rows) -> Array:
-    """What the heads read of the spans of rows, with the parts as they are now. Shape: [spans, hidden]."""
+    """Features of the spans of rows, with the current parts. Shape: [spans, hidden]."""
     collate = Collator(tuner.backbone.facts, width_of(rows))
     order = sorted(range(len(rows)), key=lambda place: len(rows[place]["input_ids"]))
     device = next(tuner.heads.parameters()).device
@@ -130,7 +130,7 @@ def features_of(tuner: PromptTuner, rows: Rows) -> Array:
 
 
 def text_features(tuner: PromptTuner, rows: Rows) -> Array:
-    """What the head reads of the texts of one task: of a text in windows, the mean.
+    """Features of the texts of one task; for a text in windows, the mean.
 
     Shape:
         output: [texts, hidden]; if the task's kind has a `reading`, [pieces, hidden]
@@ -159,11 +159,11 @@ def examples_of(kind: Kind, rows: Rows) -> Examples:
 
 
 def texts_of(logits: Array, targets: Array, text: Array, by_piece: bool = False) -> tuple[Array, Array]:
-    """Logits and targets of the texts of one task, given those of their windows: logits are averaged.
+    """Logits and targets of the texts of one task, given those of their windows. Logits are averaged.
 
     Args:
-        text: which text each window belongs to.
-        by_piece: whether texts are answered piece by piece: then rows are only put in the order of the texts.
+        text: the text to which each window belongs.
+        by_piece: whether texts are answered piece by piece; then rows are only sorted by text.
 
     Shape:
         logits: [windows, labels] → [texts, labels]

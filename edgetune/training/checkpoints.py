@@ -1,4 +1,4 @@
-"""The folder of an unfinished training: what it was begun with, and how far each seed is."""
+"""The folder of an unfinished training run: its settings, and the progress of each seed."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ _OPTIONS_FILE = "options.json"
 
 @dataclass(frozen=True)
 class Unfinished:
-    """An unfinished training.
+    """An unfinished training run.
 
     Attributes:
-        folder: where its state is.
+        folder: the folder with its state.
     """
 
     folder: Path
 
     def of_seed(self, seed: int) -> Path:
-        """The folder of the checkpoints of one seed."""
+        """The folder for the checkpoints of one seed."""
         return self.folder / f"seed-{seed}"
 
     def checkpoint(self, seed: int) -> str | None:
-        """The checkpoint from which the training with that seed goes on, if there is one."""
-        # Trainer writes its state last: a checkpoint without it is not whole.
+        """The checkpoint from which training with this seed continues, if there is one."""
+        # Trainer writes its state last, so a checkpoint without it is incomplete.
         whole = [state.parent for state in self.of_seed(seed).glob("checkpoint-*/trainer_state.json")]
         return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
     def outcome(self, seed: int, drafts: Sequence[Task]) -> Outcome | None:
-        """What the training with that seed ended with, if it is finished.
+        """The outcome of training with this seed, if it is finished.
 
         Raises:
             EdgetuneError: the file is damaged.
@@ -48,7 +48,7 @@ class Unfinished:
         return Outcome.load(file, drafts) if file.is_file() else None
 
     def finish(self, seed: int, outcome: Outcome) -> None:
-        """Keep what the training with that seed ended with, in place of its checkpoints."""
+        """Save the outcome of training with this seed, and delete its checkpoints."""
         outcome.save(self._outcome_file(seed))
         shutil.rmtree(self.of_seed(seed), ignore_errors=True)
 
@@ -61,16 +61,16 @@ class Unfinished:
 
 
 def prepare(folder: Path, settings: dict[str, Any], resume: bool, note: Note) -> Unfinished:
-    """Make the folder ready.
+    """Prepare the folder.
 
     Args:
-        folder: of the unfinished training.
-        settings: what tells this training from another, as JSON has it.
-        resume: go on with an unfinished training; else it is discarded.
+        folder: the folder of the unfinished training run.
+        settings: the settings that identify this training run, as JSON.
+        resume: continue an unfinished training run; otherwise it is discarded.
         note: receives messages for the user.
 
     Raises:
-        EdgetuneError: the unfinished training was begun with other settings, or the folder cannot be written.
+        EdgetuneError: the unfinished training run has other settings, or the folder is not writable.
     """
     stamp = json.dumps(settings, sort_keys=True)
     stamp_file = folder / _OPTIONS_FILE

@@ -1,4 +1,4 @@
-"""Descriptions of labels in a training: the head that they make behind the prompt as it is."""
+"""Label descriptions in training: the head that they give with the current prompt."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from edgetune_runtime.fitting.linear import Head
 
 
 class Described:
-    """Descriptions of the labels of a task that is trained.
+    """Descriptions of the labels of a task in training.
 
     Args:
-        setup: what the training begins with.
-        place: of the task among those that are trained together.
-        about: what describes its labels.
+        setup: the setup of the training run.
+        place: index of the task among those that are trained together.
+        about: the descriptions.
 
     Attributes:
-        rows: the descriptions as texts that have the label that they describe.
-        trust: how much is expected of them.
+        rows: the descriptions as texts, labelled with the label that they describe.
+        trust: how much they are trusted.
     """
 
     def __init__(self, setup: Setup, place: int, about: About) -> None:
@@ -36,5 +36,5 @@ class Described:
         self.trust = trust_of(about)
 
     def head(self) -> Head:
-        """The head that is made of descriptions, with the prompt as it is now."""
+        """The head that is made from descriptions, with the current prompt."""
         return described_head(self._labels, self._descriptions, text_features(self._tuner, self.rows))

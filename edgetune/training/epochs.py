@@ -1,4 +1,4 @@
-"""How the best epoch is chosen: by a measure of development data, and among equals by the loss there."""
+"""Choose the best epoch: by a measure on development data, and on a tie by the loss."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from edgetune_runtime.fitting.by_kind import Measure, fitting_of, loss_of
 from edgetune_runtime.task import Task
 
 BEST_STEP = "best_step"
-"""The metric by which `Trainer` keeps a checkpoint: the step of the best epoch so far. It rises with a better one."""
+"""The metric by which `Trainer` keeps a checkpoint: the step of the best epoch so far. It increases with each better
+epoch."""
 
-_DIGITS = 9  # Means of the same shares differ in their last digits by the order of the tasks.
+_DIGITS = 9  # The order of the tasks changes the last digits of a mean.
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What development data says of an epoch; of tasks that were trained together, the means.
+    """The results of an epoch on development data; for tasks that are trained together, the means.
 
     Attributes:
-        number: 1 for the first.
-        step: of the training, at its end.
-        score: of the measure by which the epoch is chosen.
-        usual: of the measure that is usual for the kind of answer, such as the accuracy.
-        loss: without class weights, averaged as the measure is: over rows, or over labels.
+        number: number of the epoch, from 1.
+        step: training step at the end of the epoch.
+        score: value of the measure that chooses the epoch.
+        usual: value of the usual measure of the kind of answer, such as the accuracy.
+        loss: the loss without class weights, averaged like the measure: over rows, or over labels.
     """
 
     number: int
@@ -40,11 +41,11 @@ class Epoch:
 
 
 class Judge:
-    """Computes `Trainer`'s metrics of an epoch.
+    """Computes `Trainer`'s metrics for an epoch.
 
     Args:
         measures: one per task.
-        drafts: the tasks, of which kind and labels are read.
+        drafts: the tasks; only their kinds and labels are used.
     """
 
     def __init__(self, measures: Sequence[Measure], drafts: Sequence[Task]) -> None:
@@ -57,7 +58,7 @@ class Judge:
         found = []
         for place, (measure, draft) in enumerate(self._tasks):
             own = (index == place)[:, None] & (text >= 0)
-            rows = draft.head_rows  # what is behind fills rows up to the widest task
+            rows = draft.head_rows  # the rest is padding to the widest task
             given = texts_of(logits[own][:, :rows], targets[own][:, :rows], text[own], draft.kind.reading is not None)
             usual = fitting_of(draft.kind).measure
             found.append((measure.of(*given), usual.of(*given), loss_of(draft.kind, *given, measure)))
@@ -66,7 +67,7 @@ class Judge:
 
 
 def epochs(history: Sequence[Mapping[str, Any]]) -> list[Epoch]:
-    """The epochs in `Trainer`'s history, which a checkpoint keeps."""
+    """The epochs in `Trainer`'s history, which checkpoints contain."""
     judgements = [entry for entry in history if "eval_score" in entry]
     return [
         Epoch(number, entry["step"], entry["eval_score"], entry["eval_usual"], entry["eval_unweighted_loss"])
@@ -75,7 +76,7 @@ def epochs(history: Sequence[Mapping[str, Any]]) -> list[Epoch]:
 
 
 def best(judged_epochs: Sequence[Epoch]) -> Epoch:
-    """The epoch with the best score; among equals that with the least loss; among these the first."""
+    """The epoch with the best score; on a tie the one with the lowest loss, and then the first."""
     return max(
         judged_epochs,
         key=lambda one: (round(one.score, _DIGITS), -one.loss if math.isfinite(one.loss) else -math.inf),
@@ -83,26 +84,26 @@ def best(judged_epochs: Sequence[Epoch]) -> Epoch:
 
 
 class Patience(TrainerCallback):  # type: ignore[misc]
-    """Ends a training that gets no better.
+    """Stops training that no longer improves.
 
     Args:
-        epochs: how many without a better one it waits for.
+        epochs: number of epochs without improvement after which training stops.
     """
 
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Look at the history alone, as `KeepBest` does."""
+        """Use only the history, like `KeepBest`."""
         judged = epochs(state.log_history)
         if len(judged) - best(judged).number >= self._epochs:
             control.should_training_stop = True
 
 
 class KeepBest(TrainerCallback):  # type: ignore[misc]
-    """Tells `Trainer`, which compares one number, which checkpoint to keep.
+    """Tells `Trainer`, which compares a single number, which checkpoint to keep.
 
-    It looks at the history alone, so a training that goes on from a checkpoint chooses as one that was not broken off.
+    It uses only the history, so a resumed training run makes the same choice as an uninterrupted one.
     """
 
     def on_evaluate(

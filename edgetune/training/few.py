@@ -1,8 +1,8 @@
-"""Training on few rows: a prompt by pairs of texts, then a head in closed form.
+"""Training with few rows: train a prompt with pairs of texts, then fit a head.
 
-With a few dozen rows, gradients through a head learn less than a linear model that is fitted to the same features, and
-a development split of two or three rows chooses by chance. So nothing is held out for good here: rows are held out in
-turn (cross-validation), which chooses and calibrates, and then all rows train.
+With a few dozen rows, gradient training of a head is worse than fitting a linear model to the same features, and a
+development split of two or three rows chooses by chance. So no rows are held out permanently: cross-validation chooses
+and calibrates, and then all rows are used for training.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from edgetune_runtime.fitting.linear import Head, head_tensors
 FOLDS = 4
 
 NEW_HEAD, SHARED_HEAD = "prompt", "prompt, head of first features too"
-"""What people call the two heads."""
+"""Names of the two heads for people."""
 
 DESCRIBED = "descriptions"
-"""The head that is made of descriptions, behind the same prompt."""
+"""The head that is made from descriptions, with the same prompt."""
 
 
 def train_few(
@@ -43,27 +43,27 @@ def train_few(
 ) -> list[Rung]:
     """Train a prompt and heads on the rows of one task with one label per text.
 
-    There are two heads for the trained prompt: one fitted to the features that it makes, the other also to those that
-    it made before it was trained, which does not follow it in what it learned by heart. If labels are described, the
-    prompt learns from the descriptions, too, and each head is joined with the one that they make behind it. The labels'
-    own names count as descriptions if a head alone is better with them.
+    The trained prompt gets two heads: one is fitted to its features, and the other also to the features of the
+    untrained prompt, which makes it less prone to overfitting. If labels are described, the prompt is also trained with
+    the descriptions, and each head is joined with the head that they give. The labels' own names count as descriptions
+    if they improve a head without a prompt.
 
     Args:
-        setup: what the training begins with.
-        options: how.
-        folder: where `Trainer` may write.
-        callbacks: of `Trainer`; they see each of the trainings.
+        setup: the setup of the training run.
+        options: how to train.
+        folder: folder for `Trainer`'s files.
+        callbacks: callbacks for `Trainer`, used in every training run.
 
     Returns:
-        The prompt with each head. If the task has development rows, with logits for these, else for the training rows,
-        each by a prompt and a head that learned without it.
+        The prompt with each head, and logits: for the development rows, if there are any; otherwise for each training
+        row, from a prompt and a head that were trained without it.
     """
     dev = setup.rows["dev"]
     bar = Steps(STEPS * (1 if dev else FOLDS + 1), "pairs of texts")
     few = _Few(setup, options, folder, [bar, *callbacks])
     try:
         held_out = {} if dev else few.held_out()
-        heads, _ = few.learn(np.arange(len(few.targets)))  # last, so that this prompt stays
+        heads, _ = few.learn(np.arange(len(few.targets)))  # last, so that this prompt is the final one
     finally:
         bar.close()
     if dev:
@@ -77,7 +77,7 @@ def train_few(
 
 
 class _Few:
-    """One task's rows, and how a prompt and its heads learn from some of them."""
+    """One task's rows; trains a prompt and its heads with some of them."""
 
     def __init__(
         self, setup: Setup, options: TrainingOptions, folder: Path, callbacks: Sequence[TrainerCallback]
@@ -90,11 +90,11 @@ class _Few:
         self.described = self._usable_descriptions()
 
     def numbers(self, rows: Rows) -> Array:
-        """What is right for the texts of rows. Shape: [texts, numbers]."""
+        """The targets of the texts of rows. Shape: [texts, numbers]."""
         return examples_of(self._setup.drafts[0].kind, rows).numbers
 
     def _usable_descriptions(self) -> Described | None:
-        """What describes the labels; not their names if a head alone is no better with them."""
+        """The label descriptions; names are used only if they improve a head without a prompt."""
         (about,), (draft,) = self._setup.about, self._setup.drafts
         if about is None:
             return None
@@ -108,12 +108,12 @@ class _Few:
         return found if with_names.share else None
 
     def learn(self, texts: Array) -> tuple[dict[str, Head], Array]:
-        """Train the prompt on some texts, from its beginning: its heads, and the features of all texts."""
+        """Train the prompt on some texts, from its initial value. Returns its heads, and the features of all texts."""
         chosen = set(texts.tolist())
         self._tuner.parts.load_state_dict(self._start)
         rows = [row for row in self._rows if row["text"] in chosen]
         if self.described is not None:
-            rows += self.described.rows  # without them the prompt loses what descriptions say
+            rows += self.described.rows  # without them, training would make the prompt fit the descriptions less
         train_prompt(self._tuner, rows, self._options, self._folder, self._callbacks)
         features = text_features(self._tuner, self._rows)
         new, targets = features[texts], self.targets[texts]
@@ -124,7 +124,7 @@ class _Few:
         return heads, features
 
     def held_out(self) -> dict[str, Array]:
-        """Logits of each text by heads that learned without it."""
+        """Logits of each text, from heads that were trained without it."""
         fold = folds(self.targets, self._options.seed, FOLDS)
         found: dict[str, Array] = {}
         for number in np.unique(fold):
@@ -137,11 +137,11 @@ class _Few:
     def joined(
         self, heads: dict[str, Head], held_out: dict[str, Array], targets: Array, trust: Trust
     ) -> tuple[dict[str, Head], dict[str, Array]]:
-        """Each fitted head joined with the described one, and its logits.
+        """Each fitted head joined with the described head, and its logits.
 
         Shape:
             held_out: [rows, labels]
-            targets: [rows, numbers], of the rows that heads are judged by
+            targets: [rows, numbers], of the rows that judge the heads
         """
         (draft,), others = self._setup.drafts, (NEW_HEAD, SHARED_HEAD)
         fitting = fitting_of(draft.kind)
@@ -157,7 +157,7 @@ class _Few:
         )
 
     def tensors(self, head: Head) -> dict[str, Array]:
-        """What the task stores."""
+        """The tensors of the task."""
         (draft,), tuner = self._setup.drafts, self._tuner
         given = {name: torch.from_numpy(values) for name, values in head_tensors(head).items()}
         return prompts.stored(tuner.backbone, {**tuner.task_tensors(0), **given}, draft.max_length)

@@ -1,4 +1,4 @@
-"""What a task's linear head begins as: label words, another task's head, or one fitted to the first features."""
+"""Initial values of a task's head: label words, another task's head, or a head fitted to the first features."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def new(backbone: Backbone, draft: Task) -> nn.Linear:
 def begin_as_told(
     head: nn.Linear, backbone: Backbone, draft: Task, words: LabelWords | None, origin: Task | None, scale: Scale
 ) -> bool:
-    """Begin as label words, or as the head of another task if its kind, labels and pooling are the same.
+    """Initialize a head from label words, or from another task's head with the same kind, labels and pooling.
 
     Args:
-        head: the head, which is changed.
+        head: the head to change.
         backbone: the frozen backbone.
-        draft: the task but for what it will learn.
-        words: label → words whose rows of the vocabulary it begins as.
-        origin: else a task whose head it begins as.
-        scale: of the head's outputs, which a task file has multiplied in.
+        draft: the task without its trained parts.
+        words: label → words whose rows of the vocabulary are the initial values.
+        origin: a task whose head is the initial value, if there are no words.
+        scale: scale of the head's outputs, which is multiplied in in a task file.
 
     Returns:
-        Whether it did: there are label words, or such a task.
+        Whether there were label words, or such a task.
     """
     if words is not None:
         weight, bias = verbalizer.head(backbone, words, draft.labels)
@@ -57,17 +57,17 @@ def begin_as_told(
 def begin_fitted(
     tuner: PromptTuner, place: int, draft: Task, features: Array, targets: Array, weights: Array | None
 ) -> None:
-    """Begin as the linear model of features that `edgetune fit` would fit.
+    """Initialize a head with the linear model that `edgetune fit` would fit.
 
-    A head that begins at random spends the epochs of a small data set on what this gives at once.
+    With random initial values, the epochs of a small data set would be spent on reaching this point.
 
     Args:
-        tuner: has the heads.
-        place: the task's.
-        draft: the task but for what it will learn.
-        features: of training rows, with the prompt as it begins.
+        tuner: the tuner with the heads.
+        place: index of the task.
+        draft: the task without its trained parts.
+        features: features of training rows, with the initial prompt.
         targets: their targets as numbers.
-        weights: how much each row counts, or `None`: all the same.
+        weights: weight of each row; `None` if all count the same.
 
     Shape:
         features: [rows, hidden]

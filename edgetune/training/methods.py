@@ -1,4 +1,4 @@
-"""Methods: which parts are trained, and how."""
+"""Training methods: the parts that they train, and how."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Training:
     """How one part is trained.
 
     Attributes:
-        part: what is trained.
-        learning_rate: what it usually learns best with.
-        weight_decay: of AdamW.
-        reparameterization: makes what the part passes through, from what it begins as.
-        starts_anywhere: whether it can begin as a part that is given, such as another task's.
+        part: the class of the part.
+        learning_rate: its usual learning rate.
+        weight_decay: weight decay for AdamW.
+        reparameterization: creates the network that the part passes through, given its initial value.
+        starts_anywhere: whether it can start from a given part, such as another task's.
     """
 
     part: type[TrainedPart]
@@ -64,15 +64,15 @@ REPARAMETERIZED: dict[str, Training] = {
     "p-tuning-mlp": replace(_PROMPT, learning_rate=1e-3, reparameterization=Perceptron, starts_anywhere=False),
     "p-tuning-lstm": replace(_PROMPT, learning_rate=1e-3, reparameterization=Recurrent, starts_anywhere=False),
 }
-"""Method → how the one part that it has is trained, if that is not as in `TRAININGS`."""
+"""Method → how its only part is trained, if that differs from `TRAININGS`."""
 
 
 def chosen(options: TrainingOptions, recipe: str, backbone: Backbone) -> TrainingOptions:
-    """The options with a method for "auto".
+    """Replace the method "auto" in options.
 
-    It is `STRONG` on an encoder in epochs. It is `PREFIX` for few rows, where strong is not better, on decoders, where
-    it was not measured, if something is said that only prompts have, and where the backbone has no place for all of
-    strong. What begins as another task has its parts.
+    The method is `STRONG` for an encoder that is trained in epochs. It is `PREFIX` for few rows (strong is not better
+    there), for decoders (strong was not measured there), if an option is set that only prompts have, and if the
+    backbone does not support all parts of strong. A task that starts from another task has the same parts.
     """
     if options.method != AUTO or options.parts is not None:
         return options
@@ -93,7 +93,7 @@ def chosen(options: TrainingOptions, recipe: str, backbone: Backbone) -> Trainin
 
 
 def trainings(options: TrainingOptions) -> dict[str, Training]:
-    """How each part is trained that is."""
+    """How each of the trained parts is trained."""
     return {name: REPARAMETERIZED.get(options.method, TRAININGS[name]) for name in options.lengths}
 
 
@@ -101,7 +101,7 @@ class TrainedParts(nn.Module):
     """All parts that are trained together.
 
     Args:
-        parts: name of `options.PART_NAMES` → the part.
+        parts: name in `options.PART_NAMES` → the part.
     """
 
     def __init__(self, parts: Mapping[str, TrainedPart]) -> None:
@@ -109,7 +109,7 @@ class TrainedParts(nn.Module):
         self.each = nn.ModuleDict(parts)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors of all of them as the graph takes them, without the tasks dimension."""
+        """The tensors of all parts in the graph's form, without the tasks dimension."""
         found: dict[str, Tensor] = {}
         for part in self.each.values():
             found |= part.tensors()  # type: ignore[operator]
@@ -117,11 +117,11 @@ class TrainedParts(nn.Module):
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to train."""
+        """Whether there are no parts."""
         return not any(one.numel() for one in self.parameters())
 
     def groups(self, options: TrainingOptions) -> list[dict[str, Any]]:
-        """The parameters with their learning rates and weight decays, as PyTorch's optimizers take them."""
+        """Parameter groups for PyTorch's optimizers, with learning rates and weight decays."""
         return [
             {
                 "params": list(self.each[name].parameters()),
@@ -135,17 +135,17 @@ class TrainedParts(nn.Module):
 def begin(
     options: TrainingOptions, backbone: Backbone, rows: Sequence[Sequence[int]], labels: Sequence[str] = ()
 ) -> TrainedParts:
-    """New parts, as the options say.
+    """New parts, according to the options.
 
     Args:
-        options: parts, their lengths, and what prompts begin as.
+        options: the parts, their lengths, and the initial values of prompts.
         backbone: the frozen backbone.
         rows: token ids of training texts, for the init "data".
         labels: for the init "labels".
 
     Raises:
-        BackboneError: the backbone has no place for a part.
-        DataError: the text that a prompt should begin as has no tokens.
+        BackboneError: the backbone does not support a part.
+        DataError: the text for a prompt's initial value has no tokens.
     """
     found: dict[str, TrainedPart] = {}
     for name, training in trainings(options).items():
@@ -156,7 +156,10 @@ def begin(
 
 
 def begin_from(options: TrainingOptions, task: Task) -> TrainedParts:
-    """Parts that begin as a stored task's (prompt transfer, Vu et al. 2022), as long as `lengths_from` says."""
+    """Parts that start from those of a stored task (prompt transfer, Vu et al. 2022).
+
+    `lengths_from` gives their lengths.
+    """
     given = {name: torch.from_numpy(tensor) for name, tensor in task.tensors.items()}
     if contract.PROMPT_SOURCE in given:
         given[contract.PROMPT_EMBEDDINGS] = given[contract.PROMPT_SOURCE]
@@ -169,10 +172,10 @@ def begin_from(options: TrainingOptions, task: Task) -> TrainedParts:
 
 
 def lengths_from(options: TrainingOptions, task: Task) -> dict[str, int]:
-    """The lengths of the parts that begin as a stored task's.
+    """The lengths of the parts that start from those of a stored task.
 
     Raises:
-        TaskError: the task lacks one of them, or the method cannot begin anywhere.
+        TaskError: the task lacks one of them, or the method cannot start from given parts.
     """
     source = len(task.tensors.get(contract.PROMPT_SOURCE, ()))
     has = {**titled_lengths(task.tensors), **({"prompt": source} if source else {})}
@@ -192,5 +195,5 @@ def lengths_from(options: TrainingOptions, task: Task) -> dict[str, int]:
 
 def _build(training: Training, start: Tensors) -> TrainedPart:
     is_empty = not any(tensor.numel() for tensor in start.values())
-    # What has no tokens has nothing to reparameterise.
+    # Without tokens there is nothing to reparameterise.
     return training.part(start, nn.Identity() if is_empty else training.reparameterization(start))

@@ -1,6 +1,6 @@
-"""How each kind of answer is trained: what fitting needs (`edgetune_runtime.fitting.by_kind`), and a loss.
+"""How each kind of answer is trained: the parts that fitting uses too (`edgetune_runtime.fitting.by_kind`), and a loss.
 
-A new kind is a row in `OBJECTIVES`.
+A new kind is an entry in `OBJECTIVES`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edgetune_runtime.kinds.tokens import TOKENS
 
 @dataclass(frozen=True)
 class Scale:
-    """What a head's outputs are multiplied by, and what is then added: the spread and the mean of the targets."""
+    """A head's outputs are multiplied by the spread of the targets, and then the mean of the targets is added."""
 
     factor: float = 1.0
     shift: float = 0.0
@@ -34,10 +34,10 @@ class Objective:
     """How tasks of one kind are trained.
 
     Attributes:
-        fitting: targets as numbers, measures, and what is fitted without gradients.
-        loss: the loss of each row, which is a text or a piece of one. Shape: logits [rows, labels], targets
+        fitting: numeric targets, measures, and fitting without gradients.
+        loss: the loss of each row, which is a text or a piece of a text. Shape: logits [rows, labels], targets
             [rows, numbers] → [rows].
-        scale: the scale of the head's outputs, given the training targets.
+        scale: computes the scale of the head's outputs from the training targets.
     """
 
     fitting: Fitting
@@ -46,18 +46,18 @@ class Objective:
 
 
 def objective_of(kind: Kind) -> Objective:
-    """How tasks of that kind are trained."""
+    """How tasks of a kind are trained."""
     return OBJECTIVES[kind.name]
 
 
 def _mean_and_spread(targets: Sequence[Target]) -> Scale:
-    """What brings a head's outputs, which are about 1, to the scale of the targets."""
+    """The scale from a head's outputs, which are about 1, to the targets."""
     values = np.array(targets, np.float64)
     return Scale(float(values.std()) or 1.0, float(values.mean()))
 
 
 def _pointing_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """What `fitting.pointers.losses` gives: of each window the cross-entropies of where an answer begins and ends."""
+    """The same as `fitting.pointers.losses`: for each window, the cross-entropies of an answer's begin and end."""
     is_first = targets[:, 0] < 0
     window = is_first.long().cumsum(0) - 1
     ends = targets[:, 1].long()
@@ -85,7 +85,7 @@ OBJECTIVES: dict[str, Objective] = {
     SPANS.name: Objective(FITTINGS[SPANS.name], loss=_pointing_loss),
     MULTI_LABEL.name: Objective(
         FITTINGS[MULTI_LABEL.name],
-        # Summed over labels: a mean would shrink with their number, and with it what a step learns.
+        # Summed over labels, because a mean would become smaller with more labels, and so would the training steps.
         loss=lambda logits, targets: nn.functional.binary_cross_entropy_with_logits(
             logits, targets, reduction="none"
         ).sum(dim=1),

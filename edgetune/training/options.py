@@ -1,4 +1,4 @@
-"""How to train, as data: each field is also an option of `edgetune train`. Nothing here needs PyTorch."""
+"""Training options: each field is also an option of `edgetune train`. Nothing here needs PyTorch."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from edgetune_runtime.task import Task
 
 AUTO, CONTRASTIVE, EPOCHS = RECIPES = ("auto", "contrastive", "epochs")
-"""How a training learns: `recipes.recipe_of` chooses for "auto". contrastive: a prompt by pairs of texts, then a fitted
-head, for few rows. epochs: prompt and head by the loss of the kind of answer, in passes over the rows."""
+"""Training recipes; `recipes.recipe_of` chooses one for "auto". contrastive: train a prompt with pairs of texts, then
+fit a head; for few rows. epochs: train prompt and head with the loss of the kind of answer, in passes over the rows."""
 
 NO, BF16, FP16 = "no", "bf16", "fp16"
 """Mixed precision, besides `AUTO`."""
 
 LabelWords = Mapping[str, Sequence[str]]
-"""Label → the words that a language model would say for it."""
+"""Label → words that a language model would predict for it."""
 
 PART_NAMES = ("prompt", "prefix", "low-rank", "units")
-"""Parts that can be trained; `methods.TRAININGS` says how."""
+"""Trainable parts; `methods.TRAININGS` defines how they are trained."""
 
 METHODS: dict[str, dict[str, int | None]] = {
     "prefix": {"prefix": None},
@@ -42,39 +42,40 @@ METHODS: dict[str, dict[str, int | None]] = {
     "units": {"units": 16},
     "strong": {"low-rank": 8, "units": 16},
 }
-"""Method → the parts that it trains and their lengths; `None` is the length of the prompt.
+"""Method → the parts that it trains and their lengths; `None` means the prompt length.
 
-p-tuning-v2 is the name of the paper that gave prefixes to classification, and the same as prefix.
+p-tuning-v2 is the same as prefix, named after the paper that introduced prefixes for classification.
 """
 
 PROMPTING = ("prompt", "prefix")
-"""Parts that stand before a text's tokens."""
+"""Parts that come before a text's tokens."""
 
 PREFIX = "prefix"
-"""The method where nothing else is said of a prompt."""
+"""The default method for prompts."""
 
 STRONG = "strong"
-"""The method that comes nearest to fine-tuning all weights."""
+"""The method that comes closest to fine-tuning all weights."""
 
 PROMPT_LENGTH = 20
 
 ADDED = ("low-rank", "units")
-"""Parts that are added beside linear layers. They learn faster, with the backbone's dropout against overfitting."""
+"""Parts that are added in parallel to linear layers. They learn faster, and need the backbone's dropout against
+overfitting."""
 
 INITS = ("data", "vocabulary", "random", "labels", "text")
-"""What a prompt begins as: tokens of the training texts, common tokens of the vocabulary, random numbers, the
-names of the labels again and again, or a text of the user's."""
+"""Initial values of a prompt: tokens of the training texts, common tokens of the vocabulary, random numbers, the
+repeated names of the labels, or a text from the user."""
 
 
 def parse_label_words(items: Sequence[str]) -> LabelWords | None:
-    """Label words as they are written on the command line; `None` if none are. Raises what `parse_words` does."""
+    """Parse label words from the command line; `None` if there are none. Raises the same errors as `parse_words`."""
     return parse_words(items, "label_words") if items else None
 
 
 def parse_descriptions(items: Sequence[str]) -> Describing:
-    """What describes labels as it is written on the command line: `names`, `none`, or `label=text,text…`, one a label.
+    """Parse label descriptions from the command line: `names`, `none`, or `label=text,text…`, once per label.
 
-    Raises what `parse_words` does.
+    Raises the same errors as `parse_words`.
     """
     if len(items) == 1 and items[0] in (NAMES, NONE):
         return items[0]
@@ -82,14 +83,14 @@ def parse_descriptions(items: Sequence[str]) -> Describing:
 
 
 def parse_words(items: Sequence[str], parameter: str) -> LabelWords:
-    """Words of labels as they are written on the command line: `label=word,word…`, once per label.
+    """Parse words of labels from the command line: `label=word,word…`, once per label.
 
     Args:
         items: the values of an option.
-        parameter: what it is called.
+        parameter: name of the option's parameter.
 
     Raises:
-        DataError: an item is not written like that, or a label or a word stands twice, or there is one label.
+        DataError: an item has another form, a label or a word occurs twice, or there is only one label.
     """
     words: dict[str, list[str]] = {}
     for item in items:
@@ -108,10 +109,10 @@ def parse_words(items: Sequence[str], parameter: str) -> LabelWords:
 
 
 def parse_class_weight(items: Sequence[str]) -> ClassWeight:
-    """Class weights as they are written on the command line: `none`, `balanced`, or `label=number`, one a label.
+    """Parse class weights from the command line: `none`, `balanced`, or `label=number`, once per label.
 
     Raises:
-        DataError: an item is not written like that, or there is more than one way among them.
+        DataError: an item has another form, or different forms are mixed.
     """
     if not items:
         return NONE
@@ -134,10 +135,10 @@ def parse_class_weight(items: Sequence[str]) -> ClassWeight:
 
 
 def parse_parts(text: str) -> dict[str, int]:
-    """Parts and their lengths as they are written on the command line: `part:length,part:length…`.
+    """Parse parts and their lengths from the command line: `part:length,part:length…`.
 
     Raises:
-        DataError: they are not written like that, or there is no such part.
+        DataError: they have another form, or a part does not exist.
     """
     found: dict[str, int] = {}
     for item in text.split(","):
@@ -162,7 +163,7 @@ _DROPOUT_OF_ADDED = 0.1
 
 
 def option(default: Any, help_text: str, **how: Any) -> Any:
-    """A field that is an option; `edgetune.cli.fields` says what `how` can name."""
+    """A field that is an option; `edgetune.cli.fields` describes `how`."""
     return field(default=default, metadata={"help": help_text, **how})
 
 
@@ -171,21 +172,22 @@ class TrainingOptions:
     """How to train.
 
     Attributes:
-        method: one of `METHODS`, or "auto": `methods.chosen` takes one.
-        parts: part of `PART_NAMES` → its length, instead of those of the method.
-        prompt_length: tokens of the prompt or prefix, `PROMPT_LENGTH` if `None`; 0 trains the head alone.
-        init: what the prompt begins as, one of `INITS`.
-        init_text: the text, for the init "text".
-        init_from: a task that the prompt begins as, and the head if the labels are the same.
-        template: what surrounds a text.
-        label_words: label → words that the head begins as.
-        train_head: whether the head learns; not if the label words are to stay as they are.
-        max_length: tokens of a text that are read, special tokens and template included.
+        method: one of `METHODS`, or "auto", for which `methods.chosen` chooses one.
+        parts: part in `PART_NAMES` → its length, instead of the method's parts.
+        prompt_length: number of tokens of the prompt or prefix; `None` is `PROMPT_LENGTH`. 0 trains only the head.
+        init: initial value of the prompt, one of `INITS`.
+        init_text: the text for the init "text".
+        init_from: a task from which the prompt starts, and also the head if the labels are the same.
+        template: the text around each text.
+        label_words: label → words from which the head starts.
+        train_head: whether to train the head; false keeps the label words as they are.
+        max_length: maximum number of tokens per text, including special tokens and template.
         long_texts: "cut" to drop the end of a longer text, "windows" to read all of it in parts.
-        stride: tokens by which windows overlap.
-        recipe: how it learns, one of `RECIPES`.
-        epochs: passes over the training data; the one best on development data is kept. The method's own if `None`.
-        patience: epochs without a better one after which training ends; `None` is never.
+        stride: number of tokens by which windows overlap.
+        recipe: one of `RECIPES`.
+        epochs: number of passes over the training data; the best one on development data is kept. `None` uses the
+            method's default.
+        patience: number of epochs without improvement after which training stops; `None` never stops early.
         batch_size: texts per step.
         keep_prompt: whether what was trained is kept even if a head without a prompt is better on held-out rows.
         class_weight: how much a row of each label counts in the loss: "none" for all the same, "balanced" for all
@@ -349,7 +351,7 @@ class TrainingOptions:
 
     @property
     def lengths(self) -> dict[str, int]:
-        """The parts that are trained beside the head, and their lengths."""
+        """The parts that are trained in addition to the head, and their lengths."""
         given = self._of_method if self.parts is None else self.parts
         prompt_length = PROMPT_LENGTH if self.prompt_length is None else self.prompt_length
         found = {name: prompt_length if length is None else length for name, length in given.items()}
@@ -357,35 +359,35 @@ class TrainingOptions:
 
     @property
     def title(self) -> str:
-        """What the task says that it was trained by."""
+        """The name of the training method in the task."""
         given = self._of_method if self.parts is None else self.parts
         method = PREFIX if self.method == AUTO else self.method
         return method if given.keys() == self._of_method.keys() else "+".join(given)
 
     @property
     def _of_method(self) -> Mapping[str, int | None]:
-        """The parts of the method; "auto" is a prefix until it is chosen."""
+        """The parts of the method; "auto" counts as a prefix until a method is chosen."""
         return METHODS[PREFIX if self.method == AUTO else self.method]
 
     @property
     def adds(self) -> bool:
-        """Whether parts are trained that are added beside linear layers."""
+        """Whether any trained part is added in parallel to linear layers."""
         return not self.lengths.keys().isdisjoint(ADDED)
 
     @property
     def passes(self) -> int:
-        """Passes over the training data."""
+        """Number of passes over the training data."""
         return self.epochs or (_EPOCHS_OF_ADDED if self.adds else _EPOCHS)
 
     @property
     def backbone_dropout(self) -> float:
-        """Share of the backbone's hidden numbers that training leaves out."""
+        """Dropout rate in the backbone during training."""
         return self.dropout if self.dropout is not None else _DROPOUT_OF_ADDED * self.adds
 
     def stamp(self) -> dict[str, Any]:
-        """The options as JSON has them, to tell one training from another.
+        """The options as JSON, to identify a training run.
 
-        What changes nothing in the task is left out.
+        Options that do not affect the task are omitted.
         """
         given = dataclasses.replace(self, init_from=None)
         origin = None if self.init_from is None else files.sha256(self.init_from.to_bytes())

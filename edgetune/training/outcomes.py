@@ -1,4 +1,4 @@
-"""What a training with one seed ended with, and how it waits on disk for those with other seeds."""
+"""The outcome of training with one seed, which can be stored until the other seeds are finished."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _LOGITS, _TENSOR = "logits", "tensor."
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training with one seed ended with.
+    """The outcome of training with one seed.
 
     Attributes:
-        rungs: for each task what was trained, with logits for the rows that judge it.
-        history: what development data says of each epoch; none if it was not trained so.
+        rungs: for each task the trained candidates, with logits for the held-out rows.
+        history: the results of each epoch on development data; empty for other recipes.
     """
 
     rungs: list[list[Rung]]
     history: list[Epoch]
 
     def save(self, file: Path) -> None:
-        """Write it, all at once. The drafts of the tasks are left out: they are the same for all seeds."""
+        """Write it atomically. The drafts of the tasks are omitted, because they are the same for all seeds."""
         tensors: dict[str, Array] = {}
         for place, own in enumerate(self.rungs):
             for number, rung in enumerate(own):
@@ -49,7 +49,7 @@ class Outcome:
 
     @classmethod
     def load(cls, file: Path, drafts: Sequence[Task]) -> Outcome:
-        """Read what `save` wrote, for the same tasks.
+        """Read the output of `save`, for the same tasks.
 
         Raises:
             EdgetuneError: the file is damaged.

@@ -1,4 +1,4 @@
-"""What a training shows while it runs."""
+"""Progress display of training."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
-    """One bar for the training, and a line an epoch, on stderr.
+    """One progress bar for training, and one line per epoch, on stderr.
 
     Args:
-        epochs: how many there will be.
-        chosen_by: the measure by which the epoch is chosen, or several.
-        usual: the measure that is usual for the kind of answer, or several. It is shown too if it is another.
-        title: what stands before each line.
+        epochs: the number of epochs.
+        chosen_by: the measure that chooses the epoch, or several measures.
+        usual: the usual measure of the kind of answer, or several. It is also shown if it differs.
+        title: text before each line.
     """
 
     def __init__(self, epochs: int, chosen_by: str, usual: str, title: str = "") -> None:
@@ -73,11 +73,11 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
 
 class Steps(TrainerCallback):  # type: ignore[misc]
-    """One bar for several trainings, on stderr.
+    """One progress bar for several training runs, on stderr.
 
     Args:
-        total: steps of all of them.
-        label: what stands before the bar.
+        total: total number of steps.
+        label: text before the bar.
     """
 
     def __init__(self, total: int, label: str) -> None:
@@ -88,5 +88,5 @@ class Steps(TrainerCallback):  # type: ignore[misc]
         self._bar.update()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.close()

@@ -1,4 +1,4 @@
-"""Soft prompts and prefixes as they are trained: how they begin, what they pass through, what they are stored as."""
+"""Trainable soft prompts and prefixes: initial values, reparameterizations, and how they are stored."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from edgetune_runtime import contract
 from edgetune_runtime.arrays import Array
 from edgetune_runtime.errors import DataError
 
-_COMMON_TOKENS = 5000  # a vocabulary's first tokens are its most frequent ones
+_COMMON_TOKENS = 5000  # the first tokens of a vocabulary are the most frequent ones
 
 
 class SoftPrompt(TrainedPart):
-    """Prompt tuning (Lester et al. 2021): embeddings that are fed before the text.
+    """Prompt tuning (Lester et al. 2021): embeddings before those of the text.
 
     Shape:
         start, prompt_embeddings: [prompt, embedding]
@@ -33,17 +33,17 @@ class SoftPrompt(TrainedPart):
 
     @staticmethod
     def start(backbone: Backbone, length: int, text: RunningText) -> dict[str, Tensor]:
-        """The embeddings themselves."""
+        """The embeddings of the text."""
         row, slots = text()
         return {contract.PROMPT_EMBEDDINGS: row[slots]}
 
     def tensors(self) -> dict[str, Tensor]:
-        """The prompt as the graph takes it."""
+        """The prompt in the graph's form."""
         return {contract.PROMPT_EMBEDDINGS: self.reparameterization(self.embeddings)}
 
 
 class Prefix(TrainedPart):
-    """Prefix tuning (Li & Liang 2021), P-tuning v2 (Liu et al. 2022): keys and values before every layer's own.
+    """Prefix tuning (Li & Liang 2021), P-tuning v2 (Liu et al. 2022): keys and values before those of every layer.
 
     Shape:
         start, prefix_keys, prefix_values: [layers, kv_heads, prefix, head_dim]
@@ -60,19 +60,19 @@ class Prefix(TrainedPart):
 
     @staticmethod
     def start(backbone: Backbone, length: int, text: RunningText) -> dict[str, Tensor]:
-        """What attention reads at these places of the text."""
+        """The keys and values at these places of the text."""
         row, slots = text()
         keys, values = backbone.keys_and_values(row[None])
         return {contract.PREFIX_KEYS: keys[0][:, :, slots], contract.PREFIX_VALUES: values[0][:, :, slots]}
 
     def tensors(self) -> dict[str, Tensor]:
-        """The prefix as the graph takes it."""
+        """The prefix in the graph's form."""
         keys, values = self.reparameterization(self.keys_and_values)
         return {contract.PREFIX_KEYS: keys, contract.PREFIX_VALUES: values}
 
 
 class Perceptron(nn.Sequential):
-    """P-tuning's smaller encoder (Liu et al. 2021): the prompt's embeddings come out of three linear layers."""
+    """P-tuning's smaller encoder (Liu et al. 2021): three linear layers compute the prompt's embeddings."""
 
     def __init__(self, start: Tensors) -> None:
         width = _width(start)
@@ -99,7 +99,7 @@ class Recurrent(nn.Module):
 class Residual(nn.Module):
     """Residual prompt tuning (Razdaibiedina et al. 2023): a bottleneck is added to each embedding.
 
-    Its last layer begins at zero, so that the prompt begins as it is.
+    Its last layer starts at zero, so that the prompt is unchanged at first.
     """
 
     def __init__(self, start: Tensors) -> None:
@@ -116,9 +116,9 @@ class Residual(nn.Module):
 
 
 class PrefixPerceptron(nn.Module):
-    """Prefix tuning's reparameterisation (Li & Liang 2021): all layers' prefixes come out of one small network.
+    """Prefix tuning's reparameterisation (Li & Liang 2021): one small network computes the prefixes of all layers.
 
-    What it gives is added to the prefix; its last layer begins at zero, so that the prefix begins as it is.
+    Its output is added to the prefix. Its last layer starts at zero, so that the prefix is unchanged at first.
     """
 
     hidden = 256
@@ -145,12 +145,11 @@ def _width(start: Tensors) -> int:
 
 
 def stored(backbone: Backbone, tensors: Tensors, max_length: int) -> dict[str, Array]:
-    """A prompt and a head as a task stores them.
+    """A prompt and a head in the form that a task stores.
 
-    On a causal backbone a soft prompt does not depend on the text behind it: the keys and values that it leads
-    to are computed here, once, and it becomes a prefix. It stays a prompt where the backbone's attention has
-    windows too narrow to see the prompt from the end of the longest text, or parts are added that change what it leads
-    to.
+    In a causal backbone a soft prompt does not depend on the text after it. So its keys and values are computed here
+    once, and it becomes a prefix. It stays a prompt if the backbone's attention windows are too narrow to reach the
+    prompt from the end of the longest text, or if added parts change its keys and values.
     """
     found = {name: tensor.detach().cpu().float() for name, tensor in tensors.items()}
     prompt = found.get(contract.PROMPT_EMBEDDINGS)
@@ -175,11 +174,11 @@ def _becomes_prefix(backbone: Backbone, prompt: Tensor, max_length: int) -> bool
 def running_text(
     backbone: Backbone, length: int, init: str, rows: Sequence[Sequence[int]], labels: Sequence[str], text: str
 ) -> tuple[Tensor, Tensor]:
-    """What a prompt begins as: embeddings of at least `length` tokens, and so many places among them.
+    """The initial value of a prompt: embeddings of at least `length` tokens, and `length` places among them.
 
     Args:
         backbone: the frozen backbone.
-        length: tokens of the prompt or prefix.
+        length: number of tokens of the prompt or prefix.
         init: one of `options.INITS`.
         rows: token ids of training texts, for the init "data".
         labels: for the init "labels".
@@ -189,7 +188,7 @@ def running_text(
         output: [tokens, embedding], [length]
     """
     row = _embeddings(backbone, length, init, rows, labels, text)
-    # Only from running text slots are drawn: the other rows are as long as the prompt already.
+    # Places are drawn only from running text. The other initial values are already as long as the prompt.
     return row, torch.randperm(len(row))[:length] if len(row) > length else torch.arange(length)
 
 
@@ -203,7 +202,7 @@ def _embeddings(
     if init == "vocabulary":
         return backbone.embed(torch.randint(common, (length,)))
     if init == "data":
-        # Slots are drawn from three times as much text: the tokens of one short text are too much alike.
+        # Places are drawn from three times as much text, because the tokens of one short text are too similar.
         return backbone.embed(_passage(rows, min(3 * max(1, length), backbone.max_positions)))
     ids = backbone.text_encoder.ids(" ".join(labels) if init == "labels" else text)
     if not ids:
@@ -212,7 +211,7 @@ def _embeddings(
 
 
 def _passage(rows: Sequence[Sequence[int]], length: int) -> Tensor:
-    """That many tokens of running text: texts in random order, again and again if need be."""
+    """Running text of `length` tokens: texts in random order, repeated if necessary."""
     tokens: list[int] = []
     while len(tokens) < length:
         for place in torch.randperm(len(rows)).tolist():

@@ -1,4 +1,4 @@
-"""How a training learns: by pairs of texts if rows are few, else in epochs. Data decides, or the user."""
+"""Training recipes: pairs of texts with few rows, otherwise epochs. The data decides, or the user."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from edgetune_runtime.fitting.balance import Spread
 from edgetune_runtime.fitting.by_kind import fitting_of
 
 FEW_ROWS_PER_LABEL = 64
-"""Up to so many rows per label, on average, pairs of texts teach more than epochs."""
+"""Up to this many rows per label, on average, pairs of texts are better than epochs."""
 
 IF_ONE_IS_RARE = 4
-"""So many times as many rows are few if a label is rare: pairs are drawn as often of it as of the others."""
+"""Factor on the limit if a label is rare, because pairs are drawn from it as often as from the others."""
 
 LEAST_STEPS = 200
-"""In fewer steps parts do not learn what a few hundred rows teach (benchmarks/results/few-labels.md)."""
+"""With fewer steps, parts do not learn everything from a few hundred rows (benchmarks/results/few-labels.md)."""
 
 MOST_PASSES = 40
 
 
 def passes_of(options: TrainingOptions, rows: int) -> int:
-    """Passes over so many training rows: those asked for; else the method's own, or more of them if rows are few."""
+    """Number of passes: the requested number, otherwise the method's default, or more if there are few rows."""
     enough = math.ceil(LEAST_STEPS / math.ceil(rows / options.batch_size))
     return options.epochs or max(options.passes, min(enough, MOST_PASSES))
 
@@ -33,7 +33,7 @@ def recipe_of(tasks: Sequence[TaskData], options: TrainingOptions) -> str:
     """The recipe, `CONTRASTIVE` or `EPOCHS`.
 
     Raises:
-        DataError: the contrastive recipe was asked for, and cannot train this.
+        DataError: the contrastive recipe was requested, but cannot train this.
     """
     obstacle = _obstacle(tasks, options)
     if options.recipe == CONTRASTIVE and obstacle is not None:
@@ -55,7 +55,7 @@ def recipe_of(tasks: Sequence[TaskData], options: TrainingOptions) -> str:
 
 
 def _obstacle(tasks: Sequence[TaskData], options: TrainingOptions) -> str | None:
-    """Why pairs of texts cannot train this, if so."""
+    """Why pairs of texts cannot train this; `None` if they can."""
     if len(tasks) > 1:
         return f"with {len(tasks)} tasks"
     if not fitting_of(tasks[0].kind).weighs_classes:

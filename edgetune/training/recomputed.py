@@ -1,7 +1,7 @@
-"""Gradient checkpointing (Chen et al. 2016): layers keep what they read and run again in the backward pass.
+"""Gradient checkpointing (Chen et al. 2016): layers store only their inputs, and run again in the backward pass.
 
-transformers has it too, for layers in training mode. Here they stay in evaluation mode, and each reads what the forward
-knows of the parts: it must find that again as it was.
+transformers has it only for layers in training mode. Here layers stay in evaluation mode. They read the parts from the
+state of the forward pass, and must find the same state again in the backward pass.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from edgetune_runtime.errors import BackboneError
 
 @contextmanager
 def layers_recomputed(backbone: Backbone, wanted: bool = True) -> Iterator[None]:
-    """Let the layers of a backbone run again in each backward pass inside, if that is wanted.
+    """Inside this context, recompute the layers of a backbone in each backward pass, if `wanted`.
 
-    Layers are what stands in the outermost lists of modules.
+    Layers are the modules in the outermost module lists.
 
     Raises:
-        BackboneError: there are none.
+        BackboneError: no layers were found.
     """
     layers = list(_layers(backbone.model)) if wanted else []
     if wanted and not layers:
@@ -55,7 +55,7 @@ def _run(backbone: Backbone, forward: Callable[..., Any], *args: Any, **named: A
 
 
 def _contexts(backbone: Backbone) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Around a layer's first run and its second."""
+    """The contexts for a layer's first and second run."""
     return nullcontext(), _as_it_was(backbone, attention.resumed(), injection.resumed())
 
 

@@ -1,4 +1,4 @@
-"""What comes of a training: the task that is kept, what it was judged by, and how good it is."""
+"""The result of training: the task that is kept, the rows that judged it, and its quality."""
 
 from __future__ import annotations
 
@@ -26,25 +26,26 @@ from edgetune_runtime.task import Task
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What came of a training.
+    """The result of training.
 
     Attributes:
         task: the task that was kept.
-        recipe: how it was trained, "contrastive" or "epochs".
-        rung: what was kept: `HEAD_ALONE`, or which head of the trained prompt.
-        errors: what could have been kept → its mean error on the rows that it was judged by: the share of wrong answers
-            or, if an answer is not one label, the loss.
-        trained_parameters: numbers that were trained, of all tasks of the training together; of a head alone, its own.
-        backbone_parameters: numbers of the backbone, none of which changed.
-        epochs: what development data says of each epoch; none if it was not trained so.
-        chosen_by: name of the measure of this task by which the epoch was chosen, such as "accuracy".
-        judged_by: what it was judged by: "dev" for development rows, "cv" for training rows held out in turn.
-        evaluation: its answers to these, and how good they are; `None` if each label had one row, so that none was held
-            out.
-        loss: the loss of these answers, averaged as the measure is; 0 if there are none.
-        spread: how its rows are spread over its labels.
-        seconds: time that training took, with all seeds.
-        seeds: how far apart the trainings with several seeds ended; `None` with one seed, or if no row was held out.
+        recipe: the recipe, "contrastive" or "epochs".
+        rung: the kept candidate: `HEAD_ALONE`, or a head of the trained prompt.
+        errors: candidate → its mean error on the held-out rows: the share of wrong answers or, if an answer is not one
+            label, the loss.
+        trained_parameters: number of trained parameters, over all tasks of the training run; for only a head, those of
+            the head.
+        backbone_parameters: number of the backbone's parameters, which are all unchanged.
+        epochs: the results of each epoch on development data; empty for other recipes.
+        chosen_by: name of the measure that chose this task's epoch, such as "accuracy".
+        judged_by: the rows that judged it: "dev" for development rows, "cv" for cross-validation on training rows.
+        evaluation: its answers to these rows and their quality; `None` if each label had only one row, so that no row
+            was held out.
+        loss: the loss of these answers, averaged like the measure; 0 without answers.
+        spread: the spread of its rows over its labels.
+        seconds: duration of training, with all seeds.
+        seeds: the spread over several seeds; `None` with one seed, or if no row was held out.
     """
 
     task: Task
@@ -64,27 +65,27 @@ class TrainingReport:
 
     @property
     def figures(self) -> Figures | None:
-        """How good the task's answers to the rows are that it was judged by."""
+        """The task's figures on the rows that judged it."""
         return None if self.evaluation is None else self.evaluation.figures
 
     @property
     def usual(self) -> str:
-        """The figure that epochs are usually chosen by for this kind of answer, such as "accuracy"."""
+        """The figure that usually chooses epochs for this kind of answer, such as "accuracy"."""
         return fitting_of(self.task.kind).measure.figure
 
 
 def report_of(
     setup: Setup, place: int, one: TaskData, outcome: Outcome, lone: tuple[Rung, Array | None] | None, recipe: str
 ) -> TrainingReport:
-    """What is kept of one task that was trained with one seed.
+    """The report for one task after training with one seed.
 
     Args:
-        setup: what the training began with.
-        place: of the task.
-        one: the task's rows.
-        outcome: what the training ended with.
-        recipe: how it was trained.
-        lone: a head alone, and which training rows can be judged by it, if it may be kept.
+        setup: the setup of the training run.
+        place: index of the task.
+        one: the task's data.
+        outcome: the outcome of training.
+        recipe: the recipe.
+        lone: a head without a prompt, and which training rows it can judge, if it may be kept.
     """
     spread, dev = setup.spreads[place], setup.own("dev", place)
     fitting, examples = fitting_of(spread.kind), examples_of(spread.kind, dev or setup.own("train", place))

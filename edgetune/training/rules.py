@@ -1,4 +1,4 @@
-"""Which options of a training go together, and what some of them imply: the same on the command line and in Python."""
+"""Which training options exclude or imply each other, on the command line and in Python."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _BEGINNING = ("init", "init_text", "prompt_length")
 
 
 def with_implied(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of `TrainingOptions` that somebody gave, and those that they imply.
+    """The given fields of `TrainingOptions`, and the fields that they imply.
 
     Raises:
-        DataError: two do not go together.
+        DataError: two fields exclude each other.
     """
     found = dict(given)
     in_epochs = [name for name in _IN_EPOCHS if found.get(name) is not None]
@@ -51,7 +51,7 @@ def with_implied(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _part_names(given: Mapping[str, Any]) -> list[str]:
-    """The parts that are asked for. What cannot be is told of where it is read."""
+    """The requested parts. Invalid values are reported where they are parsed."""
     parts, method = given.get("parts"), given.get("method")
     if isinstance(parts, str):
         parts = parse_parts(parts)

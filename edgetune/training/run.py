@@ -1,4 +1,4 @@
-"""One training, whole: its recipe, the task files, and what is said of it."""
+"""A complete training run: its recipe, the task files, and the notes about it."""
 
 from __future__ import annotations
 
@@ -54,41 +54,41 @@ def train(
     note: Note = say,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> list[TrainingReport]:
-    """Train tasks and write their files: one prompt that all of them share, and a head each.
+    """Train tasks and write their files: all tasks share one prompt, and each has its own head.
 
-    Training runs on a GPU if PyTorch sees one; the backbone comes back to where it was. The same arguments give the
-    same files, also when broken off and resumed.
+    Training runs on a GPU if PyTorch finds one; afterwards the backbone is moved back. The same arguments give the same
+    files, also after an interruption.
 
-    Few rows train by pairs of texts (`few.train_few`), more of them in epochs; `recipes.recipe_of` decides. The epoch
-    that is kept is the best on development data by the measure of the kind of answer (`by_kind.FITTINGS`), such as
-    accuracy, or by macro-F1 for a task that has a rare label (`Spread.rare`), the mean of all tasks; among equals the
-    one with the least loss there. In the end each task is compared with what `edgetune fit` gives, a head without a
-    prompt, and that is kept if it is better (`rungs.choose`). What the rows are too few or too uneven for, and what was
-    kept, is noted.
+    With few rows, training uses pairs of texts (`few.train_few`), otherwise epochs; `recipes.recipe_of` decides. The
+    best epoch on development data is kept. It is chosen by the measure of the kind of answer (`by_kind.FITTINGS`), such
+    as accuracy, or by macro-F1 for a task with a rare label (`Spread.rare`), as the mean over all tasks; on a tie, the
+    lowest loss decides. At the end each task is compared with a head without a prompt, as `edgetune fit` makes it, and
+    that head is kept if it is better (`rungs.choose`). Notes report what was kept, and if there are too few or too
+    uneven rows.
 
-    With several seeds all of this is done with each, on the same held-out rows, and the tasks of one seed are kept: by
-    the same measure (`seeds.best`). How far apart they ended is noted, and in the metrics of the tasks. At any time one
-    training is in memory, and the best so far.
+    With several seeds, all of this is repeated per seed, with the same held-out rows, and the tasks of the best seed by
+    the same measure are kept (`seeds.best_trial`). The spread over the seeds is noted, and stored in the metrics of the
+    tasks. Only one training run, and the best so far, are in memory at a time.
 
     Args:
-        backbone: the frozen backbone; none of its weights change.
-        tasks: one or more. `OUT.checkpoints` beside the first one's file holds an unfinished training; if it has one
-            seed and the recipe for few rows, nothing is kept of it.
+        backbone: the frozen backbone; its weights do not change.
+        tasks: one or more tasks. The folder `OUT.checkpoints` next to the first task's file holds an unfinished
+            training run. With one seed and the recipe for few rows, nothing is saved.
         options: how to train.
-        resume: go on with the unfinished training, if there is one.
+        resume: continue the unfinished training run, if there is one.
         note: receives messages for the user.
-        callbacks: more of `transformers.Trainer`'s callbacks.
+        callbacks: additional callbacks for `transformers.Trainer`.
 
     Raises:
-        BackboneError: label words were given, and the backbone's weights have no vocabulary.
-        DataError: the backbone was not loaded as `load_in` says, or fewer than two labels, or labels in the development
-            data that training has not, or class weights for labels that no task has or for tasks of another kind, or
-            scores too large for a task file, or windows that do not move on, or a template, label words or a prompt
-            length that do not fit the backbone, or a recipe that cannot train this, or too few rows to hold some out.
-        EdgetuneError: an unfinished training is to be resumed with another backbone, options or data, or a file
-            cannot be written, or the training diverged.
-        TaskError: `init_from` is a task of another backbone or of the other kind of prompt, or the template lacks a
-            slot or leaves no room for text.
+        BackboneError: label words are given, but the backbone's weights have no vocabulary.
+        DataError: the data or the options are not valid or do not fit each other or the backbone. For example: fewer
+            than two labels, development data with other labels than training data, class weights for unknown labels,
+            scores too large for a task file, windows that overlap completely, a backbone that was not loaded as in
+            `load_in`, or too few rows to hold some out.
+        EdgetuneError: an unfinished training run had another backbone, options or data, a file cannot be written, or
+            training diverged.
+        TaskError: `init_from` was made for another backbone or has another type of prompt, or the template lacks a slot
+            or leaves no room for text.
     """
     for one in tasks:
         _check_files(one)
@@ -98,7 +98,7 @@ def train(
             f'edgetune_export.load_backbone(model, load_in="bf16")'
         )
     if backbone.is_rounded:
-        options = dataclasses.replace(options, load_in="bf16")  # so that resuming tells it from exact weights
+        options = dataclasses.replace(options, load_in="bf16")  # so that resuming distinguishes it from exact weights
     if len({one.out for one in tasks}) < len(tasks):
         raise EdgetuneError(f"two tasks would go to the same file among {', '.join(str(one.out) for one in tasks)}")
     recipe = recipe_of(tasks, options)
@@ -116,7 +116,7 @@ def train(
         with tempfile.TemporaryDirectory(prefix="edgetune-") as scratch, again, fast:
             return _train(backbone, tasks, options, recipe, resume, note, callbacks, Path(scratch))
     finally:
-        backbone.to(device)  # `Trainer` takes it to the GPU
+        backbone.to(device)  # `Trainer` moves it to the GPU
 
 
 def _train(
@@ -155,7 +155,7 @@ def _train(
     try:
         reports = _train_with_seeds(setup, alone, tasks, options, recipe, unfinished, note, callbacks)
     except DivergedError:
-        unfinished.discard()  # there is nothing in it to go on from
+        unfinished.discard()  # there is nothing to continue from
         raise
     except KeyboardInterrupt:
         if resumable:
@@ -177,11 +177,11 @@ def _train_with_seeds(
     note: Note,
     callbacks: Sequence[TrainerCallback],
 ) -> list[TrainingReport]:
-    """Train with each seed that is not finished; what the tasks of the best one are like.
+    """Train with each unfinished seed. Returns the reports of the best seed's tasks.
 
     Args:
-        setup: what the training with the first seed begins with.
-        alone: the tasks without a prompt, if they are to be compared with it.
+        setup: the setup for the first seed.
+        alone: the tasks without a prompt, if they should be compared.
     """
     backbone = setup.tuner.backbone
     home = next(backbone.parameters()).device
@@ -221,7 +221,7 @@ def _train_once(
     callbacks: Sequence[TrainerCallback],
     title: str,
 ) -> Outcome:
-    """Train with one seed, from its checkpoint if it has one."""
+    """Train with one seed, from its checkpoint if there is one."""
     folder = unfinished.of_seed(options.seed)
     if recipe == CONTRASTIVE:
         return Outcome([train_few(setup, options, folder, callbacks)], [])
@@ -240,7 +240,7 @@ def _trial(seed: int, reports: Sequence[TrainingReport]) -> Trial:
 
 
 def _with_seeds(report: TrainingReport, place: int, trials: Sequence[Trial], note: Note) -> TrainingReport:
-    """The report of the task at that place, with what all seeds ended with."""
+    """The report of the task at index `place`, with the results of all seeds."""
     found = seed_spread(trials, place, report.spread.measure.figure, report.judged_by)
     if found is None:
         return report
@@ -252,7 +252,7 @@ def _with_seeds(report: TrainingReport, place: int, trials: Sequence[Trial], not
 def _note_choices(
     tasks: Sequence[TaskData], asked: TrainingOptions, options: TrainingOptions, recipe: str, note: Note
 ) -> None:
-    """Say what was chosen that was not asked for."""
+    """Note the choices that the user did not make."""
     left_open = {"recipe": asked.recipe == AUTO, "method": asked.method == AUTO and asked.parts is None}
     values = {"recipe": recipe, "method": options.title if options.lengths else "a head alone"}
     found = [name for name, is_open in left_open.items() if is_open]
@@ -264,7 +264,7 @@ def _note_choices(
 
 
 def _with_weights(one: TaskData, options: TrainingOptions, note: Note) -> TrainingOptions:
-    """The options, with balanced class weights if a label is rare and none were asked for."""
+    """The options, with balanced class weights if a label is rare and the user set none."""
     targets = [row.target for row in one.train]
     rare = Spread(one.kind.labels_of(targets), targets, [], one.kind).rare
     if not rare or options.class_weight != NONE:
@@ -274,7 +274,7 @@ def _with_weights(one: TaskData, options: TrainingOptions, note: Note) -> Traini
 
 
 def _with_dev(one: TaskData, options: TrainingOptions, note: Note) -> TaskData:
-    """The task with development rows, held out of its rows if it has none."""
+    """The task with development rows; if it has none, some of its rows are held out."""
     if one.dev:
         return one
     train, dev = split_dev(one.train, options.seed, one.kind)
@@ -297,7 +297,7 @@ def _note_remarks(setup: Setup, options: TrainingOptions, epochs: int, note: Not
 
 
 def _stamp(setup: Setup, tasks: Sequence[TaskData], options: TrainingOptions) -> dict[str, Any]:
-    """What tells this training from another."""
+    """The settings that identify this training run."""
     read = attrgetter("ids", "type_ids", "spans")
     rows = {
         split: [[*read(row["tokens"]), row["labels"].tolist(), row["task_index"], row["text"]] for row in own]
@@ -312,7 +312,7 @@ def _stamp(setup: Setup, tasks: Sequence[TaskData], options: TrainingOptions) ->
 
 
 def _trained(setup: Setup, place: int) -> Rung:
-    """One task of a training in epochs, with logits for its development rows."""
+    """One task after training in epochs, with logits for its development rows."""
     draft, tuner = setup.drafts[place], setup.tuner
     tensors = tuner.task_tensors(place)
     head = Head(*(tensors[name].detach().cpu().numpy() for name in HEAD.tensors))
@@ -321,14 +321,14 @@ def _trained(setup: Setup, place: int) -> Rung:
 
 
 def _title(parts: methods.TrainedParts, draft: Task) -> str:
-    """What people call what was trained."""
+    """The name of the trained parts for people."""
     if parts.is_empty:
         return "trained head"
     return draft.method if parts.each.keys() & set(ADDED) else "prompt"
 
 
 def _without_prompt(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptions) -> Setup | None:
-    """The tasks without a prompt, to compare with; `None` if what is trained is kept in any case."""
+    """The tasks without a prompt, for comparison; `None` if the trained parts are kept in any case."""
     if options.keep_prompt or not options.train_head:
         return None
     plain = dataclasses.replace(options, parts={}, init="data", init_from=None, label_words=None)
@@ -336,7 +336,7 @@ def _without_prompt(backbone: Backbone, tasks: Sequence[TaskData], options: Trai
 
 
 def _head_alone(alone: Setup, place: int, options: TrainingOptions) -> tuple[Rung, Array | None]:
-    """A task without a prompt, as `edgetune fit` gives it, and which training rows can be judged by it.
+    """A task without a prompt, as `edgetune fit` makes it, and which training rows it can judge.
 
     Shape:
         judged: [training rows], or `None` if there are development rows.

@@ -1,4 +1,4 @@
-"""What a training can end with, compared on rows that none of it learned from: a trained prompt, or a head alone."""
+"""Compare the candidates of training, a trained prompt or only a head, on rows that were not trained on."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from edgetune_runtime.fitting.by_kind import Fitting
 from edgetune_runtime.task import Task
 
 HEAD_ALONE = "head alone"
-"""What `edgetune fit` gives: a linear model of the frozen features."""
+"""The result of `edgetune fit`: a linear model on the frozen features."""
 
 DOUBT = 2.0
-"""What was trained is dropped if it has more errors than the head alone by more than so many standard errors.
+"""A trained candidate is dropped if it has more errors than only a head, by more than this many standard errors.
 
-On a few dozen rows a smaller difference is chance, and what was trained is better more often than not."""
+On a few dozen rows a smaller difference is chance, and the trained candidate is usually better."""
 
 ROOM = 0.12
-"""Share of errors. A head alone that surely has fewer leaves pairs of texts little to teach: they rather undo what the
-backbone knows. What was seen is in benchmarks/results/few-labels.md."""
+"""Share of errors. If only a head clearly has fewer errors, pairs of texts have little to improve, and tend to damage
+the backbone's features. See benchmarks/results/few-labels.md."""
 
 PROOF = 1.0
-"""If a head alone leaves no room, what pairs of texts trained is kept only if it has fewer errors by more than so many
-standard errors."""
+"""In that case, a candidate that was trained with pairs of texts is kept only if it has fewer errors, by more than this
+many standard errors."""
 
 
 @dataclass(frozen=True)
 class Rung:
-    """One thing that a training can end with.
+    """A candidate of training.
 
     Attributes:
-        name: `HEAD_ALONE`, or what people call it.
-        draft: the task but for what it learned.
-        tensors: what it learned.
-        logits: for the rows that it is judged by. Shape: [rows, labels].
+        name: `HEAD_ALONE`, or its name for people.
+        draft: the task without its trained parts.
+        tensors: its trained parts.
+        logits: logits for the rows that judge it. Shape: [rows, labels].
     """
 
     name: str
@@ -48,17 +48,17 @@ class Rung:
 def choose(
     rungs: Sequence[Rung], fitting: Fitting, targets: Array, weights: Array | None, by_pairs: bool = False
 ) -> tuple[Rung, dict[str, float]]:
-    """What is kept, and the mean error of each.
+    """Choose the candidate to keep. Returns it with the mean error of each.
 
-    Of what was trained it is that with the fewest errors, among equals with the least loss, unless it is dropped for
-    the head alone (`DOUBT`, `PROOF`).
+    It is the trained candidate with the fewest errors, and on a tie the lowest loss, unless it is dropped for only a
+    head (`DOUBT`, `PROOF`).
 
     Args:
-        rungs: at least one; at most one is `HEAD_ALONE`.
-        fitting: how the kind of answer is fitted; it says what an error is.
-        targets: of the rows that they are judged by; there may be none.
-        weights: how much each row counts; all the same if `None`.
-        by_pairs: whether pairs of texts trained it.
+        rungs: at least one candidate; at most one is `HEAD_ALONE`.
+        fitting: how the kind of answer is fitted; it defines errors.
+        targets: targets of the rows that judge them; may be empty.
+        weights: weight of each row; `None` if all count the same.
+        by_pairs: whether training used pairs of texts.
 
     Shape:
         targets: [rows, numbers]
@@ -67,7 +67,7 @@ def choose(
     trained = [one for one in rungs if one.name != HEAD_ALONE]
     if not len(targets):
         return (trained or rungs)[0], {}
-    # At the temperature that fits them, as the task will answer: training ends surer than it is right.
+    # At the fitted temperature, as in the finished task, because logits are overconfident after training.
     calibrated = {one.name: _calibrated(fitting, one.logits, targets) for one in rungs}
     errors = {name: fitting.errors(logits, targets) for name, logits in calibrated.items()}
     means = {name: float(np.average(own, weights=weights)) for name, own in errors.items()}

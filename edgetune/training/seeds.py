@@ -1,4 +1,4 @@
-"""Trainings that differ in their seed alone: how far apart they end, and which one is kept."""
+"""Training runs that differ only in their seed: their spread, and the one to keep."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 from edgetune.figures import figure_name
 
-_DIGITS = 9  # Means of the same shares differ in their last digits by the order of the tasks.
+_DIGITS = 9  # The order of the tasks changes the last digits of a mean.
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What the training with one seed ended with, on the rows that were held out.
+    """The result of training with one seed, on the held-out rows.
 
     Attributes:
         seed: the seed.
-        figures: for each task the figure that it is chosen by; more is better. `None` if no row could be held out.
-        losses: for each task the loss at its temperature, averaged as the figure is.
+        figures: for each task the figure that chooses it; higher is better. `None` if no row could be held out.
+        losses: for each task the loss at its temperature, averaged like the figure.
     """
 
     seed: int
@@ -30,12 +30,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class SeedSpread:
-    """How far apart the trainings of one task ended.
+    """The spread of one task's training runs over seeds.
 
     Attributes:
         figure: name of the figure in JSON, such as "accuracy".
-        judged_by: which rows it is of: "dev" for development rows, "cv" for training rows held out in turn.
-        by_seed: seed → the figure of the task that its training ended with.
+        judged_by: the rows of the figure: "dev" for development rows, "cv" for cross-validation on training rows.
+        by_seed: seed → the figure of its task.
         kept: the seed whose task was kept.
     """
 
@@ -46,22 +46,22 @@ class SeedSpread:
 
     @property
     def mean(self) -> float:
-        """What to expect of a training. That of the kept task is higher by chance: it was chosen by it."""
+        """The expected figure. The figure of the kept task is higher by chance, because it was chosen by it."""
         return statistics.fmean(self.by_seed.values())
 
     @property
     def deviation(self) -> float:
-        """The standard deviation, as it is estimated from a sample (divided by one less than the number of seeds)."""
+        """The sample standard deviation (with one less than the number of seeds as the divisor)."""
         return statistics.stdev(self.by_seed.values())
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What the task file keeps."""
+        """The metrics for the task file."""
         name = f"{self.judged_by}_{self.figure}"
         return {f"{name}_mean": self.mean, f"{name}_deviation": self.deviation, "seeds": len(self.by_seed)}
 
     def record(self) -> dict[str, Any]:
-        """What `--json` shows."""
+        """The record for `--json`."""
         return {
             "figure": f"{self.judged_by}_{self.figure}",
             "mean": self.mean,
@@ -80,15 +80,15 @@ class SeedSpread:
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial:
-    """The trial with the best figure, of several tasks their mean; among equals the least loss; among these the first.
+    """The trial with the best mean figure over its tasks; on a tie the one with the lowest loss, and then the first.
 
-    All trials are judged by the same rows. If no row could be held out it is the first.
+    All trials are judged by the same rows. If no row could be held out, the first trial is best.
     """
     return max(trials, key=_goodness)
 
 
 def seed_spread(trials: Sequence[Trial], place: int, figure: str, judged_by: str) -> SeedSpread | None:
-    """How far apart the trainings of the task at that place ended; `None` with one seed, or if no row was held out."""
+    """The spread over seeds of the task at index `place`; `None` with one seed, or if no row was held out."""
     by_seed = {trial.seed: own for trial in trials if (own := trial.figures[place]) is not None}
     return SeedSpread(figure, judged_by, by_seed, best_trial(trials).seed) if len(by_seed) > 1 else None
 

@@ -1,4 +1,4 @@
-"""What a training begins with: tasks without what they will learn, rows as tokens, a prompt and heads to train."""
+"""The setup of a training run: tasks without trained parts, tokenized rows, a prompt and heads to train."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from edgetune_runtime.kinds import Kind
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 from edgetune_runtime.task import Task
 
-_MOST_ROWS_OF_A_FIRST_HEAD = 2000  # more would change where it begins, not where it ends
+_MOST_ROWS_OF_A_FIRST_HEAD = 2000  # more would change only the starting point, not the result
 
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task to train: its name, where it goes, and its rows.
+    """A task to train: its name, its file, and its rows.
 
     Attributes:
         name: name of the task.
         out: the task file to write.
-        train: texts to learn from.
-        dev: texts that choose the best epoch, and then the temperature and the thresholds.
-        kind: what an answer is.
+        train: training texts.
+        dev: development texts, which choose the best epoch, and then the temperature and the thresholds.
+        kind: the kind of answer.
         pairs: whether each text is a pair of texts.
     """
 
@@ -58,16 +58,16 @@ class TaskData:
 
 @dataclass(frozen=True)
 class Setup:
-    """What a training begins with.
+    """The setup of a training run.
 
     Attributes:
         tuner: the module to train.
-        drafts: the tasks but for what they will learn.
-        spreads: for each task, how its rows are spread over its labels.
-        rows: the rows of all tasks, under "train" and "dev", as `Collator` takes them.
-        weights: for each task how much a row of each label counts, or `None`: all the same.
-        unfitted: places of the tasks whose heads are still zeros; see `fit_first_heads`.
-        about: for each task what describes its labels, or `None`.
+        drafts: the tasks without their trained parts.
+        spreads: for each task the spread of its rows over its labels.
+        rows: the rows of all tasks, under "train" and "dev", for `Collator`.
+        weights: for each task the weight of each label's rows; `None` if all count the same.
+        unfitted: indices of the tasks whose heads are still zero; see `fit_first_heads`.
+        about: for each task its label descriptions, or `None`.
     """
 
     tuner: PromptTuner
@@ -79,7 +79,7 @@ class Setup:
     about: list[About | None]
 
     def row_weights(self, place: int, targets: Array) -> Array | None:
-        """How much rows of a task with these targets count, or `None`: all the same. Shape: [rows]."""
+        """The weights of a task's rows with these targets; `None` if all count the same. Shape: [rows]."""
         return balance.row_weights(self.weights[place], targets)
 
     def own(self, split: str, place: int) -> Rows:
@@ -88,17 +88,17 @@ class Setup:
 
     @property
     def usual(self) -> list[Measure]:
-        """For each task, by what the epoch is chosen if no label is rare."""
+        """For each task, the measure that chooses the epoch if no label is rare."""
         return [fitting_of(draft.kind).measure for draft in self.drafts]
 
     @property
     def measures(self) -> list[Measure]:
-        """For each task, by what the epoch is chosen."""
+        """For each task, the measure that chooses the epoch."""
         return [spread.measure for spread in self.spreads]
 
 
 def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptions, note: Note = say) -> Setup:
-    """Make ready what a training begins with. Arguments and errors are those of `train`."""
+    """Prepare a training run. Arguments and errors are those of `train`."""
     drafts = [_draft(backbone, one, options) for one in tasks]
     encoded = {
         split: [
@@ -121,14 +121,14 @@ def set_up(backbone: Backbone, tasks: Sequence[TaskData], options: TrainingOptio
 
 
 def set_up_again(setup: Setup, options: TrainingOptions) -> Setup:
-    """The same tasks and rows with a prompt and heads that begin anew, by options that differ in the seed alone."""
+    """The same tasks and rows with a new prompt and new heads. The options may differ only in the seed."""
     backbone, scales = setup.tuner.backbone, setup.tuner.scales
     tuner, unfitted = _new_tuner(backbone, setup.drafts, setup.rows["train"], setup.weights, scales, options)
     return dataclasses.replace(setup, tuner=tuner, unfitted=unfitted)
 
 
 def _about(drafts: Sequence[Task], options: TrainingOptions, note: Note) -> list[About | None]:
-    """For each task what describes its labels."""
+    """For each task its label descriptions."""
     if len(drafts) > 1 and isinstance(options.descriptions, Mapping):
         raise DataError(f"`descriptions` came with {len(drafts)} tasks: expected them with one; train it alone")
     found = [about_labels(options.descriptions, draft) for draft in drafts]
@@ -139,7 +139,7 @@ def _about(drafts: Sequence[Task], options: TrainingOptions, note: Note) -> list
 
 
 def fit_first_heads(setup: Setup, options: TrainingOptions) -> None:
-    """Fit the heads that begin neither as label words nor as another task's to the prompt's first features."""
+    """Fit the heads that have no other initial values to the features of the initial prompt."""
     for place in setup.unfitted:
         own = setup.own("train", place)
         some = random.Random(options.seed).sample(own, min(len(own), _MOST_ROWS_OF_A_FIRST_HEAD))
@@ -155,7 +155,7 @@ def _new_tuner(
     scales: Sequence[Scale],
     options: TrainingOptions,
 ) -> tuple[PromptTuner, list[int]]:
-    """A module to train, and the places of the tasks whose heads are still zeros."""
+    """A module to train, and the indices of the tasks whose heads are still zero."""
     set_seed(options.seed)
     parts = _beginning(backbone, options, drafts, rows)
     new = [heads.new(backbone, draft).requires_grad_(options.train_head) for draft in drafts]
@@ -169,7 +169,7 @@ def _new_tuner(
 
 
 def _draft(backbone: Backbone, one: TaskData, options: TrainingOptions) -> Task:
-    """The task but for what it will learn."""
+    """The task without its trained parts."""
     labels = label_set([row.target for row in one.train], [row.target for row in one.dev], one.kind)
     prompt = options.lengths.get("prompt", 0)
     if max(prompt, _tokens(options)) >= backbone.max_positions:
@@ -211,7 +211,7 @@ def _position_offset(backbone: Backbone, options: TrainingOptions) -> int:
 
 
 def _tokens(options: TrainingOptions) -> int:
-    """Tokens of the parts that the text's positions follow."""
+    """Number of tokens of the parts before the text's positions."""
     takes = {name for name, training in methods.trainings(options).items() if training.part.takes_positions}
     return sum(length for name, length in options.lengths.items() if name in takes)
 

@@ -1,4 +1,4 @@
-"""What a training can train beside the heads: one class for each part of a task."""
+"""The parts that can be trained in addition to the heads: one class per part of a task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgetune_export.backbone import Backbone
 Tensors = Mapping[str, Tensor]
 
 RunningText = Callable[[], tuple[Tensor, Tensor]]
-"""Gives embeddings of running text, and as many places in it as a prompt is long.
+"""Returns embeddings of running text, and one place in it for each token of a prompt.
 
 Shape:
     output: [tokens, embedding], [length]
@@ -21,15 +21,15 @@ Shape:
 
 
 class TrainedPart(nn.Module, ABC):
-    """A part that is trained: some of the tensors of a task.
+    """A trainable part: some of the tensors of a task.
 
     Attributes:
-        names: of the tensors that it may have.
-        takes_positions: whether the text's positions follow its own on a causal backbone.
+        names: names of the tensors that it may have.
+        takes_positions: whether, in a causal backbone, the text's positions come after its own.
 
     Args:
-        start: what it begins as.
-        reparameterization: what it passes through while it is trained.
+        start: its initial value.
+        reparameterization: the network that it passes through during training.
     """
 
     names: ClassVar[tuple[str, ...]]
@@ -41,18 +41,18 @@ class TrainedPart(nn.Module, ABC):
 
     @staticmethod
     def has_place(backbone: Backbone) -> bool:
-        """Whether the backbone has a place for it."""
+        """Whether the backbone supports it."""
         return True
 
     @staticmethod
     @abstractmethod
     def start(backbone: Backbone, length: int, text: RunningText) -> dict[str, Tensor]:
-        """What it begins as.
+        """Its initial value.
 
         Raises:
-            BackboneError: the backbone has no place for it.
+            BackboneError: the backbone does not support it.
         """
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors as the graph takes them, without the tasks dimension."""
+        """The tensors in the graph's form, without the tasks dimension."""

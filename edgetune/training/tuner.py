@@ -1,4 +1,4 @@
-"""The module that is trained: a frozen backbone with the parts of one task and, for each task, a head."""
+"""The module to train: a frozen backbone with shared parts and, for each task, a head."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from edgetune_runtime.task import Task
 
 
 class PromptTuner(nn.Module):
-    """A frozen backbone with trainable parts, which all tasks share, and a trainable head for each task.
+    """A frozen backbone with trainable parts that all tasks share, and a trainable head for each task.
 
-    Its state, and so a checkpoint, is the parts and the heads alone. The backbone stays in evaluation mode, but for its
-    dropout if there is to be any.
+    Its state, and so a checkpoint, contains only the parts and the heads. The backbone stays in evaluation mode, except
+    for dropout if it is used.
 
     Args:
         backbone: the frozen backbone.
-        parts: what is trained beside the heads, such as a prompt.
-        heads: one a task.
-        drafts: the tasks, of which only kind, positions and pooling are read.
-        class_weights: for each task how much a row of each label counts in the loss, or `None`: all the same.
-        scales: for each task the scale of its head's outputs; a head learns on the scale of 1.
-        dropout: share of the backbone's hidden numbers that training leaves out.
+        parts: the parts that are trained in addition to the heads, such as a prompt.
+        heads: one head per task.
+        drafts: the tasks; only their kind, positions and pooling are used.
+        class_weights: for each task the weight of each label's rows in the loss; `None` if all count the same.
+        scales: for each task the scale of its head's outputs; a head is trained on the scale of 1.
+        dropout: dropout rate in the backbone during training.
     """
 
     def __init__(
@@ -64,16 +64,16 @@ class PromptTuner(nn.Module):
             contract.POOLING: torch.tensor([contract.POOLINGS.index(draft.pooling) for draft in drafts]),
             contract.POSITION_OFFSET: torch.tensor([draft.position_offset for draft in drafts]),
         }
-        # Trainer asks for it when it saves.
+        # Trainer reads it when it saves.
         self._keys_to_ignore_on_save: list[str] | None = None
 
     @property
     def heaviest_row(self) -> float:
-        """The most that a row counts in the loss; 1 without class weights."""
+        """The highest weight of a row in the loss; 1 without class weights."""
         return 1.0 if self._class_weights is None else float(self._class_weights.max())
 
     def train(self, mode: bool = True) -> PromptTuner:
-        """Set training mode for all but the frozen backbone; its layers of dropout have the tuner's share."""
+        """Set training mode, except for the frozen backbone; its dropout layers use the tuner's rate."""
         super().train(mode)
         self.backbone.eval()
         if mode and self._dropout:
@@ -89,7 +89,7 @@ class PromptTuner(nn.Module):
         return {name: tensor for name, tensor in state.items() if not name.startswith("backbone.")}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load a trainable state; the backbone stays as it is."""
+        """Load a trainable state. The backbone is not changed."""
         backbone = {f"backbone.{name}": tensor for name, tensor in self.backbone.state_dict().items()}
         return super().load_state_dict({**backbone, **state_dict}, strict=strict, assign=assign)
 
@@ -110,13 +110,13 @@ class PromptTuner(nn.Module):
         spans: Tensor | None = None,
         token_type_ids: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Loss and logits of a batch; a task with fewer labels than another has the least logit for the rest.
+        """Loss and logits of a batch. Tasks with fewer labels than others are padded with the lowest possible logit.
 
         Args:
-            input_ids, attention_mask, spans, token_type_ids: the texts, as `edgetune_export.backbone.batch` has them.
+            input_ids, attention_mask, spans, token_type_ids: the texts, from `edgetune_export.backbone.batch`.
             task_index: the task of each text.
-            labels: the targets; a task has at most as many numbers as rows of its head, the rest is not read.
-            text: which text each span belongs to; below 0 if it fills up a row. By default all spans are texts.
+            labels: the targets, padded for tasks with fewer numbers.
+            text: the text to which each span belongs; negative for padding. By default each span is a text.
 
         Shape:
             task_index: [batch]
@@ -134,7 +134,7 @@ class PromptTuner(nn.Module):
             targets = labels[own]
             given = (targets[:, : head.out_features] - scale.shift) / scale.factor
             losses = self._weights(place, targets) * objective.loss(logits[own][:, : head.out_features], given)
-            # A text counts as one, however many of its pieces are learned from.
+            # Each text has the same weight, however many pieces it has.
             loss = loss + losses.sum() * (of_task.sum() / own.sum().clamp(min=1))
             if scale != Scale():
                 scaled = torch.where(of_task[:, None, None], logits * scale.factor + scale.shift, scaled)
@@ -151,7 +151,10 @@ class PromptTuner(nn.Module):
         token_type_ids: Tensor | None = None,
         **_: Tensor,
     ) -> Tensor:
-        """What the heads read of a batch; arguments as `forward` has them. Shape: [batch, spans, hidden]."""
+        """Features of a batch, which the heads read. Arguments are those of `forward`.
+
+        Shape: [batch, spans, hidden].
+        """
         return self._answers(input_ids, attention_mask, task_index, spans, token_type_ids)[1]
 
     def _answers(
@@ -174,30 +177,30 @@ class PromptTuner(nn.Module):
         return logits, features
 
     def _weights(self, place: int, labels: Tensor) -> Tensor | float:
-        """How much each span of a task counts. Shape: [spans].
+        """The weight of each span of a task. Shape: [spans].
 
-        The loss is the mean over rows, not over weights: a batch that happens to have a rare label would else count
-        no more than one that has none.
+        The loss is divided by the number of rows, not by the sum of weights. Otherwise a batch with a rare label would
+        count no more than a batch without one.
         """
         if self._class_weights is None or not self._objectives[place].fitting.weighs_classes:
             return 1.0
         return self._class_weights.to(labels.device)[place, labels[:, 0].long()]
 
     def _bank(self, device: torch.device) -> dict[str, Tensor]:
-        """The tasks as rows of a bank; each has the same parts."""
+        """The tasks as rows of a bank, all with the same parts."""
         parts = self.parts.tensors()
         tensors = {name: tensor.expand(len(self.heads), *tensor.shape) for name, tensor in parts.items()}
         weights, biases = zip(*(tuple(head.parameters()) for head in self.heads), strict=True)
         given = {
             **tensors,
             **{name: tensor.to(device) for name, tensor in self._fixed.items()},
-            # Heads of unequal numbers of labels are filled up with zeros.
+            # Heads with fewer labels are padded with zeros.
             contract.HEAD_WEIGHT: pad_sequence(list(weights), batch_first=True),
             contract.HEAD_BIAS: pad_sequence(list(biases), batch_first=True),
         }
         lengths = {"tasks": len(self.heads), **lengths_of(parts)}
         for part in PARTS.values():
-            if part.mask is not None:  # all tasks have the whole part
+            if part.mask is not None:  # no padding, because all tasks have the same part
                 given[part.mask] = torch.ones(len(self.heads), lengths[part.length], dtype=torch.int64, device=device)
             for name in part.tensors:
                 if name not in given and name in contract.BASE_INPUTS:

@@ -1,7 +1,7 @@
-"""Label words (verbalizers, Schick & Schütze 2021): the words that a language model would say for each label.
+"""Label words (verbalizers, Schick & Schütze 2021): the words that a language model would predict for each label.
 
-A label's row of the head is the mean of its words' rows in the model's vocabulary, and a word's row the mean of
-its tokens'; so the label's logit is the mean of what the model would give its words.
+A label's row of the head is the mean of its words' rows in the model's vocabulary, and a word's row is the mean of its
+tokens' rows. So a label's logit is the mean of the model's logits for its words.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from edgetune_runtime.errors import BackboneError, DataError
 
 
 def head(backbone: Backbone, words: LabelWords, labels: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """The head that reads label words off the backbone's features.
+    """The head that computes the logits of label words from the backbone's features.
 
     Args:
-        backbone: a language model's.
+        backbone: the backbone of a language model.
         words: label → its words.
         labels: the labels in the order of the head's rows; each has words.
 
@@ -31,7 +31,7 @@ def head(backbone: Backbone, words: LabelWords, labels: Sequence[str]) -> tuple[
         bias: [labels]
 
     Raises:
-        BackboneError: the backbone's weights have no vocabulary to read words of.
+        BackboneError: the backbone's weights have no vocabulary.
         DataError: a label has no words, or a word is unknown to the tokenizer.
     """
     if backbone.vocabulary is None:
@@ -44,7 +44,7 @@ def head(backbone: Backbone, words: LabelWords, labels: Sequence[str]) -> tuple[
             f"there are label words for {', '.join(sorted(words))}, but the labels are {', '.join(sorted(labels))}: "
             f"write `label_words` once for each"
         )
-    # A word that follows another begins with a space, which many tokenizers put into its first token.
+    # A word in a sentence begins with a space, which many tokenizers include in its first token.
     ids = {word: backbone.text_encoder.ids(f" {word}") for listed in words.values() for word in listed}
     unknown_id = _unknown_id(backbone)
     unknown = [word for word in ids if not ids[word] or unknown_id in ids[word]]
@@ -57,7 +57,7 @@ def head(backbone: Backbone, words: LabelWords, labels: Sequence[str]) -> tuple[
 
 
 def check_mask(backbone: Backbone, template: str, pooling: str | None) -> None:
-    """Raise `DataError` unless a masked language model reads its features where it says label words."""
+    """Raise `DataError` unless a masked language model reads its features at the mask, where it predicts words."""
     chosen = pooling or ("mask" if MASK_SLOT in template else backbone.poolings[0])
     if "mask" in backbone.poolings and chosen != "mask":
         raise DataError(
@@ -67,7 +67,7 @@ def check_mask(backbone: Backbone, template: str, pooling: str | None) -> None:
 
 
 def _unknown_id(backbone: Backbone) -> int | None:
-    """What the tokenizer gives for what it does not know; byte-level ones know everything."""
+    """The tokenizer's id for unknown tokens; `None` for byte-level tokenizers, which know everything."""
     model = json.loads(backbone.tokenizer_json)["model"]
     if model.get("unk_id") is not None:
         return int(model["unk_id"])

@@ -24,7 +24,7 @@ from edgetune_runtime.kinds.multi_label import MULTI_LABEL
 from edgetune_runtime.task import Task
 
 _SAMPLES = ["good", "The parcel came late, and the lamp in it was broken.", "Where is my refund? " * 8]
-"""What an own head is compared on."""
+"""Texts on which a converted head is compared with transformers."""
 
 
 def create_task(
@@ -35,15 +35,15 @@ def create_task(
     prompt: str = "",
     max_length: int = contract.DEFAULT_MAX_LENGTH,
 ) -> Task:
-    """A task that a language model answers without training.
+    """A task from label words, which a language model answers without training.
 
     Args:
-        backbone: a language model's.
+        backbone: the backbone of a language model.
         name: name of the task.
-        words: label → the words that the model would say for it.
-        template: what surrounds a text; `{mask}` is where a masked language model answers.
-        prompt: words before each text; stored as embeddings, or as the prefix that they lead to.
-        max_length: tokens of a text that are read, the template's among them.
+        words: label → words that the model would predict for it.
+        template: the text around each text; a masked language model answers at `{mask}`.
+        prompt: words before each text, stored as embeddings or as their prefix.
+        max_length: maximum number of tokens per text, including the template.
 
     Raises:
         BackboneError: the backbone's weights have no vocabulary.
@@ -87,15 +87,15 @@ def describe_task(
     max_length: int = contract.DEFAULT_MAX_LENGTH,
     texts: Sequence[str] = (),
 ) -> Task:
-    """A task from descriptions of its labels; see `edgetune_runtime.fitting.describe`.
+    """A task from label descriptions; see `edgetune_runtime.fitting.describe`.
 
     Args:
-        backbone: any backbone; best one that was trained for sentence embeddings.
+        backbone: any backbone; one that was trained for sentence embeddings works best.
         name: name of the task.
-        descriptions: label → what people would say that it is about.
-        template: what surrounds a text, and a description.
-        max_length: tokens of a text that are read, the template's among them.
-        texts: texts of which no label is known: the labels are made equally likely on them.
+        descriptions: label → descriptions of it.
+        template: the text around each text and description.
+        max_length: maximum number of tokens per text, including the template.
+        texts: unlabelled texts; the task is adjusted so that all labels are equally likely on them.
 
     Raises:
         DataError: a label has no description, or there are fewer than two labels.
@@ -111,19 +111,21 @@ def describe_task(
 def head_task(
     model: str, name: str, template: str = contract.TEXT_SLOT, max_length: int | None = None, pairs: bool = False
 ) -> Task:
-    """The task that a fine-tuned model of transformers was trained for, with its own head: of texts, words or answers.
+    """The task of a fine-tuned transformers model, with its own head.
 
-    Its logits are compared with those that transformers computes.
+    The model classifies texts or words, or answers questions.
+
+    Its logits are compared with those of transformers.
 
     Args:
         model: the classifier: a local folder or a hub id.
         name: name of the task.
-        template: what surrounds a text.
-        max_length: tokens of a text that are read; as many as the model can if `None`.
+        template: the text around each text.
+        max_length: maximum number of tokens per text; `None` is the model's maximum.
         pairs: whether the task takes pairs of texts, as cross-encoders do.
 
     Raises:
-        BackboneError: the model has no such head, or one that edgetune does not compute.
+        BackboneError: the model has no such head, or one that edgetune does not support.
         TaskError: the template lacks a slot, or leaves no room for text.
     """
     backbone = load_backbone(model, with_head=True)
@@ -176,11 +178,11 @@ def head_task(
 
 
 def calibrated(backbone: Backbone, task: Task, texts: Sequence[str]) -> Task:
-    """The task with biases that make its labels equally likely on texts of which no label is known.
+    """The task with biases that make its labels equally likely on unlabelled texts.
 
     Contextual calibration (Zhao et al. 2021), estimated on real texts instead of empty ones (Zhou et al. 2024):
-    it takes away what a language model prefers to say whatever it reads. Right where the labels are about
-    equally frequent.
+    it removes a language model's preference for some words regardless of the text. This is right if the labels are
+    about equally frequent.
 
     Raises:
         DataError: there are no texts.

@@ -1,4 +1,4 @@
-"""From a frozen PyTorch backbone to an ONNX bundle."""
+"""Export a frozen PyTorch backbone to an ONNX bundle."""
 
 import edgetune_runtime  # noqa: F401 - first: what it sets is read when onnxruntime is imported
 from edgetune_export.backbone import Backbone

@@ -1,7 +1,7 @@
-"""What is taken for granted of a transformer, tried on a few tokens before it is used.
+"""Assumptions about a transformer, checked on a few tokens before it is used.
 
-No architecture is known here. What a model does is measured where it can be (where its positions begin, whether a
-token sees those behind it); what would be wrong without a word is refused.
+This module does not know any architecture. It measures a model's behaviour where possible (where its positions begin,
+whether a token sees later tokens), and rejects models that would silently give wrong results.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from edgetune_export import attention
 from edgetune_runtime.errors import BackboneError
 
 TOKENS = 8
-"""How many tokens are tried."""
+"""Number of tokens to try."""
 
-_CLOSE = 1e-3  # of the largest feature: far above what rounding does, far below what another position does
+_CLOSE = 1e-3  # relative to the largest feature: far above rounding errors, far below the effect of another position
 
 
 def some_ids(vocabulary: int, padding: int | None) -> Tensor:
-    """Ids from all over a vocabulary, without its special tokens as far as they stand at its ends.
+    """Ids from all parts of a vocabulary, without the special tokens at its ends.
 
     Shape: [1, TOKENS]
     """
@@ -30,26 +30,26 @@ def some_ids(vocabulary: int, padding: int | None) -> Tensor:
 
 
 def check_mixing(forward: Callable[[Tensor], Tensor], embeddings: Tensor, name: str) -> None:
-    """Check that tokens reach one another through the attention interface alone, where prefixes enter.
+    """Check that tokens affect each other only through the attention interface, where prefixes enter.
 
-    Gradients end at each attention, so none may lead from what is read of one token to another.
+    Gradients stop at each attention, so no gradient may lead from one token's features to another token.
 
     Args:
-        forward: embeddings of a text to hidden states.
-        embeddings: of some tokens.
-        name: what to call the model.
+        forward: computes hidden states from the embeddings of a text.
+        embeddings: embeddings of some tokens.
+        name: the model's name, for errors.
 
     Shape:
         embeddings: [1, sequence, embedding]
 
     Raises:
-        BackboneError: they reach one another elsewhere, too.
+        BackboneError: tokens also affect each other elsewhere.
     """
     with torch.enable_grad(), attention.recording() as calls:
         begun = embeddings.detach().requires_grad_()
         hidden = forward(begun)
         read = [hidden, *(states for call in calls for states in (call.queries, call.keys, call.values))]
-        # Random, since the sum over a normalized token is the same whatever it is.
+        # Random, because the sum over a normalized token is always the same.
         random = torch.Generator().manual_seed(0)
         last = [states[..., -1, :] for states in read if states.requires_grad]
         total = torch.stack([(states * torch.randn(states.shape, generator=random)).sum() for states in last]).sum()
@@ -64,16 +64,17 @@ def check_mixing(forward: Callable[[Tensor], Tensor], embeddings: Tensor, name: 
 
 
 def first_position(expected: Tensor, hidden: Callable[[int], Tensor], candidates: Iterable[int], name: str) -> int:
-    """The position id of a text's first token, by which the model computes what it does when it is given ids alone.
+    """Find the position id of a text's first token with which the model computes the same as from ids alone.
 
     Args:
-        expected: hidden states of a text, as the model numbers its tokens.
-        hidden: the same text's by edgetune's forward, for a first position; an absent prompt and prefix before it.
+        expected: hidden states of a text with the model's own positions.
+        hidden: computes the same text's hidden states with edgetune's forward, given a first position, after an absent
+            prompt and prefix.
         candidates: positions to try.
-        name: what to call the model.
+        name: the model's name, for errors.
 
     Raises:
-        BackboneError: there is none among them.
+        BackboneError: none of them fits.
     """
     off = {}
     for first in dict.fromkeys(candidates):
@@ -89,15 +90,15 @@ def first_position(expected: Tensor, hidden: Callable[[int], Tensor], candidates
 
 
 def same(one: Tensor, other: Tensor) -> bool:
-    """Whether features are the same but for rounding."""
+    """Whether features are the same except for rounding."""
     return bool((one - other).abs().max() <= _CLOSE * other.abs().max())
 
 
 def check_prefix(by_prompt: Tensor, by_prefix: Tensor, name: str) -> None:
-    """Check that on a causal model a prompt does what the keys and values that it leads to do.
+    """Check that in a causal model a prompt has the same effect as its keys and values.
 
     Raises:
-        BackboneError: it does not, so that a soft prompt cannot be stored as a prefix.
+        BackboneError: it does not, so a soft prompt cannot be stored as a prefix.
     """
     if not same(by_prefix, by_prompt):
         raise BackboneError(

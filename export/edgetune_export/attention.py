@@ -1,10 +1,10 @@
-"""The one place where prefixes enter attention, and where attention leaves for the exported graph.
+"""The only place where prefixes enter attention, and where attention is written to the exported graph.
 
-transformers lets one function serve as the attention of every model that uses its attention interface. The
+transformers lets one function provide the attention of every model that uses its attention interface. The
 function here puts each layer's prefix before the text's keys and values (prefix tuning, Li & Liang 2021;
 P-tuning v2, Liu et al. 2022) and, while a graph is exported, emits onnxruntime's fused operator, so that
-attention is fused by construction. Layers are numbered by the order in which attention is called in a
-forward: some models call one module for every layer, some modules do not know their number.
+attention is fused by construction. Layers are numbered by the order of attention calls in a forward, because some
+models call one module for all layers, and some modules do not know their number.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ IMPLEMENTATION = "edgetune"
 FUSED_OPERATOR = "com.microsoft::MultiHeadAttention"
 
 _CHANGES_NOTHING = frozenset(("cache_position", "deterministic", "output_attentions", "position_ids", "use_cache"))
-"""Keywords that models hand on to their attention, and that no attention function of transformers reads."""
+"""Keywords that models pass to their attention, but that no attention function of transformers reads."""
 
 
 @dataclass
 class _Prefixes:
-    """What the forward that is running puts before each layer's keys and values: [batch, prefix, kv_width]."""
+    """The prefixes of the running forward, before each layer's keys and values: [batch, prefix, kv_width]."""
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
     bias: Tensor
     calls: int = 0
-    # Most layers share one mask: by identity, the mask itself kept so that its identity stays its own.
+    # Most layers share one mask. It is cached by identity, and kept alive so that its id stays unique.
     widened: dict[tuple[int, int], tuple[Tensor, tuple[Tensor | None, ...]]] = field(default_factory=dict)
 
     def widen(self, mask: Tensor | None, position_bias: Tensor | None, query: Tensor, key: Tensor) -> Tensor:
-        """The mask of a text, for a text with its prefix; arguments as `attend` has them."""
-        if mask is None and position_bias is None:  # which says nothing of its size
+        """Widen the mask of a text to a text with its prefix. Arguments are those of `attend`."""
+        if mask is None and position_bias is None:  # it has no size
             return _widened(self.bias, query.new_zeros(1, 1, 1, key.shape[1]), query)
         given = mask, position_bias
         found = self.widened.get((id(mask), id(position_bias)))
@@ -55,13 +55,13 @@ class _Prefixes:
 
 @dataclass(frozen=True)
 class Call:
-    """What one attention was given, and what it gave.
+    """The inputs and output of one attention call.
 
     Attributes:
-        queries: of the text. Shape: [batch, heads, sequence, head_dim]
-        keys, values: of the text alone. Shape: [batch, kv_heads, sequence, head_dim]
-        output: where a gradient of its own begins. Shape: [batch, sequence, heads, head_dim]
-        window: tokens that a token sees at most, itself included; `None` if it sees all.
+        queries: queries of the text. Shape: [batch, heads, sequence, head_dim]
+        keys, values: keys and values of the text, without the prefix. Shape: [batch, kv_heads, sequence, head_dim]
+        output: the output, from which a new gradient starts. Shape: [batch, sequence, heads, head_dim]
+        window: maximum number of tokens that a token sees, including itself; `None` if it sees all.
     """
 
     queries: Tensor
@@ -77,9 +77,9 @@ _recorded: ContextVar[list[Call] | None] = ContextVar("recorded", default=None)
 
 @contextmanager
 def recording() -> Iterator[list[Call]]:
-    """Collect what each attention of the forward that runs inside is given and gives, in order.
+    """Collect the inputs and outputs of each attention call inside this context, in order.
 
-    No gradient goes through an attention there.
+    Inside, no gradient goes through attention.
     """
     calls: list[Call] = []
     token = _recorded.set(calls)
@@ -91,11 +91,11 @@ def recording() -> Iterator[list[Call]]:
 
 @contextmanager
 def prefixes(keys: Tensor, values: Tensor, mask: Tensor) -> Iterator[None]:
-    """Put these prefixes before the keys and values of every attention of the forward that runs inside.
+    """Put these prefixes before the keys and values of every attention call inside this context.
 
     Shape:
         keys, values: [batch, layers, kv_heads, prefix, head_dim]
-        mask: [batch, prefix], 1 where the prefix is there
+        mask: [batch, prefix]; 1 for real entries, 0 for padding
 
     Raises:
         BackboneError: the forward did not call attention once for each layer.
@@ -111,7 +111,7 @@ def prefixes(keys: Tensor, values: Tensor, mask: Tensor) -> Iterator[None]:
 
 
 def resumed() -> AbstractContextManager[None]:
-    """What lets a part of the forward that is running, from here on, run again later as it runs now."""
+    """A context in which part of the running forward, from here on, can be repeated later with the same state."""
     state = _current.get()
     return _running(None if state is None else replace(state, widened=dict(state.widened)))
 
@@ -142,11 +142,12 @@ def attend(
     """Attention with this layer's prefix, in the signature of transformers' attention interface.
 
     Args:
-        module: the attention that calls; named if it is refused.
-        sliding_window: recorded only: the mask has it already.
-        softcap: what scores are capped at, by a tanh, before anything is added (Gemma 2); such attention is not fused.
-        s_aux: scores of a token with nothing in it that all tokens see (attention sinks).
-        more: what else the model passes; what changes nothing is passed over, anything else is refused.
+        module: the calling attention module, for errors.
+        sliding_window: only recorded, because the mask already includes it.
+        softcap: limit of the scores, applied with a tanh before anything is added (Gemma 2); such attention is not
+            fused.
+        s_aux: scores of an empty token that all tokens see (attention sinks).
+        more: other arguments of the model. Those without effect are ignored, all others are rejected.
 
     Shape:
         query: [batch, heads, sequence, head_dim]
@@ -156,7 +157,7 @@ def attend(
         output: [batch, sequence, heads, head_dim]
 
     Raises:
-        BackboneError: the model asks for something that this attention does not compute.
+        BackboneError: the model needs something that this attention does not support.
     """
     unknown = sorted(name for name, value in more.items() if name not in _CHANGES_NOTHING and value is not None)
     if unknown:
@@ -198,12 +199,12 @@ def attend(
 
 
 def mask_of_padding(attention_mask: Tensor | None = None, **how: Any) -> Tensor | None:
-    """The mask of transformers to add to the scores; where all text sees all text, made of the padding alone.
+    """The mask of transformers, to add to the scores. If all text sees all text, it is computed from only the padding.
 
-    In the general form each pair of positions is looked up in the padding, which is 20 operators of the graph.
+    The general form looks up each pair of positions in the padding, which takes 20 operators in the graph.
 
     Shape:
-        attention_mask: [batch, sequence], 1 where there is text
+        attention_mask: [batch, sequence]; 1 for text, 0 for padding
         output: [batch, 1, 1 or sequence, sequence]
     """
     simple = how.get("mask_function") is bidirectional_mask_function and not how.get("kv_offset")
@@ -218,14 +219,14 @@ def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _by_layer(states: Tensor) -> tuple[Tensor, ...]:
-    # Turned and flattened once for all layers, as the fused operator takes them.
+    # Transposed and flattened once for all layers, as the fused operator needs them.
     layers, heads, head_dim = states.shape[1], states.shape[2], states.shape[4]
     flat = states.permute(0, 3, 1, 2, 4).flatten(2)
     return torch.split(flat, [heads * head_dim] * layers, dim=-1)
 
 
 def _behind(prefix: Tensor, states: Tensor) -> Tensor:
-    # Flat while they are put together, so that the reshapes around it cancel in the exported graph.
+    # Concatenated in flat form, so that the reshapes around it cancel in the exported graph.
     return torch.cat([prefix, states.flatten(2)], dim=1).reshape(states.shape[0], -1, *states.shape[2:])
 
 
@@ -245,7 +246,7 @@ def _widened(bias: Tensor, mask: Tensor, query: Tensor) -> Tensor:
 def _with_sink(
     s_aux: Tensor, mask: Tensor | None, query: Tensor, key: Tensor, value: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A key of zeros before all others, so that the mask alone is its score, with a value of zeros."""
+    """Add a key and a value of zeros before all others, so that the mask alone gives the score."""
     score = s_aux.to(query.dtype)[None, :, None, None].expand(query.shape[0], -1, query.shape[1], 1)
     if mask is None:
         mask = query.new_zeros(1, 1, 1, key.shape[1])
@@ -257,7 +258,7 @@ def _with_sink(
 def _capped(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, scale: float, cap: float
 ) -> Tensor:
-    """Attention whose scores are capped; all of [batch, heads, sequence, head_dim]."""
+    """Attention with capped scores; all arrays are [batch, heads, sequence, head_dim]."""
     scores = torch.tanh(query @ key.transpose(2, 3) * (scale / cap)) * cap
     weights = torch.softmax(scores if mask is None else scores + mask, dim=-1)
     return torch.nn.functional.dropout(weights, dropout) @ value

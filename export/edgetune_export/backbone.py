@@ -1,4 +1,4 @@
-"""The frozen backbone: the one forward that training and export share, and its fingerprint."""
+"""The frozen backbone: the forward that training and export share, and its fingerprint."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from edgetune_runtime.pieces import stacked_spans
 from edgetune_runtime.text import Tokens
 
 _HASHED_AT_ONCE = 1 << 22  # numbers
-_UNLIMITED_POSITIONS = 512  # what backbones with relative positions alone (T5) were trained to read
+_UNLIMITED_POSITIONS = 512  # the training length of backbones that have only relative positions (T5)
 
 
 class Backbone(nn.Module):
@@ -37,23 +37,23 @@ class Backbone(nn.Module):
     Args:
         model: the transformer, loaded with edgetune's attention.
         config: its configuration.
-        name: what to call it.
+        name: its name.
         tokenizer_json: the contents of its `tokenizer.json`.
-        mask_token: its tokenizer's mask token and that token's id, where it has one.
-        transforms: pooling → the layers behind the backbone that it reads features through ("mask", "pooler").
-        vocabulary: the vocabulary's layer, where the weights have one.
-        own_head: the head of the checkpoint itself, if it is a sequence classifier and was loaded with its head.
-        pooling: its usual one, if it has that; else that of its family.
+        mask_token: its tokenizer's mask token with its id, if there is one.
+        transforms: pooling → layers after the backbone through which it reads features ("mask", "pooler").
+        vocabulary: the vocabulary's layer, if the weights have one.
+        own_head: the checkpoint's own head, if it is a classifier and was loaded with its head.
+        pooling: its default pooling, if it supports it; otherwise the default of its family is used.
 
     Attributes:
-        sizes: of what enters and leaves it.
+        sizes: sizes of its inputs and outputs.
         sites: the linear layers that low rank and units can enter.
-        window: tokens that the layer with the narrowest attention sees; `None` if all see everything.
-        has_segments: whether it was trained to tell the first text of a pair from the second by segment ids.
-        is_rounded: whether its weights are no longer those that its facts are of.
+        window: number of tokens that the layer with the narrowest attention sees; `None` if all layers see everything.
+        has_segments: whether it was trained with segment ids for the first and second text of a pair.
+        is_rounded: whether its weights were rounded, so that its facts describe the original ones.
 
     Raises:
-        BackboneError: its attention is not what edgetune computes.
+        BackboneError: edgetune does not support its attention.
     """
 
     def __init__(
@@ -99,13 +99,13 @@ class Backbone(nn.Module):
 
     @cached_property
     def text_encoder(self) -> BackboneEncoder:
-        """Its tokenizer, which refuses tokens that it has no embedding for."""
+        """Its tokenizer, which rejects tokens without an embedding."""
         embeddings = self.model.get_input_embeddings().num_embeddings  # type: ignore[operator]
         return BackboneEncoder(self.tokenizer_json, self.max_positions, self.mask_token, embeddings)
 
     @cached_property
     def facts(self) -> BackboneFacts:
-        """What tasks and texts need to know of it."""
+        """What tasks and texts need to know about it."""
         return BackboneFacts(
             name=self.name,
             sha256=self.fingerprint(),
@@ -124,10 +124,10 @@ class Backbone(nn.Module):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the inputs that its forward takes, all parts together, in the contract's order."""
+        """Names of its forward's inputs, with all parts, in the contract's order."""
         lacks = {
             contract.TOKEN_TYPE_IDS: not self.has_segments,
-            contract.SPANS: isinstance(self.model, OneStep),  # which reads one step of its decoder
+            contract.SPANS: isinstance(self.model, OneStep),  # it reads one step of its decoder
             contract.POOLING: not self.transforms,
             **{name: site not in self.sites for site, names in contract.LOW_RANK_INPUTS.items() for name in names},
             **dict.fromkeys(contract.UNIT_INPUTS, not {"widen", "narrow"} <= self.sites.keys()),
@@ -135,17 +135,17 @@ class Backbone(nn.Module):
         return tuple(name for name in contract.INPUTS if not lacks.get(name))
 
     def position_offset(self, prompt_length: int) -> int:
-        """Position id of the text's first token, for a prompt or prefix of that length.
+        """Position id of the text's first token, for a prompt or prefix of this length.
 
-        In a bidirectional encoder the text keeps the positions that it was pre-trained with.
+        In a bidirectional encoder the text keeps its positions from pre-training.
         """
         return prompt_length if self.family.causal else 0
 
     def fingerprint(self, whole: bool = False) -> str:
-        """SHA-256 over all weights that the graph has: names in order, dtypes, shapes and bytes.
+        """SHA-256 over all weights in the graph: sorted names, dtypes, shapes and bytes.
 
         Args:
-            whole: count the layers of the checkpoint's own classifier, too, which only its own tasks pass through.
+            whole: whether to include the layers of the checkpoint's own classifier, which only its own tasks use.
         """
         digest = hashlib.sha256()
         tensors = self.model.state_dict()
@@ -154,7 +154,7 @@ class Backbone(nn.Module):
                 continue
             tensors |= {f"{pooling}_transform.{name}": tensor for name, tensor in transform.state_dict().items()}
         for name, tensor in sorted(tensors.items()):
-            # What is in half precision counts as the same numbers in fp32.
+            # Half precision weights count as the same numbers in fp32.
             dtype = torch.float32 if tensor.dtype in half.DTYPES else tensor.dtype
             digest.update(f"{name} {dtype} {tuple(tensor.shape)}\n".encode())
             for part in tensor.detach().cpu().flatten().split(_HASHED_AT_ONCE):
@@ -173,7 +173,7 @@ class Backbone(nn.Module):
         return embedded
 
     def round_weights(self) -> bool:
-        """Keep large weights in bf16 from now on, and the facts as they are; whether any was rounded."""
+        """Round large weights to bf16, without changing the facts. Returns whether any weight was rounded."""
         _ = self.facts
         rounded = half.round_large(self.model)
         if self.vocabulary is not None:
@@ -182,7 +182,7 @@ class Backbone(nn.Module):
         return self.is_rounded
 
     def keys_and_values(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """What every attention reads of a row: the space that a prefix lives in.
+        """The keys and values of every attention call for a row; a prefix has the same form.
 
         Shape:
             embeddings: [batch, sequence, embedding]
@@ -199,7 +199,7 @@ class Backbone(nn.Module):
         return self._ran(inputs_embeds=embeddings, attention_mask=mask, **self._position_ids(positions), **more)
 
     def _ran(self, **inputs: Tensor) -> Tensor:
-        """Hidden states that the transformer gives."""
+        """Hidden states of the transformer."""
         with half.as_fp32(self.model):
             hidden: Tensor = self.model(**inputs, **self._no_cache).last_hidden_state
         return hidden
@@ -227,7 +227,7 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def _try(self) -> None:
-        """Try on a few tokens what is taken for granted, and measure where positions begin and what a token sees."""
+        """Check the assumptions on a few tokens, and measure where positions begin and which tokens a token sees."""
         called = f"{self.name} ({self.architecture})"
         table: nn.Embedding = self.model.get_input_embeddings()  # type: ignore[operator]
         ids = assumptions.some_ids(table.num_embeddings, self.config.pad_token_id)
@@ -258,7 +258,7 @@ class Backbone(nn.Module):
         prefix: tuple[Tensor, Tensor] | None = None,
         present: int = 1,
     ) -> Tensor:
-        """Hidden states of one text behind a prompt or a prefix, which `present` says to be there or not."""
+        """Hidden states of one text after a prompt or a prefix, which is masked unless `present`."""
         before = self.embed(ids[:, :0]) if prompt is None else prompt
         none = before.new_zeros(1, self.sizes.layers, self.sizes.kv_heads, 0, self.sizes.head_dim)
         keys, values = prefix or (none, none)
@@ -293,18 +293,18 @@ class Backbone(nn.Module):
         """Logits and features of spans of texts, each text with its own task of the bank.
 
         Args:
-            spans, token_type_ids, pooling: only if `inputs` has them. Segments are 0 if none are given.
+            spans, token_type_ids, pooling: only if `inputs` has them. The default segment is 0.
             parts: any of `contract.PART_INPUTS` that `inputs` has.
 
         Shape:
-            inputs: as `contract.INPUTS`
+            inputs: see `contract.INPUTS`
             logits: [batch, spans, labels]
             features: [batch, spans, hidden]
         """
         prompt_present = prompt_mask[task_index]
         segments: dict[str, Tensor] = {}
         if token_type_ids is not None:
-            none = torch.zeros_like(prompt_present)  # a prompt belongs to the first text
+            none = torch.zeros_like(prompt_present)  # a prompt counts as part of the first text
             segments["token_type_ids"] = torch.cat([none, token_type_ids], dim=1)
         own = {name: tensor[task_index] for name, tensor in parts.items()}
         prefix = prefix_keys[task_index], prefix_values[task_index], prefix_mask[task_index]
@@ -325,10 +325,10 @@ class Backbone(nn.Module):
         return logits, features
 
     def _transformed(self, features: Tensor, pooling: Tensor) -> Tensor:
-        """Features behind the layers of their own poolings.
+        """Pass features through the layers of their poolings.
 
-        Such a pooling reads a text as a whole, and engines feed few spans of it: of a text that is answered word by
-        word, no more than those pass through layers that do not count.
+        Poolings with layers read a text as a whole, so engines feed them few spans. The layers are applied only to that
+        many spans, so a text that is answered word by word does not waste much time in them.
 
         Shape:
             features, output: [batch, spans, hidden]
@@ -350,12 +350,12 @@ class Backbone(nn.Module):
         position_offset: Tensor,
         segments: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> Tensor:
-        """Hidden states of texts behind their own prompts, each with its prefix.
+        """Hidden states of texts after their prompts, each with its prefix.
 
         Shape:
             prompt: [batch, prompt, embedding]
             prompt_present: [batch, prompt]
-            prefix: twice [batch, layers, kv_heads, prefix, head_dim], and [batch, prefix]
+            prefix: two arrays [batch, layers, kv_heads, prefix, head_dim], and a mask [batch, prefix]
             position_offset: [batch]
             output: [batch, prompt + sequence, hidden]
         """
@@ -379,7 +379,7 @@ class Backbone(nn.Module):
 
 
 def _mean_over_spans(hidden: Tensor, spans: Tensor, prompt_length: int) -> Tensor:
-    """Features of spans; the text begins at 0, behind the prompt.
+    """Features of spans. Position 0 is the beginning of the text, after the prompt.
 
     Shape:
         hidden: [batch, prompt + sequence, hidden]
@@ -393,7 +393,7 @@ def _mean_over_spans(hidden: Tensor, spans: Tensor, prompt_length: int) -> Tenso
 
 
 def batch(rows: Sequence[Tokens], facts: BackboneFacts) -> dict[str, Tensor]:
-    """A batch of texts as the forward takes it, padded on the right; a text with fewer spans than another repeats one.
+    """A batch of texts for the forward, padded on the right. Texts with fewer spans than others repeat one.
 
     Shape:
         input_ids, attention_mask, token_type_ids: [batch, sequence]
@@ -409,5 +409,5 @@ def batch(rows: Sequence[Tokens], facts: BackboneFacts) -> dict[str, Tensor]:
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
-    """Rows filled up with zeros on the right. Shape: [rows, longest]."""
+    """Rows, padded with zeros on the right. Shape: [rows, longest]."""
     return pad_sequence([torch.tensor(row) for row in rows], batch_first=True)

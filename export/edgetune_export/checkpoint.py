@@ -1,4 +1,4 @@
-"""What a checkpoint holds: where its files are, and whether they are what their names say."""
+"""The files of a checkpoint: find them, and check that they are what their names say."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _MODULES = "modules.json"
 _ADAPTER = "adapter_config.json"
 _INDEX = ".index.json"
 _WEIGHTS = ("model.safetensors", f"model.safetensors{_INDEX}", "pytorch_model.bin", f"pytorch_model.bin{_INDEX}")
-"""Files of weights, in the order in which transformers looks for them."""
+"""Weight files, in the order in which transformers looks for them."""
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-_PICKLE = b"\x80"  # how PyTorch wrote weights before it wrote zip archives
+_PICKLE = b"\x80"  # PyTorch's format before it used zip archives
 _TOKENIZER_FILES = (
     *("tokenizer.json", TOKENIZER_CONFIG, ADDED_TOKENS, "special_tokens_map.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model"),
@@ -36,7 +36,7 @@ _TOKENIZER_FILES = (
 
 
 def note(text: str) -> None:
-    """Say something to the user in one line, on stderr."""
+    """Print a line for the user on stderr."""
     print(in_one_line(text), file=sys.stderr)
 
 
@@ -45,9 +45,9 @@ class Checkpoint:
     """A model's files, in a folder or on the hub.
 
     Args:
-        model: what the user calls it.
-        subfolder: of the folder or the repository, where the files are.
-        gguf_file: the one file that holds all of it, in the folder that `model` names.
+        model: the name that the user gave.
+        subfolder: the subfolder of the folder or the repository with the files.
+        gguf_file: the single file with everything, in the folder `model`.
     """
 
     model: str
@@ -56,7 +56,7 @@ class Checkpoint:
 
     @property
     def source(self) -> dict[str, Any]:
-        """What transformers' `from_pretrained` takes."""
+        """The arguments for transformers' `from_pretrained`."""
         if self.gguf_file is not None:
             return {"pretrained_model_name_or_path": str(self.folder), "gguf_file": self.gguf_file}
         if self.folder is not None:
@@ -72,7 +72,7 @@ class Checkpoint:
         return path / self.subfolder if path.is_dir() else None
 
     def path(self, file: str) -> Path | None:
-        """Where a file of that name is, if there is one; one of the hub's is downloaded."""
+        """The path of a file, if it exists; a file on the hub is downloaded."""
         if self.gguf_file is not None:
             return None
         if self.folder is not None:
@@ -88,7 +88,7 @@ class Checkpoint:
         return None if found is None else Path(found)
 
     def weight_files(self) -> list[Path]:
-        """The files of its weights, in the form that transformers takes; none of a `.gguf` file."""
+        """Its weight files, in the form that transformers loads; empty for a `.gguf` file."""
         for file in _WEIGHTS:
             path = self.path(file)
             if path is None:
@@ -100,10 +100,10 @@ class Checkpoint:
         return []
 
     def read(self, file: str) -> bytes | None:
-        """The contents of a file, `None` if there is none.
+        """The contents of a file; `None` if it does not exist.
 
         Raises:
-            BackboneError: it cannot be read, or is only a pointer of Git LFS.
+            BackboneError: it cannot be read, or is only a Git LFS pointer.
         """
         path = self.path(file)
         if path is None:
@@ -116,10 +116,10 @@ class Checkpoint:
         return data
 
     def read_json(self, file: str) -> dict[str, Any]:
-        """The object in a JSON file, empty if there is no such file.
+        """The object in a JSON file; empty if the file does not exist.
 
         Raises:
-            BackboneError: it cannot be read or holds something else.
+            BackboneError: it cannot be read, or contains something else.
         """
         data = self.read(file)
         if data is None:
@@ -136,13 +136,13 @@ class Checkpoint:
 
 
 def find_checkpoint(model: str) -> Checkpoint:
-    """Find the checkpoint that a user named, and check its files before any is loaded.
+    """Find the checkpoint for a user's argument, and check its files before anything is loaded.
 
     Args:
         model: a folder, a `.gguf` file, or a hub id.
 
     Raises:
-        BackboneError: there is none, there are several, or its files are not those of a model that can be loaded.
+        BackboneError: there is no checkpoint, there are several, or its files are not those of a loadable model.
     """
     path = Path(model)
     if path.suffix == ".gguf":
@@ -166,7 +166,7 @@ def find_checkpoint(model: str) -> Checkpoint:
 
 
 def _with_config(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint, or the one inside it that sentence-transformers or a training keeps in a subfolder."""
+    """The checkpoint, or the one in a subfolder, where sentence-transformers or a training run may save it."""
     if "model_type" in checkpoint.read_json(CONFIG):
         return checkpoint
     modules = modules_of(checkpoint)
@@ -179,7 +179,7 @@ def _with_config(checkpoint: Checkpoint) -> Checkpoint:
             note(f"{checkpoint.model} keeps its transformer in {inner[0]}: that is used")
             return found
     if checkpoint.folder is None:
-        return checkpoint  # let transformers say what is wrong with a name of the hub
+        return checkpoint  # let transformers report what is wrong with a name on the hub
     if len(inner) > 1:
         raise BackboneError(
             f"{checkpoint.model} has no {CONFIG} but holds {len(inner)} models, in {', '.join(inner)}: name the folder "
@@ -200,7 +200,7 @@ def _with_config(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def modules_of(checkpoint: Checkpoint) -> list[dict[str, Any]]:
-    """The modules of a sentence-transformers model; none if it is another.
+    """The modules of a sentence-transformers model; empty for other models.
 
     Raises:
         BackboneError: the file that lists them is damaged.
@@ -216,7 +216,7 @@ def modules_of(checkpoint: Checkpoint) -> list[dict[str, Any]]:
 
 
 def kind_of(module: Mapping[str, Any]) -> str:
-    """What sort of module it is, such as "Pooling"."""
+    """The type of a module, such as "Pooling"."""
     return str(module.get("type", "")).rpartition(".")[2]
 
 
@@ -248,7 +248,7 @@ def _check_quantization(checkpoint: Checkpoint, config: Mapping[str, Any]) -> No
 
 
 def _check_files(checkpoint: Checkpoint, folder: Path) -> None:
-    """Of a local folder: tokenizer and weights are there, whole, and no pointers."""
+    """Check a local folder: tokenizer and weights must exist, be complete, and not be Git LFS pointers."""
     if (folder / _ADAPTER).is_file():
         raise BackboneError(
             f"{checkpoint.model} holds a PEFT adapter next to its weights ({_ADAPTER}): merge it with PEFT "
@@ -258,7 +258,7 @@ def _check_files(checkpoint: Checkpoint, folder: Path) -> None:
         checkpoint.read(file)
     weights = next((file for file in _WEIGHTS if (folder / file).exists()), None)
     if weights is None:
-        return  # transformers names what it looked for
+        return  # transformers names the files that it looked for
     files = [weights]
     if weights.endswith(_INDEX):
         places = checkpoint.read_json(weights).get("weight_map")

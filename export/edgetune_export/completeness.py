@@ -1,4 +1,4 @@
-"""Whether all of a checkpoint is used: configuration and tensors that transformers would drop without a word."""
+"""Check that a checkpoint is used completely: transformers would silently ignore unknown settings and tensors."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _COMPUTED_AS: dict[str, tuple[Any, ...]] = {
     "use_alibi": (False,),
     "use_qk_norm": (False,),
 }
-"""Keys of config.json that change what a model computes → the values with which it is what transformers computes,
-for architectures that do not know the key (any more)."""
+"""Keys of config.json that affect a model's results → the values for which transformers still computes the same, for
+architectures that do not (or no longer) know the key."""
 
 _SAYS_NOTHING_OF_FEATURES = frozenset(GenerationConfig().to_dict()) | {
-    # Of training, of files, of lengths, and of heads that edgetune does not use.
+    # Settings for training, files, lengths, and heads that edgetune does not use.
     *("_name_or_path", "auto_map", "finetuning_task", "gradient_checkpointing", "task_specific_params", "torch_dtype"),
     *("add_bias_logits", "classif_dropout", "directionality", "id2label", "label2id", "num_labels", "output_past"),
     *("pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type"),
@@ -52,10 +52,10 @@ _MODELS = "transformers.models."
 
 
 def check_config(checkpoint: Checkpoint, config: PreTrainedConfig) -> None:
-    """Compare config.json with what transformers takes from it.
+    """Compare config.json with the settings that transformers uses.
 
     Raises:
-        BackboneError: it asks for something that transformers does not compute for this architecture (any more).
+        BackboneError: it asks for something that transformers does not (or no longer) support for this architecture.
     """
     given = checkpoint.read_json(CONFIG)
     unused = {key: given[key] for key in _unused(given, config)}
@@ -74,7 +74,7 @@ def check_config(checkpoint: Checkpoint, config: PreTrainedConfig) -> None:
 
 
 def _unused(given: Mapping[str, Any], config: PreTrainedConfig) -> list[str]:
-    """Keys that neither the configuration's class nor the model asks for, and that change nothing but themselves."""
+    """Keys that neither the configuration's class nor the model reads, and that affect no other value."""
     kind = type(config)
     declared = {field.name for field in dataclasses.fields(kind)} | set(kind.attribute_map) | set(kind().to_dict())
     undeclared = [key for key in given if key not in declared]
@@ -83,7 +83,7 @@ def _unused(given: Mapping[str, Any], config: PreTrainedConfig) -> list[str]:
 
 
 def _asked_by_name(kind: type[PreTrainedConfig]) -> frozenset[str]:
-    """Names that the model's code asks a configuration for with `getattr` or `hasattr`, as DeBERTa's does."""
+    """Names that the model's code reads from a configuration with `getattr` or `hasattr`, as in DeBERTa."""
     model = MODEL_MAPPING.get(kind, ())
     classes = model if isinstance(model, tuple) else (model,)
     modules = {own.__module__ for each in classes for own in each.__mro__ if own.__module__.startswith(_MODELS)}
@@ -98,7 +98,7 @@ def _asked_by_name(kind: type[PreTrainedConfig]) -> frozenset[str]:
 
 
 def _same(kind: type[PreTrainedConfig], given: Mapping[str, Any], key: str) -> bool:
-    """Whether all other values are the same without a key."""
+    """Whether removing a key leaves all other values unchanged."""
     return _values(kind, given, key) == _values(kind, given, key, without=True)
 
 
@@ -116,13 +116,13 @@ def _says_something(key: str, value: Any) -> bool:
 def check_report(
     checkpoint: Checkpoint, model: PreTrainedModel, report: Mapping[str, Any], with_head: bool = False
 ) -> None:
-    """Compare the tensors of the weights with those that the backbone has.
+    """Compare the tensors in the weight files with those of the backbone.
 
     Args:
-        checkpoint: where they come from.
-        model: a language model that was loaded from it.
-        report: what its `from_pretrained` says of the loading.
-        with_head: whether the head of a classifier is used too.
+        checkpoint: the checkpoint.
+        model: the language model that was loaded from it.
+        report: the loading report of `from_pretrained`.
+        with_head: whether a classifier's head is used too.
 
     Raises:
         BackboneError: tensors inside the backbone are missing, have another shape, or are not used.
@@ -160,13 +160,13 @@ def check_report(
 
 
 def inside(model: PreTrainedModel) -> tuple[str, ...]:
-    """Prefixes of the names of the backbone's tensors; the others lead from its features to the vocabulary."""
+    """Name prefixes of the backbone's tensors; the other tensors lead from its features to the vocabulary."""
     prefix = model.base_model_prefix
     return (f"{prefix}.",) if hasattr(model, prefix) else ("encoder.", "decoder.", "shared.")
 
 
 def _below(name: str, model: PreTrainedModel) -> tuple[str, bool]:
-    """A tensor's name without the backbone's prefix, and whether it had one."""
+    """A tensor's name without the backbone's prefix, and whether it had the prefix."""
     for prefix in inside(model):
         if name.startswith(prefix):
             return (name, True) if prefix in ("encoder.", "decoder.", "shared.") else (name[len(prefix) :], True)
@@ -174,6 +174,9 @@ def _below(name: str, model: PreTrainedModel) -> tuple[str, bool]:
 
 
 def _begins_in(name: str, core: nn.Module) -> bool:
-    """Whether a tensor of a checkpoint without the prefix, which the bare model's class wrote, is the backbone's."""
+    """Whether a tensor belongs to the backbone, in a checkpoint without the prefix.
+
+    The bare model's class writes such checkpoints.
+    """
     first = name.partition(".")[0]
     return first in dict(core.named_children()) or first in dict(core.named_parameters(recurse=False))

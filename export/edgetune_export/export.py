@@ -1,4 +1,4 @@
-"""From a frozen backbone to a bundle: graph, precisions, measured parity, all or nothing."""
+"""Export a frozen backbone to a bundle: graph, precisions, measured parity; all or nothing."""
 
 from __future__ import annotations
 
@@ -57,19 +57,19 @@ def export_bundle(
 
     Args:
         backbone: the frozen backbone.
-        destination: folder of the bundle; it appears when all is done and checked.
-        precisions: some of `PRECISIONS`.
-        tasks: tasks to put into the bundle, and to measure with.
-        checks: task name → texts to measure it on; sentences that come with the package for the others.
-        max_drop: most that a precision may lose of a task's figure (such as its accuracy) on labelled texts.
-        overwrite: whether a bundle that is there may be replaced.
-        progress: told of each step.
+        destination: folder of the bundle; it appears only when the export is complete and checked.
+        precisions: any of `PRECISIONS`.
+        tasks: tasks to add to the bundle, and to measure with.
+        checks: task name → texts to measure it on. Other tasks use sample sentences from the package.
+        max_drop: how much of a task's figure (such as accuracy) a precision may lose on labelled texts.
+        overwrite: whether an existing bundle may be replaced.
+        progress: called with a message for each step.
 
     Raises:
-        AccuracyDropError: a precision lost more than `max_drop`.
+        AccuracyDropError: a precision loses more than `max_drop`.
         BackboneError: the backbone cannot be exported, or its weights were rounded.
-        BundleError: the destination is taken.
-        DataError: a task is checked with labels that it does not have.
+        BundleError: the destination already exists.
+        DataError: a task's check data has labels that the task does not have.
         TaskError: a task was made for another backbone.
     """
     checks = checks or {}
@@ -127,7 +127,7 @@ def export_bundle(
 
 
 class _Staged(Bundle):
-    """A bundle that is being written. Nobody else changes its files, so that their weights can be mapped."""
+    """A bundle that is being written. Nobody else changes its files, so their weights can be mapped."""
 
     def graph_source(self, precision: str, variant: str) -> tuple[bytes, WeightFiles]:
         return self.map_graph(precision, variant), self.path / files.GRAPHS
@@ -186,7 +186,7 @@ def _write_graph(
 
 @dataclass(frozen=True)
 class _Expected:
-    """What PyTorch answers to the texts of a check: for each text its logits."""
+    """PyTorch's logits for each text of a check."""
 
     task: Task
     check: CheckTexts
@@ -200,9 +200,9 @@ def _expected(
     variants: Collection[str],
     progress: Callable[[str], None],
 ) -> tuple[list[_Expected], list[_Expected]]:
-    """What PyTorch answers: for tasks, and on a few texts for a random task of each variant of the graph.
+    """PyTorch's answers: for tasks, and on a few texts for a random task per graph variant.
 
-    It answers before there are graphs, so that its memory and theirs are not taken at once.
+    They are computed before the graphs exist, so that PyTorch and the graphs do not need memory at the same time.
     """
     fallback = default_texts()
     few = CheckTexts(fallback.texts[:_TEXTS_OF_A_VARIANT])
@@ -221,7 +221,7 @@ def _measured(
     expected_of_variants: Sequence[_Expected],
     progress: Callable[[str], None],
 ) -> Manifest:
-    """Compare the graphs with PyTorch, one session at a time."""
+    """Compare the graphs with PyTorch, with one session at a time."""
     manifest, variant_for = staged.manifest, staged.facts.variant_for
     for probe in expected_of_variants:
         variant = variant_for(probe.task)
@@ -245,7 +245,7 @@ def _measured(
 
 
 def _compared(staged: Bundle, precision: str, expected: Sequence[_Expected]) -> dict[str, TaskParity]:
-    """Task → how a precision answers, in a session that ends with it."""
+    """Task → comparison of a precision, in a session that is closed afterwards."""
     with Engine(staged, precision=precision, prepare=False) as engine:
         found = {each.task.name: compare(each.logits, engine, each.task, each.check) for each in expected}
     del engine
@@ -291,7 +291,7 @@ def _check_destination(destination: Path, overwrite: bool) -> None:
 
 
 def _staging(destination: Path) -> Path:
-    """A new folder beside the destination, so that the finished bundle is one rename away."""
+    """A new folder next to the destination, so that the finished bundle needs only one rename."""
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".partial", dir=destination.parent))

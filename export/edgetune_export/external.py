@@ -1,7 +1,9 @@
-"""Where a graph's weights lie: in its own file, in one beside it (protobuf ends at 2 GB), or in another graph's file.
+"""The location of a graph's weights.
 
-The variants of a graph have the same weights. One file holds them, and the others say where in it each tensor lies.
-Files are given in chunks, so that one tensor at a time takes memory.
+They are in its own file, in a separate file (protobuf's limit is 2 GB), or in another graph's file.
+
+The variants of a graph have the same weights. One file holds them, and the others refer to the tensors in it. Files are
+produced in chunks, so that only one tensor at a time needs memory.
 """
 
 from __future__ import annotations
@@ -19,15 +21,15 @@ import onnx.helper
 from edgetune_export.weights import Weights
 
 LARGEST_GRAPH = onnx.checker.MAXIMUM_PROTOBUF
-"""Bytes of weights that may stay inside the graph's own file; it leaves protobuf room for the nodes."""
+"""Maximum bytes of weights inside the graph's own file; this leaves room for the nodes within protobuf's limit."""
 
 _SMALLEST_MOVED = 1024
-_ALIGNMENT = 4096  # so that the file can be mapped into memory
+_ALIGNMENT = 4096  # alignment, so that the file can be memory-mapped
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor's bytes lie: the name of a file beside the graph's own, and how far into it."""
+    """The location of a tensor's bytes: the name of a file next to the graph's own, and the offset in it."""
 
     file: str
     offset: int
@@ -37,21 +39,21 @@ class Place:
 Chunks = Iterable[bytes | memoryview]
 """The bytes of a file, one after the other."""
 
-_GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9  # fields of ModelProto, GraphProto, TensorProto
+_GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9  # field numbers of ModelProto, GraphProto, TensorProto
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:
-    """Bytes of a graph's weights; `ByteSize` fails on a model past 2 GB."""
+    """Size of a graph's weights in bytes; `ByteSize` fails on models above 2 GB."""
     return sum(_size(tensor) for tensor in model.graph.initializer)
 
 
 def lay_out(model: onnx.ModelProto, file: str, data_file: str) -> dict[str, Place]:
-    """Where the large tensors of a graph are to lie.
+    """Decide where to store the large tensors of a graph.
 
     Args:
         model: the graph.
-        file: what its file is called.
-        data_file: what the file of its weights is called, which holds them if they do not fit into the graph's own.
+        file: name of its file.
+        data_file: name of the separate weight file, which is used if the weights do not fit into the graph's own file.
     """
     large = [tensor for tensor in model.graph.initializer if _is_raw(tensor) and _size(tensor) >= _SMALLEST_MOVED]
     found: dict[str, Place] = {}
@@ -75,12 +77,12 @@ def lay_out(model: onnx.ModelProto, file: str, data_file: str) -> dict[str, Plac
 def graph_chunks(
     model: onnx.ModelProto, weights: Weights, lie: Mapping[str, Place] = MappingProxyType({})
 ) -> Iterator[bytes | memoryview]:
-    """The file of a graph, to the byte what protobuf would write of it with its weights.
+    """The file of a graph, byte for byte as protobuf would write it with its weights.
 
     Args:
         model: the graph.
         weights: its large tensors.
-        lie: name of a tensor → where it lies in another file.
+        lie: name of a tensor → its location in another file.
     """
     before, tensors, after = _parts(model, lie)
     yield before
@@ -102,7 +104,7 @@ def data_chunks(model: onnx.ModelProto, weights: Weights, lie: Mapping[str, Plac
 
 
 def _parts(model: onnx.ModelProto, lie: Mapping[str, Place]) -> tuple[bytes, list[bytes], bytes]:
-    """The bytes of a graph's file around its weights: before all, before each, behind all."""
+    """The bytes of a graph's file around its weights: before all, before each, after all."""
     shell = onnx.ModelProto()
     shell.CopyFrom(model)
     del shell.graph.initializer[:]
@@ -128,7 +130,7 @@ def _parts(model: onnx.ModelProto, lie: Mapping[str, Place]) -> tuple[bytes, lis
 
 
 def _around(message: Any, number: int) -> tuple[bytes, bytes]:
-    """What is written of a message before a field of it, and behind."""
+    """The bytes of a message before one of its fields, and after it."""
     sides = []
     for is_before in (True, False):
         side = type(message)()
@@ -141,7 +143,7 @@ def _around(message: Any, number: int) -> tuple[bytes, bytes]:
 
 
 def _key(number: int, length: int) -> bytes:
-    """How protobuf begins a field that has a length."""
+    """Protobuf's header of a length-delimited field."""
     return bytes([number << 3 | 2]) + b"".join(_seven_bits(length))
 
 
@@ -159,7 +161,7 @@ def _move(tensor: onnx.TensorProto, place: Place) -> None:
 
 
 def _is_raw(tensor: onnx.TensorProto) -> bool:
-    """Whether a tensor's numbers are bytes, or not in it at all, and no list of numbers."""
+    """Whether a tensor stores raw bytes, or no data, instead of a list of numbers."""
     lists = (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data, tensor.uint64_data)
     return not any(map(len, lists))
 

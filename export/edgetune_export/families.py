@@ -1,4 +1,4 @@
-"""What differs between kinds of backbone, as data."""
+"""Differences between families of backbones, as data."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of backbone.
+    """A family of backbones.
 
     Attributes:
-        poolings: where a text's features can be read, some of `contract.POOLINGS`; the first is the usual one.
-        causal: whether a token sees only those before it, so that a text's positions follow its prompt's, and
-            a soft prompt can be stored as the keys and values that it leads to. Tried when a model is loaded.
+        poolings: the available `contract.POOLINGS`; the first is the default.
+        causal: whether a token sees only earlier tokens, so that a text's positions follow those of its prompt, and a
+            soft prompt can be stored as its keys and values. Checked when a model is loaded.
         language_model: the task, in optimum's terms, whose model class has the family's vocabulary head.
     """
 
@@ -23,7 +23,7 @@ class Family:
 
     @property
     def bidirectional(self) -> Family:
-        """The same of a model whose tokens see all others (EmbeddingGemma): an encoder."""
+        """The same for a model whose tokens see all others (EmbeddingGemma): an encoder."""
         return dataclasses.replace(self, poolings=_ENCODER.poolings, causal=False)
 
 
@@ -57,7 +57,7 @@ FAMILIES: dict[str, Family] = {
         _ENCODER_DECODER,
     ),
 }
-"""`model_type` → its family: the architectures that are tested, against transformers and with their graph."""
+"""`model_type` → its family. These architectures are tested against transformers, and with their graph."""
 
 CLASSIFIES_THROUGH_POOLER = ("albert", "bert")
-"""Architectures whose sequence classifiers read the first token through a layer of the pre-trained model's."""
+"""Architectures whose sequence classifiers read the first token through a layer of the pre-trained model."""

@@ -23,15 +23,16 @@ from edgetune_runtime.parts import lengths_of
 OPSET_VERSION = 20
 
 _EXAMPLE_LENGTHS = {"batch": 2, "labels": 3, "tasks": 4, "prompt": 5, "prefix": 6, "spans": 7, "sequence": 9}
-"""Lengths of what is traced: no two are equal, or the exporter would take them for one. Others follow from 10 on."""
+"""Example lengths for tracing. They all differ, because the exporter would treat equal lengths as one dimension. Other
+dimensions get lengths from 10 on."""
 
 
 def to_onnx(backbone: Backbone, weights: Weights) -> onnx.ModelProto:
-    """Export a backbone with PyTorch's dynamo exporter, all lengths of the contract dynamic.
+    """Export a backbone with PyTorch's dynamo exporter, with all lengths of the contract dynamic.
 
     Args:
         backbone: the backbone.
-        weights: takes the large tensors.
+        weights: receives the large tensors.
 
     Raises:
         BackboneError: the exporter cannot trace the model.
@@ -45,7 +46,7 @@ def to_onnx(backbone: Backbone, weights: Weights) -> onnx.ModelProto:
         }
         for name, spec in _specs(backbone).items()
     }
-    # The exporter warns of names that two inputs share, which is meant.
+    # The exporter warns about dimension names that inputs share, which is intended.
     with quiet(), half.traced_as_fp32(backbone.model) as weight_of:
         try:
             program = torch.onnx.export(
@@ -77,12 +78,14 @@ def to_onnx(backbone: Backbone, weights: Weights) -> onnx.ModelProto:
 def _take_large(
     values: Iterable[onnx_ir.Value], weights: Weights, weight_of: Callable[[Array], Callable[[], Array] | None]
 ) -> None:
-    """Leave names, types and shapes of the large tensors alone in a graph; they are views of the backbone's.
+    """Move the contents of the large tensors from a graph to `weights`; only names, types and shapes stay.
+
+    The tensors are views of the backbone's.
 
     Args:
-        values: of the graph.
-        weights: takes them.
-        weight_of: what `half.traced_as_fp32` gives.
+        values: the graph's values.
+        weights: receives them.
+        weight_of: the result of `half.traced_as_fp32`.
     """
     for value in values:
         tensor = value.const_value
@@ -95,10 +98,10 @@ def _take_large(
 
 
 def with_default_bank(model: onnx.ModelProto, backbone: Backbone) -> onnx.ModelProto:
-    """Give each bank input a default of one task with nothing in it.
+    """Give each bank input a default of one empty task.
 
-    So the graph runs on text alone (its `features` are the bare backbone's), and onnxruntime's native
-    adapters, which bind to initializers, can give any of them.
+    So the graph runs with only text (its `features` are those of the bare backbone), and onnxruntime's native adapters,
+    which bind to initializers, can set any of them.
     """
     empty = {"tasks": 1, **lengths_of({})}
     taken = {value.name for value in model.graph.input}
@@ -113,7 +116,7 @@ def with_default_bank(model: onnx.ModelProto, backbone: Backbone) -> onnx.ModelP
 
 
 class _OfNamedInputs(nn.Module):
-    """A backbone that takes its inputs as one dictionary: torch.export knows no arguments beyond a signature's."""
+    """A backbone that takes its inputs as one dictionary: torch.export supports only arguments in the signature."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()

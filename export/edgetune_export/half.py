@@ -1,7 +1,7 @@
-"""Large weights that are kept in half precision (bf16, fp16), and become fp32 where they are used.
+"""Large weights that stay in half precision (bf16, fp16), and are converted to fp32 when they are used.
 
-Small ones (biases, norms) are fp32 at once: they take no memory, and much code computes with them. All numbers are
-those that the same weights in fp32 give, since half precision is exact in fp32.
+Small weights (biases, norms) are converted to fp32 immediately: they need little memory, and much code uses them. All
+results are the same as with fp32 weights, because fp32 represents half precision exactly.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ DTYPES = (torch.bfloat16, torch.float16)
 
 
 def is_large(tensor: Tensor) -> bool:
-    """Whether a weight may be kept in half precision; a graph then leaves it out until it is written."""
+    """Whether a weight may stay in half precision; a graph then omits it until it is written."""
     return tensor.ndim > 1 and tensor.numel() * torch.float32.itemsize >= weights.SMALLEST_TAKEN
 
 
 def kept(model: nn.Module) -> list[nn.Parameter]:
-    """The weights of a model that are in half precision."""
+    """The weights of a model in half precision."""
     return [parameter for parameter in model.parameters() if parameter.dtype in DTYPES]
 
 
@@ -38,19 +38,20 @@ def has_large_fp32(model: nn.Module) -> bool:
 
 
 def as_fp32(model: nn.Module) -> AbstractContextManager[object]:
-    """Let a model that runs inside compute in fp32 with its weights in half precision.
+    """Inside this context, a model computes in fp32 with its weights in half precision.
 
-    Under autocast, linear layers take their weights as they are.
+    Under autocast, linear layers use their weights unchanged.
     """
     return _AsFp32() if kept(model) else nullcontext()
 
 
 @contextmanager
 def traced_as_fp32(model: nn.Module) -> Iterator[Callable[[Array], Callable[[], Array] | None]]:
-    """Let a model have weights of fp32 while it is traced, which are memory that nobody reads or writes.
+    """Inside this context, give a model placeholder weights in fp32 for tracing, whose memory is never read or written.
 
     Yields:
-        For a view of such a weight, what makes it of the weight itself; `None` for any other array.
+        A function: for a view of such a weight, it returns how to compute the view from the weight; `None` for other
+        arrays.
     """
     own = {parameter: parameter.data for parameter in kept(model)}
     places: dict[int, Tensor] = {}
@@ -79,22 +80,22 @@ def _part(stored: Tensor, shape: Sequence[int], strides: Sequence[int], offset: 
 
 
 def round_large(model: nn.Module) -> dict[int, Tensor]:
-    """Round the large weights of a model to bf16; those in half precision stay.
+    """Round the large weights of a model to bf16, except those in half precision.
 
     Returns:
-        Where a weight was in memory → what it is now.
+        Address of a weight in memory → the rounded weight.
     """
     rounded: dict[int, Tensor] = {}
     for parameter in model.parameters():
         if parameter.dtype == torch.float32 and is_large(parameter):
             place = parameter.data_ptr()
             parameter.data = rounded[place] = parameter.data.bfloat16()
-            page_out(model)  # of what was read
+            page_out(model)  # the pages that were just read
     return rounded
 
 
 class _AsFp32(TorchFunctionMode):
-    """Weights in half precision are fp32 to every function of PyTorch that takes them."""
+    """Every PyTorch function converts weights in half precision to fp32."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -105,7 +106,7 @@ class _AsFp32(TorchFunctionMode):
         if function == _DTYPE:
             return torch.float32
         if function is nn.functional.embedding:
-            return function(*args, **named).float()  # of the rows alone
+            return function(*args, **named).float()  # only the selected rows
         if function is nn.functional.linear:
             return _linear(*args, **named)
         if function is torch.addmm and not named:
@@ -139,7 +140,7 @@ def _linear(read: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class _Linear(torch.autograd.Function):
-    """A linear layer that keeps its frozen weight for the backward pass in half precision, too."""
+    """A linear layer whose frozen weight stays in half precision for the backward pass too."""
 
     @staticmethod
     def forward(context: Any, read: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

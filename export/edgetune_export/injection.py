@@ -1,8 +1,8 @@
-"""The one place where low rank and units enter: beside the linear layers of a forward.
+"""The only place where low rank and units enter: in parallel to the linear layers of a forward.
 
-Low rank (LoRA, Hu et al. 2021) adds x·down·up to what a linear layer makes of x; units (parallel adapters, He et al.
-2022) add relu(x·read + bias)·write to what a feed-forward makes of x. Layers are numbered by the order in which a
-forward calls them, as attention is (see `attention`).
+Low rank (LoRA, Hu et al. 2021) adds x·down·up to a linear layer's output for x. Units (parallel adapters, He et al.
+2022) add relu(x·read + bias)·write to a feed-forward's output for x. Layers are numbered by the order of their calls,
+like attention (see `attention`).
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from edgetune_runtime.errors import BackboneError
 
 @dataclass
 class _Injected:
-    """What the forward that is running adds: for each text its own, [batch, number of layers, …]."""
+    """The parts that the running forward adds, separately for each text: [batch, number of layers, …]."""
 
     tensors: Mapping[str, Tensor]
     calls: Counter[str] = field(default_factory=Counter)
     read: Tensor | None = None
-    """What the feed-forward that is running reads."""
+    """The input of the running feed-forward."""
 
     def by_text(self, read: Tensor) -> Tensor:
-        """What a layer reads, as [batch, sequence, width]."""
-        batch = next(iter(self.tensors.values())).shape[0]  # which stays open when a graph is traced
+        """A layer's input as [batch, sequence, width]."""
+        batch = next(iter(self.tensors.values())).shape[0]  # it stays dynamic when a graph is traced
         return read if read.ndim == 3 else read.reshape(batch, -1, read.shape[-1])
 
     def layer(self, name: str, number: int) -> Tensor:
@@ -44,7 +44,7 @@ _current: ContextVar[_Injected | None] = ContextVar("injected", default=None)
 
 
 def watch(sites: Mapping[str, Site]) -> None:
-    """Let the linear layers of these sites add what `injected` says."""
+    """Let the linear layers of these sites add the parts of `injected`."""
     first = "gate" if "gate" in sites else "widen"
     for name, site in sites.items():
         for module in dict.fromkeys(site.modules):
@@ -53,17 +53,17 @@ def watch(sites: Mapping[str, Site]) -> None:
 
 @contextmanager
 def injected(tensors: Mapping[str, Tensor], sites: Mapping[str, Site]) -> Iterator[None]:
-    """Add these parts in the forward that runs inside.
+    """Inside this context, add these parts in a forward.
 
     Args:
         tensors: low rank and units, by the names of the bank's inputs.
-        sites: the backbone's.
+        sites: the backbone's sites.
 
     Shape:
-        tensors: as `contract.BANK_INPUTS`, but for the texts of a batch instead of tasks
+        tensors: see `contract.BANK_INPUTS`, with the texts of a batch instead of tasks
 
     Raises:
-        BackboneError: the forward did not call its linear layers as often as it did when they were found.
+        BackboneError: the forward does not call its linear layers as often as when the sites were found.
     """
     if not tensors:
         yield
@@ -80,7 +80,7 @@ def injected(tensors: Mapping[str, Tensor], sites: Mapping[str, Site]) -> Iterat
 
 
 def resumed() -> AbstractContextManager[None]:
-    """What lets a part of the forward that is running, from here on, run again later as it runs now."""
+    """A context in which part of the running forward, from here on, can be repeated later with the same state."""
     state = _current.get()
     return _running(None if state is None else replace(state, calls=state.calls.copy()))
 
@@ -115,5 +115,5 @@ def _add(site: str, is_first: bool, module: nn.Module, given: tuple[Tensor, ...]
 
 
 def _as(output: Tensor, added: Tensor) -> Tensor:
-    """What is added, in the shape of what it is added to: OPT's feed-forwards have the tokens of all texts in a row."""
+    """Reshape an addition to the shape of the output; OPT's feed-forwards concatenate the tokens of all texts."""
     return added if output.ndim == added.ndim else added.flatten(0, 1)

@@ -1,6 +1,6 @@
-"""The parts of a language model: the backbone, and what leads from its features to the words of its vocabulary.
+"""The parts of a language model: the backbone, and the layers from its features to its vocabulary.
 
-The vocabulary's rows are what heads for label words are made of; they stay out of the exported graph.
+Heads for label words are made from the vocabulary's rows, which are not in the exported graph.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from transformers.modeling_outputs import BaseModelOutput
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The linear layer that ends a language model; `scale` is what its input is multiplied with (T5).
+    """The last linear layer of a language model; its input is multiplied by `scale` (T5).
 
     Shape:
-        weight: [vocabulary, width]; width may be below the features' (ALBERT, ELECTRA)
+        weight: [vocabulary, width]; width may be smaller than the features' (ALBERT, ELECTRA)
         bias: [vocabulary]
     """
 
@@ -29,10 +29,10 @@ class Vocabulary:
     scale: float = 1.0
 
     def rounded(self, tied: Mapping[int, Tensor]) -> Vocabulary:
-        """The same with its weight in bf16, unless it is in half precision.
+        """The same with its weight in bf16, unless it already is in half precision.
 
         Args:
-            tied: place in memory → what a weight there is in bf16.
+            tied: address in memory → rounded weight, for tied weights.
         """
         if self.weight.dtype != torch.float32:
             return self
@@ -53,8 +53,8 @@ class Vocabulary:
 class MaskTransform(nn.Module):
     """The layers between an encoder's features at a mask token and its vocabulary.
 
-    The masked language model itself runs them, its backbone replaced by the features that are given and its
-    vocabulary by nothing; so there is no copy of any architecture here.
+    The masked language model itself runs them. Its backbone is replaced by the given features, and its vocabulary is
+    removed, so no architecture has to be copied here.
     """
 
     def __init__(self, masked_language_model: PreTrainedModel) -> None:
@@ -63,7 +63,7 @@ class MaskTransform(nn.Module):
         setattr(self.model, self.model.base_model_prefix, _Given())
 
     def forward(self, features: Tensor) -> Tensor:
-        """Transformed features; where they are narrower, zeros fill them up.
+        """Transformed features, padded with zeros if they are narrower.
 
         Shape:
             features: [batch, spans, hidden]
@@ -74,7 +74,7 @@ class MaskTransform(nn.Module):
 
 
 class Pooler(nn.Module):
-    """The layer that BERT and ALBERT were pre-trained to read a whole text's first token through."""
+    """The layer through which BERT and ALBERT were pre-trained to read a text's first token."""
 
     def __init__(self, pooler: Any) -> None:
         super().__init__()
@@ -106,16 +106,16 @@ class OneStep(nn.Module):
         position_ids: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
     ) -> BaseModelOutput:
-        """The decoder's hidden states: of its start token unless it is given something to read.
+        """The decoder's hidden states, by default for its start token.
 
         Shape:
             inputs_embeds: [batch, sequence, embedding]; or input_ids, without position_ids
             attention_mask, input_ids, position_ids: [batch, sequence]
-            last_hidden_state: [batch, 1 or as given, hidden]
+            last_hidden_state: [batch, 1 or given length, hidden]
         """
         table = getattr(self.encoder, "embed_positions", None)
         if table is not None and inputs_embeds is not None and position_ids is not None:
-            # BART numbers positions along the row and takes no others: what it will add is taken off here.
+            # BART always numbers positions along the row, so the positions that it will add are subtracted here.
             row = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)
             inputs_embeds = inputs_embeds + _look_up(table, position_ids) - _look_up(table, row)
         memory = self.encoder(
@@ -133,14 +133,14 @@ class OneStep(nn.Module):
 
 
 class _Given(nn.Module):
-    """Stands in for a backbone: its hidden states are those that come."""
+    """A stand-in for a backbone that returns given hidden states."""
 
     def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> BaseModelOutput:
         return BaseModelOutput(last_hidden_state=inputs_embeds)
 
 
 def take_vocabulary(model: PreTrainedModel) -> Vocabulary:
-    """Take the vocabulary's layer out of a language model, which then gives what that layer was fed."""
+    """Remove the vocabulary's layer from a language model, which then returns that layer's input."""
     layer = model.get_output_embeddings()
     weight: Tensor = layer.weight
     scale = model.config.hidden_size**-0.5 if getattr(model.config, "scale_decoder_outputs", False) else 1.0

@@ -1,4 +1,4 @@
-"""Loading a frozen backbone."""
+"""Load a frozen backbone."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ from edgetune_export.tokenizer import check_embedded, exported_tokenizer, usable
 from edgetune_runtime.errors import BackboneError, EdgetuneError, MissingPackageError
 
 FP32, BF16, STORED = LOAD_IN = ("fp32", "bf16", "stored")
-"""What large weights are in memory."""
+"""Types of large weights in memory."""
 
 _NO_CODE = {"trust_remote_code": False}
-"""Without it transformers asks on stdin whether to run what a checkpoint brings."""
+"""Without it, transformers asks on stdin whether to run a checkpoint's code."""
 
 
 def load_backbone(model: str, with_head: bool = False, load_in: str = FP32) -> Backbone:
     """Load a frozen backbone.
 
-    What of the checkpoint is not used is refused if it belongs to the backbone, and otherwise said on stderr.
+    Unused tensors and settings are rejected if they belong to the backbone, and otherwise reported on stderr.
 
     Args:
         model: a local folder, a `.gguf` file, or a hub id.
-        with_head: also the head of a classifier.
-        load_in: what its large weights are in memory. "fp32"; or "stored", in which bf16 and fp16 stay what they are;
-            or "bf16", in which what is stored in fp32 is also rounded to bf16, to train on. It computes in fp32 with
-            each of them, and its fingerprint is the same.
+        with_head: whether to load a classifier's head too.
+        load_in: type of its large weights in memory: "fp32"; "stored", which leaves bf16 and fp16 as they are; or
+            "bf16", which also rounds fp32 weights to bf16, for training. It always computes in fp32, and its
+            fingerprint is the same.
 
     Raises:
-        BackboneError: it cannot be found or loaded, its architecture is not supported, its files do not fit together,
-            or there is no such `load_in`.
-        MissingPackageError: a `.gguf` file was named and `gguf` is not installed.
+        BackboneError: it cannot be found or loaded, its architecture is not supported, its files do not match, or
+            `load_in` is unknown.
+        MissingPackageError: the model is a `.gguf` file and `gguf` is not installed.
     """
     if load_in not in LOAD_IN:
         raise BackboneError(f"`load_in` {load_in!r}: expected one of {', '.join(LOAD_IN)}")
@@ -69,7 +69,7 @@ def load_backbone(model: str, with_head: bool = False, load_in: str = FP32) -> B
         loaded, report = _load_weights(checkpoint, config.model_type)
         takes_head = with_head and has_own_head(config, report["unexpected_keys"])
         check_report(checkpoint, loaded, report, takes_head)
-        # Masked language models leave the pooler out, which only some weights have.
+        # Masked language models omit the pooler, which only some weights contain.
         pools = config.model_type in CLASSIFIES_THROUGH_POOLER and any("pooler" in k for k in report["unexpected_keys"])
         pooler = None
         if pools:
@@ -77,7 +77,7 @@ def load_backbone(model: str, with_head: bool = False, load_in: str = FP32) -> B
                 model, AutoModel.from_pretrained, {**checkpoint.source, **_NO_CODE, "dtype": torch.float32}
             ).pooler
         own_head = None
-        # The graph always has the layers before the head's last one, so that its tasks can join others later.
+        # The graph always includes the layers before the head's last one, so that such tasks can be added later.
         reading = reading_of(config) if has_own_head(config, report["unexpected_keys"]) else None
         if reading is not None and (with_head or reading.layers):
             source = {"checkpoint": checkpoint, "of": reading.of}
@@ -111,9 +111,9 @@ def _load_weights(checkpoint: Checkpoint, architecture: str) -> tuple[PreTrained
     options = {
         "attn_implementation": attention.IMPLEMENTATION,
         "dtype": torch.float32,
-        # Parts of a row would have to fill whole parts, and their only use is to save memory.
+        # With chunks, lengths would have to be multiples of the chunk size; their only use is to save memory.
         "chunk_size_feed_forward": 0,
-        # Otherwise transformers refuses them without naming one.
+        # Otherwise transformers rejects them without naming one.
         "ignore_mismatched_sizes": True,
         "output_loading_info": True,
     }
@@ -134,21 +134,21 @@ def from_language_model(
     own_head: OwnHead | None = None,
     pooling: str | None = None,
 ) -> Backbone:
-    """The backbone of a language model that was loaded with edgetune's attention; takes the model apart.
+    """The backbone of a language model that was loaded with edgetune's attention. The model is taken apart.
 
     Args:
-        model: of the class that `language_model_class` names.
-        name: what to call it.
+        model: a model of the class `language_model_class`.
+        name: its name.
         tokenizer_json: the contents of its `tokenizer.json`.
-        mask_token: its tokenizer's mask token and that token's id, where it has one.
+        mask_token: its tokenizer's mask token with its id, if there is one.
         has_vocabulary: whether the layers that lead to the vocabulary are trained.
-        pooler: the model's pooler, where its weights have one (BERT, ALBERT).
-        own_head: the head of its checkpoint, if that is a sequence classifier.
-        pooling: where it was trained to read features, if that is known; else where its family does.
+        pooler: the model's pooler, if its weights have one (BERT, ALBERT).
+        own_head: the checkpoint's own head, if it is a classifier.
+        pooling: the pooling that it was trained with, if known; otherwise the default of its family is used.
     """
     config = model.config
     let_attend(model)
-    # Some name a layer that leads elsewhere (DeBERTa's newer head).
+    # Some models name a layer with another purpose (DeBERTa's newer head).
     layer, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
     has_vocabulary = has_vocabulary and len(layer.weight) == embeddings.num_embeddings
     core = OneStep(model) if config.is_encoder_decoder else getattr(model, model.base_model_prefix)
@@ -173,7 +173,7 @@ def _name(model: str) -> str:
     path = Path(model).resolve()
     if not path.exists():
         return model
-    # Packages keep their weights in a folder called "model", which says nothing.
+    # Python packages keep their weights in a folder "model", which is not a useful name.
     return path.parent.name if path.name == "model" else path.name
 
 

@@ -1,4 +1,4 @@
-"""Memory that is not needed for a while, or no more, given back to the system."""
+"""Return memory to the system that is not needed for a while, or not any more."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LARGE_BLOCK = 1 << 20
 
 
 def page_out(module: nn.Module) -> None:
-    """Let the system take back the pages of weights that are mapped from a file; they are read again when needed.
+    """Let the system drop the pages of weights that are mapped from a file; they are read again when needed.
 
-    Nothing is lost: pages that were written to stay. Weights in memory of their own stay too, and where the system
-    does not know the request nothing happens.
+    Nothing is lost: modified pages and weights in other memory stay. If the system does not support the request,
+    nothing happens.
     """
     if sys.platform != "linux":
         return
@@ -33,28 +33,28 @@ def page_out(module: nn.Module) -> None:
 
 
 def give_back() -> None:
-    """Give the system what was freed; the C library keeps it for what comes next, where it has no use."""
+    """Return freed memory to the system. The C library would keep it for later allocations."""
     gc.collect()
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
         if trim is not None:
             trim(ctypes.c_size_t(0))
 
 
 def keep_no_blocks() -> None:
-    """From now on give the system each large block of memory as soon as it is freed.
+    """From now on, return each large block of memory to the system as soon as it is freed.
 
-    The C library keeps blocks for what comes next, and small ones between them keep them from being joined: a step of
-    training with layers that run again took half as much again. New blocks cost time instead.
+    The C library keeps freed blocks, and small blocks between them prevent merging. A training step with recomputed
+    layers needed 50% more memory because of this. In return, new blocks cost time.
     """
     if sys.platform == "linux":
-        option = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
+        option = getattr(ctypes.CDLL(None), "mallopt", None)  # only glibc has it
         if option is not None:
             option(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
 
 
 def _mapped_files() -> Iterator[tuple[int, int]]:
-    """Where files are mapped in this process."""
+    """The address ranges of mapped files in this process."""
     for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
         addresses, _, _, _, inode, *_ = line.split()
         if inode != "0":

@@ -1,8 +1,8 @@
-"""Attention modules with code of their own, led through the one place where prefixes enter.
+"""Route attention modules with their own code through the place where prefixes enter.
 
-What such a module adds to the scores (distances, what contents say of distances) becomes a position bias of
-`attention.attend`; a prefix gets none of it. One line of `_MODULES` says where a module's projections are and what its
-bias is made of.
+The terms that such a module adds to the scores (distances, and interactions of contents and distances) become a
+position bias of `attention.attend`; it is zero for a prefix. An entry in `_MODULES` defines a module's projections and
+its bias.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from torch import Tensor, nn
 from edgetune_export import attention
 
 Given = Mapping[str, Any]
-"""What the model passes to its attention beside hidden states and mask."""
+"""The arguments of the model's attention other than hidden states and mask."""
 
 
 @dataclass(frozen=True)
 class _Own:
-    """How one class of attention modules computes.
+    """How a class of attention modules computes.
 
     Attributes:
-        projections: names of the layers that give query, key and value.
-        output: name of the layer behind attention, where the module runs it.
-        bias: what is added to the scores, made of the module, queries, keys and what the model passes.
-        terms: how many terms the scores are a sum of, by which they are scaled.
+        projections: names of the layers for query, key and value.
+        output: name of the layer after attention, if the module runs it.
+        bias: computes the addition to the scores from the module, queries, keys and the model's arguments.
+        terms: number of terms in the scores, by which they are scaled.
     """
 
     projections: tuple[str, str, str] = ("query", "key", "value")
@@ -64,12 +64,12 @@ _MODULES = {
     "MegatronBertSelfAttention": _Own(),
     "RemBertSelfAttention": _Own(),
 }
-"""Class of transformers → how it computes. DeBERTa's first version has a class of the same name as the second, and
-other projections: it is not led here."""
+"""Class in transformers → how it computes. DeBERTa's first version has a class with the same name as the second but
+other projections, so it is not supported here."""
 
 
 def let_attend(model: nn.Module) -> None:
-    """Let the attention modules of a model that have code of their own call `attention.attend`."""
+    """Let a model's attention modules with their own code call `attention.attend`."""
     for module in model.modules():
         own = _MODULES.get(type(module).__name__)
         if own is not None and all(hasattr(module, name) for name in own.projections):
@@ -84,11 +84,11 @@ def _attend(
     position_bias: Tensor | None = None,
     **given: Any,
 ) -> tuple[Tensor, None]:
-    """In place of such a module's forward.
+    """Replacement for such a module's forward.
 
     Shape:
         hidden_states: [batch, sequence, hidden]
-        output: [batch, sequence, heads · head_dim], behind the output layer where the module has one
+        output: [batch, sequence, heads · head_dim], after the output layer if the module has one
     """
     heads = module.num_attention_heads
     query, key, value = (
@@ -110,9 +110,10 @@ def _attend(
 
 
 def _added(mask: Tensor, query: Tensor) -> Tensor:
-    """A mask to add to the scores: as it is, or made of one that says which tokens see which.
+    """A mask to add to the scores: the given mask, or one computed from a mask of which tokens see which.
 
-    What is no text sees nothing in the latter; that it sees text here changes nothing that is read.
+    In a mask of the second type padding sees nothing. Here it sees text, which does not affect any features that are
+    read.
     """
     if mask.is_floating_point() and mask.dtype == query.dtype:
         return mask

@@ -1,8 +1,8 @@
-"""A checkpoint's own head: the layers behind the backbone by which a classifier of transformers answers.
+"""A checkpoint's own head: the layers after the backbone with which a transformers classifier answers.
 
-The last of them is linear and becomes a task's head. Those before it, if there are any, become a transform of the
-graph, as the pooler is one. A new architecture is a row in `READINGS`. A model that tags tokens or answers questions
-needs none: its head is one linear layer on each token, or it is not taken.
+The last of them is linear and becomes a task's head. The layers before it, if any, become a transform of the graph,
+like the pooler. A new architecture is an entry in `READINGS`. Models that tag tokens or answer questions do not need an
+entry: their head must be one linear layer on each token.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from edgetune_runtime.text import Tokens
 
 @dataclass(frozen=True)
 class Classifiers:
-    """The models of transformers that answer in one way.
+    """transformers models with one type of answer.
 
     Attributes:
-        suffix: what the names of their classes end with.
+        suffix: suffix of their class names.
         auto: the class that loads them.
-        last: names that their only layer may have, if it is on each token.
-        pooling: where it is read.
+        last: possible names of their only layer, if it is on each token.
+        pooling: the pooling of the head.
     """
 
     suffix: str
@@ -58,19 +58,19 @@ class Classifiers:
 OF_TEXTS = Classifiers("ForSequenceClassification", AutoModelForSequenceClassification)
 OF_WORDS = Classifiers("ForTokenClassification", AutoModelForTokenClassification, ("classifier", "score"), "cls")
 OF_ANSWERS = Classifiers("ForQuestionAnswering", AutoModelForQuestionAnswering, ("qa_outputs",), contract.ENDS)
-"""Tags of words are learned at the first token, as transformers' guides do; answers begin and end at any token."""
+"""Word tags are trained at the first token, as in transformers' guides; answers begin and end at any token."""
 
 
 @dataclass(frozen=True)
 class OwnHead:
-    """What a checkpoint answers by itself.
+    """The own head of a checkpoint.
 
     Attributes:
         weight, bias: the last layer. Shape: [labels, hidden], [labels].
-        config: the checkpoint's.
-        pooling: where features are read, as a task has it.
-        layers: what features pass through first, if the backbone has no such layers already.
-        of: the models that answer like it.
+        config: the checkpoint's configuration.
+        pooling: the pooling for a task.
+        layers: layers that features pass through first, unless the backbone already has them.
+        of: the type of model.
     """
 
     weight: Tensor
@@ -82,10 +82,10 @@ class OwnHead:
 
     @property
     def rows(self) -> list[int]:
-        """The places of its outputs, in the order of a task's head.
+        """The indices of its outputs, in the order of a task's head.
 
         Raises:
-            BackboneError: they are tags that a task does not have.
+            BackboneError: they are tags that a task does not support.
         """
         return self._tags()[1] if self.of is OF_WORDS else list(range(len(self.weight)))
 
@@ -96,7 +96,7 @@ class OwnHead:
             raise BackboneError(f"the token classifier's config.json names in id2label {error}") from error
 
     def answers(self) -> tuple[Kind, tuple[str, ...]]:
-        """What an answer is, and the names of the labels.
+        """The kind of answer, and the names of the labels.
 
         Raises:
             BackboneError: no kind of answer has such a head.
@@ -126,8 +126,8 @@ class Reading:
     Attributes:
         last: path of the last layer in the model.
         pooling: where features are read.
-        layers: the layers before the last one; `None` if there are none, or the backbone has them.
-        of: the models that answer like them.
+        layers: the layers before the last one; `None` if there are none, or if the backbone already has them.
+        of: the type of model.
     """
 
     last: str
@@ -137,7 +137,7 @@ class Reading:
 
 
 class _AtFirstToken(nn.Module):
-    """Layers that read the first token of a sequence; if they are a whole head, without its last layer."""
+    """Layers that read the first token of a sequence. If they are a whole head, its last layer is removed."""
 
     def __init__(self, head: nn.Module, last: str | None = None) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ _AT_LAST_TOKEN = Reading("score", lambda _: "last")
 _POOLED = Reading("classifier", lambda _: "pooler")
 
 READINGS: dict[str, Reading] = {
-    # ModernBERT's decoder has more layers than the last at its last token.
+    # ModernBERT's decoder has further layers before the last one, at its last token.
     **{name: _AT_LAST_TOKEN for name, own in FAMILIES.items() if own.causal and name != "modernbert-decoder"},
     **dict.fromkeys(CLASSIFIES_THROUGH_POOLER, _POOLED),
     **dict.fromkeys(
@@ -184,7 +184,7 @@ READINGS: dict[str, Reading] = {
 
 
 def last_layer(config: PreTrainedConfig, of: Classifiers = OF_WORDS) -> str | None:
-    """The name of the only layer by which an architecture's models answer; `None` if that is not a linear one."""
+    """The name of the only layer of an architecture's head; `None` if the head is not a single linear layer."""
     try:
         with quiet(), torch.device("meta"):
             model = of.auto.from_config(config)
@@ -200,7 +200,7 @@ def last_layer(config: PreTrainedConfig, of: Classifiers = OF_WORDS) -> str | No
 
 
 def reading_of(config: PreTrainedConfig) -> Reading | None:
-    """How a checkpoint's own head reads features; `None` if it has none that is known."""
+    """How a checkpoint's own head reads features; `None` if it has no known head."""
     named = [str(name) for name in config.architectures or ()]
     of = next(
         (one for one in (OF_TEXTS, OF_WORDS, OF_ANSWERS) if any(name.endswith(one.suffix) for name in named)), None
@@ -212,7 +212,7 @@ def reading_of(config: PreTrainedConfig) -> Reading | None:
 
 
 def has_own_head(config: PreTrainedConfig, unused: Collection[str]) -> bool:
-    """Whether a checkpoint is a classifier whose head a task can have.
+    """Whether a checkpoint is a classifier whose head can become a task's head.
 
     Args:
         config: its configuration.
@@ -223,7 +223,7 @@ def has_own_head(config: PreTrainedConfig, unused: Collection[str]) -> bool:
 
 
 def read_own_head(config: PreTrainedConfig, model: PreTrainedModel, reading: Reading) -> OwnHead:
-    """The head of a classifier; takes the model apart."""
+    """The head of a classifier. The model is taken apart."""
     last = model.get_submodule(reading.last)
     weight: Tensor = last.weight.detach().float()
     bias = weight.new_zeros(len(weight)) if last.bias is None else last.bias.detach().float()
@@ -232,12 +232,12 @@ def read_own_head(config: PreTrainedConfig, model: PreTrainedModel, reading: Rea
 
 
 def classifier_logits(model: str, rows: Sequence[Tokens], of: Classifiers = OF_TEXTS) -> list[Array]:
-    """What a classifier of transformers answers, text by text.
+    """The logits of a transformers classifier, text by text.
 
     Args:
         model: the classifier.
-        rows: the texts; of several windows each is a row of its own.
-        of: how it answers: tags are read at words' first tokens, the ends of answers at their first and last ones.
+        rows: the texts; each window of a text is a separate row.
+        of: the type of model: tags are read at the first token of words, ends of answers at the first and last token.
 
     Shape:
         output: for each row [labels], [words, tags] or [words, 2]
@@ -260,7 +260,7 @@ def classifier_logits(model: str, rows: Sequence[Tokens], of: Classifiers = OF_T
 
 
 def load_classifier(checkpoint: Checkpoint, of: Classifiers = OF_TEXTS) -> PreTrainedModel:
-    """A classifier in fp32, as transformers computes it."""
+    """Load a classifier in fp32, with transformers' own code."""
     model: PreTrainedModel = of.auto.from_pretrained(
         **checkpoint.source, trust_remote_code=False, dtype=torch.float32, attn_implementation="eager"
     )
@@ -268,7 +268,7 @@ def load_classifier(checkpoint: Checkpoint, of: Classifiers = OF_TEXTS) -> PreTr
 
 
 def _kind(config: PreTrainedConfig, labels: int) -> Kind:
-    """What an answer is, as transformers sees it."""
+    """The kind of answer according to transformers."""
     problem = config.problem_type or ("regression" if labels == 1 else "single_label_classification")
     kinds: dict[str, Kind] = {
         "single_label_classification": SINGLE_LABEL,

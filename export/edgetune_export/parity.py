@@ -1,4 +1,4 @@
-"""What an exported precision answers beside PyTorch, on real text."""
+"""Compare an exported precision's answers with PyTorch's, on real text."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from edgetune_runtime.sharing import of_pieces
 from edgetune_runtime.task import Task
 from edgetune_runtime.text import Text
 
-_TORCH_BATCH_SIZE = 8  # more take memory and win no time on a CPU
+_TORCH_BATCH_SIZE = 8  # larger batches need memory but save no time on a CPU
 _PROBE_PREFIX_LENGTH = 20
-_PROBE_LENGTH, _PROBE_PART_SIZE = 2, 0.05  # of the other parts
+_PROBE_LENGTH, _PROBE_PART_SIZE = 2, 0.05  # length of the other parts
 PROBE = "probe"
-"""Name of the random task that stands in where a bundle is exported without tasks."""
+"""Name of the random task that is used if a bundle is exported without tasks."""
 
 
 @dataclass(frozen=True)
 class CheckTexts:
-    """Texts to compare on, and what is right for them, if it is known."""
+    """Texts for the comparison, and their targets, if known."""
 
     texts: Sequence[Text]
     targets: Sequence[Target] | None = None
@@ -41,13 +41,13 @@ def default_texts() -> CheckTexts:
 
 
 def in_pairs(check: CheckTexts) -> CheckTexts:
-    """Texts that are not labelled, as pairs: each with the one that follows it."""
+    """Unlabelled texts as pairs: each text with the next one."""
     texts = [text for text in check.texts if isinstance(text, str)]
     return CheckTexts(list(zip(texts, texts[1:] + texts[:1], strict=True)))
 
 
 def probe_task(backbone: Backbone, variant: str = contract.BASE) -> Task:
-    """A task of random numbers, the same each time, that has something in all that a variant of the graph takes."""
+    """A task of reproducible random numbers, with all parts that a graph variant takes."""
     random = np.random.default_rng(0)
     more = sorted(backbone.facts.variants.get(variant, ()))
     lengths = {dim: _PROBE_LENGTH for name in more for dim in contract.BANK_INPUTS[name].dims}
@@ -72,7 +72,7 @@ def probe_task(backbone: Backbone, variant: str = contract.BASE) -> Task:
 
 
 def torch_logits(backbone: Backbone, task: Task, texts: Sequence[Text]) -> Array:
-    """Logits of the PyTorch path, in padded batches; of a task that answers texts as wholes.
+    """PyTorch's logits, in padded batches, for a task that answers texts as a whole.
 
     Shape:
         output: [texts, labels]
@@ -81,7 +81,7 @@ def torch_logits(backbone: Backbone, task: Task, texts: Sequence[Text]) -> Array
 
 
 def logits_by_text(backbone: Backbone, task: Task, texts: Sequence[Text]) -> tuple[list[Array], list[Read]]:
-    """Logits of the PyTorch path, in padded batches, and the texts as they were read.
+    """PyTorch's logits, in padded batches, and the texts as they were read.
 
     Shape:
         output: for each text [labels]; if the task's kind has a `reading`, [pieces, rows of the head]

@@ -1,6 +1,6 @@
-"""Rewrites of the exported graph that change its speed and not its answers.
+"""Rewrites of the exported graph that change its speed but not its answers.
 
-Each takes a model and gives it back, changed.
+Each takes a model and returns it, changed.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from edgetune_runtime.errors import BackboneError
 
 
 def optimize(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
-    """All passes, in the order that they need.
+    """Run all passes in the required order.
 
-    Biases and GELU are left to onnxruntime, which fuses them when it loads the graph. Residual additions stay
-    apart from layer normalization: its operator for both is the slower form (see `session.open_session`).
+    onnxruntime itself fuses biases and GELU when it loads the graph. Residual additions are not merged with layer
+    normalization, because onnxruntime's operator for both is slower (see `session.open_session`).
     """
     return gather_rows(merge_projections(drop_idle_reshapes(collapse_reshapes(without_traces(model))), weights))
 
 
 def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Drop what the exporter notes of its own run: stack traces with source lines and this machine's paths."""
+    """Remove the exporter's notes about its run: stack traces with source lines and paths of this machine."""
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
         part.ClearField("metadata_props")
@@ -36,7 +36,7 @@ def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def collapse_reshapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Let a reshape of a reshape take the first one's input: splitting heads and joining them again is nothing."""
+    """Let a reshape of a reshape use the first one's input: splitting and joining heads cancel."""
     graph = model.graph
     source = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Reshape"}
     for node in graph.node:
@@ -47,7 +47,7 @@ def collapse_reshapes(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def drop_idle_reshapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Leave out reshapes to the shape that is there already, by the exporter's names of the dimensions."""
+    """Remove reshapes that do not change the shape, according to the exporter's names of dimensions."""
     graph = model.graph
     shapes = {value.name: _dimensions(value) for value in graph.value_info}
     outputs = {output.name for output in graph.output}
@@ -78,9 +78,9 @@ def gather_rows(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def merge_projections(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
-    """Make one MatMul of those that share their input, such as query, key and value; biases go along.
+    """Merge MatMuls that share their input, such as query, key and value, with their biases.
 
-    One large product is faster than three small ones, and a quantized one quantizes its input once.
+    One large product is faster than three small ones, and a quantized one quantizes its input only once.
     """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -99,12 +99,13 @@ def merge_projections(model: onnx.ModelProto, weights: Weights) -> onnx.ModelPro
 
 
 def without_parts(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
-    """The graph for tasks that have nothing in these inputs of the bank.
+    """The graph for tasks that do not use these bank inputs.
 
-    What is made of them is empty; the product of two empty tensors is zero, and what zero is added to stays.
+    Tensors that are computed from them are empty, the product of two empty tensors is zero, and additions of zero are
+    removed.
 
     Raises:
-        BackboneError: something else is done with what they lead to.
+        BackboneError: the graph uses them in another way.
     """
     graph = model.graph
     empty, zero = set(names), set[str]()
@@ -128,10 +129,10 @@ def without_parts(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelP
 
 
 def standard_attention(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Make the ONNX operator `Attention` (opset 23) of onnxruntime's own, which on CPUs is the slower one.
+    """Replace onnxruntime's own attention operator, which is slower on CPUs, with ONNX's `Attention` (opset 23).
 
-    With a prefix of 20 before 32 tokens, 12 heads of 32, two threads: 44 µs against 84. Keys and values that several
-    heads share are given once, not once a head.
+    With a prefix of 20 before 32 tokens, 12 heads of 32 and two threads it takes 44 µs instead of 84. Keys and values
+    that several heads share are passed once instead of once per head.
     """
     made = {output: node for node in model.graph.node for output in node.output}
     widths = {value.name: known[-1] for value in model.graph.value_info if (known := _dimensions(value))}
@@ -191,7 +192,7 @@ def _merge(
 
 
 def _before_repetition(name: str, made: dict[str, onnx.NodeProto]) -> str:
-    """The tensor whose heads were repeated to give this one; itself where none were."""
+    """The tensor before its heads were repeated; the tensor itself if they were not."""
     found, repeated = name, False
     while found in made and made[found].op_type in ("Reshape", "Expand", "Unsqueeze"):
         repeated |= made[found].op_type == "Expand"
@@ -200,7 +201,7 @@ def _before_repetition(name: str, made: dict[str, onnx.NodeProto]) -> str:
 
 
 def _copies_dimensions(graph: onnx.GraphProto, reshape: onnx.NodeProto) -> bool:
-    """Whether a reshape may copy sizes from its input (a 0 in its shape), and so depends on its input's shape."""
+    """Whether a reshape may copy sizes from its input (a 0 in its shape), so that it depends on its input's shape."""
     made = {node.output[0]: node for node in graph.node}
     constants = {tensor.name: tensor for tensor in graph.initializer}
     pending = [reshape.input[1]]
@@ -215,7 +216,7 @@ def _copies_dimensions(graph: onnx.GraphProto, reshape: onnx.NodeProto) -> bool:
 
 
 def _dimensions(value: onnx.ValueInfoProto) -> list[int | str] | None:
-    """The dimensions of a tensor, in numbers and the exporter's names; `None` where one is not known."""
+    """The dimensions of a tensor as numbers and the exporter's names; `None` for unknown dimensions."""
     known = [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
     return known if all(known) else None
 
@@ -226,7 +227,7 @@ def _rename_inputs(node: onnx.NodeProto, names: dict[str, str]) -> None:
 
 
 def consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
-    """The nodes that read each tensor, by its name; none for a name that nothing reads."""
+    """Name of a tensor → the nodes that read it; empty if there are none."""
     found: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in graph.node:
         for name in node.input:
@@ -235,7 +236,7 @@ def consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
 
 
 def without_unused(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without nodes and initializers that nothing reads."""
+    """Remove nodes and initializers that nothing reads."""
     graph = model.graph
     wanted = {output.name for output in graph.output}
     kept = []
@@ -245,7 +246,7 @@ def without_unused(model: onnx.ModelProto) -> onnx.ModelProto:
             wanted.update(node.input)
     del graph.node[:]
     graph.node.extend(reversed(kept))
-    for place in reversed(range(len(graph.initializer))):  # one by one: those that stay are not copied
+    for place in reversed(range(len(graph.initializer))):  # one by one, so that the remaining ones are not copied
         if graph.initializer[place].name not in wanted:
             del graph.initializer[place]
     return model

@@ -1,9 +1,9 @@
 """Precisions below fp32.
 
-int8 is dynamic: weights are int8, one scale per output channel; activations are uint8, one scale per run, and one
-per token before the products that narrow, where a few tokens would take most of a common range.
-q4 is for size: weights are uint4, one scale and zero point for 32 of them; activations are int8, one scale for 32
-numbers of one token, so that no text's answer depends on its neighbours.
+int8 is dynamic. Weights are int8 with one scale per output channel. Activations are uint8 with one scale per run;
+before products that narrow there is one scale per token, because a few tokens would take up most of a common range. q4
+is for small files. Weights are uint4 with one scale and zero point per 32 weights. Activations are int8 with one scale
+per 32 numbers of one token, so a text's answer does not depend on the other texts in its batch.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from edgetune_export.weights import Weights
 from edgetune_runtime.arrays import Array
 
 _SMALLEST = 1e-9  # keeps scales above zero
-_DEVIATIONS = 3  # of a normalized channel: about the largest that a text has
-_OUTLYING = 2  # times the usual size of a channel; MiniLM has 1.2 to 1.5 before attention, 2.6 to 3.3 after it
+_DEVIATIONS = 3  # of a normalized channel: about the largest in a text
+_OUTLYING = 2  # relative to the usual size of a channel; MiniLM has 1.2 to 1.5 before attention, 2.6 to 3.3 after it
 _Q4_BLOCK_SIZE = 32
 _ROWS_AT_ONCE = 4096
 _Q4_INT8_ACTIVATIONS = 4  # the `accuracy_level` of MatMulNBits
@@ -35,11 +35,11 @@ _Q4_INT8_ACTIVATIONS = 4  # the `accuracy_level` of MatMulNBits
 
 @dataclass(frozen=True)
 class Precision:
-    """How a precision is made of the fp32 graph.
+    """How to compute a precision from the fp32 graph.
 
     Attributes:
-        convert: the rewriting; it leaves the model that it is given as it is, and puts new weights beside the others.
-        batch_invariant: whether a row's answer is the same whatever rows it is batched with.
+        convert: rewrites the graph, without changing the given model, and adds new weights.
+        batch_invariant: whether a row's answer does not depend on the other rows in its batch.
     """
 
     convert: Callable[[onnx.ModelProto, Weights], onnx.ModelProto]
@@ -49,8 +49,8 @@ class Precision:
 def int8(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
     """Quantize the MatMuls (and the Gemms of GPT-2) with constant weights, and the token embeddings.
 
-    Those that narrow (the second of each feed-forward) take one scale a token, the others one for the run: on a
-    trained sst2 prefix on MiniLM that is half the error of the logits that one scale for all gives.
+    MatMuls that narrow (the second in each feed-forward) use one scale per token, and the others one scale per run. For
+    a trained sst2 prefix on MiniLM this halves the error of the logits compared with one scale for everything.
     """
     model = _with_products(model, weights)
     smooth_channels(model, weights)
@@ -61,7 +61,7 @@ def int8(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
 
 
 def _with_products(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
-    """A copy whose products are all MatMuls."""
+    """A copy in which all products are MatMuls."""
     model = copy.deepcopy(model)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for gemm in [node for node in model.graph.node if node.op_type == "Gemm"]:
@@ -82,11 +82,10 @@ def _turned(weights: Weights, tensor: onnx.TensorProto) -> Array:
 
 
 def smooth_channels(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
-    """Even out the channels of a layer normalization before products that share one scale for all of them.
+    """Even out the channels of a layer normalization before products with one scale for all channels.
 
-    Where its own weights say that some channels are far larger than most, the channels are divided by the size
-    that they are expected to have, and the rows of the product's weights take it (SmoothQuant, Xiao et al. 2022,
-    without data).
+    If its own weights show that some channels are far larger than most, the channels are divided by their expected
+    size, and the rows of the product's weights are multiplied by it (SmoothQuant, Xiao et al. 2022, without data).
     """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -119,10 +118,10 @@ def _times(weights: Weights, tensor: onnx.TensorProto, size: Array) -> Array:
 
 
 def quantize_by_token(model: onnx.ModelProto, names: Collection[str], weights: Weights) -> onnx.ModelProto:
-    """Make int8 products, with one activation scale a token, of the MatMuls of these names.
+    """Convert the MatMuls with these names to int8 products with one activation scale per token.
 
-    Each token is divided by its largest magnitude, quantized in the range that remains, and the product takes the
-    magnitude back. What GELU gives is never below -0.17, so that most of the range is for what is above zero.
+    Each token is divided by its largest magnitude and quantized in the remaining range, and the product is multiplied
+    by the magnitude again. GELU's output is never below -0.17, so most of the range is used for positive values.
     """
     graph = model.graph
     made = {output: node for node in graph.node for output in node.output}
@@ -172,9 +171,10 @@ def quantize_by_token(model: onnx.ModelProto, names: Collection[str], weights: W
 
 
 def quantize_by_run(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
-    """Make int8 products, with one activation scale for the run, of the MatMuls that have constant weights.
+    """Convert the MatMuls with constant weights to int8 products with one activation scale per run.
 
-    As onnxruntime's `quantize_dynamic` makes them (by channel, symmetric weights), one weight at a time.
+    The result is the same as onnxruntime's `quantize_dynamic` (by channel, symmetric weights), but one weight at a
+    time.
     """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -222,8 +222,8 @@ def quantize_by_run(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto
 def q4(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
     """Quantize the MatMuls (and the Gemms of GPT-2) with constant weights to 4 bits, and the token embeddings to 8.
 
-    Asymmetric, which is closer: relative error of the features 0.25 on MiniLM (symmetric 0.27), 0.27 on
-    SmolLM2-135M (symmetric 0.30).
+    Asymmetric quantization is more accurate: the relative error of the features is 0.25 on MiniLM (symmetric: 0.27),
+    and 0.27 on SmolLM2-135M (symmetric: 0.30).
     """
     model = _with_products(model, weights)
     graph = model.graph
@@ -264,9 +264,9 @@ def q4(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
 
 
 def _in_blocks(weights: Weights, tensor: onnx.TensorProto, place: int) -> Array:
-    """One of what a weight is in 4 bits: blocks, their scales, their zero points."""
+    """One of the tensors of a weight in 4 bits: blocks, their scales, or their zero points."""
     with quiet():
-        # Importing it sets up logging for the whole process, which `quiet` takes back.
+        # Importing it configures logging for the whole process, which `quiet` undoes.
         from onnxruntime.quantization.matmul_nbits_quantizer import (
             DefaultWeightOnlyQuantConfig,
             DefaultWeightOnlyQuantizer,
@@ -279,7 +279,7 @@ def _in_blocks(weights: Weights, tensor: onnx.TensorProto, place: int) -> Array:
 
 
 def quantize_embeddings(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
-    """Store tables that only `Gather` reads by row as int8 with one scale a row; small tables stay."""
+    """Store tables that only `Gather` reads by row as int8 with one scale per row, except small tables."""
     graph = model.graph
     users_of = consumers(graph)
     for table in list(graph.initializer):
@@ -316,7 +316,7 @@ def _largest(array: Array, axis: int) -> Array:
 
 
 def _rounded(weights: Weights, tensor: onnx.TensorProto, scale: Array) -> Array:
-    """A tensor in int8, some rows at a time."""
+    """A tensor in int8, computed in chunks of rows."""
     array = weights.array(tensor)
     rounded = np.empty(array.shape, np.int8)
     for start in range(0, len(array), _ROWS_AT_ONCE):
@@ -327,7 +327,7 @@ def _rounded(weights: Weights, tensor: onnx.TensorProto, scale: Array) -> Array:
 
 
 def _use_own_operators(model: onnx.ModelProto) -> None:
-    """Let a graph have operators that are onnxruntime's own."""
+    """Allow onnxruntime's own operators in a graph."""
     if all(opset.domain != "com.microsoft" for opset in model.opset_import):
         model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
 
@@ -355,7 +355,7 @@ def _replace(graph: onnx.GraphProto, node: onnx.NodeProto, nodes: Sequence[onnx.
 
 
 def _weight_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:
-    """Shapes of the constant weights of MatMuls, by the name of the node."""
+    """Name of a MatMul node → shape of its constant weights."""
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     return {
         node.name: weights[node.input[1]]
@@ -369,4 +369,4 @@ PRECISIONS: dict[str, Precision] = {
     "int8": Precision(convert=int8, batch_invariant=False),
     "q4": Precision(convert=q4, batch_invariant=True),
 }
-"""Precision → how it is made."""
+"""Precision → how to compute it."""

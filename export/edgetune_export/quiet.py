@@ -1,4 +1,4 @@
-"""Libraries that report on their own business, kept quiet while we use them."""
+"""Silence the messages of libraries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 def quiet() -> Iterator[None]:
     """Silence warnings, log records up to warnings, and transformers' own bars and load reports.
 
-    Logging that a library sets up for the whole process as it is imported is taken back.
+    If a library configures logging for the whole process on import, this is undone.
     """
     disabled, verbosity = logging.root.manager.disable, transformers_logging.get_verbosity()
     handlers, level = logging.root.handlers[:], logging.root.level

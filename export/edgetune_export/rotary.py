@@ -1,4 +1,4 @@
-"""Rotary positions that depend on the longest text of a batch, held at what they are for texts of usual length."""
+"""Fix rotary positions that depend on the longest text of a batch at their values for texts of usual length."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _DEPENDS_ON_LENGTH = ("dynamic", "longrope")
 
 
 def hold_frequencies(model: nn.Module, config: PreTrainedConfig) -> int | None:
-    """Let rotary positions keep the frequencies that they have up to the length of pre-training.
+    """Keep the frequencies of rotary positions at their values up to the length of pre-training.
 
-    Beyond it they change with the longest text of a batch (`dynamic`, `longrope`): one text would move the answers
-    of the others, and a prompt's stored keys would not be those that the text behind it needs.
+    Beyond that length they change with the longest text of a batch (`dynamic`, `longrope`): one text would affect the
+    answers of the others, and a prompt's stored keys would not match the text after it.
 
     Returns:
-        Positions up to which that is what the model computes; `None` if its frequencies never change.
+        The number of positions up to which the model itself computes the same; `None` if its frequencies never change.
     """
     limits = []
     for parameters in _parameters(config):
@@ -42,6 +42,6 @@ def _held(kind: str) -> str:
 
 
 def _parameters(config: PreTrainedConfig) -> list[Mapping[str, Any]]:
-    """Those of all layers, or one for each kind of layer."""
+    """The rotary parameters: of all layers, or per layer type."""
     found = getattr(config, "rope_parameters", None) or {}
     return [found] if "rope_type" in found else [each for each in found.values() if isinstance(each, dict)]

@@ -1,7 +1,7 @@
-"""What a sentence-transformers model says of how it reads texts: its pooling, and the words before a text.
+"""How a sentence-transformers model reads texts: its pooling, and the words before a text.
 
-https://sbert.net/docs/package_reference/sentence_transformer/models.html; the files are `modules.json`, those that it
-names, and `config_sentence_transformers.json`.
+https://sbert.net/docs/package_reference/sentence_transformer/models.html. The files are `modules.json`, the files that
+it names, and `config_sentence_transformers.json`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _OLD_NAMES = {"cls_token": "cls", "mean_tokens": "mean", "weightedmean_tokens": 
 
 
 def usual_pooling(checkpoint: Checkpoint) -> str | None:
-    """Where the features of a sentence-transformers model are read; `None` if it is none, or reads as we cannot.
+    """The pooling of a sentence-transformers model; `None` for other models, or if the pooling is not supported.
 
-    What it does beside that, and a task has to do itself, is said on stderr.
+    Other processing steps, which a task has to do itself, are reported on stderr.
 
     Raises:
         BackboneError: one of its files is damaged.
@@ -52,7 +52,7 @@ def usual_pooling(checkpoint: Checkpoint) -> str | None:
 
 
 def _modes(config: dict[str, Any]) -> list[str]:
-    """The poolings that are on, of which there should be one."""
+    """The enabled poolings; there should be only one."""
     if "pooling_mode" in config:
         mode = config["pooling_mode"]
         return [str(one) for one in mode] if isinstance(mode, list) else [str(mode)]

@@ -1,9 +1,9 @@
-"""Sites: the linear layers of a backbone that low rank and units enter, found by what they read and what they feed.
+"""Sites: the linear layers of a backbone where low rank and units enter, found by their inputs and outputs.
 
-No architecture is known here. One forward is run in which the output of every linear layer and of every attention
-begins a gradient of its own; so it can be asked of each tensor which of them it was made from. What attention's query
-is made from is the query's projection, what reads attention's output is the output projection, and a linear layer
-that reads nothing but other linear layers is the narrowing one of a feed-forward.
+This module does not know any architecture. It runs one forward in which the output of every linear layer and every
+attention call starts a new gradient. So for each tensor, the outputs that it was computed from can be found. The layer
+that computes attention's query is the query projection, the layer that reads attention's output is the output
+projection, and a linear layer that reads only other linear layers is the narrowing layer of a feed-forward.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ LINEAR = (nn.Linear, Conv1D)
 
 @dataclass(frozen=True)
 class Site:
-    """One kind of linear layer, throughout the backbone.
+    """One type of linear layer, in the whole backbone.
 
     Attributes:
-        modules: the layers, in the order in which a forward calls them; one that is called again stands there again.
-        inputs: numbers of a token that it reads.
-        outputs: numbers of a token that it gives.
+        modules: the layers in the order of their calls; a layer that is called repeatedly is listed repeatedly.
+        inputs: input size per token.
+        outputs: output size per token.
     """
 
     modules: Sequence[nn.Module]
@@ -41,7 +41,7 @@ class Site:
 
 @dataclass(frozen=True, eq=False)
 class _Linear:
-    """One call of a linear layer: what it read, and what it gave, where gradients of its own begin."""
+    """One call of a linear layer: its input, and its output, from which a new gradient starts."""
 
     module: nn.Module
     read: Tensor
@@ -49,10 +49,10 @@ class _Linear:
 
 
 def find_sites(model: nn.Module, forward: Callable[[], object]) -> tuple[dict[str, Site], list[attention.Call]]:
-    """The sites of a backbone, by the names of `contract.SITES`, and the attention calls of a forward.
+    """The sites of a backbone, by their names in `contract.SITES`, and the attention calls of a forward.
 
-    A site that not every layer has in the same shape is left out, and one whose layers read something else, too
-    (DeBERTa's project distances).
+    A site is omitted if its shape differs between layers, or if its layers also read something else (DeBERTa's also
+    project distances).
 
     Args:
         model: the transformer.
@@ -82,7 +82,7 @@ def find_sites(model: nn.Module, forward: Callable[[], object]) -> tuple[dict[st
 
 
 def fitting(sites: Mapping[str, Site]) -> tuple[dict[str, Site], dict[str, int]]:
-    """The sites whose sizes agree with one another, and the sizes."""
+    """The sites whose sizes are consistent, and the sizes."""
     found: dict[str, Site] = {}
     sizes: dict[str, int] = {}
     for name, site in sites.items():
@@ -102,7 +102,7 @@ def _linear_calls(model: nn.Module) -> Iterator[list[_Linear]]:
     def record(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
         begun = output.detach().requires_grad_()
         calls.append(_Linear(module, given[0], begun))
-        return begun.clone()  # models may change it in place
+        return begun.clone()  # models may modify it in place
 
     hooks = [module.register_forward_hook(record) for module in model.modules() if isinstance(module, LINEAR)]
     try:
@@ -131,12 +131,12 @@ def _attention_sites(linear: Sequence[_Linear], calls: Sequence[attention.Call])
 
 
 def _feed_forward_sites(linear: Sequence[_Linear], others: Collection[_Linear]) -> dict[str, list[_Linear]]:
-    """The linear layers of feed-forwards; of two that widen, the one that is called first is the gate."""
+    """The linear layers of feed-forwards. If two layers widen, the one that is called first is the gate."""
     found: dict[str, list[_Linear]] = {name: [] for name in contract.FEED_FORWARD_SITES}
     gave = [one.gave for one in linear]
     for one in linear:
         read = [linear[place] for place in sorted(_made_from(one.read, gave))] if one not in others else []
-        # A layer that widens reads what attention gave, or the text's embeddings.
+        # A layer that widens reads the output of attention, or the text's embeddings.
         if len(read) in (1, 2) and not any(source in others for source in read):
             *gate, widen = read
             found["gate"] += gate
@@ -150,7 +150,7 @@ def _calls_are_all(site: Sequence[_Linear], called: Mapping[nn.Module, int]) -> 
 
 
 def _made_from(tensor: Tensor, sources: Sequence[Tensor]) -> set[int]:
-    """Places of the tensors that a tensor was made from, with none of the others in between."""
+    """Indices of the sources that a tensor was computed from directly, without another source in between."""
     if not tensor.requires_grad:
         return set()
     gradients = torch.autograd.grad(tensor.sum(), list(sources), retain_graph=True, allow_unused=True)
@@ -158,7 +158,7 @@ def _made_from(tensor: Tensor, sources: Sequence[Tensor]) -> set[int]:
 
 
 def _site(calls: Sequence[_Linear]) -> Site | None:
-    """A site, or `None` if its layers are of more than one shape."""
+    """A site; `None` if its layers have different shapes."""
     shapes = {(one.read.shape[-1], one.gave.shape[-1]) for one in calls}
     if len(shapes) != 1:
         return None

@@ -1,4 +1,4 @@
-"""How the weights of a checkpoint are stored, and loading them as they are."""
+"""Find the type in which a checkpoint's weights are stored, and load them in that type."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgetune_export.checkpoint import Checkpoint
 
 
 def half_precision_of(checkpoint: Checkpoint) -> torch.dtype | None:
-    """The dtype of a checkpoint's large weights, if all of them have the same one and it is bf16 or fp16."""
+    """The dtype of a checkpoint's large weights, if it is the same for all of them and is bf16 or fp16."""
     files = checkpoint.weight_files()
     found = {tensor.dtype for path in files for tensor in _floating(path) if half.is_large(tensor)}
     dtype = found.pop() if len(found) == 1 else None
@@ -26,11 +26,11 @@ def half_precision_of(checkpoint: Checkpoint) -> torch.dtype | None:
 
 @contextmanager
 def kept_as(dtype: torch.dtype | None) -> Iterator[None]:
-    """Let the models of transformers that are loaded in fp32 inside keep large weights in a dtype.
+    """Inside this context, transformers models that are loaded in fp32 keep large weights in a dtype.
 
-    transformers casts what it loads to one dtype, but for those weights that a model wants in another one.
+    transformers casts all loaded weights to one dtype, except for weights that a model wants in another dtype.
     """
-    if dtype is None or not hasattr(PreTrainedModel, "_get_dtype_plan"):  # without that, weights are widened, as before
+    if dtype is None or not hasattr(PreTrainedModel, "_get_dtype_plan"):  # without it, weights are converted to fp32
         yield
         return
     usual = PreTrainedModel._get_dtype_plan
@@ -46,7 +46,7 @@ def kept_as(dtype: torch.dtype | None) -> Iterator[None]:
 
 
 def _floating(path: Path) -> Iterator[Tensor]:
-    """The tensors of a file without their numbers, but for those of integers."""
+    """The tensors in a file without their data, except integer tensors."""
     if path.suffix != ".safetensors":
         tensors = torch.load(path, map_location="meta", weights_only=True).values()
         yield from (tensor for tensor in tensors if tensor.is_floating_point())
@@ -58,4 +58,4 @@ def _floating(path: Path) -> Iterator[Tensor]:
 
 
 _FLOATING = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
-"""What safetensors calls them."""
+"""safetensors' names of the dtypes."""

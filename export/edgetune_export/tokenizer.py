@@ -1,4 +1,4 @@
-"""The tokenizer that is exported: the checkpoint's tokenizer.json as it stands, and how far transformers agrees."""
+"""The exported tokenizer: the checkpoint's tokenizer.json, unchanged, compared with transformers' tokenizer."""
 
 from __future__ import annotations
 
@@ -41,15 +41,16 @@ _BATTERY = (
     "a" * 120,
     "Donaudampfschifffahrtsgesellschaftskapitänsmütze " * 3,
 )
-"""Strings that tell tokenizers apart: scripts, digits, handles, white space, control characters, long words."""
+"""Strings that reveal differences between tokenizers: scripts, digits, handles, white space, control characters, long
+words."""
 
 
 class BackboneEncoder(TextEncoder):
-    """A text encoder that refuses tokens for which the backbone has no embedding, naming them.
+    """A text encoder that rejects tokens without an embedding in the backbone, with an error that names them.
 
     Args:
-        tokenizer_json, max_positions, mask_token: as `TextEncoder`.
-        embeddings: rows of the backbone's embedding table.
+        tokenizer_json, max_positions, mask_token: see `TextEncoder`.
+        embeddings: number of rows of the backbone's embedding table.
     """
 
     def __init__(self, tokenizer_json: bytes, max_positions: int, mask_token: str, embeddings: int) -> None:
@@ -57,7 +58,7 @@ class BackboneEncoder(TextEncoder):
         self._embeddings = embeddings
 
     def ids(self, text: str) -> list[int]:
-        """Token ids of a text alone, without template or special tokens.
+        """Token ids of only a text, without template and special tokens.
 
         Raises:
             BackboneError: the backbone has no embedding for one of them.
@@ -67,7 +68,7 @@ class BackboneEncoder(TextEncoder):
         return found
 
     def encode(self, texts: Sequence[Text], tasks: Sequence[Task]) -> list[Tokens]:
-        """Tokenize texts, each with the template and the length of its own task.
+        """Tokenize texts, each with its own task's template and length.
 
         Raises:
             BackboneError: the backbone has no embedding for a token of one of them.
@@ -80,7 +81,7 @@ class BackboneEncoder(TextEncoder):
     def _check_embedded(self, ids: Iterable[int], text: str) -> None:
         beyond = next((token for token in ids if token >= self._embeddings), None)
         if beyond is not None:
-            added = self._tokenizer.get_added_tokens_decoder()  # as they were written, not normalized
+            added = self._tokenizer.get_added_tokens_decoder()  # in the original spelling, not normalized
             token = added[beyond].content if beyond in added else self._tokenizer.id_to_token(beyond)
             raise BackboneError(
                 f"the text {text[:60]!r} has the token {token} ({beyond}), and the model has embeddings for "
@@ -94,15 +95,15 @@ _RESIZE = "resize the model's embeddings (model.resize_token_embeddings(len(toke
 def exported_tokenizer(checkpoint: Checkpoint, made: Any) -> bytes:
     """The contents of the `tokenizer.json` to export.
 
-    That is the checkpoint's own file, if it has one: transformers makes some tokenizers anew from the vocabulary,
-    and they cut texts otherwise. What differs is said on stderr.
+    This is the checkpoint's own file, if it has one, because transformers rebuilds some tokenizers from the vocabulary,
+    and these tokenize differently. Differences are reported on stderr.
 
     Args:
         checkpoint: the model's files.
-        made: the tokenizer that transformers made of them.
+        made: the tokenizer that transformers built from them.
 
     Raises:
-        BackboneError: the file cannot be read, or it lacks tokens whose ids it gives to others.
+        BackboneError: the file cannot be read, or lacks tokens and uses their ids for others.
     """
     rebuilt: Tokenizer = made.backend_tokenizer
     data = checkpoint.read(TOKENIZER)
@@ -123,7 +124,7 @@ def exported_tokenizer(checkpoint: Checkpoint, made: Any) -> bytes:
 
 
 def usable_mask_token(tokenizer_json: bytes, made: Any, embeddings: int) -> tuple[str, int] | None:
-    """The mask token and its id, if the exported tokenizer reads it as one token that the model has."""
+    """The mask token and its id, if the exported tokenizer reads it as one token that the model knows."""
     if not made.mask_token:
         return None
     ids = Tokenizer.from_buffer(tokenizer_json).encode(made.mask_token, add_special_tokens=False).ids
@@ -133,7 +134,7 @@ def usable_mask_token(tokenizer_json: bytes, made: Any, embeddings: int) -> tupl
 
 
 def check_embedded(checkpoint: Checkpoint, tokenizer_json: bytes, embeddings: int) -> None:
-    """Compare the ids of the tokenizer with the rows of the model's embedding table.
+    """Compare the tokenizer's ids with the rows of the model's embedding table.
 
     Raises:
         BackboneError: words of its vocabulary have no row, or most rows have no word.
@@ -163,7 +164,7 @@ def check_embedded(checkpoint: Checkpoint, tokenizer_json: bytes, embeddings: in
 
 
 def _lacking(checkpoint: Checkpoint, own: Tokenizer) -> dict[int, AddedToken]:
-    """Tokens that other files of the checkpoint give an id, and its tokenizer.json does not know."""
+    """Tokens with an id in other files of the checkpoint that its tokenizer.json does not know."""
     tokens: dict[int, AddedToken] = {}
     for content, number in checkpoint.read_json(ADDED_TOKENS).items():
         tokens[int(number)] = AddedToken(content, normalized=False)
@@ -176,7 +177,7 @@ def _lacking(checkpoint: Checkpoint, own: Tokenizer) -> dict[int, AddedToken]:
 def _with_tokens(checkpoint: Checkpoint, own: Tokenizer, lacking: dict[int, AddedToken]) -> Tokenizer:
     names = ", ".join(token.content for token in lacking.values())
     for number, token in lacking.items():
-        # A new token gets the first id that is free.
+        # A new token gets the first free id.
         own.add_tokens([token])
         if own.token_to_id(token.content) != number:
             raise BackboneError(
@@ -193,7 +194,7 @@ def _with_tokens(checkpoint: Checkpoint, own: Tokenizer, lacking: dict[int, Adde
 
 def _say_differences(checkpoint: Checkpoint, own: Tokenizer, rebuilt: Tokenizer) -> None:
     for tokenizer in (own, rebuilt):
-        # Both are thrown away: what is exported are the file's bytes.
+        # Both changes are discarded: the file's bytes are exported.
         tokenizer.no_truncation()
         tokenizer.no_padding()
     added = [token.content for token in own.get_added_tokens_decoder().values()]

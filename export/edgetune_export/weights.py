@@ -1,4 +1,4 @@
-"""Weights that are made when they are written, so that one large tensor at a time takes memory."""
+"""Weights that are computed when they are written, so that only one large tensor at a time needs memory."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import onnx.numpy_helper
 from edgetune_runtime.arrays import Array
 
 SMALLEST_TAKEN = 1 << 18
-"""Bytes of a tensor that stays out of the graph."""
+"""Minimum size in bytes of a tensor that is kept outside the graph."""
 
 _READ_AT_MOST = 1 << 26
 
 
 class Weights:
-    """What the large tensors of a graph hold; in the graph they have names, types and shapes alone.
+    """The contents of a graph's large tensors; the graph has only their names, types and shapes.
 
-    The rewritings of a graph take tensors from here and give back others, made of them when they are asked for.
+    Rewrites of a graph read tensors from here and add new ones, which are computed from them on demand.
 
     Args:
-        release: called whenever much has been read, to give back what reading took.
+        release: called after large reads, to return their memory.
     """
 
     def __init__(self, release: Callable[[], None] = lambda: None) -> None:
@@ -32,7 +32,7 @@ class Weights:
         self._release, self._read_bytes = release, 0
 
     def array(self, tensor: onnx.TensorProto) -> Array:
-        """What a tensor holds, made again each time."""
+        """The contents of a tensor, computed each time."""
         if tensor.name in self._made:
             made = self._made[tensor.name]()
             self._count(made)
@@ -41,15 +41,15 @@ class Weights:
         return found
 
     def takes(self, size: int) -> bool:
-        """Whether a tensor of so many bytes stays out of the graph until it is written."""
+        """Whether a tensor of this size is kept outside the graph until it is written."""
         return size >= SMALLEST_TAKEN
 
     def put(self, name: str, make: Callable[[], Array]) -> None:
-        """Take the contents of a large tensor of the graph."""
+        """Store the contents of a large tensor of the graph."""
         self._made[name] = make
 
     def tensor(self, name: str, dtype: type, shape: Sequence[int], make: Callable[[], Array]) -> onnx.TensorProto:
-        """A new tensor, whose contents `make` gives."""
+        """A new tensor with contents computed by `make`."""
         if not self.takes(math.prod(shape) * np.dtype(dtype).itemsize):
             small: onnx.TensorProto = onnx.numpy_helper.from_array(np.ascontiguousarray(make(), dtype), name)
             return small
@@ -58,7 +58,7 @@ class Weights:
         return onnx.TensorProto(name=name, data_type=data_type, dims=shape)
 
     def data(self, tensor: onnx.TensorProto) -> memoryview:
-        """The bytes of a tensor as ONNX stores them."""
+        """The bytes of a tensor in ONNX's form."""
         if tensor.name not in self._made:
             return memoryview(tensor.raw_data)
         made = np.ascontiguousarray(self.array(tensor), onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edgetune_runtime.errors import EdgetuneError
     from edgetune_runtime.task import Task
 
-# Before any module here can import onnxruntime.
+# This must run before any module here imports onnxruntime.
 privacy.turn_off_onnxruntime()
 
 __all__ = ["Bundle", "EdgetuneError", "Engine", "Result", "Task"]
@@ -34,7 +34,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded when asked for: onnxruntime takes a fifth of a second, and --help needs none of it.
+    # Loaded on first use: importing onnxruntime takes a fifth of a second, and --help does not need it.
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

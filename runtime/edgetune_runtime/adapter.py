@@ -1,7 +1,7 @@
 """A task as onnxruntime's native adapter, for programs that run the graph without edgetune.
 
-The adapter holds every bank input for that one task; what remains to be fed is the text and `task_index`, zeros.
-Labels, template, lengths and temperature are not in it: the format holds tensors alone.
+The adapter holds every bank input for that one task. The caller feeds only the text and a `task_index` of zeros.
+It does not contain labels, template, lengths or temperature, because the format holds only tensors.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _VERSION = 1
 
 
 def save_adapter(task: Task, facts: BackboneFacts, path: Path) -> str:
-    """Write a task as an `.onnx_adapter` file, whole or not at all.
+    """Write a task as an `.onnx_adapter` file, atomically.
 
     Args:
         task: the task.
-        facts: of its backbone.
+        facts: the facts of its backbone.
         path: the file.
 
     Returns:
-        The variant of the graph that it is for.
+        The graph variant that the adapter is for.
 
     Raises:
-        TaskError: the task is another backbone's, or has what no graph of this one takes.
+        TaskError: the task was made for another backbone, or has parts that no graph of this backbone takes.
     """
     facts.check(task)
     variant = facts.variant_for(task)
@@ -41,6 +41,6 @@ def save_adapter(task: Task, facts: BackboneFacts, path: Path) -> str:
     adapter.set_parameters({name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()})
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "adapter"
-        adapter.export_adapter(str(written))  # it writes to files only
+        adapter.export_adapter(str(written))  # it can only write to files
         files.write_atomic(path, written.read_bytes())
     return variant

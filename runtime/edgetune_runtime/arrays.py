@@ -1,4 +1,4 @@
-"""The type of arrays throughout, and what several modules compute of them."""
+"""The array type used everywhere, and array functions that several modules share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Array = NDArray[Any]
 
 
 def unit_length(vectors: Array) -> Array:
-    """Vectors of length 1 in the same directions; those of length 0 stay as they are.
+    """Scale vectors to length 1; zero vectors stay as they are.
 
     Shape:
         vectors, output: [..., size]

@@ -1,4 +1,4 @@
-"""Answers for many texts, each on its own account: one that fails stops no other."""
+"""Answers for many texts; a text that fails does not affect the others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgetune_runtime.task import Task
 from edgetune_runtime.text import Text, Tokens
 
 MOST_CHARACTERS = 100_000
-"""Characters from which on a text is refused: it would be split into tokens only to be cut off."""
+"""Longer texts are rejected: they would be tokenized only to be cut off."""
 
 Made = TypeVar("Made")
 
@@ -23,16 +23,16 @@ def attempt(
     """Classify texts, each by its own task.
 
     Args:
-        engine: what answers.
+        engine: the engine that answers.
         rows: (text, task) pairs; the text of a task that takes pairs is (text, text_pair).
-        min_score: what scores below it is not answered, 0 to 1; see the kind of the task.
-        most_characters: a longer text is not read, nor a pair with one.
+        min_score: answers that score below it are withheld, 0 to 1; see the task's kind.
+        most_characters: longer texts, and pairs with a longer text, are rejected.
 
     Returns:
-        For each row its result, or why there is none.
+        For each row its result, or the error.
 
     Raises:
-        DataError: `min_score` is not from 0 to 1, or means nothing to a task.
+        DataError: `min_score` is not between 0 and 1, or a task does not support it.
     """
     check_min_score(min_score, [task for _, task in rows])
     found: dict[int, Result | TextError] = {}
@@ -57,7 +57,7 @@ def attempt(
 
 
 def _each(work: Callable[[Sequence[int]], Sequence[Made]], places: Sequence[int]) -> list[Made | TextError]:
-    """What `work` makes of each place. If it fails, it does so on one half, or on the other, or on both."""
+    """The result of `work` for each index. If `work` fails, the indices are split in half and each half is tried."""
     try:
         return list(work(places))
     except TextError as error:

@@ -16,15 +16,15 @@ from edgetune_runtime.task import Task
 def stack(
     tasks: Sequence[Task], sizes: BackboneSizes, names: Collection[str] = tuple(contract.BANK_INPUTS)
 ) -> dict[str, Array]:
-    """Stack tasks of unequal lengths and label counts; what is filled up is masked, or zero in the head.
+    """Stack tasks of unequal lengths and label counts. Padding is masked, or zero in the head.
 
     Args:
-        tasks: the tasks, one per row of the bank. None gives one row with nothing in it.
-        sizes: sizes of the backbone.
-        names: the bank inputs that are wanted; others among them are left out.
+        tasks: the tasks, one per row of the bank. An empty list gives one empty row.
+        sizes: the backbone's sizes.
+        names: the wanted inputs; names that are not bank inputs are ignored.
 
     Returns:
-        An array for each of `contract.BANK_INPUTS` that is wanted. A task alone lends its own tensors.
+        An array for each wanted name in `contract.BANK_INPUTS`. A single task's own tensors are used without a copy.
 
     Shape:
         output: as `contract.BANK_INPUTS`
@@ -32,7 +32,7 @@ def stack(
     lengths = {"tasks": max(1, len(tasks))}
     for part in PARTS.values():
         lengths[part.length] = max((part.length_of(task.tensors) for task in tasks), default=0)
-    # A task alone fills its bank, so its tensors are not copied: a thousand tasks in use take their own bytes.
+    # A single task fills its bank, so its tensors are not copied: a thousand tasks in use take only their own bytes.
     alone = tasks[0].tensors if len(tasks) == 1 else {}
     bank = {
         name: alone[name].astype(spec.dtype, copy=False)[np.newaxis]

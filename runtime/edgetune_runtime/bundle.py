@@ -1,4 +1,4 @@
-"""A bundle: one exported backbone in one or more precisions, its tokenizer, and tasks beside it."""
+"""A bundle: one exported backbone in one or more precisions, its tokenizer, and its tasks."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _CHUNK_BYTES = 1 << 20
 
 
 WeightFiles = Mapping[str, bytes] | Path
-"""Files that a graph takes weights from: their bytes by name, or their folder."""
+"""The weight files of a graph: their bytes by name, or the folder that holds them."""
 
 
 class Bundle:
-    """A bundle on disk: its manifest, its files (checked as they are read), and its tasks.
+    """A bundle on disk: its manifest, its files (checked when they are read), and its tasks.
 
     Args:
         path: the bundle's folder.
@@ -35,7 +35,7 @@ class Bundle:
         manifest_sha256: SHA-256 of the manifest's bytes.
 
     Raises:
-        BundleError: the folder is no bundle, or its manifest is damaged or of another format version.
+        BundleError: the folder is not a bundle, or its manifest is damaged or has another format version.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -60,14 +60,14 @@ class Bundle:
 
     @property
     def facts(self) -> BackboneFacts:
-        """What tasks and texts need to know of the backbone."""
+        """What tasks and texts need to know about the backbone."""
         return self.manifest.facts
 
     def read(self, name: str) -> bytes:
-        """Bytes of a file of the manifest, checked against its SHA-256.
+        """Read a file that the manifest lists, and check its SHA-256.
 
         Raises:
-            BundleError: it is missing, a link out of the bundle, or not the file that was exported.
+            BundleError: it is missing, links out of the bundle, or differs from the exported file.
         """
         try:
             with files.open_inside(self.path, name) as file:
@@ -78,12 +78,12 @@ class Bundle:
         return data
 
     def digest(self, name: str) -> str:
-        """SHA-256 of a file of the manifest, checked like `read` does, without holding it in memory.
+        """SHA-256 of a file that the manifest lists, checked as in `read`, without loading it into memory.
 
         A file that was checked is not read again while its size and times stay.
 
         Raises:
-            BundleError: it is missing, a link out of the bundle, or not the file that was exported.
+            BundleError: it is missing, links out of the bundle, or differs from the exported file.
         """
         try:
             with files.open_inside(self.path, name) as file:
@@ -97,19 +97,19 @@ class Bundle:
         return found
 
     def copy_graph(self, precision: str, variant: str, folder: Path) -> bytes:
-        """Copy the files of a graph, checked like `read` does, so that its weights can be mapped from there.
+        """Copy the files of a graph, checked as in `read`, so that its weights can be mapped from the copy.
 
         Args:
             precision: a precision of the bundle.
             variant: one of the facts' variants, or the base.
-            folder: where to; nobody else may write there.
+            folder: the target folder; nobody else may write to it.
 
         Returns:
-            The graph, which takes its large weights from the files in that folder.
+            The graph; it takes its large weights from the files in that folder.
 
         Raises:
-            BundleError: as `read_graph` does.
-            OSError: the folder cannot be written.
+            BundleError: see `read_graph`.
+            OSError: the folder is not writable.
         """
         names = self.graph_files(precision, variant)
         for name in names:
@@ -126,10 +126,12 @@ class Bundle:
         return self._mapped(folder / Path(names[0]).name, names)
 
     def map_graph(self, precision: str, variant: str) -> bytes:
-        """The graph that takes its large weights from the bundle's own files: for a bundle that nobody else writes.
+        """The graph, with its large weights taken from the bundle's own files.
+
+        Use it only if nobody else writes to the bundle.
 
         Raises:
-            BundleError: as `read_graph` does.
+            BundleError: see `read_graph`.
         """
         names = self.graph_files(precision, variant)
         for name in names:
@@ -143,15 +145,15 @@ class Bundle:
         return graph
 
     def read_graph(self, precision: str, variant: str = contract.BASE) -> tuple[bytes, dict[str, bytes]]:
-        """The bytes of a precision's graph and of the file of its weights, by the name that the graph gives it.
+        """The bytes of a precision's graph, and the bytes of its weight file by the name that the graph uses.
 
         Args:
             precision: a precision of the bundle.
             variant: one of the facts' variants, or the base.
 
         Raises:
-            BundleError: a file is missing, a link out of the bundle or not what was exported, or the graph names
-                another file.
+            BundleError: a file is missing, links out of the bundle or differs from the exported file, or the graph
+                names another file.
         """
         file, *beside = self.graph_files(precision, variant)
         graph = self.read(file)
@@ -160,11 +162,11 @@ class Bundle:
         return graph, weights
 
     def graph_source(self, precision: str, variant: str) -> tuple[bytes, WeightFiles]:
-        """A precision's graph, and where its weights come from: here from memory, as `read_graph` reads them."""
+        """A precision's graph and the source of its weights: here the bytes that `read_graph` returns."""
         return self.read_graph(precision, variant)
 
     def _check_files(self, graph: bytes, allowed: set[str], names: Sequence[str]) -> None:
-        """Raise `BundleError` if a graph takes weights from another file than it may."""
+        """Raise `BundleError` if a graph takes weights from a file that is not allowed."""
         other = external_files(graph) - allowed
         if other:
             expected = ", ".join(Path(name).name for name in names[1:])
@@ -174,11 +176,11 @@ class Bundle:
             )
 
     def graph_files(self, precision: str, variant: str = contract.BASE) -> list[str]:
-        """Paths inside the bundle of a precision's graph and, where that is another file, of its weights."""
+        """Paths inside the bundle of a precision's graph and, if they are in another file, of its weights."""
         return self.manifest.graphs[precision].paths_of(variant)
 
     def variants(self, precision: str) -> list[str]:
-        """The variants of a precision whose files are in the bundle, the base first."""
+        """The variants of a precision whose files exist in the bundle, the base first."""
         names = (contract.BASE, *self.manifest.graphs[precision].variants)
         return [
             name
@@ -188,17 +190,17 @@ class Bundle:
         ]
 
     def has_graph(self, precision: str) -> bool:
-        """Whether a precision is in the bundle with its files: an edge device may leave out those it does not run."""
+        """Whether the bundle has a precision's files. An edge device may omit the precisions that it does not run."""
         known = precision in self.manifest.graphs
         return known and all(os.path.lexists(self.path / name) for name in self.graph_files(precision))
 
     def graph_bytes(self, precision: str) -> int:
-        """Bytes of a precision on disk, the variants that are there together."""
+        """Size of a precision on disk in bytes, over all variants that exist."""
         there = {name for variant in self.variants(precision) for name in self.graph_files(precision, variant)}
         return sum((self.path / name).stat().st_size for name in there)
 
     def precision(self, wanted: str | None) -> str:
-        """The precision to use: `wanted`, or int8 where the bundle has it.
+        """The precision to use: `wanted`, or int8 if the bundle has it.
 
         Raises:
             BundleError: the bundle does not have `wanted`.
@@ -214,10 +216,10 @@ class Bundle:
         return wanted
 
     def vocabulary_size(self) -> int:
-        """Token ids that the backbone knows.
+        """Number of token ids that the backbone knows.
 
         Raises:
-            BundleError: `config.json` is missing, not what was exported, or does not say it.
+            BundleError: `config.json` is missing, differs from the exported file, or lacks the number.
         """
         data = self.read(files.CONFIG)
         try:
@@ -229,41 +231,40 @@ class Bundle:
             ) from error
 
     def task_names(self) -> list[str]:
-        """Names of the tasks in the bundle, sorted; `load_task` says which of them cannot be read.
+        """Sorted names of the tasks in the bundle. `load_task` raises an error for those that cannot be read.
 
         Raises:
-            BundleError: the folder of tasks leads out of the bundle, or cannot be looked through.
+            BundleError: the folder of tasks links out of the bundle, or cannot be listed.
         """
         return sorted(name for name, why in self._task_files() if why is None)
 
     def task_stamps(self) -> dict[str, tuple[int, ...]] | None:
-        """What tells whether a task's file is the one that it was, by the task's name; `None` if there is no folder.
+        """For each task name a stamp that changes when the task's file changes; `None` if there is no folder.
 
-        It is what the system says of the file that a task's name leads to: device, number, length, and time of its
-        last change, in nanoseconds.
+        A stamp is the device, inode, length and last change time (in nanoseconds) of the file.
 
         Raises:
-            BundleError: the folder of tasks leads out of the bundle, or cannot be looked through.
+            BundleError: the folder of tasks links out of the bundle, or cannot be listed.
         """
         if not self._tasks_folder().is_dir():
             return None
         stamps: dict[str, tuple[int, ...]] = {}
         for name in self.task_names():
-            with suppress(OSError):  # it went just now, or leads nowhere
+            with suppress(OSError):  # it was just removed, or is a broken link
                 found = (self.path / files.task_file(name)).stat()
                 stamps[name] = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         return stamps
 
     def unread_tasks(self) -> dict[str, str]:
-        """What lies among the tasks and is not read as one: the file's name, and why. Hidden files do not count.
+        """Files in the task folder that are not read as tasks: the file's name, and why. Hidden files are ignored.
 
         Raises:
-            BundleError: the folder of tasks leads out of the bundle, or cannot be looked through.
+            BundleError: the folder of tasks links out of the bundle, or cannot be listed.
         """
         return {name: why for name, why in sorted(self._task_files()) if why is not None}
 
     def _task_files(self) -> Iterator[tuple[str, str | None]]:
-        """Names of tasks with `None`, and names of other files with the reason why they are none."""
+        """Task names with `None`, and names of other files with the reason why they are not tasks."""
         folder = self._tasks_folder()
         try:
             with os.scandir(folder) as entries:
@@ -285,7 +286,7 @@ class Bundle:
         """Read one of the bundle's tasks.
 
         Raises:
-            TaskError: there is no such task, or it is a link out of the bundle, damaged, or made for another backbone.
+            TaskError: the task does not exist, links out of the bundle, is damaged, or was made for another backbone.
         """
         path = self.path / files.task_file(name)
         try:
@@ -294,7 +295,7 @@ class Bundle:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise self._no_task(name) from error
         except OSError as error:
-            self._tasks_folder()  # if it is to blame
+            self._tasks_folder()  # if the folder is the cause
             raise TaskError(
                 f"{path} cannot be read ({error.strerror}): copy the file itself there, or take it out with "
                 f"'edgetune tasks remove {self.path} {name}'"
@@ -308,11 +309,11 @@ class Bundle:
         self.facts.check(task)
 
     def add_task(self, task: Task) -> Path:
-        """Put a task into the bundle, or in the place of the one of the same name, in one rename.
+        """Add a task to the bundle, or replace the task of the same name, with one atomic rename.
 
         Raises:
             TaskError: it was made for another backbone.
-            BundleError: the folder of tasks leads out of the bundle.
+            BundleError: the folder of tasks links out of the bundle.
         """
         self.check_task(task)
         path = self.task_path(task.name)
@@ -320,25 +321,25 @@ class Bundle:
         return path
 
     def task_path(self, name: str) -> Path:
-        """Where a task of that name is stored.
+        """Path of the task with that name.
 
         Raises:
-            TaskError: no task can have that name.
-            BundleError: the folder of tasks leads out of the bundle.
+            TaskError: the name is not valid for a task.
+            BundleError: the folder of tasks links out of the bundle.
         """
         self._tasks_folder()
         return self.path / files.task_file(name)
 
     def remove_task(self, name: str, missing_ok: bool = False) -> None:
-        """Take a task out of the bundle.
+        """Remove a task from the bundle.
 
         Args:
             name: the task.
-            missing_ok: whether it may be gone already.
+            missing_ok: whether the task may be missing already.
 
         Raises:
-            TaskError: there is no such task, or its file cannot be removed.
-            BundleError: the folder of tasks leads out of the bundle.
+            TaskError: the task does not exist, or its file cannot be removed.
+            BundleError: the folder of tasks links out of the bundle.
         """
         path = self.task_path(name)
         try:

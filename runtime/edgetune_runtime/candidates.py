@@ -1,10 +1,10 @@
-"""The answers that a context may have: pairs of a first and a last word, and none; what logits say of each.
+"""The possible answers in a context: pairs of a first and a last word, and "no answer"; and the logit of each.
 
-Each window of a context has a row for "no answer" and then a row for each of its words; each row has two logits, for
-"the answer begins here" and "it ends here". A pair is legal if the last word is not before the first, the answer has at
-most `MOST_WORDS` words, and one window has both. Its logit is the sum of the two, the highest of several windows. That
-of "no answer" is the lowest of all windows: a window without the answer says rightly that it has none (Devlin et al.
-2019, "BERT", section 4.3, and its `run_squad.py` for SQuAD 2).
+Each window of a context has a row for "no answer", then a row for each of its words. Each row has two logits, for "the
+answer begins here" and "it ends here". A pair is legal if the last word is not before the first, the answer has at most
+`MOST_WORDS` words, and one window has both. Its logit is the sum of the two logits, and the highest sum if several
+windows have it. The logit of "no answer" is the lowest over all windows, because a window without the answer correctly
+says that it has none (Devlin et al. 2019, "BERT", section 4.3, and its `run_squad.py` for SQuAD 2).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from edgetune_runtime.arrays import Array
 from edgetune_runtime.words import Place
 
 MOST_WORDS = 30
-"""Words of an answer at the most."""
+"""Maximum number of words of an answer."""
 
 NO_PLACE: Place = (0, 0)
-"""The place, in characters, of a row for "no answer"."""
+"""The place, in characters, of a "no answer" row."""
 
 FIRST_WINDOW, NEXT_WINDOW = -1, -2
-"""Instead of a word's number: the row for "no answer" of a text's first window, and of a further one."""
+"""Used instead of a word number: the "no answer" row of a text's first window, and of its later windows."""
 
 Decision = tuple[int, int] | None
 """The first and the last word of an answer; `None` is no answer."""
@@ -32,10 +32,10 @@ Decision = tuple[int, int] | None
 
 @dataclass(frozen=True)
 class Candidates:
-    """What logits say of each answer that a context may have.
+    """The logits of all possible answers in a context.
 
     Attributes:
-        pairs: logits of answers, by the number of the first word and the words that follow it; -inf if not legal.
+        pairs: logits of answers, by the number of the first word and the number of words after it; -inf if not legal.
             Shape: [words, MOST_WORDS].
         none: logit of no answer.
     """
@@ -48,8 +48,8 @@ class Candidates:
         """The answers of one context.
 
         Args:
-            logits: of the rows of its windows.
-            words: the rows as `numbered` gives them.
+            logits: logits of the rows of its windows.
+            words: the word numbers of the rows, from `numbered`.
 
         Shape:
             logits: [rows, 2]
@@ -71,7 +71,7 @@ class Candidates:
 
     @property
     def logits(self) -> Array:
-        """Of all answers; the last is that of none. Shape: [answers]."""
+        """Logits of all answers; the last is "no answer". Shape: [answers]."""
         return np.append(self.pairs.ravel(), self.none)
 
     @property
@@ -80,14 +80,14 @@ class Candidates:
         return self.decision(int(self.logits.argmax()))
 
     def decision(self, place: int) -> Decision:
-        """The answer at a place of `logits`."""
+        """The answer at an index of `logits`."""
         if place >= self.pairs.size:
             return None
         first, more = divmod(place, MOST_WORDS)
         return first, first + more
 
     def place(self, decision: Decision) -> int:
-        """The place of an answer in `logits`."""
+        """The index of an answer in `logits`."""
         if decision is None:
             return int(self.pairs.size)
         first, last = decision
@@ -95,10 +95,10 @@ class Candidates:
 
 
 def numbered(places: Sequence[Place]) -> Array:
-    """The rows of windows: the number of each word of the text, below 0 for "no answer".
+    """Number the rows of windows: the number of each row's word in the text, negative for "no answer".
 
     Args:
-        places: of the rows; `NO_PLACE`, with which each window begins, is "no answer".
+        places: the place of each row. Each window begins with `NO_PLACE`, the "no answer" row.
 
     Shape:
         output: [rows]
@@ -112,6 +112,6 @@ def numbered(places: Sequence[Place]) -> Array:
 
 
 def by_text(words: Array) -> Iterator[slice]:
-    """The rows of each text, given the rows of several, one text after the other. Shape: [rows]."""
+    """Split the rows of several texts, one text after the other, into the rows of each text. Shape: [rows]."""
     starts = np.flatnonzero(words == FIRST_WINDOW)
     return (slice(begin, end) for begin, end in zip(starts, [*starts[1:], len(words)], strict=True))

@@ -1,4 +1,7 @@
-"""A bundle's model card: its tasks, how to run them, what was measured. Its head is metadata as the hub reads it."""
+"""A bundle's model card: its tasks, how to run them, and measured figures.
+
+It begins with the metadata that the hub reads.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ from edgetune_runtime.task import Task
 
 _PIPELINE = "text-classification"
 _LABELS_SHOWN = 8
-_TASKS_SHOWN = 50  # devices read the card at each sync
+_TASKS_SHOWN = 50  # devices read the card on every sync
 _MEASURED_ON = {"dev": "development rows", "cv": "rows held out in turn"}
-"""How names of a task's own figures begin → what the figures were measured on."""
+"""Prefix of a task's own figures → what the figures were measured on."""
 
 
 def card(manifest: Manifest, tasks: Sequence[Task] = (), name: HubName | None = None) -> str:
@@ -26,7 +29,7 @@ def card(manifest: Manifest, tasks: Sequence[Task] = (), name: HubName | None = 
     Args:
         manifest: the bundle's manifest.
         tasks: its tasks.
-        name: what it is called on the hub; `None` if it is not there.
+        name: its name on the hub; `None` if it is not published.
     """
     where = str(name) if name else "."
     graphs = "\n".join(_files(precision, graph) for precision, graph in manifest.graphs.items())
@@ -96,14 +99,14 @@ Backbone SHA-256 `{manifest.facts.sha256}`; written by edgetune {manifest.edgetu
 
 
 def fresh_card(bundle: Bundle, name: HubName | None = None) -> bytes | None:
-    """A bundle's card with the tasks that it has now, unless somebody has edited the card, or removed it.
+    """A bundle's card, updated to its current tasks, unless somebody has edited or removed the card.
 
     Args:
         bundle: the bundle.
-        name: what it is called on the hub.
+        name: its name on the hub.
 
     Returns:
-        The card; `None` where the one in the bundle is to stay as it is.
+        The card; `None` if the existing card should stay as it is.
     """
     try:
         with files.open_inside(bundle.path, files.CARD) as file:
@@ -117,12 +120,12 @@ def _sound_tasks(bundle: Bundle) -> Iterator[Task]:
     for name in bundle.task_names():
         try:
             yield bundle.load_task(name)
-        except TaskError:  # which is not published either
+        except TaskError:  # which is not published
             continue
 
 
 def _metadata(manifest: Manifest, tasks: Sequence[Task]) -> str:
-    """The head of the card, in YAML: https://huggingface.co/docs/hub/model-cards."""
+    """The card's metadata header, in YAML: https://huggingface.co/docs/hub/model-cards."""
     record: dict[str, Any] = {
         "library_name": "edgetune",
         "base_model": manifest.facts.name,
@@ -131,7 +134,7 @@ def _metadata(manifest: Manifest, tasks: Sequence[Task]) -> str:
     }
     if results := [*_measured_at_export(manifest), *_measured_in_training(manifest, tasks)]:
         record["model-index"] = [{"name": manifest.facts.name, "results": results}]
-    # Each value is JSON, which is YAML too.
+    # Each value is written as JSON, which is valid YAML.
     return "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in record.items())
 
 
@@ -144,7 +147,7 @@ def _measured_at_export(manifest: Manifest) -> Iterator[dict[str, Any]]:
 
 
 def _measured_in_training(manifest: Manifest, tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
-    """Figures that tasks bring along, if the bundle has none from labelled texts."""
+    """Figures stored in the tasks; used if the bundle has none from labelled texts."""
     labelled = {
         name for graph in manifest.graphs.values() for name, parity in graph.parity.items() if parity.value is not None
     }

@@ -1,4 +1,4 @@
-"""The tasks that can be asked for: those of a bundle on disk, and those added, swapped and removed since."""
+"""The available tasks: those of a bundle on disk, and those added, swapped and removed since."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from edgetune_runtime.task import Task
 
 @dataclass(frozen=True)
 class Changes:
-    """What changed in a bundle's folder, and was taken.
+    """Changes found in a bundle's folder and applied.
 
     Attributes:
-        added: tasks that were not there.
-        replaced: tasks that were there in another version.
-        removed: tasks that are there no more.
-        failed: task → why its file cannot be used; where it was there before, that one goes on.
+        added: new tasks.
+        replaced: tasks with a new version.
+        removed: tasks that no longer exist.
+        failed: task → why its file cannot be used. If an earlier version exists, it stays in use.
     """
 
     added: tuple[str, ...] = ()
@@ -32,9 +32,9 @@ class Changes:
 
 
 class Catalog:
-    """Tasks by name. A task is replaced as a whole: whoever has looked one up goes on with it.
+    """Tasks by name. A task is replaced as a whole: callers that already looked it up keep the old one.
 
-    Safe to use from several threads. The bundle on disk stays as it is, except for `store` and `discard`.
+    Thread-safe. Only `store` and `discard` change the bundle on disk.
 
     Args:
         bundle: the bundle.
@@ -48,7 +48,7 @@ class Catalog:
         self._added: set[str] = set()
 
     def state(self) -> dict[str, Any]:
-        """What tells this catalog from a new one of the same bundle."""
+        """The state in which this catalog differs from a new one of the same bundle."""
         with self._lock:
             return {
                 "in_bundle": set(self._in_bundle),
@@ -56,37 +56,37 @@ class Catalog:
             }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Become the catalog that `state` was taken of."""
+        """Restore what `state` returned."""
         self._in_bundle = state["in_bundle"]
         for task in state["added"].values():
             self.add(task)
 
     def renew(self) -> None:
-        """Make it usable in a forked process, where another thread's lock would never be released."""
+        """Make it usable in a forked process, where a lock held by another thread would never be released."""
         self._lock, self._writing = threading.Lock(), threading.Lock()
 
     @property
     def names(self) -> list[str]:
-        """Names of all tasks, sorted."""
+        """Sorted names of all tasks."""
         with self._lock:
             return sorted(self._in_bundle | set(self._loaded))
 
     @property
     def loaded(self) -> list[Task]:
-        """The tasks that have been read."""
+        """The tasks that are loaded."""
         with self._lock:
             return list(self._loaded.values())
 
     def get(self, name: str) -> Task | None:
-        """The task of that name, if it has been read."""
+        """The task of that name, if it is loaded."""
         with self._lock:
             return self._loaded.get(name)
 
     def task(self, name: str) -> Task:
-        """The task of that name, read from the bundle when it is first asked for.
+        """The task of that name, read from the bundle on first use.
 
         Raises:
-            TaskError: there is no such task, or its file is damaged or made for another backbone.
+            TaskError: the task does not exist, or its file is damaged or was made for another backbone.
         """
         with self._lock:
             if name in self._loaded:
@@ -99,18 +99,18 @@ class Catalog:
                 )
         read = self._bundle.load_task(name)
         with self._lock:
-            # Meanwhile another thread may have put a newer one there, which stands, or removed it.
+            # Meanwhile another thread may have added a newer one, which takes precedence, or removed it.
             return self._loaded.setdefault(name, read) if name in self._in_bundle else read
 
     def add(self, task: Task | str | Path, name: str | None = None) -> Task:
-        """Add a task, or swap the one of the same name.
+        """Add a task, or replace the one of the same name.
 
         Args:
             task: a task or its file.
-            name: what to call it; its own name otherwise.
+            name: its name here; by default the task's own name.
 
         Raises:
-            TaskError: the file is damaged or the task was made for another backbone.
+            TaskError: the file is damaged, or the task was made for another backbone.
         """
         new = task if isinstance(task, Task) else Task.load(Path(task))
         if name is not None:
@@ -122,20 +122,20 @@ class Catalog:
         return new
 
     def store(self, name: str, data: bytes, origin: str) -> Task:
-        """Add a task, or swap the one of the same name, here and in the bundle on disk.
+        """Add a task, or replace the one of the same name, here and in the bundle on disk.
 
         Args:
-            name: what to call it, whatever it calls itself.
-            data: the bytes of its file.
-            origin: what to call them in an error.
+            name: its name here, whatever its file says.
+            data: the bytes of the task file.
+            origin: how errors refer to them.
 
         Raises:
-            TaskError: they are not a sound task file, or the task was made for another backbone.
+            TaskError: they are not a valid task file, or the task was made for another backbone.
             EdgetuneError: the bundle cannot be written.
         """
         new = Task.from_bytes(data, origin).renamed(name)
         self._bundle.check_task(new)
-        with self._writing:  # so that disk and memory end with the same one
+        with self._writing:  # so that disk and memory end up with the same one
             files.write_atomic(self._bundle.task_path(name), new.to_bytes())
             with self._lock:
                 self._loaded[name] = new
@@ -144,10 +144,10 @@ class Catalog:
         return new
 
     def discard(self, name: str) -> None:
-        """Remove a task, here and from the bundle on disk.
+        """Remove a task, both here and from the bundle on disk.
 
         Raises:
-            TaskError: there is no such task, or its file cannot be removed.
+            TaskError: the task does not exist, or its file cannot be removed.
         """
         with self._writing:
             if name not in self.names:
@@ -156,13 +156,13 @@ class Catalog:
             self.remove(name)
 
     def refresh(self, names: Collection[str] | None = None) -> Changes:
-        """Take what changed in the bundle on disk; all of it is seen at once. Tasks that were added here stay.
+        """Apply the changes in the bundle on disk, all at once. Tasks that were added here stay.
 
         Args:
-            names: the only tasks to look at; all where it is `None`.
+            names: the tasks to look at; `None` for all.
 
         Raises:
-            BundleError: the folder of tasks leads out of the bundle, or cannot be looked through.
+            BundleError: the folder of tasks links out of the bundle, or cannot be listed.
         """
         with self._writing:
             there = set(self._bundle.task_names())
@@ -171,7 +171,7 @@ class Catalog:
             looked_at = (there | known if names is None else set(names)) - added
             new: dict[str, Task] = {}
             failed: dict[str, str] = {}
-            # One that was never asked for is read when it is.
+            # A task that was never used is read on first use.
             for name in sorted(looked_at & there - (known - old.keys())):
                 try:
                     task = self._bundle.load_task(name)
@@ -193,10 +193,10 @@ class Catalog:
         )
 
     def find(self, name_or_file: str) -> Task:
-        """The task that a user means: a file, which is added, or a task by its name.
+        """The task for a user's argument: a file, which is added, or the name of a task.
 
         Raises:
-            TaskError: there is no such task, or its file is damaged or made for another backbone.
+            TaskError: the task does not exist, or its file is damaged or was made for another backbone.
         """
         path = Path(name_or_file)
         is_file = path.is_file() or path.suffix == files.TASK_SUFFIX
@@ -206,7 +206,7 @@ class Catalog:
         """Remove a task.
 
         Raises:
-            TaskError: there is no such task.
+            TaskError: the task does not exist.
         """
         with self._lock:
             known = name in self._loaded or name in self._in_bundle

@@ -1,4 +1,4 @@
-"""What a call to the engine can be wrong about."""
+"""Checks of the arguments of engine calls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgetune_runtime.text import is_unicode
 
 
 def check_min_score(min_score: float, tasks: Sequence[Task] = ()) -> None:
-    """Raise `DataError` if a score below which nothing is answered is no probability, or means nothing to a task."""
+    """Raise `DataError` if a lowest score is not a probability, or a task does not support it."""
     if not 0 <= min_score <= 1:
         raise DataError(f"min_score is {min_score}: expected a probability, from 0 to 1")
     for task in tasks if min_score else ():
@@ -22,7 +22,7 @@ def check_min_score(min_score: float, tasks: Sequence[Task] = ()) -> None:
 
 
 def check_text(place: int, text: object, task: Task) -> None:
-    """Raise `DataError` unless a text, at that place in a call, is what a task takes."""
+    """Raise `DataError` unless a text is what the task takes; `place` is its index in the call."""
     parts: tuple[object, ...] = text if isinstance(text, tuple) else (text,)
     wanted = "a pair of strings (text, text_pair)" if task.pairs else "a string"
     if not all(isinstance(part, str) for part in parts):

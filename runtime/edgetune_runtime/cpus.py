@@ -1,7 +1,7 @@
-"""How many CPUs this process may use: its affinity, and the quotas of the control groups that it is in.
+"""How many CPUs this process may use, from its affinity and the quotas of its control groups.
 
-A container that is limited to two CPUs sees all of the machine's. The kernel stops its threads once they have had their
-share of a period, so more threads than the quota allows make answers slower.
+A container that is limited to two CPUs still sees all CPUs of the machine. The kernel stops its threads once they have
+used up their quota for a period, so more threads than the quota allows make answers slower.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _TOP = PurePosixPath("/")
 
 @dataclass(frozen=True)
 class _Mount:
-    """Where a hierarchy of control groups is mounted.
+    """The mount of a control group hierarchy.
 
     Attributes:
         version: 1 or 2.
-        root: the group that is seen at `point`.
-        point: a path of the file system.
+        root: the group that appears at `point`.
+        point: a path in the file system.
     """
 
     version: int
@@ -33,10 +33,10 @@ class _Mount:
 
 
 def available_threads(root: Path = Path("/")) -> int:
-    """CPUs that this process may use, at least 1; a quota of one and a half counts as 2.
+    """Number of CPUs that this process may use, at least 1. A quota of 1.5 counts as 2.
 
     Args:
-        root: where the file system that tells of control groups begins.
+        root: root of the file system that describes control groups.
     """
     quota = _quota(root)
     cpus = _cpus()
@@ -44,12 +44,12 @@ def available_threads(root: Path = Path("/")) -> int:
 
 
 def limit_libraries(root: Path = Path("/")) -> None:
-    """Tell OpenMP of a quota, unless the user has told it how many threads: PyTorch, numpy and pyarrow go by that.
+    """Set OpenMP's thread count from the quota, unless the user has set it. PyTorch, numpy and pyarrow use that count.
 
     Call it before they are imported.
 
     Args:
-        root: where the file system that tells of control groups begins.
+        root: root of the file system that describes control groups.
     """
     threads = available_threads(root)
     if threads < _cpus():
@@ -57,7 +57,7 @@ def limit_libraries(root: Path = Path("/")) -> None:
 
 
 def _cpus() -> int:
-    count = getattr(os, "process_cpu_count", None)  # Python 3.13: affinity, or what -X cpu_count says
+    count = getattr(os, "process_cpu_count", None)  # Python 3.13: affinity, or the value of -X cpu_count
     if count is not None:
         return count() or 1
     affinity = getattr(os, "sched_getaffinity", None)
@@ -65,7 +65,7 @@ def _cpus() -> int:
 
 
 def _quota(root: Path) -> float | None:
-    """The smallest quota, in CPUs, of this process's control groups and all that they are in."""
+    """The smallest quota, in CPUs, of this process's control groups and all their parents."""
     mounts = list(_mounts(root))
     quotas = [
         _quota_of(root / folder.relative_to(_TOP), version)
@@ -76,7 +76,7 @@ def _quota(root: Path) -> float | None:
 
 
 def _groups(root: Path) -> dict[int, PurePosixPath]:
-    """The version of control groups → the group of this process that can have a quota."""
+    """Control group version → this process's group that can have a quota."""
     found: dict[int, PurePosixPath] = {}
     for line in _lines(root / "proc/self/cgroup"):
         number, _, rest = line.partition(":")
@@ -111,13 +111,13 @@ def _character(octal: re.Match[str]) -> str:
 
 
 def _folders(group: PurePosixPath, mounts: Sequence[_Mount]) -> Iterator[PurePosixPath]:
-    """A group's folder and all above it, as far as they are mounted: a quota holds for all that is below."""
+    """A group's folder and its parents, as far as they are mounted. A quota applies to all groups below it."""
     seen = [mount for mount in mounts if group.is_relative_to(mount.root) and ".." not in group.parts]
     for mount in seen:
         inside = group.relative_to(mount.root)
         for folder in (inside, *inside.parents):
             yield mount.point / folder
-    if not seen:  # a container may be told of its group by a name of the host's: what it sees at the top is its own
+    if not seen:  # a container may see its group under the host's name; the group that it sees at the top is its own
         for mount in mounts:
             yield mount.point
 
@@ -129,7 +129,7 @@ def _quota_of(folder: Path, version: int) -> float | None:
         told = [*_lines(folder / "cpu.cfs_quota_us"), *_lines(folder / "cpu.cfs_period_us")]
     try:
         quota, period = map(int, filter(None, told))
-    except ValueError:  # "max", or there is no such file
+    except ValueError:  # "max", or the file does not exist
         return None
     return quota / period if quota > 0 and period > 0 else None
 

@@ -1,4 +1,4 @@
-"""Devices: what a backbone can run on, as data. A new execution provider is a row in `DEVICES`."""
+"""Devices that a backbone can run on, as data. A new execution provider is an entry in `DEVICES`."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Device:
-    """What a backbone runs on.
+    """A device that a backbone can run on.
 
     Attributes:
-        name: what users call it.
+        name: its name for users.
         provider: onnxruntime's execution provider.
         memory: onnxruntime's name for the memory that its inputs are in.
-        batch_size: texts in one run, if nothing else is asked for and the graph's answers do not depend on the batch.
-        default_precision: the precision if none is asked for; `None` is the bundle's own choice, int8 if it has it,
-            with close calls answered again in fp32.
-        prepares: whether the optimized graph can be kept and mapped again.
-        threads: whether texts run side by side on threads.
-        survives_fork: whether a process that is forked can go on using it.
-        ray_gpus: GPUs that Ray reserves for one worker.
+        batch_size: default number of texts in one run, for graphs whose answers do not depend on the batch.
+        default_precision: the default precision; `None` leaves the choice to the bundle: int8 if it has it, with close
+            calls answered again in fp32.
+        prepares: whether the optimized graph can be cached and mapped again.
+        threads: whether texts run in parallel on threads.
+        survives_fork: whether a forked process can continue to use it.
+        ray_gpus: number of GPUs that Ray reserves for one worker.
         provider_options: options of the execution provider.
-        disabled_optimizers: graph optimizers of onnxruntime that make it slower there.
+        disabled_optimizers: graph optimizers of onnxruntime that make this device slower.
         install: what to do if the installed onnxruntime does not have the provider.
-        needs: what must be there beside onnxruntime, to be checked if the provider does not start.
-        tested: whether somebody has compared its answers with the CPU's; people are told if not.
+        needs: requirements other than onnxruntime, to check if the provider does not start.
+        tested: whether somebody has compared its answers with the CPU's; if not, a note says so.
     """
 
     name: str
@@ -50,7 +50,7 @@ CPU = Device(
     prepares=True,
     threads=True,
     survives_fork=True,
-    # There it takes 4 to 7 times as long as Add and LayerNormalization, which are vectorized.
+    # On CPUs it takes 4 to 7 times as long as Add and LayerNormalization, which are vectorized.
     disabled_optimizers=("SkipLayerNormFusion",),
     install="pip install --force-reinstall onnxruntime",
 )
@@ -62,7 +62,7 @@ CUDA = Device(
     batch_size=32,
     default_precision="fp32",
     ray_gpus=1,
-    # By default products are rounded to TF32's 10 bits of fraction, which fp32 does not promise.
+    # By default products are rounded to TF32 with 10 fraction bits, which is less precise than fp32.
     provider_options={"use_tf32": "0"},
     install="pip uninstall -y onnxruntime && pip install onnxruntime-gpu",
     needs="the driver and the CUDA and cuDNN libraries",

@@ -1,11 +1,11 @@
 """The engine: many classification tasks on one exported backbone, without PyTorch.
 
-A text passes through the backbone once for each set of parts (prompt, prefix) that its tasks have; tasks that have
-their parts in common, or none, share the pass and differ in their heads alone. The head is applied behind the graph,
-for each task and text on its own, so an answer depends on the text and the task alone.
+A text passes through the backbone once for each set of parts (prompt, prefix) of its tasks. Tasks with the same parts,
+or without parts, share the pass and differ only in their heads. The head is applied after the graph, separately for
+each task and text, so an answer depends only on the text and the task.
 
-If no precision is asked for, int8 answers, and close calls are answered again in fp32: int8 changes the answer to few
-texts, and nearly all of them are among those that are close to another answer.
+By default int8 answers, and close calls are answered again in fp32: int8 changes the answers to few texts, and nearly
+all of those are close calls.
 """
 
 from __future__ import annotations
@@ -49,24 +49,23 @@ _EXACT = "fp32"
 _TEXTS_AT_ONCE = 256
 
 CLOSE_CALL = 0.1
-"""How far, on the scale of scores, logits are from another answer at most for the default precision to answer again in
-fp32."""
+"""The default precision answers again in fp32 if an answer is at most this far from another one, on the scale of
+scores."""
 
 
 class Engine:
-    """Classifies texts with the tasks of a bundle. Safe to call from several threads.
+    """Classifies texts with the tasks of a bundle. Thread-safe.
 
-    A call looks its tasks up once, when it begins: a task that is swapped or removed meanwhile still
-    answers that call whole.
+    A call looks up its tasks once, at its start. A task that is swapped or removed meanwhile still completes that call.
 
-    An engine goes on in a forked process, on a CPU, where it opens its graphs again when it is first used. It pickles
-    as what it was made with, and with the tasks that were added and removed; where it is unpickled it opens again, and
-    the bundle has to be under the same path there.
+    On a CPU, an engine continues to work in a forked process, where it opens its graphs again on first use. It pickles
+    its arguments and the tasks that were added and removed. It opens again after unpickling, so the bundle must exist
+    under the same path there.
 
     Args:
         bundle: a bundle, its folder, or its name on the hub: `hf://user/name` or `hf://user/name@revision`.
-        precision: a precision of the bundle, for all texts. `None` is the device's usual one: on a CPU int8, if the
-            bundle has it, with close calls in fp32, if it has that; on a GPU fp32.
+        precision: a precision of the bundle, for all texts. `None` is the device's default: fp32 on a GPU; on a CPU
+            int8 with close calls in fp32, as far as the bundle has them.
         device: one of `devices.DEVICES`.
         threads: CPU threads; all that the process may use.
         batch_size: most texts in one run; 1 on a CPU, 32 on a GPU. Above 1 only for graphs whose answers do
@@ -76,10 +75,10 @@ class Engine:
             and `batch_size` win, and without `prepare` nothing is.
 
     Raises:
-        BundleError: the bundle is damaged or has no such precision, or the precision cannot be batched.
-        DataError: there are fewer than one thread.
-        DeviceError: the device is not there.
-        MissingPackageError: huggingface_hub is needed for a name on the hub, and is not installed.
+        BundleError: the bundle is damaged, lacks the precision, or the precision cannot be batched.
+        DataError: `threads` is below 1.
+        DeviceError: the device is not available.
+        MissingPackageError: the bundle is on the hub, and huggingface_hub is not installed.
     """
 
     def __init__(
@@ -133,7 +132,7 @@ class Engine:
 
     def __getstate__(self) -> dict[str, Any]:
         return {
-            "bundle": self.bundle.path.absolute(),  # elsewhere another working directory may be the current one
+            "bundle": self.bundle.path.absolute(),  # the other process may have another working directory
             "settings": self._settings,
             "catalog": self._catalog.state(),
         }
@@ -155,12 +154,12 @@ class Engine:
         self.close()
 
     def close(self) -> None:
-        """End the engine's threads. Using it again starts them again."""
+        """Stop the engine's threads. The next use starts them again."""
         self._runner.close()
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """The precisions that answer: the engine's own, then, if close calls are answered again, that one."""
+        """The precisions that answer: the engine's own and the one for close calls, if they are answered again."""
         return tuple(filter(None, (self.precision, self._recheck)))
 
     @property
@@ -170,95 +169,95 @@ class Engine:
 
     @property
     def encoder(self) -> TextEncoder:
-        """The tokenizer, which reads texts as tasks say."""
+        """The tokenizer, which encodes texts according to their tasks."""
         return self._encoder
 
     @property
     def task_names(self) -> list[str]:
-        """Names of the tasks that can be asked for, sorted."""
+        """Sorted names of the available tasks."""
         return self._catalog.names
 
     @property
     def catalog(self) -> Catalog:
-        """Its tasks. To change them, use the engine's methods, which also drop what is kept for old tasks."""
+        """Its tasks. Change them through the engine's methods, which also drop cached data of old tasks."""
         return self._catalog
 
     def task(self, name: str) -> Task:
-        """The task of that name, read from the bundle when first asked for.
+        """The task of that name, read from the bundle on first use.
 
         Raises:
-            TaskError: there is no such task, or its file is damaged or made for another backbone.
+            TaskError: the task does not exist, or its file is damaged or was made for another backbone.
         """
         return self._catalog.task(name)
 
     def find_task(self, name_or_file: str) -> Task:
-        """The task that a user means: a file, which is added, or a task by its name.
+        """The task for a user's argument: a file, which is added, or the name of a task.
 
         Raises:
-            TaskError: there is no such task, or its file is damaged or made for another backbone.
+            TaskError: the task does not exist, or its file is damaged or was made for another backbone.
         """
         found = self._catalog.find(name_or_file)
         self._runner.keep(self._catalog.loaded)
         return found
 
     def add_task(self, task: Task | str | Path, name: str | None = None) -> Task:
-        """Add a task, or swap the one of the same name, for the calls that begin from now on.
+        """Add a task, or replace the one of the same name, for calls that begin from now on.
 
         Args:
             task: a task or its file. The bundle on disk stays as it is.
-            name: what to call it; its own name otherwise.
+            name: its name in the engine; by default the task's own name.
 
         Raises:
-            TaskError: the file is damaged or the task was made for another backbone.
+            TaskError: the file is damaged, or the task was made for another backbone.
         """
         added = self._catalog.add(task, name)
         self._runner.keep(self._catalog.loaded)
         return added
 
     def remove_task(self, name: str) -> None:
-        """Remove a task for the calls that begin from now on. The bundle on disk stays as it is.
+        """Remove a task, for calls that begin from now on. The bundle on disk stays as it is.
 
         Raises:
-            TaskError: there is no such task.
+            TaskError: the task does not exist.
         """
         self._catalog.remove(name)
         self._runner.keep(self._catalog.loaded)
 
     def store_task(self, name: str, data: bytes, origin: str) -> Task:
-        """Add a task, or swap the one of the same name, in the bundle on disk and for the calls that begin from now on.
+        """Add a task, or replace the one of the same name, in the bundle on disk and for calls that begin from now on.
 
         Args:
-            name: what to call it, whatever it calls itself.
-            data: the bytes of its file.
-            origin: what to call them in an error.
+            name: its name, whatever its file says.
+            data: the bytes of the task file.
+            origin: how errors refer to them.
 
         Raises:
-            TaskError: they are not a sound task file, or the task was made for another backbone.
-            EdgetuneError: the bundle cannot be written.
+            TaskError: they are not a valid task file, or the task was made for another backbone.
+            EdgetuneError: the bundle is not writable.
         """
         stored = self._catalog.store(name, data, origin)
         self._runner.keep(self._catalog.loaded)
         return stored
 
     def discard_task(self, name: str) -> None:
-        """Remove a task, from the bundle on disk and for the calls that begin from now on.
+        """Remove a task, from the bundle on disk and for calls that begin from now on.
 
         Raises:
-            TaskError: there is no such task, or its file cannot be removed.
+            TaskError: the task does not exist, or its file cannot be removed.
         """
         self._catalog.discard(name)
         self._runner.keep(self._catalog.loaded)
 
     def refresh_tasks(self, names: Collection[str] | None = None) -> Changes:
-        """Take what changed in the bundle on disk, for the calls that begin from now on: all of it at once.
+        """Apply the changes in the bundle on disk, all at once, for calls that begin from now on.
 
-        Tasks that were added to the engine alone stay, and so does a task whose new file cannot be used.
+        Tasks that were added only to the engine stay. A task whose new file cannot be used stays in its old version.
 
         Args:
-            names: the only tasks to look at; all where it is `None`.
+            names: the tasks to look at; `None` for all.
 
         Raises:
-            BundleError: the folder of tasks leads out of the bundle, or cannot be looked through.
+            BundleError: the folder of tasks links out of the bundle, or cannot be listed.
         """
         changes = self._catalog.refresh(names)
         self._runner.keep(self._catalog.loaded)
@@ -276,17 +275,17 @@ class Engine:
 
         Args:
             texts: texts; for tasks that take pairs, (text, text_pair) tuples.
-            task: the task of all texts.
-            min_score: what scores below it is not answered, 0 to 1; see the kind of the task.
-            tasks: instead of `task`, the task of each text.
+            task: the task for all texts.
+            min_score: answers that score below it are withheld, 0 to 1; see the task's kind.
+            tasks: the task of each text, instead of `task`.
 
         Returns:
             One result per text, in the same order.
 
         Raises:
-            TaskError: there is no such task.
-            DataError: a text is not a string or a pair of strings, or has no task, or one that takes the other, or
-                `min_score` is not from 0 to 1 or means nothing to a task.
+            TaskError: the task does not exist.
+            DataError: a text is not a string or a pair of strings, has no task, or does not fit its task; or
+                `min_score` is not between 0 and 1, or a task does not support it.
         """
         rows = self._rows(texts, task, tasks)
         check_min_score(min_score, [one for _, one in rows])
@@ -311,28 +310,28 @@ class Engine:
         return [(text, by_name[name]) for text, name in zip(texts, names, strict=True)]
 
     def encode(self, texts: Sequence[Text], tasks: Sequence[Task]) -> list[Tokens]:
-        """What the backbone reads of texts, each as its own task reads it."""
+        """Tokenize texts, each as its own task reads it."""
         return self._encoder.encode(texts, tasks)
 
     def features(
         self, texts: Sequence[Text], task: Task | str, progress: Callable[[int], object] | None = None
     ) -> Array:
-        """Features of texts, as a task's head reads them: what the backbone makes of a text behind the task's prompt.
+        """Features of texts, as a task's head reads them: the backbone's output for a text after the task's prompt.
 
         Args:
             texts: texts; for a task that takes pairs, (text, text_pair) tuples.
-            task: a task, or its name. Its head is not used, and it need not have one.
-            progress: is called with the number of texts that are done.
+            task: a task, or its name. Its head is not used and may be missing.
+            progress: called with the number of finished texts.
 
         Returns:
-            The features in the engine's precision, without answering again in fp32. A text that is read in windows, or
-            piece by piece, has the mean of what is read.
+            The features in the engine's precision; nothing is computed again in fp32. For a text that is read in
+            windows, or piece by piece, the mean of its features.
 
         Shape:
             output: [texts, hidden], float32
 
         Raises:
-            TaskError: there is no such task.
+            TaskError: the task does not exist.
             DataError: a text is not what the task takes.
         """
         found = np.empty((len(texts), self.bundle.facts.sizes.hidden), np.float32)
@@ -343,7 +342,7 @@ class Engine:
     def read_texts(
         self, texts: Sequence[Text], task: Task | str, progress: Callable[[int], object] | None = None
     ) -> tuple[list[Read], Array]:
-        """How a task reads texts, and the features that its head reads; arguments and errors as `features` has them.
+        """How a task reads texts, and the features for its head. Arguments and errors are those of `features`.
 
         Shape:
             output: [texts, hidden], float32; if the task's kind has a `reading`, [pieces of all texts, hidden]
@@ -357,7 +356,7 @@ class Engine:
     def _each_read(
         self, texts: Sequence[Text], task: Task | str, progress: Callable[[int], object] | None
     ) -> Iterator[tuple[Tokens, Array]]:
-        """Texts with the features of their spans. Shape: for each [spans, hidden]."""
+        """Texts with the features of their spans. Shape: for each text [spans, hidden]."""
         read = self.task(task) if isinstance(task, str) else task
         self.bundle.facts.check(read)
         if isinstance(texts, str):
@@ -372,22 +371,22 @@ class Engine:
                 progress(len(some))
 
     def embed(self, texts: Sequence[Text], *, task: Task | str | None = None, normalize: bool = False) -> Array:
-        """Texts as vectors, such as those of sentence-transformers, for search, clusters, duplicates.
+        """Embed texts as vectors, as sentence-transformers does, for search, clustering or finding duplicates.
 
         Args:
             texts: texts; for a task that takes pairs, (text, text_pair) tuples.
-            task: a task, or its name, behind whose prompt texts are read, in its template and with its pooling. By
-                default the backbone reads them by itself, up to 256 tokens, with its usual pooling.
-            normalize: whether vectors have length 1, so that their products are cosines.
+            task: a task, or its name, whose prompt, template and pooling are used. By default the backbone reads texts
+                without a task, up to 256 tokens, with its usual pooling.
+            normalize: whether vectors have length 1, so that their dot products are cosines.
 
         Returns:
-            Vectors in the engine's precision: name fp32 if they are compared with those of another program.
+            Vectors in the engine's precision. Use an fp32 engine to compare them with vectors of another program.
 
         Shape:
             output: [texts, hidden], float32
 
         Raises:
-            TaskError: there is no such task.
+            TaskError: the task does not exist.
             DataError: a text is not what the task takes.
         """
         found = self.features(texts, self.bare_task if task is None else task)
@@ -395,7 +394,7 @@ class Engine:
 
     @cached_property
     def bare_task(self) -> Task:
-        """A task without prompt and head, called like the backbone: it reads texts as the backbone does by itself."""
+        """A task without prompt and head, named after the backbone. It reads texts as the bare backbone does."""
         facts = self.bundle.facts
         draft = new_draft(facts, self._encoder, name=facts.name, labels=(), kind=SINGLE_LABEL, pairs=False)
         return fitted_draft(self._encoder, draft)
@@ -403,28 +402,27 @@ class Engine:
     def rank(
         self, query: str, texts: Sequence[str], task: str, *, label: str | None = None, raw_scores: bool = False
     ) -> list[Ranked]:
-        """Put texts in the order of their relevance to a query.
+        """Sort texts by their relevance to a query.
 
         Args:
-            query: the first text of each pair.
-            texts: the second texts.
-            task: a task that takes pairs, and gives a number or one label.
-            label: of a task that gives one label, the label that means "relevant". It may be left out if there are two
-                whose names tell, such as "yes" and "no".
+            query: the query, which is the first text of each pair.
+            texts: the second texts of the pairs.
+            task: a task that takes pairs and answers with a number or one label.
+            label: for tasks that answer with one label, the label that means "relevant". It may be omitted if there are
+                two labels whose names make it clear, such as "yes" and "no".
             raw_scores: whether scores are logits (log-odds) of that label instead of its probability; the probability
                 is the sigmoid of the logit. A number is the same either way.
 
         Returns:
-            The texts, the most relevant first. A score is the label's probability, as `classify` gives it, or the
-            task's number.
+            The texts, most relevant first. A score is the label's probability, as in `classify`, or the task's number.
 
         Raises:
-            TaskError: there is no such task.
+            TaskError: the task does not exist.
             DataError: the query or a text is not a string, or the task cannot rank, or its label is not known.
         """
         ranker = Ranker(self.task(task), label)
         ranker.check(query, texts)
-        given = list(texts)  # a column of a table may have an index of its own
+        given = list(texts)  # a column of a table may have its own index
         tokens = self.encode([(query, text) for text in given], [ranker.task] * len(given))
         results = self.answer([(row, ranker.task) for row in tokens])
         scores = [ranker.score(result, raw_scores) for result in results]
@@ -449,38 +447,35 @@ class Engine:
         store: bool = True,
         progress: Callable[[int], object] | None = None,
     ) -> FitReport:
-        """Fit a task to labelled texts, without PyTorch, and add it, or swap the one of the same name.
+        """Fit a task to labelled texts, without PyTorch, and add it or replace the one of the same name.
 
-        The head is a logistic regression on features in the engine's own precision; of scores it is a ridge
-        regression. How strongly it is regularized, the temperature and the thresholds are chosen on rows that are held
-        out in turn (cross-validation).
+        The head is a logistic regression on features in the engine's own precision; for scores it is a ridge
+        regression. Regularization strength, temperature and thresholds are chosen by cross-validation.
 
         Args:
             texts: a list or column of texts, or of (text, text_pair) pairs.
             labels: for each text a label, a list of labels, or a number.
             name: name of the task.
-            kind: what an answer is; what the labels look like by default.
-            class_weight: how much a row of each label counts: "none" for all the same, "balanced" for all labels the
-                same, or label → weight.
-            descriptions: label → what people would say that it is about, as `describe` takes them, for some or all
-                labels: a head made of them is joined with the fitted one, and rows that are held out choose how much
-                each counts. They help most with few rows. "names" takes the labels' own names, if they have words;
-                "none" fits to the rows alone.
-            from_task: a task, or its name, whose prompt, template and lengths are used, so that both share a pass.
-            pooling, template, max_length, long_texts, stride: how texts are read, without `from_task`; see `Task`.
-            seed: decides which rows are held out together.
-            store: whether the task is put into the bundle on disk too.
-            progress: is called with the number of texts whose features are made.
+            kind: the kind of answer; by default derived from the labels.
+            class_weight: weight of a row by its label: "none" weighs all rows equally, "balanced" all labels equally;
+                or label → weight.
+            descriptions: label → descriptions of it, as in `describe`, for some or all labels. A head made from them is
+                combined with the fitted head, and held-out rows choose the share of each. They help most with few rows.
+                "names" uses the labels' own names if they contain words; "none" uses only the rows.
+            from_task: a task, or its name, whose prompt, template and lengths are reused; both tasks then share a pass.
+            pooling, template, max_length, long_texts, stride: how texts are read if there is no `from_task`; see
+            `Task`. seed: decides which rows are held out together in cross-validation. store: whether to save the task
+            in the bundle on disk too. progress: called with the number of texts whose features are computed.
 
         Raises:
-            DataError: a text or a label cannot be used, or there are fewer than two different labels, or more than
-                rows, or class weights or descriptions of labels that no row has, or descriptions for a task that does
-                not have one label per text.
-            EdgetuneError: the bundle cannot be written.
+            DataError: a text or a label is not valid; there are fewer than two different labels, or more labels than
+                rows; class weights or descriptions name labels that no row has; or there are descriptions for a task
+                that does not have one label per text.
+            EdgetuneError: the bundle is not writable.
             MissingPackageError: scikit-learn is not installed.
-            TaskError: the name cannot be used, or the template lacks a slot or leaves no room for text.
+            TaskError: the name is not valid, or the template lacks a slot or leaves no room for text.
         """
-        from edgetune_runtime.fitting.fit import fit  # which few programs need
+        from edgetune_runtime.fitting.fit import fit  # few programs need it
 
         origin = self.task(from_task) if isinstance(from_task, str) else from_task
         report = fit(
@@ -501,22 +496,22 @@ class Engine:
         max_length: int = contract.DEFAULT_MAX_LENGTH,
         store: bool = True,
     ) -> Task:
-        """Make a task without labelled texts, and add it, or swap the one of the same name.
+        """Make a task without labelled texts, and add it or replace the one of the same name.
 
-        A text gets the label whose descriptions are closest to it. Features are made in the engine's own precision.
+        A text gets the label whose descriptions are closest to it. Features are computed in the engine's own precision.
 
         Args:
-            descriptions: label → what people would say that it is about, such as {"billing": ["invoices", "refunds"]}.
+            descriptions: label → descriptions of it, such as {"billing": ["invoices", "refunds"]}.
             name: name of the task.
-            texts: texts of which no label is known: the labels are made equally likely on them.
-            template: what surrounds a text, and a description.
-            max_length: most tokens of a text that are read.
-            store: whether the task is put into the bundle on disk too.
+            texts: unlabelled texts; the task is adjusted so that all labels are equally likely on them.
+            template: the text around each text and description.
+            max_length: maximum number of tokens per text.
+            store: whether to save the task in the bundle on disk too.
 
         Raises:
             DataError: a label has no description, or there are fewer than two labels.
-            EdgetuneError: the bundle cannot be written.
-            TaskError: the name cannot be used, or the template lacks a slot or leaves no room for text.
+            EdgetuneError: the bundle is not writable.
+            TaskError: the name is not valid, or the template lacks a slot or leaves no room for text.
         """
         from edgetune_runtime.fitting.describe import described, new_described
 
@@ -532,12 +527,11 @@ class Engine:
             self.add_task(task)
 
     def answer(self, rows: Sequence[tuple[Tokens, Task]], threads: int | None = None) -> list[Result]:
-        """Classify texts that `encode` tokenized, each by the task given with it.
+        """Classify texts that `encode` tokenized, each with its own task.
 
         Args:
             rows: (tokens, task) pairs. Rows with the same tokens and parts share a pass.
-            threads: CPU threads inside a run, and the rows one after the other; all threads by default, several rows
-                side by side.
+            threads: CPU threads per run, with one row at a time; by default all threads, with several rows in parallel.
         """
         logits, precisions = self._logits(rows, self.precision, threads), [self.precision] * len(rows)
         if self._recheck is not None:
@@ -554,12 +548,11 @@ class Engine:
         ]
 
     def pooled(self, rows: Sequence[tuple[Tokens, Task]], threads: int | None = None) -> list[Array]:
-        """Features of texts that `encode` tokenized, each as the task given with it reads them.
+        """Features of texts that `encode` tokenized, each as its own task reads it.
 
         Args:
             rows: (tokens, task) pairs. Rows with the same tokens and parts share a pass.
-            threads: CPU threads inside a run, and the rows one after the other; all threads by default, several rows
-                side by side.
+            threads: CPU threads per run, with one row at a time; by default all threads, with several rows in parallel.
 
         Shape:
             output: for each row [hidden], float32
@@ -567,7 +560,7 @@ class Engine:
         return [_mean(own) for own in self.read(rows, threads)]
 
     def read(self, rows: Sequence[tuple[Tokens, Task]], threads: int | None = None) -> list[Array]:
-        """Features of all that is read of texts, span by span; arguments as `pooled` has them.
+        """Features of all spans of texts. Arguments are those of `pooled`.
 
         Shape:
             output: for each row [spans of all windows, hidden], float32
@@ -579,11 +572,11 @@ class Engine:
         return [np.concatenate([next(own) for _ in tokens.windows]) for tokens, _ in rows]
 
     def share_a_pass(self, one: Task, other: Task) -> bool:
-        """Whether two tasks have the parts in common that decide the features of a text."""
+        """Whether two tasks have the same parts, so that they share the features of a text."""
         return self._runner.parts(one) == self._runner.parts(other)
 
     def open(self, *threads: int) -> None:
-        """Open all that runs of so many threads need, so that no text waits for it.
+        """Open all sessions that runs with so many threads need, so that no text waits for them.
 
         Args:
             threads: numbers of threads; by default those of a text that is alone, and of several side by side.
@@ -596,10 +589,10 @@ class Engine:
                 self._runner.open(precision, number, self._catalog.loaded)
 
     def run(self, rows: Sequence[tuple[Tokens | Sequence[int], Task]]) -> list[Array]:
-        """Logits of texts, all in the engine's precision.
+        """Compute the logits of texts, all in the engine's precision.
 
         Args:
-            rows: (tokens, task) pairs; tokens as `encode` gives them, or token ids with special tokens.
+            rows: (tokens, task) pairs; tokens from `encode`, or token ids with special tokens.
 
         Shape:
             output: for each row [labels of its task], float32; if its kind has a `reading`, [pieces, rows of the head]
@@ -636,6 +629,6 @@ def _without_given(setup: Setup, threads: int | None, batch_size: int | None) ->
 
 
 def _mean(features: Array) -> Array:
-    """The mean of the features of spans; zeros if there are none. Shape: [spans, hidden] → [hidden]."""
+    """The mean of the spans' features; zeros without spans. Shape: [spans, hidden] → [hidden]."""
     found: Array = features.mean(axis=0) if len(features) else np.zeros(features.shape[1], np.float32)
     return found

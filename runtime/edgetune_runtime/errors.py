@@ -1,6 +1,6 @@
-"""The one family of errors that edgetune raises for what a user can put right.
+"""The errors that edgetune raises for problems that a user can fix.
 
-Every message says what came, what was expected and what to do next, in one line.
+Every message says in one line what came, what was expected and what to do next.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def in_one_line(text: str) -> str:
-    """Text that a file may have chosen, as it can be shown: one line, no control characters, not without end."""
+    """Make text from a file safe to show: one line, no control characters, limited length."""
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
     return _UNPRINTABLE.sub(lambda found: ascii(found.group())[1:-1], " ".join(text.strip().splitlines()))
 
 
 class EdgetuneError(Exception):
-    """Base of all errors that a user can act on. The CLI prints it as one line and exits with 1."""
+    """Base of all errors that a user can act on. The command line prints it as one line and exits with 1."""
 
     def __init__(self, message: str) -> None:
         super().__init__(in_one_line(message))
@@ -40,27 +40,27 @@ class BundleError(EdgetuneError):
 
 
 class TextError(BundleError):
-    """One text that the tokenizer or the backbone fails on; others can be answered."""
+    """The tokenizer or the backbone fails on one text; other texts can still be answered."""
 
 
 class BackboneError(EdgetuneError):
-    """A model that cannot be loaded, trained on or exported."""
+    """A model that cannot be loaded, trained or exported."""
 
 
 class DeviceError(EdgetuneError):
-    """A device or execution provider that is not there."""
+    """A device or execution provider that is not available."""
 
 
 class AccuracyDropError(EdgetuneError):
-    """An exported precision lost more accuracy than the user allows."""
+    """An exported precision loses more accuracy than the user allows."""
 
 
 class MissingPackageError(EdgetuneError):
     """A package of an extra that is not installed.
 
     Args:
-        package: what could not be imported.
-        extra: the extra of edgetune that brings it.
+        package: the package that could not be imported.
+        extra: the extra of edgetune that installs it.
     """
 
     def __init__(self, package: str, extra: str) -> None:
@@ -70,12 +70,12 @@ class MissingPackageError(EdgetuneError):
         )
 
     def __reduce__(self) -> tuple[type[MissingPackageError], tuple[str, str]]:
-        return type(self), self._given  # a worker's error comes to the run as a pickle
+        return type(self), self._given  # a worker process sends its error as a pickle
 
 
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
-    """Around imports that an extra brings: says which to install if one is missing."""
+    """Wrap imports from an extra: if one is missing, the error names the extra to install."""
     try:
         yield
     except ImportError as error:

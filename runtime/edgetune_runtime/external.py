@@ -1,7 +1,7 @@
-"""Which files an ONNX graph takes its weights from, read and changed in its bytes without the onnx package.
+"""Read and change, without the onnx package, which files an ONNX graph takes its weights from.
 
-onnxruntime opens whatever file a tensor's `external_data` names; here a graph is looked through first. Only so
-much of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto is known as leads to a tensor.
+onnxruntime opens any file that a tensor's `external_data` names, so a graph is inspected here first. This module knows
+only the parts of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto that lead to a tensor.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CHILDREN: dict[str, dict[int, str]] = {
     "SparseTensorProto": {1: "TensorProto", 2: "TensorProto"},
     "TensorProto": {13: "external_data"},
 }
-"""Message → the numbers of its fields that lead to `external_data`, and what they hold."""
+"""Message → numbers of its fields that lead to `external_data`, and the message that each holds."""
 
 _KEY, _VALUE = 1, 2
 _PATH_TO_WEIGHTS = (7, 5, 9)  # the graph, its initializers, their bytes
@@ -37,10 +37,10 @@ _SMALLEST_LEFT = 1024
 
 
 def external_files(graph: bytes) -> set[str]:
-    """The files that a graph's tensors name, wherever in the graph they are.
+    """All files that a graph's tensors name, including tensors in subgraphs.
 
     Raises:
-        BundleError: the bytes are no ONNX graph.
+        BundleError: the bytes are not an ONNX graph.
     """
     found: set[str] = set()
     pending = [("ModelProto", 0, len(graph))]
@@ -61,16 +61,16 @@ def external_files(graph: bytes) -> set[str]:
 
 
 def without_weights(graph: Data, file: str) -> bytes:
-    """The graph of a file with its large weights left where they are: each is said to lie in that file.
+    """The graph of a file, with its large weights replaced by references into that file.
 
-    onnxruntime maps such weights, and holds in memory what it makes of them alone.
+    onnxruntime maps such weights, and only needs memory for the data that it derives from them.
 
     Args:
         graph: the bytes of the file.
         file: its name.
 
     Raises:
-        BundleError: the bytes are no ONNX graph.
+        BundleError: the bytes are not an ONNX graph.
     """
     try:
         return b"".join(_told(graph, 0, len(graph), _PATH_TO_WEIGHTS, file))
@@ -79,7 +79,7 @@ def without_weights(graph: Data, file: str) -> bytes:
 
 
 def _told(data: Data, start: int, end: int, path: tuple[int, ...], file: str) -> Iterator[bytes]:
-    """A message of which the fields on a path to weights are written again, and all others as they are."""
+    """A message in which the fields on a path to weights are rewritten, and all others are copied."""
     copied, moved = start, b""
     for number, kind, begin, first, last in fields(data, start, end):
         if kind != BYTES or number != path[0] or last - first < _SMALLEST_LEFT:
@@ -93,11 +93,11 @@ def _told(data: Data, start: int, end: int, path: tuple[int, ...], file: str) ->
             yield from inner
         copied = last
     yield data[copied:end]
-    yield moved  # behind all, since of a field that is there twice the last counts
+    yield moved  # at the end, because the last of repeated fields counts
 
 
 def _moved(file: str, offset: int, length: int) -> bytes:
-    """The fields of a tensor that say where its weights lie."""
+    """The fields of a tensor that locate its weights."""
     entries = {"location": file, "offset": str(offset), "length": str(length)}
     told = b""
     for key, value in entries.items():

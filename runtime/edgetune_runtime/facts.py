@@ -1,4 +1,4 @@
-"""What tasks and texts need to know of a backbone, the same from a bundle's manifest and from the model in PyTorch."""
+"""What tasks and texts need to know about a backbone. A bundle's manifest and the PyTorch model give the same facts."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from edgetune_runtime.task import Task
 
 @dataclass(frozen=True)
 class BackboneFacts:
-    """A backbone, described.
+    """The facts of a backbone.
 
     Attributes:
-        name: what people call it.
+        name: its name for people.
         sha256: fingerprint of its weights.
-        sizes: sizes that fix the shapes of prompts and heads.
-        max_positions: positions that it has.
-        poolings: where features can be read, some of `contract.POOLINGS`; the first is its usual one.
-        mask_token: what `{mask}` in a template becomes; empty if it has no such token.
-        inputs: names of the inputs that its graph takes, some of `contract.INPUTS`.
-        variants: variant of the graph → inputs that it takes beside these. Some of `contract.VARIANTS` in its order,
-            from the cheapest on, and never the base.
-        classifier_sha256: fingerprint of the weights with those of the checkpoint's own
-            classifier (`contract.OWN_CLASSIFIER`); empty if it has no layers before its last.
+        sizes: sizes that determine the shapes of prompts and heads.
+        max_positions: its number of positions.
+        poolings: the available `contract.POOLINGS`; the first is the default.
+        mask_token: the token that replaces `{mask}` in a template; empty if it has none.
+        inputs: names of its graph's inputs, a subset of `contract.INPUTS`.
+        variants: graph variant → the inputs that it takes in addition. A subset of `contract.VARIANTS`, cheapest first,
+            without the base.
+        classifier_sha256: fingerprint of the weights, including those of the checkpoint's own classifier
+            (`contract.OWN_CLASSIFIER`); empty if that has no layers before its last.
     """
 
     name: str
@@ -41,19 +41,19 @@ class BackboneFacts:
     classifier_sha256: str = ""
 
     def sha256_for(self, pooling: str) -> str:
-        """Fingerprint of all weights that a task with that pooling passes through."""
+        """Fingerprint of all weights that a task with this pooling uses."""
         return self.classifier_sha256 if pooling in contract.OWN_CLASSIFIER else self.sha256
 
     def inputs_of(self, variant: str) -> list[str]:
-        """Names of the inputs that a variant of the graph takes, in the contract's order."""
+        """Names of a graph variant's inputs, in the contract's order."""
         taken = {*self.inputs, *self.variants.get(variant, ())}
         return [name for name in contract.INPUTS if name in taken]
 
     def variant_for(self, *tasks: Task) -> str:
-        """The cheapest variant of the graph that takes what these tasks have.
+        """The cheapest graph variant that takes all parts of these tasks.
 
         Raises:
-            TaskError: none does.
+            TaskError: no variant does.
         """
         needed = {name for task in tasks for name in task.needed_inputs}.difference(self.inputs)
         for variant in (contract.BASE, *self.variants):
@@ -67,7 +67,7 @@ class BackboneFacts:
         )
 
     def check(self, task: Task) -> None:
-        """Raise `TaskError` unless the task was made for this backbone and needs only what its graph has."""
+        """Raise `TaskError` unless the task was made for this backbone and the graph has all inputs that it needs."""
         own = self.sha256_for(task.pooling)
         if task.backbone_sha256 != own:
             raise TaskError(

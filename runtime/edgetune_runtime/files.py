@@ -1,4 +1,4 @@
-"""Names on disk, reading that stays inside a folder, and writing that is never half done."""
+"""File names, reading that stays inside a folder, and atomic writing."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ TASK_LIMIT_BYTES = 64_000_000
 """Largest task file: a prefix of 100 on 24 layers of 1024 takes 20 MB."""
 
 LISTING_LIMIT = 100_000
-"""Most entries of a folder that are looked through."""
+"""Maximum number of entries of a folder that is listed."""
 
 _LIMITS_BYTES = {
     CARD: 10_000_000,
-    MANIFEST: 2_000_000,  # the parity of a thousand tasks in three precisions takes 0.8 MB
+    MANIFEST: 2_000_000,  # the parity figures of a thousand tasks in three precisions take 0.8 MB
     CONFIG: 1_000_000,
     TOKENIZER: 64_000_000,  # Gemma's 262,144 tokens take 33 MB
-    INDEX: 25_000_000,  # as many tasks as are looked through, with the longest names
+    INDEX: 25_000_000,  # LISTING_LIMIT tasks with the longest names
 }
 _GRAPH_SUFFIX = ".onnx"
 _DATA_SUFFIX = ".data"
@@ -47,22 +47,22 @@ _HUB_REPOSITORIES = ("models--", "datasets--", "spaces--")
 _TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PLAIN_PATH = re.compile(r"(?=.{1,255}$)[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
-# Where the system has them: not through a link, not waiting for a pipe's other end, and bytes as they are.
+# As far as the system has them: do not follow links, do not wait on a pipe, and do not translate line ends.
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def graph_file(precision: str) -> str:
-    """Path of a precision's graph inside a bundle, in the names that ONNX users know."""
+    """Path of a precision's graph inside a bundle, with the file names that are common for ONNX models."""
     return f"{GRAPHS}/model.onnx" if precision == "fp32" else f"{GRAPHS}/model_{precision}.onnx"
 
 
 def variant_file(graph: str, variant: str) -> str:
-    """Path of a variant of a graph, which takes its weights from the graph's own file or the one of its weights."""
+    """Path of a graph's variant, which takes its weights from the graph's file or from the graph's weight file."""
     return f"{graph.removesuffix(_GRAPH_SUFFIX)}_{variant}{_GRAPH_SUFFIX}"
 
 
 def data_file(graph: str) -> str:
-    """Path of the weights that do not fit into a graph's own file."""
+    """Path of the weights of a graph whose own file cannot hold them."""
     return f"{graph}{_DATA_SUFFIX}"
 
 
@@ -72,25 +72,25 @@ def task_file(name: str) -> str:
 
 
 def is_task_path(path: str) -> bool:
-    """Whether a path inside a bundle is that of a task."""
+    """Whether a path inside a bundle is a task's path."""
     folder, _, name = path.rpartition("/")
     return folder == TASKS and name.endswith(TASK_SUFFIX) and is_task_name(name.removesuffix(TASK_SUFFIX))
 
 
 def is_task_name(name: str) -> bool:
-    """Whether a task can be called this: it becomes a file's name."""
+    """Whether a task can have this name; it becomes a file name."""
     return _TASK_NAME.fullmatch(name) is not None
 
 
 def why_no_task(file: str) -> str:
-    """Why a file among the tasks is not read as one."""
+    """Why a file in the task folder is not read as a task."""
     if not file.endswith(TASK_SUFFIX):
         return f"its name does not end in {TASK_SUFFIX}"
     return "its name is no task's: expected 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
 
 
 def check_task_name(name: str) -> str:
-    """Give back `name`, or raise `TaskError` where it could not be a file's name everywhere."""
+    """Return `name`, or raise `TaskError` if it is not a valid file name on every system."""
     if not is_task_name(name):
         raise TaskError(
             f"task name {name!r} cannot be used: expected 1 to 64 letters, digits, '.', '_' or '-', "
@@ -100,25 +100,25 @@ def check_task_name(name: str) -> str:
 
 
 def limit_bytes(path: str) -> int | None:
-    """Most bytes that a file of a bundle may have; `None` for graphs and their weights."""
+    """Maximum size of a bundle's file in bytes; `None` for graphs and their weights."""
     return _LIMITS_BYTES.get(path, TASK_LIMIT_BYTES if path.startswith(f"{TASKS}/") else None)
 
 
 def is_plain_path(name: str) -> bool:
-    """Whether a manifest may name a file so: relative, downwards, and alike on every system."""
+    """Whether a path is allowed in a manifest: relative, without "..", and the same on every system."""
     return _PLAIN_PATH.fullmatch(name) is not None
 
 
 def open_inside(root: Path, name: str) -> BufferedReader:
     """Open a file of a bundle for reading.
 
-    The bundle's folder may be reached by a link. Below it links are followed that stay inside the folder, as those of
-    a mounted Kubernetes ConfigMap do, or that lead to the files of the same repository in the Hugging Face hub's cache.
-    The size is bounded by what the file is, and weights beside a graph are refused if the file has another name (a hard
-    link) by which it could be changed.
+    The bundle's folder may itself be a link. Inside it, only two kinds of links are followed: those that stay inside
+    the folder, as in a mounted Kubernetes ConfigMap, and those to files of the same repository in the Hugging Face
+    hub's cache. The maximum size depends on the kind of file. A separate weight file is rejected if it has a second
+    name (a hard link) through which it could be changed.
 
     Raises:
-        OSError: there is no such file, or it is not what may be read; `strerror` says what it is.
+        OSError: the file does not exist or must not be read; `strerror` says why.
     """
     if not is_plain_path(name):
         raise OSError(errno.EINVAL, "not a plain path inside the bundle")
@@ -129,10 +129,10 @@ def open_inside(root: Path, name: str) -> BufferedReader:
 
 
 def resolved_inside(root: Path, name: str) -> Path:
-    """A path below a bundle's folder without its links, if there are any.
+    """Resolve the links of a path inside a bundle's folder.
 
     Raises:
-        OSError: a link leads out of the bundle, or nowhere; `strerror` says which.
+        OSError: a link is broken or leads out of the bundle; `strerror` says which.
     """
     path = root
     link = None
@@ -152,10 +152,10 @@ def resolved_inside(root: Path, name: str) -> Path:
 
 
 def _own_folders(root: Path) -> Iterator[Path]:
-    """Folders that hold a bundle's files: its own and, in the hub's cache, the one of its repository's files.
+    """Folders that may hold a bundle's files: its own and, in the hub's cache, its repository's folder of blobs.
 
-    There a snapshot is a folder of links, models--NAME/snapshots/REVISION/FILE to models--NAME/blobs/DIGEST, which the
-    hub's client makes.
+    In the cache a snapshot is a folder of links, from models--NAME/snapshots/REVISION/FILE to
+    models--NAME/blobs/DIGEST.
     """
     yield root
     for folder in (root, *root.parents):
@@ -167,12 +167,12 @@ def _own_folders(root: Path) -> Iterator[Path]:
 
 
 def open_regular(path: Path, limit_bytes: int | None = None) -> BufferedReader:
-    """Open a file for reading that is a regular one, of at most `limit_bytes`; never waits, as opening a pipe can.
+    """Open a regular file of at most `limit_bytes` for reading; never blocks, as opening a pipe can.
 
     Raises:
-        OSError: there is no such file, or it is not what may be read; `strerror` says what it is.
+        OSError: the file does not exist or must not be read; `strerror` says why.
     """
-    _check_regular(path.lstat(), limit_bytes)  # a device is not even opened
+    _check_regular(path.lstat(), limit_bytes)  # devices are not opened at all
     file = os.fdopen(os.open(path, _READ), "rb")
     try:
         _check_regular(os.fstat(file.fileno()), limit_bytes)
@@ -197,12 +197,12 @@ def sha256(data: bytes | bytearray) -> str:
 
 
 def write_atomic(path: Path, data: bytes | bytearray) -> None:
-    """Write a file so that a reader sees the old bytes or the new ones, whenever this is interrupted."""
+    """Write a file atomically: a reader sees either the old bytes or the new ones, even after an interruption."""
     write_chunks(path, (data,))
 
 
 def write_chunks(path: Path, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
-    """Write a file like `write_atomic`, a chunk at a time; what the chunks raise leaves the old bytes."""
+    """Write a file like `write_atomic`, chunk by chunk. If the chunks raise an error, the old bytes stay."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
@@ -224,9 +224,11 @@ def write_chunks(path: Path, chunks: Iterable[bytes | bytearray | memoryview]) -
 
 
 def try_lock(descriptor: int) -> bool:
-    """Take a file or folder for this process until it is closed or the process ends; tells whether no other has it.
+    """Lock a file or folder for this process until it is closed or the process ends.
 
-    Where there are no such locks (Windows, some file systems) nobody is kept out.
+    `False` if another process holds it.
+
+    On systems without such locks (Windows, some file systems) this always succeeds.
     """
     if sys.platform == "win32":
         return True

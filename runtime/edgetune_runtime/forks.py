@@ -1,7 +1,7 @@
-"""What a forked process has to make again: it has the other's memory, and of its threads only the one that forked.
+"""What a forked process has to create again: it has a copy of the memory, but only the thread that forked.
 
-A pool has no threads then, a lock may be held by a thread that is not there, and a session waits for threads of its
-own. gunicorn's preload, Celery and multiprocessing's fork make such processes.
+Its pools have no threads, a lock may be held by a thread that does not exist, and a session waits for its own missing
+threads. gunicorn's preload, Celery and multiprocessing's fork create such processes.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from weakref import WeakMethod
 
 
 class _Process:
-    """What is known of this process.
+    """The state of this process.
 
     Attributes:
-        opening: held while onnxruntime opens a session, and then has locks of its own: a fork waits for it.
-        renewals: methods to call in a forked process, of objects that are still there.
-        forked: whether this process was forked, or one that it comes from.
+        opening: held while onnxruntime opens a session, because it then holds its own locks; a fork waits for it.
+        renewals: methods of living objects to call in a forked process.
+        forked: whether this process, or one of its ancestors, was forked.
     """
 
     def __init__(self) -> None:
@@ -45,29 +45,29 @@ class _Process:
 
 _process = _Process()
 
-if hasattr(os, "register_at_fork"):  # Windows has no forks
+if hasattr(os, "register_at_fork"):  # Windows does not have fork
     os.register_at_fork(
         before=_process.before, after_in_parent=_process.after_in_parent, after_in_child=_process.after_in_child
     )
 
 
 def after_fork(renew: Callable[[], None]) -> None:
-    """Call a method in every process that is forked from now on, as long as its object lives."""
+    """Call a method in every process that is forked from now on, as long as its object exists."""
     _process.renewals.add(WeakMethod(renew, _process.renewals.discard))
 
 
 def is_forked() -> bool:
-    """Whether this process was forked: thread pools that libraries keep for themselves may have no threads here."""
+    """Whether this process was forked. If so, the thread pools inside libraries may have no threads."""
     return _process.forked
 
 
 @contextmanager
 def waited_for() -> Iterator[None]:
-    """While onnxruntime opens a session: no other thread forks until it is done."""
+    """Hold while onnxruntime opens a session: other threads cannot fork until it is done."""
     with _process.opening:
         yield
 
 
 def leave(thing: object) -> None:
-    """Keep an object to the end of the process, which never takes it apart: that would wait for its threads."""
+    """Keep an object until the process ends and never destroy it, because destroying it would wait for its threads."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))

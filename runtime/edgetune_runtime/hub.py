@@ -1,7 +1,8 @@
-"""Bundles of the Hugging Face hub, by a name such as `hf://user/name` or `hf://user/name@v2`.
+"""Bundles on the Hugging Face hub, by a name such as `hf://user/name` or `hf://user/name@v2`.
 
-huggingface_hub does the transport, by its own settings: `HF_TOKEN`, `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`. It
-is imported when a name is opened; the runtime does without it. What comes is checked as every bundle is.
+huggingface_hub does the transport with its own settings: `HF_TOKEN`, `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`.
+It is imported when a name is opened; the rest of the runtime does not need it. A downloaded bundle is checked like
+every other bundle.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class HubName:
     """The name of a bundle on the hub.
 
     Attributes:
-        repository: of the kind "model", as user/name.
+        repository: a model repository, as user/name.
         revision: a branch, a tag or a commit; `None` is the branch "main".
     """
 
@@ -43,7 +44,7 @@ class HubName:
 
     @property
     def folder(self) -> Path:
-        """Where it is pulled to unless a folder is named: one of the repository's name."""
+        """The default target of a pull: a folder with the repository's name."""
         return Path(self.repository.partition("/")[2])
 
     @classmethod
@@ -52,10 +53,10 @@ class HubName:
 
         Args:
             text: the name.
-            revision: a revision that is given apart from it.
+            revision: a revision that is given separately.
 
         Raises:
-            BundleError: it is no such name, or names another revision.
+            BundleError: it is not such a name, or it contains another revision.
         """
         found = _NAME.fullmatch(text.removeprefix(SCHEME))
         if found is None:
@@ -68,40 +69,40 @@ class HubName:
 
 
 def is_name(text: object) -> bool:
-    """Whether it is a name of the hub, and no path."""
+    """Whether it is a name on the hub, and not a path."""
     return isinstance(text, str) and text.startswith(SCHEME)
 
 
 def is_bundle_name(text: str) -> bool:
-    """Whether it is the name of a bundle on the hub, and not of a folder in a repository or of a data set."""
+    """Whether it is the name of a bundle on the hub, and not that of a data set or a folder in a repository."""
     return is_name(text) and _NAME.fullmatch(text.removeprefix(SCHEME)) is not None
 
 
 def local_folder(bundle: str | Path, precision: str | None = None) -> Path:
-    """The folder of a bundle: what was given or, for a name of the hub, where it was fetched to.
+    """The folder of a bundle: the given folder or, for a name on the hub, the download's folder.
 
     Args:
         bundle: a folder, or a name that begins with `hf://`.
-        precision: the only precision that is needed; `None` for all of them.
+        precision: the only precision to fetch; `None` for all.
 
     Raises:
-        BundleError: there is no such bundle on the hub, or it cannot be fetched.
+        BundleError: the bundle does not exist on the hub, or cannot be fetched.
         MissingPackageError: huggingface_hub is not installed.
     """
     return fetch(HubName.parse(bundle), precision) if isinstance(bundle, str) and is_name(bundle) else Path(bundle)
 
 
 def fetch(name: HubName, precision: str | None = None) -> Path:
-    """Fetch a bundle into the hub's cache, whole; files that are there already are not fetched again.
+    """Fetch a complete bundle into the hub's cache. Files that already exist are not fetched again.
 
-    Where the hub cannot be reached, what was fetched before is given, and the log says so.
+    If the hub cannot be reached, the result is the last download, and the log says so.
 
     Args:
-        name: what to fetch.
-        precision: the only precision that is needed; `None` for all of them.
+        name: the bundle to fetch.
+        precision: the only precision to fetch; `None` for all.
 
     Raises:
-        BundleError: there is no such bundle, or it cannot be fetched.
+        BundleError: the bundle does not exist, or cannot be fetched.
         MissingPackageError: huggingface_hub is not installed.
     """
     hub = library()
@@ -122,7 +123,7 @@ def fetch(name: HubName, precision: str | None = None) -> Path:
         if precision is not None and precision in graphs:
             graphs = {precision: graphs[precision]}
         paths = [path for graph in graphs.values() for path in graph.paths]
-        # By its commit: the branch may have moved on since.
+        # By its commit, because the branch may have moved since.
         return snapshot(folder.name, *_BESIDE_GRAPHS, *paths, f"{files.TASKS}/*{files.TASK_SUFFIX}")
 
 
@@ -130,7 +131,7 @@ def _reachable(hub: ModuleType, name: HubName) -> bool:
     failed = hub.errors.HfHubHTTPError
     try:
         hub.HfApi().model_info(name.repository, revision=name.revision, expand=["sha"])
-    except (failed.__bases__[0], ConnectionError) as error:  # HTTPError of whichever httpx it uses
+    except (failed.__bases__[0], ConnectionError) as error:  # the HTTPError of the httpx that it uses
         if isinstance(error, failed) and error.response.status_code < _SERVER_FAILED:
             raise
         _log.warning(f"the hub cannot be reached ({why(error)}): {name} is what was fetched before, if it was")
@@ -139,7 +140,7 @@ def _reachable(hub: ModuleType, name: HubName) -> bool:
 
 
 def library() -> ModuleType:
-    """huggingface_hub.
+    """Import huggingface_hub.
 
     Raises:
         MissingPackageError: it is not installed.
@@ -153,22 +154,22 @@ def library() -> ModuleType:
 
 @contextmanager
 def told(name: HubName) -> Iterator[None]:
-    """Around what talks to the hub: whatever huggingface_hub raises becomes one line.
+    """Wrap calls to the hub: every error of huggingface_hub becomes a one-line `EdgetuneError`.
 
     Raises:
-        BundleError: something was raised that is no `EdgetuneError`.
+        BundleError: another error than an `EdgetuneError` was raised.
     """
     try:
         yield
     except EdgetuneError:
         raise
     except Exception as error:
-        # Errors of HTTP, of the file system and of huggingface_hub, which have no family of their own.
+        # Errors of HTTP, of the file system and of huggingface_hub, which have no common base class.
         raise BundleError(f"{name} cannot be fetched: {why(error)}") from error
 
 
 def why(error: Exception) -> str:
-    """What an error of huggingface_hub means, and what to do."""
+    """What an error of huggingface_hub means, and what to do about it."""
     from huggingface_hub import errors
 
     sentences: tuple[tuple[str, str], ...] = (

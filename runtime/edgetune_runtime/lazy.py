@@ -1,4 +1,4 @@
-"""Attributes that are computed when they are first read."""
+"""Attributes that are computed on first read."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ Value = TypeVar("Value")
 class lazy(Generic[Value]):
     """Like `functools.cached_property`, without the lock that it has up to Python 3.11.
 
-    A process that is forked while another thread holds that lock would wait for it without end. Here two threads may
-    both compute the value; one of the two equal values is kept.
+    A process that is forked while another thread holds that lock would wait for it forever. Here two threads may both
+    compute the value, and one of the two equal values is kept.
     """
 
     def __init__(self, compute: Callable[[Any], Value]) -> None:
@@ -30,5 +30,5 @@ class lazy(Generic[Value]):
         if instance is None:
             return self
         value = self._compute(instance)
-        vars(instance)[self._name] = value  # which is found before this the next time
+        vars(instance)[self._name] = value  # the next read finds this value first
         return value

@@ -14,10 +14,10 @@ from edgetune_runtime.errors import BundleError
 from edgetune_runtime.facts import BackboneFacts
 
 FORMAT_VERSION = contract.FORMAT_VERSIONS[-1]
-"""What is written. Its graphs take `spans`, which edgetune 0.1 does not feed."""
+"""The version that is written. Its graphs take `spans`, which edgetune 0.1 does not feed."""
 
 _LONGEST_TEXT = 1000
-_LARGEST_SIZE = 1 << 16  # of a backbone's dimensions; the shapes made of them stay countable in 64 bits
+_LARGEST_SIZE = 1 << 16  # maximum size of a dimension, so that the size of every tensor fits into 64 bits
 _MOST_POSITIONS = 1 << 24
 _SHA256 = re.compile("[0-9a-f]{64}")
 _FIGURE = re.compile("[a-z][a-z0-9_]{0,40}")
@@ -26,14 +26,14 @@ _MEASURED = (int, float, type(None))
 
 @dataclass(frozen=True)
 class TaskParity:
-    """How a precision's answers compare with PyTorch's, for one task on real text.
+    """Comparison of a precision's answers with PyTorch's, for one task on real text.
 
     Attributes:
-        rows: texts compared.
-        max_logit_difference: the largest, over all texts and labels.
-        label_agreement: how far the answers are the same, 0 to 1; each kind of answer defines it.
-        figure: the figure that stands for the kind of answer, such as "accuracy"; more is better.
-        value_torch: its value on the PyTorch path; `None` if the texts had no labels.
+        rows: number of compared texts.
+        max_logit_difference: the largest difference over all texts and labels.
+        label_agreement: agreement of the answers, 0 to 1, as the kind of answer defines it.
+        figure: headline figure of the kind of answer, such as "accuracy"; higher is better.
+        value_torch: its value with PyTorch; `None` if the texts had no labels.
         value: its value in this precision; `None` if the texts had no labels.
     """
 
@@ -46,13 +46,13 @@ class TaskParity:
 
     @property
     def drop(self) -> float | None:
-        """What the figure lost against PyTorch (negative if it gained)."""
+        """How much lower the figure is than with PyTorch (negative if it is higher)."""
         if self.value is None or self.value_torch is None:
             return None
         return self.value_torch - self.value
 
     def to_record(self) -> dict[str, Any]:
-        """As JSON has it; the values stand under the figure's name."""
+        """The record for JSON; the values are stored under the figure's name."""
         return {
             "rows": self.rows,
             "max_logit_difference": self.max_logit_difference,
@@ -64,10 +64,10 @@ class TaskParity:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> TaskParity:
-        """Read it. Records of edgetune 0.1 name no figure: it is the accuracy.
+        """Read a record. Records of edgetune 0.1 do not name the figure, which is then the accuracy.
 
         Raises:
-            ValueError, KeyError, TypeError: it is not what `to_record` gives.
+            ValueError, KeyError, TypeError: it does not have the format of `to_record`.
         """
         figure = record.get("figure", "accuracy")
         if not isinstance(figure, str) or not _FIGURE.fullmatch(figure):
@@ -87,11 +87,11 @@ class Graph:
 
     Attributes:
         file: path of the graph inside the bundle.
-        batch_invariant: whether a row's answer is the same whatever rows it is batched with. If it is
-            not (dynamic int8: the activation scale is taken over the whole batch), rows run one by one.
-        parity: task name → what was measured at export.
-        data: path of the graph's weights inside the bundle, if its own file cannot hold them (past 2 GB).
-        variants: variant → path of its graph, which takes the same weights.
+        batch_invariant: whether a row's answer does not depend on the other rows in its batch. If it does (dynamic
+            int8: the activation scale is computed over the whole batch), rows run one by one.
+        parity: task name → comparison that was measured at export.
+        data: path of the graph's weights inside the bundle, if they are too large for the graph's file (2 GB).
+        variants: variant → path of its graph, which uses the same weights.
     """
 
     file: str
@@ -102,20 +102,20 @@ class Graph:
 
     @property
     def weights(self) -> str:
-        """Path inside the bundle of the file that has the weights."""
+        """Path inside the bundle of the file with the weights."""
         return self.data or self.file
 
     @property
     def paths(self) -> list[str]:
-        """Paths inside the bundle of all that belongs to it: the graph, the file of its weights, the variants."""
+        """Paths inside the bundle of all its files: the graph, the weights, the variants."""
         return [*self.paths_of(contract.BASE), *self.variants.values()]
 
     def paths_of(self, variant: str) -> list[str]:
-        """Paths inside the bundle of a variant's graph and, if that is another file, of its weights."""
+        """Paths inside the bundle of a variant's graph and, if they are in another file, of its weights."""
         return list(dict.fromkeys((self.variants.get(variant, self.file), self.weights)))
 
     def to_record(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The record for JSON."""
         record = {name: getattr(self, name) for name in ("file", "batch_invariant", "data")}
         parity = {name: one.to_record() for name, one in self.parity.items()}
         return {**record, "parity": parity, "variants": dict(self.variants)}
@@ -123,15 +123,15 @@ class Graph:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a bundle says of itself, in `edgetune.json`.
+    """The contents of a bundle's `edgetune.json`.
 
     Attributes:
-        facts: what tasks and texts need to know of the backbone.
+        facts: what tasks and texts need to know about the backbone.
         architecture: its `model_type`.
         graphs: precision → its graph.
-        files: path inside the bundle → SHA-256, of every file but the tasks (which carry their own).
+        files: path inside the bundle → SHA-256, for all files except the tasks (which contain their own).
         edgetune_version: the version that wrote the bundle.
-        format_version: the version of the format that it was written in.
+        format_version: the format version that it was written in.
     """
 
     facts: BackboneFacts
@@ -142,7 +142,7 @@ class Manifest:
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> bytes:
-        """The manifest as the bytes of `edgetune.json`, the graph's inputs and outputs spelled out in it."""
+        """The manifest as the bytes of `edgetune.json`, with the graph's inputs and outputs spelled out."""
         facts = self.facts
         outputs = contract.outputs(facts.inputs)
         record = {
@@ -168,11 +168,11 @@ class Manifest:
 
     @classmethod
     def from_json(cls, data: bytes, origin: str) -> Manifest:
-        """Read a manifest. Fields that this version does not know are ignored, unless `requires` names them.
+        """Read a manifest. Unknown fields are ignored, unless `requires` names them.
 
         Raises:
-            BundleError: it is not JSON, of an unknown format version, requires what this version does not know, lacks
-                a field, or a field is not what it should be.
+            BundleError: it is not JSON, has an unknown format version or requirement, or a field is missing or not
+                valid.
         """
         try:
             record: dict[str, Any] = strict.json_value(data)
@@ -226,7 +226,7 @@ class Manifest:
 def _check_requires(needed: object, origin: str) -> None:
     if not isinstance(needed, list) or not all(isinstance(one, str) for one in needed):
         raise ValueError(f"requires is {needed!r:.60}")
-    if needed:  # this version knows nothing that a manifest can require
+    if needed:  # this version does not support any requirement of a manifest
         raise BundleError(
             f"{origin} requires {', '.join(needed)}, which this edgetune does not know: install a newer edgetune"
         )
@@ -246,7 +246,7 @@ def _inputs(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _variants(record: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Variants and what they take beside the graph's inputs, from the cheapest on; those of newer versions left out."""
+    """Variants and their additional inputs, cheapest first. Variants of newer versions are ignored."""
     known = [name for name in contract.VARIANTS if name in record and name != contract.BASE]
     return {name: _known_inputs(record[name]["inputs"]) for name in known}
 

@@ -1,4 +1,4 @@
-"""How good answers are."""
+"""Measures of the quality of answers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ class Quality:
 
     Attributes:
         accuracy: share of right answers.
-        macro_f1: mean over the labels of the harmonic mean of precision and recall; labels that neither
-            occur nor are answered are left out.
-        confusion: how often each label (row) was answered as each (column). Shape: [labels, labels].
+        macro_f1: mean F1 over the labels; labels that neither occur nor are answered are left out.
+        confusion: how often each label (row) was answered with each label (column). Shape: [labels, labels].
     """
 
     accuracy: float
@@ -30,17 +29,17 @@ class Quality:
 
     @property
     def recall(self) -> Array:
-        """For each label the share of its rows that were answered with it; 0 if it has no rows. Shape: [labels]."""
+        """For each label the share of its rows that were answered correctly; 0 if it has no rows. Shape: [labels]."""
         return self.confusion.diagonal() / np.maximum(1, self.confusion.sum(axis=1))
 
     @property
     def f1(self) -> Array:
-        """For each label the harmonic mean of precision and recall; 0 if none is answered rightly. Shape: [labels]."""
+        """For each label the harmonic mean of precision and recall; 0 without a right answer. Shape: [labels]."""
         return 2 * self.confusion.diagonal() / np.maximum(1, _seen(self.confusion))
 
 
 def quality(expected: Sequence[str], answered: Sequence[str], labels: Sequence[str]) -> Quality:
-    """Compare the answers with the labels that were expected; both must be among `labels`."""
+    """Compare answers with the expected labels; both must be among `labels`."""
     index = {label: place for place, label in enumerate(labels)}
     confusion = np.zeros((len(labels), len(labels)), np.int64)
     for right, answer in zip(expected, answered, strict=True):
@@ -49,7 +48,7 @@ def quality(expected: Sequence[str], answered: Sequence[str], labels: Sequence[s
 
 
 def quality_of(confusion: Array) -> Quality:
-    """The quality that a table of right labels (rows) and answers (columns) shows.
+    """The quality for a table of right labels (rows) and answers (columns).
 
     Shape:
         confusion: [labels, labels]
@@ -61,15 +60,15 @@ def quality_of(confusion: Array) -> Quality:
 
 
 def _seen(confusion: Array) -> Array:
-    """How often each label occurs, as right label and as answer."""
+    """How often each label occurs, either as the right label or as an answer."""
     return confusion.sum(axis=0) + confusion.sum(axis=1)
 
 
 def calibration_error(scores: Array, right: Array) -> float:
-    """Expected calibration error: how far scores are from the share of right answers (Naeini et al. 2015).
+    """Expected calibration error: the gap between scores and the share of right answers (Naeini et al. 2015).
 
-    The answers are put into 15 bins of equal width by their score; the error is the mean over the answers of
-    the difference, in their bin, between mean score and accuracy. 0 where there are no answers.
+    Answers are grouped by score into 15 bins of equal width. The error is the difference between a bin's mean score and
+    its accuracy, averaged over all answers. 0 if there are no answers.
 
     Args:
         scores: the score of each answer, 0 to 1.
@@ -83,7 +82,7 @@ def calibration_error(scores: Array, right: Array) -> float:
 
 
 def calibration_bins(scores: Array) -> Array:
-    """The bin of each score, of bins of equal width from 0 to 1; a score on an edge is in the lower one.
+    """The bin of each score; bins have equal width from 0 to 1. A score on an edge belongs to the lower bin.
 
     Shape:
         scores, output: [rows]
@@ -93,14 +92,14 @@ def calibration_bins(scores: Array) -> Array:
 
 
 def average_precision(right: Array, scores: Array) -> float:
-    """Mean precision at each right row, rows in the order of their scores; equal scores count as one step.
+    """Mean precision at each right row, with rows sorted by score; equal scores count as one step.
 
     Args:
         right: whether each row has the label.
         scores: the label's score for each row.
 
     Returns:
-        From 0 to 1, as scikit-learn's `average_precision_score`; 0 if no row has the label.
+        From 0 to 1, like scikit-learn's `average_precision_score`; 0 if no row has the label.
 
     Shape:
         right, scores: [rows]
@@ -117,19 +116,22 @@ def average_precision(right: Array, scores: Array) -> float:
 
 def pearson(right: Array, scores: Array) -> float:
     """Pearson's correlation, from -1 to 1; 0 if either side does not vary. Shape: [rows], both."""
-    if not len(right) or not np.ptp(right) or not np.ptp(scores):  # means are rounded, and would feign a difference
+    if not len(right) or not np.ptp(right) or not np.ptp(scores):  # rounding of means would look like a difference
         return 0.0
     first, second = _centred(right), _centred(scores)
     return float(np.clip((first * second).sum() / np.sqrt((first**2).sum() * (second**2).sum()), -1, 1))
 
 
 def spearman(right: Array, scores: Array) -> float:
-    """Spearman's correlation: Pearson's of the ranks, equal values sharing their mean rank. Shape: [rows], both."""
+    """Spearman's correlation: Pearson's correlation of the ranks; equal values share their mean rank.
+
+    Shape: [rows], both.
+    """
     return pearson(_ranks(right), _ranks(scores))
 
 
 def _centred(values: Array) -> Array:
-    """Values that vary, less their mean, on a scale on which squares neither overflow nor vanish."""
+    """Varying values minus their mean, scaled so that squares neither overflow nor underflow."""
     scaled = values / np.abs(values).max()
     centred = scaled - scaled.mean()
     found: Array = centred / np.abs(centred).max()
@@ -144,5 +146,5 @@ def _ranks(values: Array) -> Array:
 
 
 def f1_of(hits: int, right: int, given: int) -> float:
-    """F1 of answers, given how many are right, how many were to be found and how many were given; 0 if none are."""
+    """F1, given the number of right answers, of expected answers and of given answers; 0 if there are none."""
     return 2 * hits / max(1, right + given)

@@ -1,4 +1,4 @@
-"""Offsets in units that are not characters: other programs count bytes, or units of UTF-16."""
+"""Offsets in other units than characters: some programs count bytes or UTF-16 units."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _ENCODINGS = {"bytes of UTF-8": ("utf-8", 1), "UTF-16 units": ("utf-16-le", 2)}
 
 
 def characters_at(text: str) -> Iterator[tuple[str, Mapping[int, int]]]:
-    """For each unit its name, and offset in that unit → offset in characters."""
+    """For each unit its name, and a mapping of offsets in that unit to offsets in characters."""
     for unit, (encoding, size) in _ENCODINGS.items():
         sizes = (len(character.encode(encoding, "surrogatepass")) // size for character in text)
         yield unit, {offset: place for place, offset in enumerate(accumulate(sizes, initial=0))}

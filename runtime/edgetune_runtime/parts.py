@@ -1,4 +1,7 @@
-"""Parts: what a task brings to the backbone, as data. A new part is a row in `PARTS` and what trains it."""
+"""Parts: the tensors that a task adds to the backbone, described as data.
+
+A new part is an entry in `PARTS` plus its training code.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +17,21 @@ class Sized(Protocol):
 
     @property
     def shape(self) -> Sequence[int]:
-        """Its sizes."""
+        """Its shape."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Tensors that belong together and have one length.
+    """Tensors that belong together and have a common length.
 
     Attributes:
-        name: what it is called here; each has its own.
-        title: what people call it, and others like it at other places.
-        tensors: names of its bank inputs, which a task file stores without the tasks dimension; all or none of them.
+        name: its unique name in code.
+        title: its name for people, shared by similar parts at other places.
+        tensors: names of its bank inputs. A task file stores all or none of them, without the tasks dimension.
         length: the dimension that varies from task to task.
-        side: where it is filled up beside longer ones of other tasks.
-        mask: the bank input that is 1 where it is present; `None` if what is filled up is zero and so does nothing.
-        requires: what a reader must know to run it; `None` for what edgetune 0.1 could do.
+        side: the side on which it is padded to the length of other tasks' parts.
+        mask: the bank input that is 1 for real entries and 0 for padding; `None` if zero padding has no effect.
+        requires: the requirement that a reader must support; `None` if edgetune 0.1 supports it.
     """
 
     name: str
@@ -40,7 +43,7 @@ class Part:
     requires: str | None = None
 
     def length_of(self, tensors: Mapping[str, Sized]) -> int:
-        """Its length among a task's tensors; 0 if the task does not have it."""
+        """Its length in a task's tensors; 0 if the task does not have it."""
         first = self.tensors[0]
         if first not in tensors:
             return 0
@@ -50,10 +53,10 @@ class Part:
 SOFT_PROMPT = Part(
     "soft prompt", "prompt", (contract.PROMPT_EMBEDDINGS,), "prompt", side="left", mask=contract.PROMPT_MASK
 )
-"""Embeddings before the text's (prompt tuning). Filled up on the left, so that a prompt and its text touch."""
+"""Embeddings before the text's embeddings (prompt tuning). Padded on the left, so that a prompt is next to its text."""
 
 PREFIX = Part("prefix", "prefix", (contract.PREFIX_KEYS, contract.PREFIX_VALUES), "prefix", mask=contract.PREFIX_MASK)
-"""Keys and values before the text's in every layer (prefix tuning, P-tuning v2)."""
+"""Keys and values before those of the text in every layer (prefix tuning, P-tuning v2)."""
 
 LOW_RANK = {
     site: Part(
@@ -65,12 +68,12 @@ LOW_RANK = {
     )
     for site, names in contract.LOW_RANK_INPUTS.items()
 }
-"""x·down·up beside a linear layer (LoRA, Hu et al. 2021), by its site. A scale is multiplied in."""
+"""x·down·up in parallel to a linear layer (LoRA, Hu et al. 2021), by site. The scale is multiplied in."""
 
 UNITS = Part(
     "units", "units", (contract.UNIT_READ, contract.UNIT_BIAS, contract.UNIT_WRITE), "units", requires="part:units"
 )
-"""relu(x·read + bias)·write beside each feed-forward (parallel adapters, He et al. 2022)."""
+"""relu(x·read + bias)·write in parallel to each feed-forward (parallel adapters, He et al. 2022)."""
 
 HEAD = Part("head", "head", (contract.HEAD_WEIGHT, contract.HEAD_BIAS), "labels")
 """The linear layer from features to logits. Every task has one."""
@@ -79,12 +82,12 @@ PARTS: dict[str, Part] = {part.name: part for part in (SOFT_PROMPT, PREFIX, *LOW
 
 
 def lengths_of(tensors: Mapping[str, Sized]) -> dict[str, int]:
-    """The dimensions that vary from task to task, as a task's tensors have them."""
+    """The dimensions that vary from task to task, read from a task's tensors."""
     return {part.length: part.length_of(tensors) for part in PARTS.values()}
 
 
 def titled_lengths(tensors: Mapping[str, Sized]) -> dict[str, int]:
-    """Lengths of the parts of a task but its head, by what people call them; the longest of those called alike."""
+    """Lengths of a task's parts except its head, by title; the longest of parts with the same title."""
     found: dict[str, int] = {}
     for part in PARTS.values():
         if part is not HEAD and (length := part.length_of(tensors)):

@@ -1,4 +1,4 @@
-"""Which tokens a piece of a text has, and which window of a long text answers it."""
+"""The tokens of a piece of a text, and the window of a long text that answers it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from edgetune_runtime.arrays import Array
 from edgetune_runtime.kinds.kind import Place
 
 Span = tuple[int, int]
-"""Begin and end in tokens of the text; a soft prompt stands before 0."""
+"""Start and end in tokens of the text; a soft prompt has negative positions."""
 
 TokenPlace = tuple[int, int, int]
-"""A token, and where it begins and ends in characters of the text."""
+"""A token, and its start and end in characters of the text."""
 
 _Ends = Mapping[int, tuple[int, int]]
 """Piece → its first and its last token."""
@@ -26,30 +26,30 @@ _SPANS: Mapping[str, Callable[[_Ends], dict[int, Span]]] = {
     "mean": lambda ends: {piece: (first, last + 1) for piece, (first, last) in ends.items()},
     "last": lambda ends: {piece: (last, last + 1) for piece, (_, last) in ends.items()},
 }
-"""Pooling → what is read of pieces."""
+"""Pooling → the spans that it reads for pieces."""
 
 
 def pieces_of(
     windows: Sequence[Sequence[TokenPlace]], places: Sequence[Place], pooling: str, all_in_each: bool = False
 ) -> list[dict[int, Span]]:
-    """The pieces that each window answers, with what is read of them.
+    """The pieces that each window answers, with the spans to read.
 
-    A piece that stands in several windows is answered by the one in which it stands farthest from an edge, among those
-    that do not cut it; the beginning and the end of the text are no edges. A piece that has no token, such as a control
-    character that the tokenizer drops, is not read.
+    If several windows contain a whole piece, the window in which it is farthest from an edge answers it; the beginning
+    and the end of the text do not count as edges. A piece without a token, such as a control character that the
+    tokenizer drops, is not read.
 
     Args:
-        windows: for each the tokens of the text that it has, in order; at least one.
-        places: of the pieces, in order.
-        pooling: what is read of a piece, one of `contract.OF_PIECES`.
-        all_in_each: whether each window answers all pieces that it does not cut.
+        windows: for each window its tokens of the text, in order; at least one window.
+        places: places of the pieces, in order.
+        pooling: how a piece is read, one of `contract.OF_PIECES`.
+        all_in_each: whether each window answers all pieces that it contains whole.
     """
     spans_of = _SPANS[pooling]
     tokens = [_tokens_of(window, places) for window in windows]
     if len(windows) == 1:
         return [spans_of(tokens[0])]
     if all_in_each:
-        # Of equal keys the last one stays, which has the most tokens.
+        # The last of equal keys wins, and it has the most tokens.
         most = dict(sorted((place, last - first) for own in tokens for place, (first, last) in own.items()))
         return [
             spans_of({place: ends for place, ends in own.items() if ends[1] - ends[0] == most[place]}) for own in tokens
@@ -69,13 +69,16 @@ def pieces_of(
 
 
 def span_of_none(length: int, pooling: str) -> Span:
-    """What is read for "no answer" of a window of so many tokens: the first or, of what reads forwards, the last."""
+    """The token to read for "no answer" in a window of this length.
+
+    It is the first one, or the last one if the pooling reads the last token.
+    """
     token = length - 1 if pooling == "last" else 0
     return token, token + 1
 
 
 def _tokens_of(tokens: Sequence[TokenPlace], places: Sequence[Place]) -> dict[int, tuple[int, int]]:
-    """Piece → the first and the last token that has a character of it."""
+    """Piece → the first and the last token that contains one of its characters."""
     found: dict[int, tuple[int, int]] = {}
     at = bisect_right(places, tokens[0][1], key=itemgetter(1)) if tokens else 0
     number = len(places)
@@ -90,7 +93,10 @@ def _tokens_of(tokens: Sequence[TokenPlace], places: Sequence[Place]) -> dict[in
 
 
 def stacked_spans(rows: Sequence[Sequence[Span]], fewest: int = 1) -> Array:
-    """Spans of each row; a row with fewer than another, or than `fewest`, repeats one. Shape: [rows, most spans, 2]."""
+    """Stack the spans of rows. Rows with fewer spans than others, or than `fewest`, repeat one.
+
+    Shape: [rows, most spans, 2].
+    """
     most = max(fewest, *map(len, rows))
     filled = ((*spans, *[spans[0] if spans else (0, 1)] * (most - len(spans))) for spans in rows)
     numbers = chain.from_iterable(chain.from_iterable(filled))

@@ -1,4 +1,4 @@
-"""Which of two labels says yes, as far as their names tell."""
+"""Which of two labels means "yes", if their names make it clear."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ OPPOSITES: Mapping[str, Collection[str]] = {
     "same": ("different",),
     "entailment": ("contradiction",),
 }
-"""Name that says yes → names that say no beside it."""
+"""Name that means "yes" → names that mean "no" next to it."""
 
 _NEGATIONS = ("not", "non", "no")
-"""What stands before a name that says no beside the same name alone."""
+"""Prefixes that turn a name into its negation."""
 
 
 def positive_label(labels: Sequence[str]) -> str | None:
-    """The label that says yes; `None` if there are not exactly two labels, or their names do not tell.
+    """The label that means "yes"; `None` if there are not exactly two labels, or their names do not make it clear.
 
-    It is not guessed: "1" says yes beside "0", and may be a grade beside "2".
+    It is never guessed: "1" means "yes" next to "0", but may be a grade next to "2".
     """
     if len(labels) != 2:
         return None
@@ -38,5 +38,5 @@ def _is_opposite(no: str, yes: str) -> bool:
 
 
 def _plain(label: str) -> str:
-    """A label without case, and with spaces for what joins words; a minus stays."""
+    """A label in lower case, with spaces for characters that join words; a minus sign stays."""
     return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", label.strip().casefold())

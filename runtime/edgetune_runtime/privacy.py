@@ -1,6 +1,6 @@
-"""Libraries that report to their makers do not, unless the user asks for it.
+"""Turn off the usage reports of libraries, unless the user wants them.
 
-onnxruntime reads its variable once, when it is imported: so this module is imported before it.
+onnxruntime reads its variable only once, on import, so this module is imported first.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ _OFF = "1"
 
 
 def turn_off(**variables: str) -> None:
-    """Set environment variables for this process and those that it starts.
+    """Set environment variables for this process and its children.
 
     Args:
-        variables: name → the value that turns a library's reports off. A value that the user set stays, whatever it
-            says; an empty one says nothing.
+        variables: name → the value that turns a library's reports off. A value that the user has set stays, unless it
+            is empty.
     """
     for name, value in variables.items():
         if not os.environ.get(name):
@@ -25,14 +25,16 @@ def turn_off(**variables: str) -> None:
 
 
 def turn_off_onnxruntime() -> None:
-    """Set the variable that onnxruntime reads when it is imported."""
+    """Set the variable that onnxruntime reads on import."""
     turn_off(**{_ONNXRUNTIME: _OFF})
 
 
 def turn_off_imported(onnxruntime: ModuleType) -> None:
-    """Tell onnxruntime itself: it may have been imported before edgetune, and on Windows it reads no variable.
+    """Turn reports off through onnxruntime's API.
 
-    What it reported when it was imported cannot be taken back.
+    It may have been imported before edgetune, and on Windows it does not read the variable.
+
+    Anything that it reported on import cannot be taken back.
     """
     if os.environ.get(_ONNXRUNTIME) == _OFF:
         onnxruntime.disable_telemetry_events()

@@ -1,11 +1,11 @@
-"""The probe: a part of a bundle that comes from elsewhere, tried out in a process of its own.
+"""The probe: try out a part of an untrusted bundle in a separate process.
 
-A graph or a tokenizer can be made so that loading it ends the process, takes all memory or never ends. Here that
-befalls a process that is limited in memory and time, and becomes a `BundleError`. It is no sandbox: the process may
-read and write what its user may.
+A malicious graph or tokenizer can crash the process that loads it, use all memory or never finish. Here this happens in
+a process with limited memory and time, and becomes a `BundleError`. It is not a sandbox: the process has all
+permissions of its user.
 
 `python -m edgetune_runtime.probe BUNDLE PART` is that process; PART is a precision or `tokenizer.json`. It prints one
-line of JSON, `{"error": null}` where the part is sound.
+line of JSON, `{"error": null}` if the part is sound.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ if sys.platform != "win32":
     import resource
 
 TEXTS = ("", "The parcel came a day early, thank you!", "".join(map(chr, range(32, 0x250))), "größe 赤い 😀 " * 100)
-"""What a tokenizer is tried with."""
+"""Texts to try a tokenizer with."""
 
 _TIME_S = 20.0
-_BYTES_A_SECOND = 10_000_000  # a computer of a few watts loads that much
+_BYTES_A_SECOND = 10_000_000  # a computer of a few watts is that fast
 _MEMORY_BYTES = 1 << 30
-_COPIES = 8  # of the file: its bytes, its message, its weights, their layout for this CPU
+_COPIES = 8  # of the file in memory: its bytes, the parsed message, the weights, and their layout for this CPU
 _ANSWER_BYTES = 100_000
 _PROBED = "probed"
 _CHECKS = 1  # raised if more is tried
 
 
 def probe_bundle(bundle: Bundle, precisions: Iterable[str]) -> None:
-    """Try graphs of a bundle, each in a process of its own: load it, check its contract, run one short row.
+    """Try graphs of a bundle, each in a separate process: load it, check its contract, run one short row.
 
     Raises:
-        BundleError: a file is damaged, or a graph does not load, or not run, or ends its process, or takes too much
-            memory or time.
+        BundleError: a file is damaged; or a graph does not load or run, crashes the process, or takes too much memory
+            or time.
     """
     for precision in precisions:
         bundle.precision(precision)
@@ -59,10 +59,10 @@ def probe_bundle(bundle: Bundle, precisions: Iterable[str]) -> None:
 
 
 def probe_tokenizer(bundle: Bundle) -> None:
-    """Try the tokenizer of a bundle in a process of its own: load it, read some texts.
+    """Try the tokenizer of a bundle in a separate process: load it, tokenize some texts.
 
     Raises:
-        BundleError: it does not load, fails on a text, gives a token id that the backbone does not know, ends its
+        BundleError: it does not load, fails on a text, returns a token id that the backbone does not know, crashes the
             process, or takes too much memory or time.
     """
     _probe(bundle, files.TOKENIZER)
@@ -104,7 +104,7 @@ def check_part(bundle: Bundle, part: str) -> None:
     """Try a part of a bundle in this process.
 
     Raises:
-        BundleError: the part is not sound; where it is hostile, anything can happen.
+        BundleError: the part is not sound. With a malicious part anything can happen.
     """
     if part == files.TOKENIZER:
         _check_tokenizer(bundle)
@@ -114,7 +114,7 @@ def check_part(bundle: Bundle, part: str) -> None:
 
 
 def limit_process(file_bytes: int) -> None:
-    """Limit what this process can take from now on: memory and time for a file of that size, and no core dump."""
+    """Limit this process from now on to the memory and time for a file of this size, and disable core dumps."""
     if sys.platform == "win32":
         return
     _lower(resource.RLIMIT_CORE, 0)
@@ -145,9 +145,9 @@ def _part_bytes(bundle: Bundle, part: str) -> int:
 
 def _probe(bundle: Bundle, part: str) -> None:
     seconds = _seconds(_part_bytes(bundle, part))
-    # -P: a bundle's folder may be where this runs, and must not be where modules are looked for.
+    # -P: the working directory may be a bundle's folder, and modules must not be imported from it.
     command = [sys.executable, "-P", "-m", __name__, str(bundle.path), part]
-    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}  # a thread takes as much of the limit as a graph
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}  # a thread uses as much of the limit as a graph
     with tempfile.TemporaryFile() as answer:
         try:
             ended = subprocess.run(
@@ -196,7 +196,7 @@ def _check_graph(bundle: Bundle, precision: str, variant: str) -> None:
     feed = bank.stack([], facts.sizes, inputs)
     if contract.POOLING in feed:
         feed[contract.POOLING][:] = contract.POOLINGS.index(facts.poolings[0])
-    # The last token at the last position: a graph that knows fewer than the bundle says fails here.
+    # The last token at the last position: a graph with fewer of them than the bundle states fails here.
     feed[contract.POSITION_OFFSET][:] = facts.max_positions - 1
     text = {
         contract.INPUT_IDS: np.array([[bundle.vocabulary_size() - 1]], np.int64),
@@ -226,7 +226,7 @@ def _main() -> None:
     except EdgetuneError as error:
         problem = str(error)
     print(json.dumps({"error": problem}), flush=True)
-    os._exit(0)  # what a hostile graph left in memory is not taken apart
+    os._exit(0)  # do not destroy objects that a malicious graph may have left in memory
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Texts in the order of their relevance to a query, by a task that takes pairs (query, text)."""
+"""Sort texts by their relevance to a query, with a task that takes pairs (query, text)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from edgetune_runtime.text import is_unicode
 
 @dataclass(frozen=True)
 class Ranked:
-    """A text in its order.
+    """A ranked text.
 
     Attributes:
-        index: its place among the texts that were given.
+        index: its index in the given texts.
         text: the text.
         score: how relevant it is; see `Engine.rank`.
-        truncated: whether the end of the text or of the query was not read.
+        truncated: whether the end of the text or of the query was cut off.
     """
 
     index: int
@@ -34,11 +34,11 @@ class Ranker:
 
     Args:
         task: the task.
-        label: of a task with one label per text, the label that means "relevant". With two labels it may be left out if
-            their names tell (see `positive`).
+        label: for tasks with one label per text, the label that means "relevant". With two labels it may be omitted if
+            their names make it clear (see `positive`).
 
     Raises:
-        DataError: the task cannot rank, or its label is not known.
+        DataError: the task cannot rank, or the label is not clear.
     """
 
     def __init__(self, task: Task, label: str | None = None) -> None:
@@ -61,16 +61,16 @@ class Ranker:
         self._ranking = ranking
 
     def score(self, result: Result, raw: bool = False) -> float:
-        """How relevant a text is: more is better.
+        """The relevance of a text; higher is better.
 
         Args:
             result: the task's answer about the query and the text.
-            raw: not as a probability; see `Engine.rank`.
+            raw: return a logit instead of a probability; see `Engine.rank`.
         """
         return (self._ranking.raw if raw else self._ranking.relevance)(result, self._label)
 
     def check(self, query: object, texts: Sequence[object]) -> None:
-        """Raise `DataError` unless a query and texts are strings that can be read."""
+        """Raise `DataError` unless the query and the texts are valid strings."""
         if isinstance(texts, str):
             raise DataError("one string came instead of a list of texts: write [text]")
         if not isinstance(query, str):
@@ -84,10 +84,10 @@ class Ranker:
 
 
 def can_rank(task: Task) -> bool:
-    """Whether a task can rank texts, perhaps with a label that has to be named."""
+    """Whether a task can rank texts; the caller may have to name the label."""
     return task.pairs and task.kind.ranking is not None
 
 
 def best_first(scores: Sequence[float]) -> list[int]:
-    """Places of scores, the highest first; of equal ones, the first that came."""
+    """Indices of scores, highest first; equal scores keep their order."""
     return sorted(range(len(scores)), key=lambda place: -scores[place])

@@ -1,4 +1,4 @@
-"""Rows that share a pass: equal tokens, read behind equal parts, go through the backbone once."""
+"""Rows that share a pass: equal tokens with equal parts go through the backbone only once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgetune_runtime.text import Tokens
 def shared_passes(
     rows: Sequence[tuple[Tokens, Task]], runner: Runner
 ) -> tuple[list[Pass], list[tuple[int, tuple[int, ...]]]]:
-    """The passes that rows need, and for each row its pass and the places of its spans there."""
+    """The passes that rows need, and for each row its pass and the indices of its spans in that pass."""
     if len(rows) == 1:
         ((tokens, task),) = rows
         return [Pass(tokens, task)], [(0, tuple(range(len(tokens.spans))))]
@@ -40,8 +40,8 @@ def shared_passes(
 def head_logits(features: Array, task: Task) -> Array:
     """A task's logits.
 
-    Not by BLAS: it would start threads of its own, and its sums depend on how many rows come together. So a task's
-    logits are the same to the bit whatever shares its pass.
+    BLAS is not used: it would start its own threads, and its sums depend on the number of rows. This way a task's
+    logits are bit-identical whatever else shares the pass.
 
     Shape:
         features: [spans, hidden]
@@ -53,7 +53,7 @@ def head_logits(features: Array, task: Task) -> Array:
 
 
 def of_pieces(logits: Array, task: Task) -> Array:
-    """Logits of pieces, given those of their spans: of `contract.ENDS` each row of the head counts at its own span.
+    """Logits of pieces, given the logits of their spans. For `contract.ENDS`, each row of the head uses its own span.
 
     Shape:
         logits: [spans, rows of the head]

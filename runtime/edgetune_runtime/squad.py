@@ -1,4 +1,4 @@
-"""How good answers to questions are, as SQuAD counts it.
+"""Measures for answers to questions, as defined by SQuAD.
 
 Rajpurkar et al. 2016, "SQuAD", section 6.1, and 2018, "Know What You Don't Know", for questions without an answer.
 """
@@ -16,23 +16,23 @@ _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class Match(NamedTuple):
-    """How well an answer goes with the right ones, from 0 to 1."""
+    """How well an answer matches the right ones, from 0 to 1."""
 
     exact: float
     f1: float
 
 
 def normalized(answer: str) -> str:
-    """An answer without what does not count: case, ASCII punctuation, English articles, and more than single spaces."""
+    """Normalize an answer: lower case, without ASCII punctuation, English articles and repeated spaces."""
     return " ".join(_ARTICLES.sub(" ", answer.lower().translate(_WITHOUT_PUNCTUATION)).split())
 
 
 def match(answer: str, right: Sequence[str]) -> Match:
-    """How well an answer goes with the best of the right ones.
+    """Compare an answer with the best-matching right answer.
 
     Args:
-        answer: empty if there is none.
-        right: empty if the question has no answer.
+        answer: empty for "no answer".
+        right: the right answers; empty if the question has no answer.
     """
     own = normalized(answer)
     others = [one for one in map(normalized, right) if one] or [""]

@@ -1,6 +1,6 @@
-"""Values out of files that anyone may have made: JSON without its loose ends, whole numbers, text that can be shown.
+"""Strict parsing of values from untrusted files: JSON, integers, and text that is safe to show.
 
-What fails raises `ValueError`, which says what came; the caller knows the file and what to do about it.
+Failures raise a `ValueError` that says what came; the caller adds the file and what to do about it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def json_value(data: bytes | str) -> Any:
-    """Read JSON: UTF-8, whole characters, finite numbers, and no key twice in an object."""
+    """Parse JSON strictly: UTF-8, no lone surrogates, finite numbers, and no duplicate keys."""
     try:
         value = json.loads(
             data if isinstance(data, str) else data.decode(),
@@ -22,7 +22,7 @@ def json_value(data: bytes | str) -> Any:
             parse_constant=_no_constant,
             parse_float=_finite,
         )
-        # Escapes can spell halves of surrogate pairs, which nothing can encode.
+        # Escapes can spell lone surrogates, which cannot be encoded.
         json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("JSON that is nested too deeply") from error
@@ -30,16 +30,16 @@ def json_value(data: bytes | str) -> Any:
 
 
 def whole_number(value: object, least: int, most: int) -> int:
-    """Give back `value` where it is an integer from `least` to `most`; `True`, 1.0 and "1" are none."""
+    """Return `value` if it is an integer from `least` to `most`; `True`, 1.0 and "1" are rejected."""
     if type(value) is not int or not least <= value <= most:
         raise ValueError(f"{value!r:.40}: expected a whole number from {least} to {most}")
     return value
 
 
 def plain_text(value: object, most_characters: int) -> str:
-    """Give back `value` where it is a string without control characters but tabs and line feeds.
+    """Return `value` if it is a string without control characters other than tabs and line feeds.
 
-    Others could move the cursor of the terminal that it is shown on, and so hide or feign what stands there.
+    Other control characters could move the cursor of a terminal and so hide or fake its contents.
     """
     if not isinstance(value, str):
         raise ValueError(f"{value!r:.40}: expected a string")

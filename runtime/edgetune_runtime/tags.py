@@ -1,8 +1,8 @@
-"""Tags of words, as data has them, and the entities that they mean.
+"""Word tags in data, and the entities that they stand for.
 
-A tag is `O`, or a label behind a letter: in BIO `B-` for the first word of an entity and `I-` for the others; in IOB1
-`B-` only where an entity follows another of its label; in BILOU `L-` for the last word and `U-` for an entity of one
-word, which BIOES calls `E-` and `S-`.
+A tag is `O`, or a letter, a hyphen and a label. In BIO, `B-` marks the first word of an entity and `I-` the others. In
+IOB1, `B-` is used only if an entity directly follows another with the same label. In BILOU, `L-` marks the last word
+and `U-` an entity of one word; BIOES calls these `E-` and `S-`.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _SCHEMES: Mapping[str, frozenset[str]] = {
 _BEGIN, _END = "BUS", "LESU"
 
 Parsed = tuple[str, str] | None
-"""A tag's letter and label; `None` is outside."""
+"""A tag's letter and label; `None` for `O`."""
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How words are tagged.
+    """A tagging scheme.
 
     Attributes:
-        name: what people call it.
-        odd: how many entities do not begin or end as the scheme says; they are read all the same.
+        name: its name for people.
+        odd: number of entities that do not begin or end as the scheme requires; they are read anyway.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Scheme:
 
     @property
     def remarks(self) -> list[str]:
-        """What people should know; a line each."""
+        """What people should know; one line each."""
         found = [] if self.name == "BIO" else [f"the tags are read as {self.name}"]
         if self.odd:
             found.append(
@@ -53,15 +53,15 @@ class Scheme:
 
 
 def is_tag(tag: str) -> bool:
-    """Whether a word of data is a tag."""
+    """Whether a string is a tag."""
     return tag == "O" or _TAG.fullmatch(tag) is not None
 
 
 def scheme_of(rows: Iterable[Sequence[str]]) -> Scheme:
-    """The scheme of the tags of texts.
+    """The tagging scheme of texts.
 
     Raises:
-        ValueError: they are of none, or of several, or a label has I- alone where others have B-.
+        ValueError: the tags match no scheme or mix schemes, or a label has only I- although others have B-.
     """
     letters: dict[str, set[str]] = {}
     begun_by_b, orphans, unended = False, 0, 0
@@ -94,10 +94,10 @@ def scheme_of(rows: Iterable[Sequence[str]]) -> Scheme:
 
 
 def tagged(words: Sequence[str], tags: Sequence[str]) -> tuple[str, tuple[Entity, ...]]:
-    """The text of words, which are joined by spaces, and the entities that their tags mean, in characters of it.
+    """The words joined by spaces, and the entities that their tags stand for, with places in characters.
 
     Raises:
-        ValueError: there is another number of tags than of words, or one is none.
+        ValueError: the numbers of tags and words differ, or one is not a tag.
     """
     if len(words) != len(tags):
         raise ValueError(f"{len(tags):,} tags came for {len(words):,} tokens: expected one for each")
@@ -107,7 +107,7 @@ def tagged(words: Sequence[str], tags: Sequence[str]) -> tuple[str, tuple[Entity
 
 
 def _chunks(tags: Sequence[str]) -> Iterator[tuple[int, int, str]]:
-    """First word, word behind the last, and label of each entity."""
+    """First word, word after the last, and label of each entity."""
     begin, before = 0, None
     for place, own in enumerate([*map(_parsed, tags), None]):
         if before is not None and (own is None or _begins(before, own)):
@@ -118,7 +118,7 @@ def _chunks(tags: Sequence[str]) -> Iterator[tuple[int, int, str]]:
 
 
 def _begins(before: Parsed, own: Parsed) -> bool:
-    """Whether an entity begins at a tag that stands behind another one."""
+    """Whether an entity begins at a tag, given the tag before it."""
     return own is not None and (own[0] in _BEGIN or before is None or before[1] != own[1] or before[0] in _END)
 
 

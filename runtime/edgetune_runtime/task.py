@@ -1,4 +1,4 @@
-"""A task: a prompt, a head, and what they were made for. `task_file` is how it is stored."""
+"""A task: a prompt, a head, and the backbone that they were made for. `task_file` stores it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from edgetune_runtime.parts import HEAD, PARTS, PREFIX, SOFT_PROMPT, titled_leng
 
 MOST_LABELS = 10_000
 LONGEST_LABEL = task_file.LONGEST_TEXT
-"""Characters of a label, and of the other strings but the template."""
+"""Maximum length of a label, and of other strings except the template, in characters."""
 
 _LONGEST_TEMPLATE = 100_000
 
-# Trained tasks stay below 11. Sums, squares and cubes of a million stay far below float32's 3e38 in every layer.
+# Values of trained tasks stay below 11. Sums, squares and cubes of a million are far below float32's 3e38.
 _LARGEST_NUMBER = 1e6
 
 _LABELS_SHOWN = 5
@@ -36,27 +36,27 @@ class Task:
     """A classification task on one backbone.
 
     Attributes:
-        name: what the task is called.
+        name: the task's name.
         labels: the labels, in the order of the head's rows.
         backbone_sha256: fingerprint of the weights that the task was trained on.
-        tensors: the prompt and the head, without the tasks dimension (shapes: `contract.TASK_TENSORS`).
+        tensors: the parts and the head, without the tasks dimension (shapes: `contract.TASK_TENSORS`).
         method: how it was trained ("prefix", "prompt").
         base_model: the backbone's name, for people.
-        pooling: where features are read, one of `contract.POOLINGS`; of answers to questions also `contract.ENDS`.
+        pooling: where features are read, one of `contract.POOLINGS`; for answers to questions also `contract.ENDS`.
         position_offset: position id of the text's first token.
-        template: what surrounds the text; `{text}` stands for it, `{text_pair}` for the second text of a pair, `{mask}`
-            for the mask token.
-        max_length: most tokens of a text that are read, special tokens included.
-        temperature: what logits are divided by before they become probabilities.
-        metrics: figures of the training, such as the accuracy on development data.
-        kind_name: what an answer is, one of `KINDS`.
-        thresholds: for each label the score from which on it applies; only for multi-label tasks.
+        template: the text around each text. It contains `{text}`, and may contain `{text_pair}` for the second text of
+            a pair and `{mask}` for the mask token.
+        max_length: maximum number of tokens per text, including special tokens.
+        temperature: logits are divided by it before they become probabilities.
+        metrics: figures from training, such as the accuracy on development data.
+        kind_name: the kind of answer, one of `KINDS`.
+        thresholds: for each label the lowest score at which it applies; only for multi-label tasks.
         pairs: whether a text is a pair of texts.
-        long_texts: what is done with a text that is longer than `max_length`: "cut" drops its end, "windows" reads all
-            of it in parts and averages their logits.
-        stride: tokens by which windows overlap.
-        graph_inputs: inputs that the graph must have for this task, beyond those that every graph has.
-        unknown: fields of the file that this version does not know and nothing requires; they are written back.
+        long_texts: how a text that is longer than `max_length` is read: "cut" drops its end, "windows" reads all of it
+            in overlapping parts and averages their logits.
+        stride: number of tokens by which windows overlap.
+        graph_inputs: graph inputs that this task needs, in addition to those that every graph has.
+        unknown: unknown optional fields of the file; they are preserved when it is written.
     """
 
     name: str
@@ -85,17 +85,17 @@ class Task:
 
     @property
     def kind(self) -> Kind:
-        """What an answer is."""
+        """The kind of answer."""
         return KINDS[self.kind_name]
 
     @property
     def head_rows(self) -> int:
-        """Rows of the head: of most kinds one per label."""
+        """Number of rows of the head; for most kinds one per label."""
         return self.kind.head_rows(len(self.labels))
 
     @property
     def requires(self) -> tuple[str, ...]:
-        """What a reader must know to answer as this task does; empty if edgetune 0.1 can."""
+        """Requirements that a reader of this task must support; empty if edgetune 0.1 supports it."""
         parts = [part.requires for part in PARTS.values() if part.requires and part.length_of(self.tensors)]
         inputs = [f"input:{name}" for name in self.graph_inputs]
         pairs = ["pairs"] if self.pairs else []
@@ -105,47 +105,47 @@ class Task:
 
     @property
     def prompt_length(self) -> int:
-        """Tokens fed as prompt embeddings."""
+        """Number of tokens that are fed as prompt embeddings."""
         return SOFT_PROMPT.length_of(self.tensors)
 
     @property
     def prefix_length(self) -> int:
-        """Keys and values put before the text's, in every layer."""
+        """Number of keys and values before those of the text, in every layer."""
         return PREFIX.length_of(self.tensors)
 
     @property
     def parts(self) -> dict[str, int]:
-        """Its parts but the head, by what people call them, and their lengths."""
+        """Its parts except the head, by title, with their lengths."""
         return titled_lengths(self.tensors)
 
     @property
     def num_parameters(self) -> int:
-        """Numbers that the task stores."""
+        """Number of parameters that the task stores."""
         return sum(int(tensor.size) for tensor in self.tensors.values())
 
     @lazy
     def needed_inputs(self) -> frozenset[str]:
-        """Inputs that a graph must have to answer as this task does; of those that every graph has, some."""
+        """Inputs that a graph must have for this task; of the inputs that every graph has, only some are listed."""
         empty = {name for name in contract.PART_INPUTS & self.tensors.keys() if not self.tensors[name].size}
         return frozenset((*self.graph_inputs, *(self.tensors.keys() & contract.BANK_INPUTS.keys()))) - empty
 
     @lazy
     def head(self) -> tuple[Array, Array]:
         """Weight and bias of the head, as float32. Shape: [labels, hidden], [labels]."""
-        # In one order, as from a file: sums over rows and over columns differ in their last bits.
+        # In C order, as from a file: sums over rows and over columns differ in their last bits.
         weight, bias = (np.ascontiguousarray(self.tensors[name], np.float32) for name in HEAD.tensors)
         return weight, bias
 
     @lazy
     def sha256(self) -> str:
-        """SHA-256 of the task's file, its version."""
+        """SHA-256 of the task's file, which serves as its version."""
         return files.sha256(self.to_bytes())
 
     @lazy
     def parts_sha256(self) -> str:
-        """SHA-256 of all that decides the features of a token: tasks that have it in common share a pass.
+        """SHA-256 of everything that affects the features of a token; tasks with the same value share a pass.
 
-        Labels, head, template and kind are not in it.
+        It does not cover labels, head, template and kind.
         """
         names = [name for part in PARTS.values() if part is not HEAD for name in part.tensors if name in self.tensors]
         return task_file.digest(
@@ -154,14 +154,14 @@ class Task:
         )
 
     def to_bytes(self) -> bytes:
-        """The task as the bytes of a `.safetensors` file; equal tasks give equal bytes."""
+        """The task as the bytes of a `.safetensors` file. Equal tasks give equal bytes."""
         return task_file.write(self)
 
     def save(self, path: Path | str) -> None:
-        """Write the task file, whole or not at all.
+        """Write the task file atomically.
 
         Raises:
-            TaskError: the task is not one that could be read again.
+            TaskError: the task is not valid, so it could not be read again.
         """
         data = self.to_bytes()
         Task.from_bytes(data, f"the task '{self.name}'")
@@ -173,10 +173,11 @@ class Task:
 
         Args:
             data: the bytes.
-            origin: what to call them in an error.
+            origin: how errors refer to them.
 
         Raises:
-            TaskError: they are not a whole, sound task file, or one that requires what this version does not know.
+            TaskError: they are not a complete, valid task file, or it has requirements that this version does not
+                support.
         """
         fields, tensors = task_file.read(data, origin)
         task = cls(**fields, tensors=tensors)
@@ -188,10 +189,10 @@ class Task:
         """Read a task file.
 
         Raises:
-            TaskError: it does not exist, or is not a whole, sound task file.
+            TaskError: it does not exist, or is not a complete, valid task file.
         """
         try:
-            # The path is the user's own: it may be a link, or lead through one.
+            # The path is the user's own, so it may be or contain a link.
             with files.open_regular(Path(os.path.realpath(path)), files.TASK_LIMIT_BYTES) as file:
                 data = file.read()
         except OSError as error:
@@ -202,14 +203,14 @@ class Task:
         return cls.from_bytes(data, str(path))
 
     def renamed(self, name: str) -> Task:
-        """The same task under another name."""
+        """The same task with another name."""
         return dataclasses.replace(self, name=files.check_task_name(name))
 
     def check(self, origin: str) -> None:
-        """Raise `TaskError` unless tensors, labels and settings are sound and fit each other.
+        """Raise `TaskError` unless tensors, labels and settings are valid and fit each other.
 
         Args:
-            origin: what to call the task in an error.
+            origin: how errors refer to the task.
         """
         self._check_tensors(origin)
         kind = self.kind
@@ -275,13 +276,13 @@ class Task:
 
 
 def check_template(template: str, pooling: str, origin: str, pairs: bool = False) -> None:
-    """Raise `TaskError` unless a template is text and has each slot as often as it should.
+    """Raise `TaskError` unless a template is text and contains each slot as often as it should.
 
     Args:
         template: the template.
         pooling: where features are read; "mask" needs a mask slot.
-        origin: what has the template, for the error.
-        pairs: whether it is filled with pairs of texts, and so may have a slot for the second one.
+        origin: how errors refer to the owner of the template.
+        pairs: whether it is for pairs of texts, and so may have a slot for the second one.
     """
     try:
         strict.plain_text(template, _LONGEST_TEMPLATE)
@@ -293,7 +294,7 @@ def check_template(template: str, pooling: str, origin: str, pairs: bool = False
             f"{origin} has the template {template!r:.300} for pooling '{pooling}': expected one {contract.TEXT_SLOT}, "
             f"and one {contract.MASK_SLOT} if the pooling is 'mask', else none"
         )
-    if not pairs:  # where {text_pair} is text like any other
+    if not pairs:  # in which {text_pair} is ordinary text
         return
     second = template.count(contract.TEXT_PAIR_SLOT)
     if second > 1:

@@ -1,7 +1,7 @@
-"""How a task is stored: one small `.safetensors` file.
+"""The file format of a task: one small `.safetensors` file.
 
 Tensors: any of `prompt_embeddings` [prompt, embedding], `prefix_keys` and `prefix_values`
-[layers, kv_heads, prefix, head_dim], with these `prompt_source` [prefix, embedding]; always `head_weight`
+[layers, kv_heads, prefix, head_dim], with these optionally `prompt_source` [prefix, embedding]; always `head_weight`
 [labels, hidden] and `head_bias` [labels]; all float32. The rest is string metadata; docs/format.md describes every
 field. Format of the container: https://github.com/huggingface/safetensors.
 """
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from edgetune_runtime.task import Task
 
 LONGEST_TEXT = 1000
-"""Characters of a label and of the other strings, but for the template."""
+"""Maximum length of a label, and of other strings except the template, in characters."""
 
-_LARGEST_HEADER_BYTES = 1_000_000  # clinc150's 150 labels take 3.5 kB, ten thousand of 90 characters all of it
+_LARGEST_HEADER_BYTES = 1_000_000  # clinc150's 150 labels take 3.5 kB; ten thousand of 90 characters fill it
 
 KNOWN_REQUIREMENTS = frozenset(
     (
@@ -45,11 +45,11 @@ KNOWN_REQUIREMENTS = frozenset(
         "long:windows",
     )
 )
-"""What a task may require of this version."""
+"""Requirements that this version supports."""
 
 
 def write(task: Task) -> bytes:
-    """A task as the bytes of its file; equal tasks give equal bytes."""
+    """A task as the bytes of its file. Equal tasks give equal bytes."""
     tensors = {name: np.ascontiguousarray(task.tensors[name]) for name in sorted(task.tensors)}
     own = {one.key: one.write(value) for one in _FIELDS if (value := getattr(task, one.attribute)) != one.default}
     metadata = {**task.unknown, **own}
@@ -61,7 +61,7 @@ def write(task: Task) -> bytes:
 
 
 def read(data: bytes, origin: str) -> tuple[dict[str, Any], dict[str, Array]]:
-    """A task's fields, by the names of `Task`'s attributes, and its tensors.
+    """Read a task's fields, by the names of `Task`'s attributes, and its tensors.
 
     Args:
         data: the bytes of its file.
@@ -86,7 +86,7 @@ def read(data: bytes, origin: str) -> tuple[dict[str, Any], dict[str, Array]]:
         )
     del metadata["format_version"]
     try:
-        # In version 1 it is a field like any other that is unknown there.
+        # In version 1 it is treated like any other unknown field.
         needed = [] if version == "1" else strict.json_value(metadata.pop("requires", "[]"))
         if not isinstance(needed, list) or not all(isinstance(one, str) for one in needed):
             raise ValueError(f"requires is {needed!r:.60}: expected a list of strings")
@@ -121,7 +121,7 @@ def _unsound(origin: str, error: Exception) -> TaskError:
 
 
 def digest(metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> str:
-    """SHA-256 over metadata and tensors: names in order, dtypes, shapes and bytes."""
+    """SHA-256 over metadata and tensors: sorted names, dtypes, shapes and bytes."""
     found = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype.str} {tensor.shape}\n".encode())
@@ -134,7 +134,7 @@ def _text(value: str) -> str:
 
 
 def _whole(value: str) -> int:
-    # int() also takes other scripts' digits, underscores and blanks.
+    # int() also accepts digits of other scripts, underscores and spaces.
     if not re.fullmatch("-?[0-9]{1,9}", value):
         raise ValueError(f"{value!r:.40}: expected a whole number")
     return int(value)
@@ -155,7 +155,7 @@ def _labels(text: str) -> tuple[str, ...]:
 
 def _metrics(text: str) -> dict[str, float]:
     metrics = strict.json_value(text)
-    # Whole numbers stay whole, so that a file comes back to the byte; `isfinite` raises if no float holds them.
+    # Integers stay integers, so that a file is reproduced byte for byte; `isfinite` raises if they do not fit a float.
     odd = [value for value in metrics.values() if type(value) not in (int, float) or not math.isfinite(value)]
     if odd:
         raise ValueError(f"a metric is {odd[0]!r:.40}")
@@ -195,8 +195,8 @@ class _Field:
     Attributes:
         key: its name in the file.
         attribute: the attribute of `Task`.
-        read, write: from and to the file's string.
-        default: `Task`'s default, which is not written. Fields that have one came after version 1.
+        read, write: conversion from and to the file's string.
+        default: `Task`'s default, which is not written. Fields with a default were added after version 1.
     """
 
     key: str
@@ -229,7 +229,7 @@ _KEYS_OF_0_1 = {one.key for one in _FIELDS if one.default is _REQUIRED}
 
 
 def _header(data: bytes) -> tuple[dict[str, Any], int]:
-    """The JSON header of a safetensors file and where it ends."""
+    """The JSON header of a safetensors file, and where it ends."""
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > len(data) - 8:
         raise ValueError("the header is cut short")
@@ -237,7 +237,7 @@ def _header(data: bytes) -> tuple[dict[str, Any], int]:
 
 
 def _sorted_header(data: bytes) -> bytes:
-    # The library writes metadata in an order that changes from run to run; the same task should be the same file.
+    # The library writes metadata in an order that changes from run to run, but equal tasks should give equal files.
     header, end = _header(data)
     text = json.dumps(header, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)

@@ -1,4 +1,4 @@
-"""Text to what a backbone reads: token ids, segments, and the spans that features are read from."""
+"""Convert text to a backbone's input: token ids, segments, and the spans that features are read from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgetune_runtime.pieces import Span, TokenPlace, pieces_of, span_of_none
 from edgetune_runtime.task import Task
 
 Text = str | tuple[str, str]
-"""What a task reads: a text or, for tasks that take pairs, two."""
+"""The input of a task: a text or, for tasks that take pairs, two texts."""
 
 _SLOT = re.compile(f"({re.escape(TEXT_SLOT)})")
 _PAIR_SLOTS = re.compile(f"({re.escape(TEXT_SLOT)}|{re.escape(TEXT_PAIR_SLOT)})")
@@ -32,14 +32,14 @@ class Tokens:
     """One text as a backbone reads it.
 
     Attributes:
-        ids: token ids, special tokens included.
+        ids: token ids, including special tokens.
         truncated: whether the end of the text was cut off.
-        type_ids: for each token 1 if it belongs to the second text of a pair, else 0.
-        spans: what features are read from. None if the text is answered piece by piece and has no piece.
-        more: further windows of a text that is read in several.
-        text: the text that the pieces are in; empty if the text is answered as a whole.
-        places: of the pieces, one for each span, in characters of that text; empty if it is answered as a whole. Of a
-            text in windows each window has the pieces that it answers. If a pooling reads several spans of a piece,
+        type_ids: for each token 1 if it belongs to the second text of a pair, otherwise 0.
+        spans: the spans that features are read from; empty if the text is answered piece by piece and has no piece.
+        more: further windows of a text that is read in several windows.
+        text: the text with the pieces; empty if the text is answered as a whole.
+        places: place of each piece, in characters of that text; empty if it is answered as a whole. If a text has
+            several windows, each window lists the pieces that it answers. If a pooling reads several spans per piece,
             they follow each other in `spans`.
         by_piece: whether the text is answered piece by piece.
     """
@@ -55,7 +55,7 @@ class Tokens:
 
     @property
     def read(self) -> Read:
-        """What an answer needs to know of the text."""
+        """What an answer needs to know about the text."""
         if not (self.by_piece or self.truncated):
             return WHOLE
         places = tuple(place for window in self.windows for place in window.places) if self.more else self.places
@@ -63,28 +63,29 @@ class Tokens:
 
     @property
     def windows(self) -> tuple[Tokens, ...]:
-        """The parts that the text is read in: itself, and what follows."""
+        """All windows that the text is read in: this one, and `more`."""
         return (self, *self.more)
 
     @property
     def length(self) -> int:
-        """Tokens that are read, of all windows."""
+        """Number of tokens, over all windows."""
         return sum(len(window.ids) for window in self.windows)
 
 
 class TextEncoder:
-    """A tokenizer that fills each text into its task's template, cuts it to the task's length, and never pads.
+    """A tokenizer that puts each text into its task's template, cuts it to the task's length, and never pads.
 
     Args:
         tokenizer_json: the contents of a `tokenizer.json`.
-        max_positions: positions that the backbone has.
-        mask_token: what `{mask}` becomes. If a template has one, the text's own are read as spaces.
-        vocabulary_size: token ids that the backbone knows. If given, other ids are rejected, and more of them
-            than there are positions. If a model is trained or exported, its tokenizer is trusted.
+        max_positions: number of positions of the backbone.
+        mask_token: the token that replaces `{mask}`. If a template contains it, mask tokens in the text itself are read
+            as spaces.
+        vocabulary_size: number of token ids that the backbone knows. If given, other ids are rejected, and so are texts
+            with more tokens than positions. It is not given for training and export, which trust the model's tokenizer.
 
     Raises:
-        BundleError: the tokenizer cannot be read; from the methods a `TextError`, if it fails on a text or gives other
-            ids.
+        BundleError: the tokenizer cannot be read. The methods raise a `TextError` if it fails on a text or returns
+            other ids.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class TextEncoder:
     ) -> None:
         with _failures_told("cannot be read", BundleError):
             self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
-            # A stored truncation or padding would be applied to every text behind our back.
+            # A stored truncation or padding would silently apply to every text.
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
             self._special = [self._tokenizer.num_special_tokens_to_add(pair) for pair in (False, True)]
@@ -108,15 +109,15 @@ class TextEncoder:
 
     @property
     def separates_pairs(self) -> bool:
-        """Whether the tokenizer puts something between the texts of a pair."""
+        """Whether the tokenizer puts a separator between the texts of a pair."""
         return self._special[1] > self._special[0]
 
     def max_length(self, task: Task) -> int:
-        """Most tokens that a text of this task can have, special tokens and template included."""
+        """Maximum number of tokens that a text of this task can have, including special tokens and template."""
         return min(task.max_length, self._positions(task))
 
     def fitted(self, task: Task) -> Task:
-        """A new task with the length that it can have on this backbone.
+        """Limit a new task's length to what this backbone supports.
 
         Raises:
             TaskError: its template leaves no room for text.
@@ -131,17 +132,17 @@ class TextEncoder:
         return dataclasses.replace(task, max_length=length)
 
     def ids(self, text: str) -> list[int]:
-        """Token ids of a text alone, without template or special tokens."""
+        """Token ids of only a text, without template and special tokens."""
         with _failures_told("fails on a text", TextError):
             return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def encode(self, texts: Sequence[Text], tasks: Sequence[Task]) -> list[Tokens]:
-        """Tokenize texts, each with the template and the length of its own task.
+        """Tokenize texts, each with its own task's template and length.
 
-        A text that several tasks read alike is tokenized once; they get the same tokens.
+        If several tasks read a text in the same way, it is tokenized once and they get the same tokens.
 
         Raises:
-            TextError: the tokenizer fails on a text, or a task that takes pairs got one text, or the other way round.
+            TextError: the tokenizer fails on a text, or a task that takes pairs got a single text, or vice versa.
         """
         if len(texts) == 1:
             return self._encode(texts, tasks)
@@ -154,7 +155,7 @@ class TextEncoder:
         return [made[key] for key in keys]
 
     def _manner(self, task: Task) -> tuple[object, ...]:
-        """All that decides how a task reads a text."""
+        """All settings that affect how a task reads a text."""
         first = task.prompt_length if task.pooling == "pooler" else 0
         how = task.long_texts, task.stride, task.kind.reading
         return task.template, task.pairs, task.pooling, first, self.max_length(task), self._positions(task), how
@@ -190,7 +191,7 @@ class TextEncoder:
         tokens = [part.tokens(reading.second) for part in read]
         reads = contract.reads(task.pooling)
         found, *more = [pieces_of(tokens, places, pooling, reading.or_none) for pooling in reads]
-        # Words that a window has no room for, once its text is in the template, are said to be lost.
+        # Words that do not fit into a window together with the template are reported as lost.
         may_be = reading.or_none or (len(windows) > 1 and sum(map(len, found)) < len(places))
         lost = may_be and any(part.is_cut for part in read)
         return [
@@ -207,7 +208,7 @@ class TextEncoder:
         ]
 
     def _whole(self, own: Sequence[Encoding], row: _Filled, room: int) -> _Part:
-        """A text or a pair with special tokens, cut if it is longer than there is room."""
+        """A text or a pair with special tokens, cut if it is too long."""
         if len(own) == 1:
             (encoding,) = own
             if len(encoding.ids) > room:
@@ -226,11 +227,12 @@ class TextEncoder:
     def _in_windows(self, own: Sequence[Encoding], row: _Filled, room: int, task: Task) -> list[_Part]:
         """A long text in windows, each with the template.
 
-        Of a pair the longer side is read in windows, or the one that has the pieces if each window answers all.
+        For a pair, the longer side is read in windows, or the side with the pieces if each window answers all its
+        pieces.
         """
         stride, reading = task.stride, task.kind.reading
         fixed = int(reading.second) if reading is not None and reading.or_none else None
-        if len(own) == 2:  # the shorter side is in every window, by half at most
+        if len(own) == 2:  # the shorter side is in every window, and takes at most half of it
             long = int(len(own[1].ids) >= len(own[0].ids)) if fixed is None else fixed
             other = own[1 - long]
             is_cut = fixed is not None and len(other.ids) > room // 2
@@ -248,7 +250,7 @@ class TextEncoder:
         size = room - (len(encoding.ids) - len(inside))
         found = []
         for first, last in _window_places(len(inside), size, stride):
-            # A token at an end may have a character of the template, such as the space before the text.
+            # A token at an end may contain a character of the template, such as the space before the text.
             skipped = inside[first][0] - start if first else 0
             end = inside[last - 1][1] - start if last < len(inside) else None
             part = row.texts[longest][skipped:end]
@@ -257,10 +259,10 @@ class TextEncoder:
         return found
 
     def tokens(self, ids: Sequence[int], task: Task) -> Tokens:
-        """Token ids that were made elsewhere, special tokens included, as a task reads them.
+        """Prepare token ids from elsewhere, including special tokens, for a task.
 
         Raises:
-            TextError: the task answers piece by piece, and ids do not say where the pieces are.
+            TextError: the task answers piece by piece, but ids do not show where the pieces are.
         """
         if task.kind.reading is not None:
             raise TextError(
@@ -269,12 +271,12 @@ class TextEncoder:
         return self._tokens(list(ids), task)
 
     def _tokens(self, ids: list[int], task: Task, truncated: bool = False, type_ids: list[int] | None = None) -> Tokens:
-        ids = ids or [0]  # Without special tokens an empty text has no token at all, and a run needs one.
+        ids = ids or [0]  # Without special tokens an empty text has no tokens, and a run needs at least one.
         segments = type_ids if task.pairs and type_ids else [0] * len(ids)
         return Tokens(ids, truncated, segments, (self._span(ids, task),))
 
     def _span(self, ids: Sequence[int], task: Task) -> Span:
-        """What a task's pooling reads."""
+        """The span that a task's pooling reads."""
         if task.pooling in ("cls", "classifier"):
             return 0, 1
         if task.pooling == "last":
@@ -282,12 +284,12 @@ class TextEncoder:
         if task.pooling == "mask":
             place = ids.index(self._mask_id) if self._mask_id in ids else 0
             return place, place + 1
-        if task.pooling == "pooler":  # the first token of all, a soft prompt's if there is one
+        if task.pooling == "pooler":  # the very first token, which belongs to a soft prompt if there is one
             return -task.prompt_length, 1 - task.prompt_length
         return 0, len(ids)
 
     def _filled(self, text: Text, task: Task) -> _Filled:
-        """A text in its template."""
+        """Put a text into its template."""
         if isinstance(text, str) == task.pairs:
             raise TextError(
                 f"task '{task.name}' takes {'pairs of texts' if task.pairs else 'single texts'}, and "
@@ -305,14 +307,14 @@ class TextEncoder:
         return _Filled(pieces, tuple(values[slot] for slot in slots), tuple(map(list(values).index, slots)))
 
     def _pieces(self, task: Task) -> tuple[str, ...]:
-        """A template's pieces: texts with the mask filled in and, at the odd places, the slots between them.
+        """A template's pieces: texts with the mask filled in and, at the odd indices, the slots between them.
 
-        In a task of single texts `{text_pair}` is text like any other.
+        In a task for single texts, `{text_pair}` is ordinary text.
         """
         return _pieces(task.template, task.pairs, self._mask_token)
 
     def _read(self, texts: Sequence[str]) -> list[Encoding]:
-        if forks.is_forked():  # the threads that read many texts side by side are not here, and would be waited for
+        if forks.is_forked():  # the tokenizer's worker threads do not exist here, and it would wait for them
             return [self._tokenizer.encode(text, add_special_tokens=False) for text in texts]
         return list(self._tokenizer.encode_batch(texts, add_special_tokens=False))
 
@@ -331,11 +333,11 @@ class TextEncoder:
             )
 
     def _positions(self, task: Task) -> int:
-        """Positions that a task leaves for the text."""
+        """Number of positions that a task leaves for the text."""
         return self._max_positions - max(task.position_offset, task.prompt_length)
 
     def _cut(self, encoding: Encoding, row: _Filled, room: int) -> tuple[Encoding, _Filled]:
-        """Cut the ends of the texts, not what the template puts around them."""
+        """Cut the ends of the texts, not the template around them."""
         while row.goes_on and len(encoding.ids) > room and any(row.texts):
             places = row.places()
             # Tokens of one character share their ends.
@@ -350,7 +352,7 @@ class TextEncoder:
                     texts[place] = texts[place][: min(own[number - 1] - start, len(texts[place]) - 1)]
                 elif number == 0 or not own:
                     texts[place] = ""
-            # A text is cut in each turn, or all of them are dropped.
+            # Each iteration cuts a text, or drops all of them.
             row = dataclasses.replace(row, texts=tuple(texts) if tuple(texts) != row.texts else ("",) * len(texts))
             encoding = self._tokenizer.encode(row.text(), add_special_tokens=False)
         encoding.truncate(room)
@@ -368,10 +370,10 @@ class _Filled:
     """Texts in a template.
 
     Attributes:
-        pieces: the template's pieces, those at odd places slots; empty if the tokenizer joins the texts itself.
+        pieces: the template's pieces, with slots at the odd indices; empty if the tokenizer joins the texts itself.
         texts: the texts, in the order of their slots.
-        order: for each of them 0 or 1, if it is the first or the second text that was given.
-        skipped: characters of each that are not there: a window does not begin with them.
+        order: for each of them 0 for the first given text, or 1 for the second.
+        skipped: number of characters that are skipped at the beginning of each text, for later windows.
     """
 
     pieces: tuple[str, ...]
@@ -381,20 +383,20 @@ class _Filled:
 
     @property
     def goes_on(self) -> bool:
-        """Whether anything stands behind the first text, which has to be kept when texts are cut."""
+        """Whether anything follows the first text; it has to be kept when texts are cut."""
         return len(self.texts) > 1 or bool(self.pieces[-1])
 
     def with_text(self, place: int, text: str, skipped: int) -> _Filled:
-        """The same with a part of a text in one of the slots."""
+        """The same, with part of a text in one of the slots."""
         texts = (*self.texts[:place], text, *self.texts[place + 1 :])
         return dataclasses.replace(self, texts=texts, skipped=tuple(skipped * (own == place) for own in range(2)))
 
     def given(self, second: bool) -> str:
-        """The first or the second text that was given."""
+        """The first or the second given text."""
         return self.texts[self.order.index(int(second))]
 
     def parts(self) -> tuple[str, ...]:
-        """What is tokenized on its own."""
+        """The strings that are passed to the tokenizer."""
         return (self.text(),) if self.pieces else self.texts
 
     def text(self) -> str:
@@ -402,7 +404,7 @@ class _Filled:
         return "".join(self._values())
 
     def places(self) -> list[tuple[int, int]]:
-        """Begin and end of each text, in characters."""
+        """Start and end of each text, in characters."""
         found, at = [], 0
         for place, value in enumerate(self._values()):
             if place % 2:
@@ -417,13 +419,13 @@ class _Filled:
 
 @dataclass(frozen=True)
 class _Part:
-    """What is read at once of a text or a pair.
+    """The part of a text or a pair that is read at once.
 
     Attributes:
-        encoding: its tokens, special tokens included.
-        row: the texts that are in it.
-        own: the tokens of the text, or of the two that the tokenizer joins, as they were without special tokens. They
-            say where a token lies; in `encoding` tokenizers of RoBERTa's kind cut spaces off the tokens again.
+        encoding: its tokens, including special tokens.
+        row: the texts in it.
+        own: the tokens of the text, or of the two texts that the tokenizer joins, without special tokens. Their offsets
+            are used, because in `encoding` RoBERTa's tokenizers strip spaces from the offsets a second time.
         is_cut: whether the end of its text was cut off.
     """
 
@@ -433,7 +435,7 @@ class _Part:
     is_cut: bool = False
 
     def tokens(self, second: bool) -> list[TokenPlace]:
-        """The tokens of the first or the second text that was given, each with its place there."""
+        """The tokens of the first or the second given text, each with its place in that text."""
         place = self.row.order.index(int(second))
         tokens = [token for token, special in enumerate(self.encoding.special_tokens_mask) if not special]
         if not self.row.pieces:
@@ -452,7 +454,7 @@ class _Part:
 
 
 def longest_first(lengths: Sequence[int], room: int) -> tuple[int, ...]:
-    """How many tokens of each of one or two texts are kept: the longer one is cut first, as transformers does it."""
+    """How many tokens of each of one or two texts to keep. The longer one is cut first, as in transformers."""
     if sum(lengths) <= room:
         return tuple(lengths)
     if len(lengths) == 1:
@@ -466,7 +468,7 @@ def longest_first(lengths: Sequence[int], room: int) -> tuple[int, ...]:
 
 
 def _in_turns(found: Sequence[dict[int, Span]], more: Sequence[Sequence[dict[int, Span]]]) -> Iterator[Iterable[Span]]:
-    """The spans of each window; if there is more than one of each piece, they follow each other."""
+    """The spans of each window. Several spans of a piece follow each other."""
     for number, own in enumerate(found):
         others = [each[number] for each in more]
         yield (
@@ -483,7 +485,7 @@ def _windows(encoding: Encoding, size: int, stride: int) -> list[Encoding]:
 
 
 def _window_places(length: int, size: int, stride: int) -> list[tuple[int, int]]:
-    """Begin and end of windows over that many tokens; the last one ends with the last token."""
+    """Start and end of windows over this many tokens; the last window ends with the last token."""
     size = max(1, size)
     stride = min(stride, size - 1)
     step = size - stride
@@ -491,7 +493,7 @@ def _window_places(length: int, size: int, stride: int) -> list[tuple[int, int]]
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a string is whole characters: halves of surrogate pairs, which no tokenizer takes, are none."""
+    """Whether a string has no lone surrogates, which tokenizers do not accept."""
     if text.isascii():
         return True
     try:
@@ -508,11 +510,11 @@ def _joins(task: Task) -> bool:
 
 @contextmanager
 def _failures_told(what: str, told_as: type[BundleError]) -> Iterator[None]:
-    """Around calls of the tokenizer: what it raises is told as a fault of its file."""
+    """Wrap calls of the tokenizer: its errors are reported as a fault of its file."""
     try:
         yield
     except BaseException as error:
-        # What is a panic in Rust comes as an exception that is no `Exception`, of a class that cannot be imported.
+        # A panic in Rust arrives as a `BaseException` of a class that cannot be imported.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise told_as(f"tokenizer.json {what} ({error}): export the bundle again") from error

@@ -1,4 +1,4 @@
-"""Whether a bundle from elsewhere is sound: every file of it looked at, and what could do harm tried out apart."""
+"""Check a bundle from elsewhere: inspect every file, and try out dangerous ones in a separate process."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from edgetune_runtime.probe import probe_bundle, probe_tokenizer
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one thing.
+    """The finding about one item.
 
     Attributes:
-        subject: what was looked at: a file, or what is made of files.
-        status: "sound"; "fault", which should keep the bundle from being used; or "note", which need not.
-        message: what was found, where it is not sound.
+        subject: the item: a file, or something made of files.
+        status: "sound"; "fault", if the bundle should not be used; or "note", if it can be used anyway.
+        message: the problem, if it is not sound.
     """
 
     subject: str
@@ -33,10 +33,10 @@ class Finding:
 
 
 def findings(folder: Path) -> Iterator[Finding]:
-    """Look at a bundle: manifest, files and their SHA-256, tokenizer, graphs, tasks, and what else lies there.
+    """Check a bundle: manifest, files and their SHA-256, tokenizer, graphs, tasks, and other files in the folder.
 
-    Each finding comes as it is made. After a fault the rest is looked at all the same; without a sound manifest
-    nothing else is known.
+    Findings are yielded one by one. After a fault the check continues; but without a sound manifest nothing else can be
+    checked.
     """
     try:
         bundle = Bundle(folder)
@@ -54,7 +54,7 @@ def findings(folder: Path) -> Iterator[Finding]:
         missing = not os.path.lexists(bundle.path / name)
         if name in graph_of and missing:
             yield Finding(name, "note", f"it is not there: {graph_of[name]} cannot be run")
-        elif name == files.CARD:  # which people may edit: no answer depends on it
+        elif name == files.CARD:  # people may edit it, and no answer depends on it
             yield Finding(name, "note", "it is not there") if missing else _card(bundle)
         else:
             yield _found(name, partial(bundle.digest, name))
@@ -99,7 +99,7 @@ def _tasks(bundle: Bundle) -> Iterator[Finding]:
 
 
 def _others(bundle: Bundle) -> Iterator[Finding]:
-    """What lies in the folder and is neither a file of the manifest, nor a task, nor the index of those."""
+    """Files in the folder that are neither in the manifest, nor tasks, nor the index of tasks."""
     read = {files.MANIFEST, *bundle.manifest.files, files.INDEX}
     tasks = {files.task_file(name) for name in _names(bundle)}
     through = {_target(bundle, name) for name in (*read, *tasks)}
@@ -107,14 +107,14 @@ def _others(bundle: Bundle) -> Iterator[Finding]:
     for path in islice(_entries(bundle.path), files.LISTING_LIMIT):
         name = in_one_line(path.relative_to(bundle.path).as_posix())
         mode = path.lstat().st_mode
-        if name in bundle.manifest.files or name == files.MANIFEST or name in tasks:  # read, or told to be unreadable
+        if name in bundle.manifest.files or name == files.MANIFEST or name in tasks:  # read, or reported as unreadable
             continue
         if stat.S_ISLNK(mode) and _target(bundle, name) is None:
             yield Finding(name, "fault", "it is a link that leads out of the bundle, or nowhere: remove it")
         elif not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
             yield Finding(name, "fault", "it is not a regular file: remove it")
         elif name != files.INDEX and path.resolve() not in through and not path.is_dir():
-            # A folder that is none of a bundle's, such as .git, is one thing, however much is in it.
+            # A folder that does not belong to a bundle, such as .git, counts as one item.
             top, slash, _ = name.partition("/")
             own = not slash or top in (files.GRAPHS, files.TASKS)
             subject = name if own else f"{top}/"
@@ -127,12 +127,12 @@ def _others(bundle: Bundle) -> Iterator[Finding]:
 def _names(bundle: Bundle) -> list[str]:
     try:
         return bundle.task_names()
-    except EdgetuneError:  # which is told already
+    except EdgetuneError:  # already reported
         return []
 
 
 def _target(bundle: Bundle, name: str) -> Path | None:
-    """The file that a path leads to; `None` if it leads out of the bundle, or nowhere."""
+    """The file that a path resolves to; `None` if it leads out of the bundle or does not exist."""
     try:
         return files.resolved_inside(bundle.path, name).resolve()
     except OSError:
@@ -140,7 +140,7 @@ def _target(bundle: Bundle, name: str) -> Path | None:
 
 
 def _entries(folder: Path) -> Iterator[Path]:
-    """All that lies below a folder, but folders; no link is followed."""
+    """All files below a folder; links are not followed."""
     for parent, folders, names in os.walk(folder):
         yield from (Path(parent, name) for name in sorted(names))
         yield from (path for name in sorted(folders) if (path := Path(parent, name)).is_symlink())

@@ -1,8 +1,8 @@
-"""Words of a text, each with its place: the pieces that a text is answered in, word by word.
+"""The words of a text with their places: the pieces of kinds that answer word by word.
 
-A word is a run of letters, digits and the marks on them; or one character of a script that is written without spaces,
-such as Chinese or Thai; or one other character that can be seen, such as a comma or an emoji. White space and control
-characters belong to no word. What cannot be seen, such as a zero-width joiner, belongs to a word only inside it.
+A word is a run of letters, digits and their marks; or one character of a script that is written without spaces, such as
+Chinese or Thai; or one other visible character, such as a comma or an emoji. White space and control characters do not
+belong to words. Invisible characters, such as a zero-width joiner, belong to a word only inside it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CLASSES = re.compile(r"w(?:[wm]|[jz]+(?=[wm]))*|(?:p|ff?|c)m*(?:zpm*)*|m+")
 
 
 class _Classes(dict[int, str]):
-    """Character → its class, found when it is first met."""
+    """Character → its class, computed on first use."""
 
     def __missing__(self, code: int) -> str:
         self[code] = found = _class_of(code)
@@ -67,7 +67,7 @@ def words(text: str) -> list[Place]:
     """The places of a text's words, in order.
 
     Returns:
-        Begin and end of each, in characters.
+        Start and end of each word, in characters.
     """
     if text.isascii():
         return [found.span() for found in _ASCII.finditer(text)]

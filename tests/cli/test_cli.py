@@ -1,4 +1,4 @@
-"""The command line, run as people run it: results on stdout, one line an error, nothing half written."""
+"""The command line, run as users run it: results on stdout, one line per error, nothing half written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def run(*arguments: object, text: str = "", without: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """Run `edgetune` in a process of its own, where the modules in `without` cannot be imported."""
+    """Run `edgetune` in a separate process in which the modules in `without` cannot be imported."""
     program = f"import sys\nfor name in {without!r}: sys.modules[name] = None\nfrom edgetune.cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)], input=text, capture_output=True, text=True, check=False
@@ -33,7 +33,7 @@ def run(*arguments: object, text: str = "", without: tuple[str, ...] = ()) -> su
 
 
 def refused(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line of an error that the user can act on."""
+    """The one-line message of an error that the user can act on."""
     assert done.returncode == 1, done.stderr
     assert done.stdout == ""
     lines = [line for line in done.stderr.splitlines() if line.startswith("edgetune: ")]
@@ -191,7 +191,7 @@ class TestClassify:
             abstained = sum(top < least for top in tops)
             assert abstained > 0
             assert f"{abstained} abstained" in done.stderr
-        # At 1 the truncated text has abstained too, and says that.
+        # At 1 the truncated text abstains too, and its status says so.
         assert answers[-1]["status"] == "abstained"
 
     def test_a_min_score_that_is_no_probability(self, bundle_folder: Path) -> None:
@@ -429,7 +429,7 @@ class TestPeft:
 
     @pytest.fixture
     def adapter(self, tmp_path: Path) -> Path:
-        """What PEFT saves of a sequence classifier with a prefix of 5."""
+        """A PEFT adapter of a sequence classifier with a prefix of 5."""
         folder = tmp_path / "mood"
         folder.mkdir()
         config = {
@@ -510,7 +510,7 @@ def test_train_export_classify(model_folder: Path, rows_file: Path, tmp_path: Pa
 
 
 class TestUsage:
-    """Options that contradict each other are wrong usage: exit status 2, nothing is begun."""
+    """Options that contradict each other are wrong usage: exit status 2, and nothing is started."""
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -529,7 +529,7 @@ class TestUsage:
 
 
 class TestErrors:
-    """Each: what came, what was expected, what to do; exit 1; nothing left behind."""
+    """Each error says what came, what was expected and what to do; exit status 1; nothing is left behind."""
 
     def train(self, model: Path, data: Path, *more: object, without: tuple[str, ...] = ()) -> str:
         out = data.parent / "out.safetensors"

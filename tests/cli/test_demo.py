@@ -1,4 +1,4 @@
-"""`edgetune demo` runs to its end; with a tiny model, which learns nothing worth measuring."""
+"""`edgetune demo` runs to its end, with a tiny model whose accuracy means nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that are made of a dataclass's fields."""
+"""Options from the fields of a dataclass."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgetune.training.options import option
 
 @dataclass(frozen=True)
 class Settings:
-    """A field of each sort, and one that is no option."""
+    """A field of each type, and one that is not an option."""
 
     colour: str = option("red", "A word.", choices=("red", "blue"))
     number: int = option(3, "A whole number.", least=1)
@@ -30,7 +30,7 @@ class Settings:
 @click.command()
 @field_options(Settings)
 def show(**values: object) -> None:
-    """Show what the options make."""
+    """Print the resulting dataclass."""
     click.echo(collect(Settings, values))
 
 

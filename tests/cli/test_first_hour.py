@@ -1,4 +1,4 @@
-"""What stopped somebody who used edgetune for the first time, and what they are told now."""
+"""Problems that stopped a first-time user, and the messages that they get now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages of the library name parameters; what the command line says of them names flags."""
+"""Messages of the library name parameters, and those of the command line name flags."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def error() -> list[EdgetuneError]:
 
 @pytest.fixture
 def app(error: list[EdgetuneError]) -> click.Group:
-    """A program of three commands: `fail` is the one that runs."""
+    """A program with three commands, of which `fail` runs."""
 
     @click.group()
     @click.version_option("1", "--version")
@@ -75,9 +75,9 @@ def app(error: list[EdgetuneError]) -> click.Group:
 
 
 SAID = [
-    ("raise `max_length`", "raise --max-length"),  # the long one of two
+    ("raise `max_length`", "raise --max-length"),  # the longer of two
     ("train with a lower `learning_rate`, or not", "train with a lower --lr, or not"),
-    ("`names`: one", "--name: one"),  # not the old spelling, which is longer
+    ("`names`: one", "--name: one"),  # not the old spelling, although it is longer
     ("say so with `quotes`", "say so with --no-quotes"),
     ("(`running` or `max_length`)", "(--on or --max-length)"),
     ("give it as `model`.", "give it as MODEL."),
@@ -85,10 +85,10 @@ SAID = [
     ("say `kind` score", "say --kind score"),  # not that of another command
     ("name it with `labels`", "name it with --label-column"),
     ("train it with `pooling` cls", "train it with --pooling cls"),  # another command has it
-    ("is `unlike`", "is `unlike`"),  # two commands have it, each calls it otherwise
+    ("is `unlike`", "is `unlike`"),  # two commands have it, with different names
     ("`nothing` of `message`", "`nothing` of --say"),
-    ("the `version`", "the `version`"),  # no command's
-    # What people write is theirs.
+    ("the `version`", "the `version`"),  # in no command
+    # Users' own text stays unchanged.
     ("the label '`max_length`' is `max_length`", "the label '`max_length`' is --max-length"),
     ('"`max_length`": 1', '"`max_length`": 1'),
     ("'it's `max_length`' came", "'it's `max_length`' came"),
@@ -199,7 +199,7 @@ def test_a_parser_of_the_command_line() -> None:
 
 @pytest.fixture
 def unfit(bundle: Bundle, make_task: MakeTask) -> Task:
-    """A task that reads its features where the bundle's backbone has none."""
+    """A task with a pooling that the bundle's backbone does not have."""
     pooling = next(one for one in POOLINGS if one not in ("mask", *bundle.facts.poolings))
     return dataclasses.replace(make_task("unfit"), pooling=pooling)
 

@@ -75,7 +75,7 @@ def lines(*rows: Mapping[str, Any]) -> str:
 
 
 def labelled(name: str, **renamed: str) -> str:
-    """Rows for a task, with something that may be right for each."""
+    """Rows for a task, each with a valid target."""
     rows = []
     for place, text in enumerate(given(name)):
         one, *second = [text] if isinstance(text, str) else text
@@ -309,7 +309,7 @@ class TestExport:
 
     def test_a_file_that_fits_none(self, model_folder: Path, files: Mapping[str, Path], tmp_path: Path) -> None:
         arguments = ["export", model_folder, tmp_path / "out", "--task", files["stars"], "--check-data"]
-        whole = tmp_path / "whole.jsonl"  # looks like labels, unless it is said whose they are
+        whole = tmp_path / "whole.jsonl"  # looks like labels, unless the kind is given
         whole.write_text(lines({"text": "a", "label": 1}, {"text": "b", "label": 2}))
         assert "fits no task: the tasks here are stars" in refused(*arguments, whole)
         words = tmp_path / "words.jsonl"

@@ -1,4 +1,4 @@
-"""Options that commands share: what they become."""
+"""Options that commands share, and their values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def show(
     kind_name: str | None,
     **_: object,
 ) -> None:
-    """Show what the options name."""
+    """Print the values of the options."""
     kind = options.kind_named(kind_name)
     click.echo(options.columns_named(text_column, label_columns, text_pair_column))
     click.echo(kind and kind.name)

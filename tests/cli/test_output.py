@@ -1,4 +1,4 @@
-"""What commands print is UTF-8, whatever the locale says, and no character ends one."""
+"""Commands print UTF-8 whatever the locale, and no character makes one fail."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_ids_of_any_script_come_back(locale: str, bundle_folder: Path, labelled:
 
 @locales
 def test_every_command_prints_utf8(locale: str, bundle: Bundle, labelled: Path, tmp_path: Path) -> None:
-    """Of all commands that answer quickly, one after the other in one process, results and errors."""
+    """Results and errors of all fast commands, one after the other in one process."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text(f'{{"text": "a", "label": "{LABEL}"}}\n', encoding="utf-8")
     place = str(bundle.path)
@@ -73,7 +73,7 @@ def test_every_command_prints_utf8(locale: str, bundle: Bundle, labelled: Path, 
         "from edgetune.cli import main\n"
         "if __name__ == '__main__':\n"
         "    for call in json.loads(sys.argv[1]):\n"
-        "        sys.argv = ['edgetune', *(os.fsdecode(word.encode()) for word in call)]\n"  # as a shell gives them
+        "        sys.argv = ['edgetune', *(os.fsdecode(word.encode()) for word in call)]\n"  # as a shell passes them
         "        try:\n"
         "            main()\n"
         "        except SystemExit as end:\n"

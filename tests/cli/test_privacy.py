@@ -1,4 +1,4 @@
-"""Nothing that this project starts, or is imported into, reports to anybody: what is sent and written is traced."""
+"""No process that this project starts, or that imports it, sends usage data: network and file access are traced."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _ADDRESS = re.compile(
 )
 _KEPT = Path(".cache/edgetune")
 _REPORTS_AFTER_S = 12
-"""onnxruntime 1.32 looks its maker's host up nine seconds after it was imported."""
+"""onnxruntime 1.32 looks up its maker's host nine seconds after it is imported."""
 
 
 def environment(home: Path) -> dict[str, str]:
-    """What a user has, whose home is empty; no CI, of which libraries know, and are quiet of themselves."""
+    """The environment of a user with an empty home, without CI variables, which would make libraries send nothing."""
     return {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ} | {"HOME": str(home)}
 
 
 @contextmanager
 def trace(command: list[str], home: Path, log: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run a command in an empty home, with a record of what it and its children send to whom."""
+    """Run a command in an empty home, and record what it and its children send to whom."""
     calls = "connect,sendto,sendmsg,sendmmsg"
     strace = ["strace", "-f", "--seccomp-bpf", "-qq", "-s", "300", "-e", f"trace={calls}", "-e", "signal=none"]
     with subprocess.Popen(
@@ -60,7 +60,7 @@ def trace(command: list[str], home: Path, log: Path) -> Iterator[subprocess.Pope
 
 
 def others(log: Path) -> set[tuple[str, int]]:
-    """Addresses and ports outside of this computer that a trace names."""
+    """Addresses and ports outside this computer in a trace."""
     found = set()
     for match in _ADDRESS.finditer(log.read_text(encoding="utf-8", errors="replace")):
         address = ipaddress.ip_address(match["address"])
@@ -71,7 +71,7 @@ def others(log: Path) -> set[tuple[str, int]]:
 
 
 def left(home: Path) -> set[Path]:
-    """Files in a home, without the graphs that were prepared."""
+    """Files in a home, without prepared graphs."""
     names = {path.relative_to(home) for path in home.rglob("*") if not path.is_dir()}
     return {name for name in names if not name.is_relative_to(_KEPT)}
 
@@ -94,7 +94,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_trace_shows_who_is_asked(home: Path, tmp_path: Path) -> None:
     script = (
         "import socket, subprocess, sys\n"
-        "socket.socket(type=socket.SOCK_DGRAM).connect(('192.0.2.1', 53))\n"  # a datagram's: nothing is sent
+        "socket.socket(type=socket.SOCK_DGRAM).connect(('192.0.2.1', 53))\n"  # a datagram socket: nothing is sent
         "socket.socket().connect_ex(('127.0.0.1', 9))\n"
         "socket.socket(socket.AF_INET6).connect_ex(('::1', 9))\n"
         "child = \"import socket; socket.socket(type=socket.SOCK_DGRAM).connect(('192.0.2.2', 80))\"\n"
@@ -113,7 +113,7 @@ def test_a_command_asks_nobody_and_leaves_nothing(
 ) -> None:
     arguments = {
         "classify": ["classify", bundle_folder, rows, "--task", "colour"],
-        "verify": ["verify", bundle_folder],  # whose probes are processes of their own
+        "verify": ["verify", bundle_folder],  # its probes are separate processes
         "score --workers 2": [
             *["score", bundle_folder, rows, "--task", "colour", "--out", tmp_path / "out"],
             *["--workers", "2", "--shard-rows", "2"],
@@ -149,7 +149,7 @@ def test_a_server_asks_nobody_and_leaves_nothing(bundle_folder: Path, home: Path
 def test_an_actor_of_ray_asks_nobody_and_leaves_nothing(
     bundle_folder: Path, rows: Path, home: Path, tmp_path: Path
 ) -> None:
-    """Ray's own servers ask which cloud they are in, at an address that does not leave it; nobody else is asked."""
+    """Ray's own servers query the cloud's metadata address, which is link-local; nothing else is contacted."""
     arguments = ["score", bundle_folder, rows, "--task", "colour", "--out", tmp_path / "out", "--engine", "ray"]
     command = [sys.executable, "-m", "edgetune", *map(str, arguments), "--workers", "1"]
     with trace(command, home, tmp_path / "log") as process:

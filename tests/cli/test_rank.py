@@ -1,4 +1,4 @@
-"""`edgetune rank`: the engine's order, of rows as `classify` reads them."""
+"""`edgetune rank`: the engine's order, with the same input as `classify`."""
 
 from __future__ import annotations
 

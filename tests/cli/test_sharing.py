@@ -33,7 +33,7 @@ NAME = "ada/support"
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
-    """A hub that this process uses, and nothing on it."""
+    """An empty hub that this process uses."""
     hub = LocalHub()
     with hub.used_by(monkeypatch, tmp_path / "home"):
         yield hub
@@ -58,7 +58,7 @@ def without_card(held: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def sound(folder: Path) -> bool:
-    """Whether every file is what the manifest says; raises if not."""
+    """Check every file against the manifest; raises an error if one differs."""
     bundle = Bundle(folder)
     return all(bundle.digest(path) for path in bundle.manifest.files if path != files.CARD)
 
@@ -107,7 +107,7 @@ def test_what_is_pushed_comes_back_equal_and_answers_alike(hub: LocalHub, here: 
     repository = hub.repositories[NAME]
     assert repository.private
     assert report.added == ["colour", "size"]
-    assert repository.messages == ["initial commit", "Publish with edgetune"]  # seen at once, or not at all
+    assert repository.messages == ["initial commit", "Publish with edgetune"]  # visible completely, or not at all
     assert pull(NAME, there).added == ["colour", "size"]
     assert without_card(contents(there)) == without_card(contents(here))
     assert (there / files.CARD).read_bytes() == repository.files[files.CARD]
@@ -126,7 +126,7 @@ def test_only_what_changed_goes_and_comes(
     hub.sent.clear()
     report = push(here, NAME)
     assert (report.replaced, report.unchanged, report.copied) == (["colour"], 1, [])
-    assert size < report.bytes < size + 3 * len(index)  # the index as it is meanwhile, and in the end
+    assert size < report.bytes < size + 3 * len(index)  # the index during the change, and at the end
     large = [(path, sent) for method, path, sent in hub.sent if method == "PUT"]
     assert [sent for _, sent in large] == [size]
     others = bodies(hub.sent) - size
@@ -192,12 +192,12 @@ def test_only_one_precision_is_fetched(hub: LocalHub, published: Repository, the
     hub.served.clear()
     with Engine(f"hf://{NAME}") as engine:
         assert engine.precisions == ("int8", "fp32")
-    assert not [path for method, path, _ in hub.served if path.endswith("int8.onnx")]  # that was there
+    assert not [path for method, path, _ in hub.served if path.endswith("int8.onnx")]  # that existed already
     assert pull(NAME, there, precisions=["int8"]).left_out == ["fp32"]
 
 
 def test_a_graph_with_weights_beside_it_goes_and_comes(hub: LocalHub, here: Path, there: Path) -> None:
-    """Past 2 GB; here the weights are a few bytes, and the manifest says so."""
+    """As for models above 2 GB; here the weights are only a few bytes."""
     manifest = json.loads((here / files.MANIFEST).read_bytes())
     data = b"weights"
     (here / "onnx/model.onnx.data").write_bytes(data)
@@ -296,7 +296,7 @@ def test_a_wrong_digest_is_refused(published: Repository, there: Path, here: Pat
 def test_a_stream_that_breaks_is_gone_on_with(
     hub: LocalHub, published: Repository, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, "CHUNK_BYTES", 10_000)  # a chunk is read again, and what was before it is not
+    monkeypatch.setattr(places, "CHUNK_BYTES", 10_000)  # a chunk is read again, but not the chunks before it
     hub.broken = {"onnx/model.onnx", files.task_file("size")}
     pull(NAME, there)
     half = len(published.files["onnx/model.onnx"]) // 2

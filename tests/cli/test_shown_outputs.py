@@ -1,4 +1,4 @@
-"""What docs/few-labels.md and docs/reports.md show is so: every command runs, and output has the form that is shown."""
+"""The examples in docs/few-labels.md and docs/reports.md run, and their output has the shown form."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ NUMBER = re.compile(r"(?<![\w.])\d[\d.,]*(?<![.,])")
 
 
 RECHECKED = re.compile(r"(int8) with [\d.]+% rechecked in fp32")
-"""What stands beside int8 if an answer was close, which is chance here."""
+"""Text after int8 if an answer was a close call, which is chance here."""
 
 BARS = {"classifying", "reading texts"}
-"""What stands before bars, which no page shows."""
+"""Labels of progress bars, which no page shows."""
 
 
 def form(output: str) -> list[str]:
@@ -38,7 +38,7 @@ def form(output: str) -> list[str]:
 def _here(
     bundle_folder: Path, model_folder: Path, make_task: MakeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder with what the commands name, and trainings that are short."""
+    """A folder with the files that the commands name, with short training runs."""
     Bundle(shutil.copytree(bundle_folder, tmp_path / "bundle")).add_task(make_task("trec"))
     (tmp_path / "MiniLM").symlink_to(model_folder)
     for name in ("tickets.csv", "dev.csv", "test.jsonl"):

@@ -1,4 +1,4 @@
-"""Long work ends, whoever reads what it writes to stderr."""
+"""Long work finishes, even if nobody reads its stderr."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PIPE_BYTES = 4096
 def test_a_run_ends_if_nobody_reads_its_progress(bundle_folder: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows"
     rows.mkdir()
-    for place in range(60):  # each is told, since its row has so many lines
+    for place in range(60):  # each prints a note, because its row has so many lines
         lines = "\n" * (30 + place)
         (rows / f"{place:02}.csv").write_text(f'text,label\n"{TEXTS[place % len(TEXTS)]}{lines}",1\n')
     reader, writer = os.pipe()
@@ -36,4 +36,4 @@ def test_a_run_ends_if_nobody_reads_its_progress(bundle_folder: Path, tmp_path: 
         assert json.loads(done.stdout)["rows"] == 60
         told = unread.read()
         assert b"00.csv, line 2: a row of 31 lines" in told
-        assert b"59.csv" not in told  # so there was more than the pipe holds
+        assert b"59.csv" not in told  # so there was more output than the pipe holds

@@ -1,4 +1,4 @@
-"""Bundles and tasks from place to place: only what changed, all of it checked, and never half of it."""
+"""Copying bundles and tasks between places: only changes, always checked, and never partially."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _empty_memory() -> Iterator[None]:
 
 
 class Site:
-    """A folder behind HTTP, which counts what it serves."""
+    """A folder on an HTTP server that counts what it serves."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -677,7 +677,7 @@ def test_a_damaged_file_is_named_and_nothing_appears(
 ) -> None:
     change(published.folder / name)
     if change is Path.unlink and name in GRAPHS:
-        return  # left out, not damaged
+        return  # omitted, not damaged
     with pytest.raises(BundleError, match=f"{name} is damaged|incomplete .{name} is not there"):
         go(published.url, there)
     assert not there.exists()
@@ -740,7 +740,7 @@ def test_links_inside_a_source_are_followed_and_others_told(here: Path, there: P
     assert not (there / "tasks/size.safetensors").is_symlink()
     assert set(go(here, there, tasks=["out"]).failed) == {"out"}
     shutil.copy(tmp_path / "outside.safetensors", there / "tasks/out.safetensors")
-    assert go(here, there, delete=True).removed == []  # the source has it, though it cannot be read
+    assert go(here, there, delete=True).removed == []  # the source has it, although it cannot be read
     (here / "tasks/notes.bin").write_text("x")
     done = CliRunner().invoke(cli, ["tasks", "sync", str(here), str(there)])
     assert "failed    out" in done.output
@@ -807,14 +807,14 @@ def test_what_killed_writers_left_goes_and_what_others_write_stays(here: Path, t
 
 
 class Stopped(BaseException):
-    """Stands for a kill."""
+    """Simulates a kill."""
 
 
 @pytest.mark.parametrize("moment", range(10))
 def test_a_publisher_that_is_stopped_is_mended_by_the_next(
     here: Path, there: Path, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
-    """Whatever lies in the store after a stop, the next publisher's index is true, whichever tasks that one has."""
+    """Whatever is in the store after an interruption, the next publisher's index is correct, whatever tasks it has."""
     go(here, "memory://fleet")
     old = shutil.copytree(here, here.parent / "old")
     for name in ("colour", "size", "mood"):
@@ -888,7 +888,7 @@ def test_syncs_at_the_same_time_leave_whole_tasks_and_a_true_index(
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("new", [False, True], ids=["tasks", "bundle"])
 def test_a_kill_at_any_call_leaves_old_or_new(here: Path, there: Path, make_task: MakeTask, new: bool) -> None:
-    """SIGKILL between all system calls of a sync that write; of a whole bundle at every third."""
+    """SIGKILL between all writing system calls of a sync; for a whole bundle, at every third call."""
     old = shutil.copytree(here, here.parent / "old")
     bundle = Bundle(here)
     bundle.add_task(make_task("mood", prefix=1))
@@ -964,7 +964,7 @@ def test_the_command_gives_json(here: Path, there: Path) -> None:
 
 
 def run(*arguments: object, without: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """Run `edgetune` in a process of its own, where the modules in `without` cannot be imported."""
+    """Run `edgetune` in a separate process in which the modules in `without` cannot be imported."""
     program = f"import sys\nfor name in {without!r}: sys.modules[name] = None\nfrom edgetune.cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", program, "tasks", "sync", *map(str, arguments)],

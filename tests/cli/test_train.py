@@ -1,4 +1,4 @@
-"""`edgetune train` with data of every kind: what it sees and says, what comes out, and one line for each error."""
+"""`edgetune train` with data of every kind: detection, messages, results, and one-line errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DATA: Mapping[str, Any] = {
     "multi-label": lambda place: [label for label, of in (("a", 2), ("b", 3)) if place % of == 0],
     "score": lambda place: place / 8,
 }
-"""Kind → what stands in the label column of a row."""
+"""Kind → value of the label column in a row."""
 
 SEEN = {
     "single-label": "",
@@ -68,7 +68,7 @@ class Trainer:
         return self.raw("--data", data, "--name", "t", "--out", self.out, *options)
 
     def task(self, rows: Sequence[Mapping[str, Any]], *options: object) -> tuple[Task, dict[str, Any], str]:
-        """The task, its JSON record, and what was said."""
+        """The task, its JSON record, and the messages."""
         done = self(rows, *options, "--json")
         assert done.exit_code == 0, f"{done.output}{done.exception!r}"
         return Task.load(self.out), json.loads(done.stdout), done.stderr
@@ -208,7 +208,7 @@ def test_columns_of_0_and_1(train: Trainer) -> None:
 
 
 def train_again(train: Trainer) -> Trainer:
-    """The same in a folder of its own."""
+    """The same in a separate folder."""
     folder = train.folder / "again"
     folder.mkdir()
     return Trainer(train.model, folder)
@@ -251,7 +251,7 @@ def test_rare_labels_beside_another_kind_are_shown_with_both_usual_measures(trai
 
 
 def test_a_training_that_is_broken_off_goes_on_to_the_same_file(model_folder: Path, tmp_path: Path) -> None:
-    """The process is stopped as by Ctrl-C, in the second epoch."""
+    """The process is interrupted (like Ctrl-C) in the second epoch."""
     data = write(tmp_path / "rows.jsonl", rows_of("multi-label"))
     program = (
         "import sys\n"
@@ -299,7 +299,7 @@ def test_several_seeds_are_told_everywhere(train: Trainer) -> None:
 
 
 class TestErrors:
-    """Each in one line: what came, what was expected, what to do; nothing is left behind."""
+    """Each error is one line: what came, what was expected, what to do. Nothing is left behind."""
 
     def test_lists_and_texts_in_one_column(self, train: Trainer) -> None:
         rows = [*rows_of("multi-label"), {"text": "the lamp", "label": "a"}]

@@ -1,4 +1,4 @@
-"""Options of `train` are the fields of `TrainingOptions`: a new one is a field and its use, and nothing else."""
+"""Options of `train` are the fields of `TrainingOptions`. A new option only needs a field and code that uses it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OWN = {
     "sources", "eval_sources", "names", "outs", "kind_name", "report_folder", "resume", "text_column", "label_columns",
     "text_pair_column", "encoding", "delimiter", "quotes", "as_json",
 }  # fmt: skip
-"""Parameters of `train` that say what to train on and where to put it."""
+"""Parameters of `train` for its inputs and outputs."""
 
 NAMED_OTHERWISE = {
     "long_texts": "--long",
@@ -35,7 +35,7 @@ NAMED_OTHERWISE = {
 
 
 def commanded(options: type[Any], arguments: Sequence[str], names: tuple[str, ...] | None = None) -> tuple[Result, Any]:
-    """What a command with a dataclass's options makes of arguments."""
+    """The dataclass that a command makes from arguments."""
     found: list[Any] = []
 
     @click.command(cls=Command)
@@ -64,7 +64,7 @@ def test_the_help_shows_each_default(name: str) -> None:
     record = PARAMETERS[name].get_help_record(click.Context(train))
     assert record is not None
     one, own = FIELDS[name], record[1]
-    # Others say in words what is done if they are not given, or need none: flags, and what is nothing by default.
+    # Others describe their default in words, or need no default: flags, and options that are empty by default.
     in_words = {"class_weight", "learning_rate", "head_learning_rate", "pooling", "patience", "epochs"}
     silent = {"init_text", "init_from", "label_words", "train_head", "positions_behind_prompt", "keep_prompt"}
     in_words |= {"descriptions", "dropout", "prompt_length"}
@@ -157,7 +157,7 @@ def _doubled(items: Sequence[str]) -> list[str] | None:
 
 @dataclass(frozen=True)
 class MoreOptions(TrainingOptions):
-    """What an option more takes: one field here, and its use."""
+    """An additional option: one field here, and its use."""
 
     warmup: int = option(6, "Steps.", least=0)
     dropout: float = option(0.1, "Share of zeros.", least=0.0)
@@ -172,7 +172,7 @@ class MoreOptions(TrainingOptions):
 
 
 class TestAFieldMore:
-    """A field that is added to a dataclass is an option, with type, bounds and default."""
+    """A new field of a dataclass becomes an option, with type, limits and default."""
 
     def test_defaults(self) -> None:
         result, found = commanded(MoreOptions, [])

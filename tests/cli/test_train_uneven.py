@@ -1,4 +1,4 @@
-"""`edgetune train` on uneven classes: what it says, by what it chooses, and what it shows of each label."""
+"""`edgetune train` on uneven classes: its messages, its choice of measure, and its figures per label."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgetune_runtime import Task
 
 @pytest.fixture
 def train(model_folder: Path, tmp_path: Path):  # type: ignore[no-untyped-def]
-    """Trains on as many rows of each label as given, in a process of its own."""
+    """Trains on a given number of rows per label, in a separate process."""
 
     def run(counts: dict[str, int], *options: str) -> subprocess.CompletedProcess[str]:
         rows = [{"text": f"{label} {place}", "label": label} for label, n in counts.items() for place in range(n)]

@@ -1,7 +1,7 @@
-"""A whole engine for bundles of version 2, written from docs/format.md: numpy, onnxruntime and tokenizers alone.
+"""A whole engine for bundles of version 2, written from docs/format.md with only numpy, onnxruntime and tokenizers.
 
-It is here to show that the page says enough, and to be translated. It trusts its files: what has to be refused is left
-out, but for the digest. One text a run, at its exact length.
+It shows that the page is complete, and serves as a template for other languages. It trusts its files and checks only
+the digest. Each run has one text, at its exact length.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class PlainBundle:
         graphs = {(): graph["file"]} | {
             tuple(variant["inputs"]): graph["variants"][name] for name, variant in self.manifest["variants"].items()
         }
-        # With the optimizer int8 would differ from edgetune's in the last bits, and then here and there in a step.
+        # With the optimizer, int8 would differ from edgetune's in the last bits, and so sometimes in a rounding step.
         self.sessions = {
             inputs: ort.InferenceSession(
                 folder / file, options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
@@ -80,7 +80,7 @@ class PlainBundle:
         return PlainTask(self.folder / f"tasks/{name}.safetensors")
 
     def read(self, texts: list[str], task: PlainTask) -> dict[str, Any]:
-        """What a text, or the two of a pair, becomes."""
+        """Tokenize a text or a pair."""
         mask = self.manifest["mask_token"]
         if task.pooling == "mask":
             texts = [text.replace(mask, " ") for text in texts]
@@ -101,9 +101,7 @@ class PlainBundle:
             pieces = [piece if piece in SLOTS else piece.replace("{mask}", mask) for piece in split(task.template)]
             encoding = self._encode(filled(pieces, texts)[0])
             truncated = len(encoding.ids) > room
-            if (
-                truncated and task.long_texts == "windows"
-            ):  # of a text with nothing around it, which is all there is here
+            if truncated and task.long_texts == "windows":  # of a text with nothing around it, the only case here
                 return self._windows(encoding, given, task, room)
             start = filled(pieces, texts)[1]["{text}"][0]
             if truncated:
@@ -174,7 +172,7 @@ class PlainBundle:
         return windows[0] | ({"more": windows[1:]} if windows[1:] else {}) | {"truncated": truncated}
 
     def logits(self, read: dict[str, Any], task: PlainTask) -> Array:
-        """The logits of a text; of a task that answers words, of each word."""
+        """The logits of a text or, for a task that answers words, of each word."""
         found = [self._run(window, task) for window in (read, *read.get("more", ()))]
         return np.concatenate(found) if task.kind in ("tokens", "spans") else found[0][0]
 
@@ -248,7 +246,7 @@ WORD = re.compile(r"w(?:[wm]|[jz]+(?=[wm]))*|(?:p|ff?|c)m*(?:zpm*)*|m+")
 
 
 def class_of(character: str) -> str:
-    """The class of a character, by which words are made."""
+    """The class of a character, which determines words."""
     category, code = unicodedata.category(character), ord(character)
     if code == 0x200D:
         return "z"
@@ -262,7 +260,7 @@ def class_of(character: str) -> str:
 
 
 def words(text: str) -> list[tuple[int, int]]:
-    """Where the words of a text are."""
+    """The places of a text's words."""
     return [found.span() for found in WORD.finditer("".join(map(class_of, text)))]
 
 
@@ -279,16 +277,16 @@ def tokens_of(tokens: list[tuple[int, int, int]], places: list[tuple[int, int]])
 def read_words(
     places: list[tuple[int, int]], found: dict[int, tuple[int, int]], task: PlainTask
 ) -> dict[str, list[list[int]]]:
-    """The words that are read, and their spans."""
+    """The words to read, and their spans."""
     ends = {"mean": [(0, 1)], "cls": [(0, 0)], "last": [(1, 1)], "ends": [(0, 0), (1, 1)]}[task.pooling]
     spans = [[own[first], own[last] + 1] for own in found.values() for first, last in ends]
     return {"spans": spans, "words": [list(places[word]) for word in found]}
 
 
 def split(template: str) -> list[str]:
-    """A template's slots of texts and what stands around them."""
+    """Split a template into slots and the text around them."""
     for slot in SLOTS:
-        template = template.replace(slot, f"\0{slot}\0")  # a template has no control character
+        template = template.replace(slot, f"\0{slot}\0")  # a template has no control characters
     return template.split("\0")
 
 
@@ -303,12 +301,12 @@ def filled(pieces: list[str], texts: list[str]) -> tuple[str, dict[str, tuple[in
 
 
 def ends_within(encoding: Encoding, begin: int, end: int) -> list[int]:
-    """Where the tokens end that lie between two characters."""
+    """The ends of the tokens between two characters."""
     return [last for first, last in encoding.offsets if first >= begin and last <= end]
 
 
 def longest_first(lengths: list[int], room: int) -> list[int]:
-    """How many tokens of one or two texts are kept."""
+    """How many tokens of one or two texts to keep."""
     if sum(lengths) <= room:
         return lengths
     if len(lengths) == 1:
@@ -322,7 +320,7 @@ def longest_first(lengths: list[int], room: int) -> list[int]:
 
 
 def entities(logits: Array, read: dict[str, Any], text: str, task: PlainTask) -> list[dict[str, Any]]:
-    """The entities that the logits of words give."""
+    """The entities for the logits of words."""
     best, paths = [(0.0 if row == 0 or row % 2 else -math.inf) for row in range(2 * len(task.labels) + 1)], []
     for own in logits.astype(np.float64):
         highest, before, reached = max(best), [], []
@@ -379,7 +377,7 @@ def best_stretch(logits: Array, read: dict[str, Any], text: str, task: PlainTask
 
 
 def answer(logits: Array, task: PlainTask, read: dict[str, Any], texts: list[str]) -> dict[str, Any]:
-    """The answer that logits give."""
+    """The answer for logits."""
     if task.kind == "tokens":
         return {"entities": entities(logits, read, texts[0], task)}
     if task.kind == "spans":

@@ -1,4 +1,4 @@
-"""An engine that was written from docs/format.md alone answers as edgetune does: the page says enough."""
+"""An engine that was written only from docs/format.md gives edgetune's answers, so the page is complete."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from edgetune_runtime.text import Tokens
 
 HERE = Path(__file__).parent
 KERNELS = 1e-6
-"""What logits may differ from edgetune's on this computer, relative to max(1, |logit|); it applies heads by itself."""
+"""Tolerance of logits compared with edgetune's on this computer, relative to max(1, |logit|); edgetune applies heads
+itself."""
 
 Case = dict[str, Any]
 LINES = [json.loads(line) for line in (HERE / "cases.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -65,7 +66,7 @@ def test_it_answers(bundle: str, precision: str, name: str) -> None:
 
 @pytest.mark.parametrize(("bundle", "precision", "name"), ROWS, ids=["-".join(row) for row in ROWS])
 def test_on_one_computer_both_give_the_same_logits(bundle: str, precision: str, name: str) -> None:
-    """In int8 too, where the tolerance of the cases is as wide as what int8 itself changes."""
+    """Also in int8, although the tolerance of the cases is as large as the error of int8 itself."""
     engine, edgetune = opened(bundle, precision), edgetunes(bundle, precision)
     task, own = engine.task(name), edgetune.task(name)
     for text in cases_of(bundle, precision, name):

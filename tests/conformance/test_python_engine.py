@@ -1,4 +1,4 @@
-"""edgetune's engine answers as this folder says, and refuses what it says; see README.md."""
+"""edgetune's engine gives this folder's answers, and rejects its invalid files; see README.md."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ SAYS = {
     "manifest-digest-short": "'tokenizer.json' with the SHA-256",
     "manifest-field-missing": "'max_positions'",
 }
-"""Refused file → what is said of it: it is refused for its own reason."""
+"""Rejected file → part of the message: each file is rejected for its own reason."""
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_it_answers(engines: dict[tuple[str, str], Engine], bundle: str, precisi
 
 
 def assert_answer(got: Case, case: Case) -> None:
-    """Numbers are those on file within the tolerance; names are the same if they have to be."""
+    """Compare numbers with the stored ones within the tolerance, and names if they must be the same."""
     assert got.keys() == case["answer"].keys()
     for name, value in case["answer"].items():
         if isinstance(value, float | dict):
@@ -190,13 +190,13 @@ def test_a_bundle_is_sound_and_of_today(bundle: str) -> None:
     manifest = Bundle(folder).manifest
     assert manifest.format_version == FORMAT_VERSION
     assert not contract.is_first_generation(manifest.facts.inputs)
-    for name in Bundle(folder).task_names():  # what is written today is the same file
+    for name in Bundle(folder).task_names():  # writing it today gives the same file
         data = (folder / files.task_file(name)).read_bytes()
         assert Task.from_bytes(data, name).to_bytes() == data
 
 
 def test_cases_cover_the_format() -> None:
-    """Each input, pooling, kind, part and way to cut is in it."""
+    """Each input, pooling, kind, part and way to cut is covered."""
     opened = {name: Bundle(HERE / "bundle" / name) for name in BUNDLES}
     tasks = {(bundle, task): opened[bundle].load_task(task) for bundle, _, task in cases()}
     assert {name for bundle in opened.values() for name in bundle.facts.inputs_of("full")} == contract.INPUTS.keys()
@@ -232,7 +232,7 @@ def test_it_is_small_and_has_no_paths_of_a_computer() -> None:
 
 
 def test_files_of_version_1_are_read_too() -> None:
-    """They are answered in tests/formats/test_old_files.py."""
+    """tests/formats/test_old_files.py checks their answers."""
     for folder in sorted({path.parent for path in OLD.glob("*/edgetune.json")}):
         bundle = Bundle(folder)
         assert contract.is_first_generation(bundle.facts.inputs)

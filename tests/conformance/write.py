@@ -1,7 +1,7 @@
-"""Writes the data of this folder with the code as it is: `python tests/conformance/write.py`. See README.md.
+"""Write the data of this folder with the current code: `python tests/conformance/write.py`. See README.md.
 
-Models are tiny and seeded, so the same versions of the libraries write the same bytes. When the format gets something
-new, add a task or a text, and write all of it anew.
+Models are tiny and seeded, so the same versions of the libraries write the same bytes. When the format is extended, add
+a task or a text, and write everything again.
 """
 
 from __future__ import annotations
@@ -40,12 +40,13 @@ REFUSED = HERE / "refused"
 Tensors = dict[str, Array]
 
 EXACT = 1e-4
-"""What fp32 logits may differ."""
+"""Tolerance for fp32 logits."""
 
 ROUNDED = 0.05
-"""What int8 logits may differ. Where an activation lies between two steps, the last bits of what came before decide."""
+"""Tolerance for int8 logits. If an activation is between two rounding steps, the last bits of earlier results
+decide."""
 
-# ---- tokenizers, of words that are listed: trained ones depend on the trainer's version ----
+# ---- tokenizers with fixed vocabularies: trained ones depend on the trainer's version ----
 
 CORPUS = """
 the lamp is broken and screen stays black thank you this works very well where my parcel it was charged twice
@@ -261,7 +262,7 @@ def encoder_decoder_tasks(backbone: Backbone) -> Iterator[Task]:
 
 
 def with_source(backbone: Backbone, task: Task) -> Task:
-    """A task whose soft prompt is stored as the prefix that it leads to, with the prompt beside it."""
+    """A task whose soft prompt is stored as its prefix, together with the prompt."""
     tensors = {name: torch.from_numpy(tensor) for name, tensor in task.tensors.items()}
     return dataclasses.replace(task, tensors=prompts.stored(backbone, tensors, task.max_length))
 
@@ -314,7 +315,7 @@ TEXTS = (
     "😀" * 13,
     "the lamp is broken and the screen stays black, " * 12,
 )
-"""None, short, long; white space, other scripts, slots, special tokens; characters of several tokens; too long."""
+"""Empty, short, long; white space, other scripts, slots, special tokens; characters of several tokens; too long."""
 
 PAIRS_OF_TEXTS = (*zip(TEXTS, (*TEXTS[3:], *TEXTS[:3]), strict=True), (TEXTS[3], TEXTS[3]))
 """Both are too long, or one of them, or none; the last two are equally long."""
@@ -323,7 +324,7 @@ PAIRS_OF_TEXTS = (*zip(TEXTS, (*TEXTS[3:], *TEXTS[:3]), strict=True), (TEXTS[3],
 
 
 def cases(bundle: str) -> Iterator[dict[str, Any]]:
-    """What a bundle answers, by precision, task and text."""
+    """The answers of a bundle, by precision, task and text."""
     for precision in MODELS[bundle].precisions:
         with Engine(BUNDLES / bundle, precision=precision, threads=1, prepare=False) as engine:
             for name in engine.task_names:
@@ -371,7 +372,7 @@ def is_clear(logits: Array, task: Task, read: Read, result: Result, tolerance: f
 
 
 def _lead(logits: Array) -> float:
-    """How much more the best sequence of tags sums up to than the second best. Shape: [words, rows]."""
+    """The difference between the sums of the best and the second-best sequence of tags. Shape: [words, rows]."""
     if not len(logits):
         return np.inf
     rows = np.arange(logits.shape[1])
@@ -390,19 +391,19 @@ def _labels(result: Result) -> dict[str, Any]:
     return {name: value for name, value in result.fields().items() if not isinstance(value, float | dict)}
 
 
-# ---- what has to be refused ----
+# ---- invalid files ----
 
 
 @dataclass(frozen=True)
 class Change:
-    """A change that makes a sound task one that has to be refused.
+    """A change that makes a valid task invalid.
 
     Attributes:
-        why: what is wrong with it.
-        metadata: fields that are set; the digest is made to fit.
-        tensors: makes its tensors of the sound ones.
+        why: the reason why it is invalid.
+        metadata: fields to set; the digest is recomputed.
+        tensors: computes its tensors from the valid ones.
         data: changes the bytes of the file.
-        task: which task of which bundle is changed, and which bundle is asked to take it.
+        task: the task and bundle to change, and the bundle that must reject it.
     """
 
     why: str
@@ -426,7 +427,7 @@ def part(name: str, change: Callable[[Array], Array]) -> Callable[[Tensors], Ten
 
 
 def key_twice(data: bytes) -> bytes:
-    """The same file whose header has `temperature` twice."""
+    """The same file with `temperature` twice in its header."""
     length = int.from_bytes(data[:8], "little")
     header = data[8 : 8 + length].replace(b'"temperature":', b'"temperature":"9.0","temperature":', 1)
     return struct.pack("<Q", len(header)) + header + data[8 + length :]
@@ -518,7 +519,7 @@ TASKS = {
         tensors=lambda tensors: tensors | {"prefix_keys": np.zeros((2, 4, 1, 4), np.float32)},
     ),
 }
-"""File → how it differs from a sound one."""
+"""File → how it differs from a valid one."""
 
 
 def refused_task(change: Change) -> bytes:
@@ -537,7 +538,7 @@ def refused_task(change: Change) -> bytes:
 
 
 def written(metadata: Mapping[str, str], tensors: Tensors) -> bytes:
-    """A safetensors file, as docs/format.md says."""
+    """A safetensors file, as specified in docs/format.md."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     body = b""
     for name, tensor in sorted(tensors.items()):
@@ -608,11 +609,11 @@ MANIFESTS: Mapping[str, tuple[str, Callable[[Record], object]]] = {
     "digest-short": ("a digest is no SHA-256", put("0" * 63, "files", "tokenizer.json")),
     "field-missing": ("a field is missing", lambda record: record.pop("max_positions")),
 }
-"""File → why the manifest is refused, and how it differs from the encoder's."""
+"""File → why the manifest is rejected, and how it differs from the encoder's."""
 
 
 def write_refused() -> list[dict[str, str]]:
-    """Write the files, and give what is said of each."""
+    """Write the files. Returns the reason for each."""
     REFUSED.mkdir()
     told = []
     for name, change in TASKS.items():
@@ -645,7 +646,7 @@ def main() -> None:
             export_bundle(
                 backbone, BUNDLES / name, precisions=model.precisions, tasks=list(model.tasks(backbone)), max_drop=1
             )
-    # A task goes by its file's name, whatever it calls itself.
+    # The name of a task is that of its file, whatever its contents say.
     tasks = BUNDLES / "encoder" / files.TASKS
     shutil.copyfile(tasks / "both-pooler.safetensors", tasks / "renamed.safetensors")
     write_lines(HERE / "cases.jsonl", (case for name in MODELS for case in cases(name)))

@@ -1,4 +1,4 @@
-"""Entities in data: CoNLL files, tagged words, places in texts; and what is refused of them."""
+"""Entities in data: CoNLL files, tagged words, places in texts; and rejected data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labelled texts: what was written comes back, and what cannot be used is named with its line."""
+"""Labelled texts: written rows are read back, and errors name the line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions about contexts: SQuAD's JSON and rows of every format give the same; what is wrong is said in one line."""
+"""Questions about contexts: SQuAD's JSON and rows of every format give the same result; errors are one line."""
 
 from __future__ import annotations
 

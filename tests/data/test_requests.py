@@ -1,4 +1,4 @@
-"""Rows to classify: from streams as they come and from files of any form, each with an id of its own or its line."""
+"""Rows to classify, from streams and from files of any format, each with its own id or its line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def in_file(path: Path, data: bytes | str, kind: Kind = "auto") -> list[Request]
 
 
 class Chunks:
-    """A stream that gives what it has ready: one chunk a read."""
+    """A stream that returns one chunk per read."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self.chunks = [chunk for chunk in chunks if chunk]

@@ -1,4 +1,4 @@
-"""Whatever other programs write is read back equal, row for row, by the reader of `train` and by that of `score`."""
+"""Files from other programs are read back equal, row by row, by the reader of `train` and by that of `score`."""
 
 from __future__ import annotations
 

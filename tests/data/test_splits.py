@@ -65,7 +65,7 @@ def test_a_split_of_several_labels_leaves_every_label_in_training(sets: list[lis
         Counter(label for row in some for label in MULTI_LABEL.named(row.target) or ("",)) for some in (train, dev)
     )
     assert set(kept) == set(counts)
-    # A label is not held out only if each of its rows has a label that would be left without one.
+    # A label has no held-out row only if each of its rows has a label that would lose its last training row.
     for label in set(counts) - set(held_out):
         own = [
             MULTI_LABEL.named(row.target) or ("",) for row in rows if label in (MULTI_LABEL.named(row.target) or ("",))

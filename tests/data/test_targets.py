@@ -1,4 +1,4 @@
-"""Labels of every kind, and pairs of texts: each format gives the same rows, and what is no label is named."""
+"""Labels of every kind, and pairs of texts: each format gives the same rows, and errors name invalid labels."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def rows_with(column: str, *values: object) -> list[Row]:
     return [{"text": f"text {place}", column: value} for place, value in enumerate(values)]
 
 
-# ---- the kind that labels look like ----
+# ---- the kind of labels ----
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_several_labels_are_the_same_in_every_form(made: tuple[list[str], list[l
             assert (name, found.kind, targets(found)) == (name, MULTI_LABEL, wanted)
 
 
-# ---- what is no label ----
+# ---- invalid labels ----
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Nothing that people can use is undocumented: routes, metrics, environment variables. No page is long."""
+"""Everything that users can use is documented: routes, metrics, environment variables. No page is long."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_every_variable_of_the_environment() -> None:
 
 
 MOST_WORDS = 1_200
-"""What one reads in five minutes. Code and numbers are not counted."""
+"""Five minutes of reading. Code and numbers are not counted."""
 
 OTHERS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
 

@@ -1,4 +1,4 @@
-"""The README says what is so: its first commands and its Python run, on a tiny model in the place of the hub's."""
+"""The README is true: its first commands and its Python code run, with a tiny model instead of the hub's."""
 
 from __future__ import annotations
 

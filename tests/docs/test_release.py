@@ -1,4 +1,4 @@
-"""What people get beside the code: versions from one place, a workflow that calls what exists."""
+"""Files for releases: versions from one place, a workflow that calls existing files."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ def test_every_extra_of_the_readme_exists() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| ((?:`[a-z]+`(?:, )?)+) \| ", readme.partition("## Install")[2], re.MULTILINE)
     named = {name for cell in listed for name in re.findall(r"`([a-z]+)`", cell)} | {"train"}
-    own = {"bench", "container", "dev", "docs", "torture"}  # of those who work on edgetune
+    own = {"bench", "container", "dev", "docs", "torture"}  # for contributors
     assert named == set(PROJECT["optional-dependencies"]) - own

@@ -1,4 +1,4 @@
-"""The script that takes pictures of the page runs, with a tiny model; docs/page.md shows those that it takes."""
+"""The script that takes pictures of the page runs, with a tiny model; docs/page.md shows its pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The notebook runs from its first cell to its last; with a tiny model, whose answers mean nothing."""
+"""The notebook runs from its first cell to its last, with a tiny model whose answers mean nothing."""
 
 from __future__ import annotations
 

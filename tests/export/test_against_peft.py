@@ -18,7 +18,7 @@ LENGTH = 5
 
 
 def peft_states(folder: Path, config: PeftConfig) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-    """PEFT's last hidden states, its prompt as it feeds it, and the padded batch."""
+    """PEFT's last hidden states, its prompt, and the padded batch."""
     batch = AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     torch.manual_seed(1)
@@ -29,7 +29,7 @@ def peft_states(folder: Path, config: PeftConfig) -> tuple[torch.Tensor, torch.T
 
 
 def our_features(folder: Path, inputs: dict[str, torch.Tensor], tensors: dict[str, torch.Tensor]) -> np.ndarray:
-    """Features at the first token, the text's positions after the prompt's, as PEFT has them."""
+    """Features at the first token, with the text's positions after those of the prompt, as in PEFT."""
     backbone = load_backbone(str(folder))
     lengths = {"tasks": 1, "prompt": 0, "prefix": 0, "labels": 2}
     if contract.PROMPT_EMBEDDINGS in tensors:

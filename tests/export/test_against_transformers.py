@@ -1,6 +1,6 @@
 """A backbone's features are those of the original model, in transformers' own attention, for every family.
 
-The original is `AutoModel` of the same checkpoint with attention "eager": no line of edgetune takes part in it.
+The original is `AutoModel` of the same checkpoint with "eager" attention, without any code of edgetune.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from edgetune_runtime.errors import BackboneError
 
 CLOSE = 1e-4
 VOCABULARY = 200
-FIRST_WORD = 6  # behind the special tokens
+FIRST_WORD = 6  # after the special tokens
 ROPE = {"rope_theta": 10000.0}
 WINDOWED = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 8}
 BIDIRECTIONAL = {"use_bidirectional_attention": True, "layer_types": ["full_attention"] * 2}
@@ -40,7 +40,7 @@ BIDIRECTIONAL = {"use_bidirectional_attention": True, "layer_types": ["full_atte
 
 @dataclass(frozen=True)
 class Model:
-    """A tiny model: an architecture and what its configuration has beside the usual."""
+    """A tiny model: an architecture, and its additional configuration."""
 
     architecture: str
     more: dict[str, Any] = field(default_factory=dict)
@@ -121,7 +121,7 @@ ROWS = ([40], [40, 7, 23, 1])
 
 
 def save(model: Model, folder: Path, tokenizer: Path) -> None:
-    """Save a tiny model of random weights, its pooler too where the family has one, and a tokenizer."""
+    """Save a tiny model of random weights, with a pooler if the family has one, and a tokenizer."""
     shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
     torch.manual_seed(0)
     sizes = {**SMALL, **MORE.get(model.architecture, {}), "vocab_size": VOCABULARY}
@@ -134,7 +134,7 @@ def save(model: Model, folder: Path, tokenizer: Path) -> None:
 
 
 def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Token ids filled up on the right, and where they are. Shape: both [rows, longest]."""
+    """Token ids padded on the right, and their mask. Shape: both [rows, longest]."""
     return tuple(  # type: ignore[return-value]
         nn.utils.rnn.pad_sequence([torch.tensor(row) for row in given], batch_first=True)
         for given in (rows, [[1] * len(row) for row in rows])
@@ -142,7 +142,7 @@ def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 
 
 def span(pooling: str, length: int) -> tuple[int, int]:
-    """What a pooling reads of a text without a prompt."""
+    """The span that a pooling reads for a text without a prompt."""
     return {"cls": (0, 1), "pooler": (0, 1), "last": (length - 1, length)}.get(pooling, (0, length))
 
 
@@ -182,7 +182,7 @@ class Pair:
         return features
 
     def inputs(self, rows: Sequence[Sequence[int]], pooling: str, **tensors: Tensor) -> dict[str, Tensor]:
-        """What edgetune's forward takes, for a task with these tensors, or without any."""
+        """The inputs of edgetune's forward, for a task with or without tensors."""
         ids, mask = padded(rows)
         lengths = {"prompt": 0, "prefix": 0}
         for name, value in tensors.items():
@@ -209,7 +209,7 @@ class Pair:
 
     @torch.no_grad()
     def features(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Of each text's one span. Shape: [batch, hidden]."""
+        """Features of each text's only span. Shape: [batch, hidden]."""
         found: Tensor = self.backbone(**inputs)[1]
         return found[:, 0]
 
@@ -223,7 +223,7 @@ MakePair = Callable[[Model], Pair]
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> MakePair:
-    """Gives a model as edgetune and as transformers load it. Not to be changed."""
+    """Returns a model loaded by edgetune and by transformers. Not to be changed."""
     made: dict[str, Pair] = {}
     tokenizer = tmp_path_factory.mktemp("tokenizer")
     assert save_tokenizer(tokenizer) <= VOCABULARY
@@ -254,12 +254,12 @@ def test_bare_features_are_those_of_the_original_model(model: Model, pair: MakeP
 
 
 ONE_STEP = [name for name, family in FAMILIES.items() if family.poolings == ("decoder",)]
-"""Encoder-decoders, which read one step of their decoder: they have no spans."""
+"""Encoder-decoders, which read one step of their decoder and have no spans."""
 
 
 @pytest.mark.parametrize("model", [model for model in FAMILY_DEFAULTS if model.architecture not in ONE_STEP], ids=str)
 def test_spans_are_means_of_the_original_models_hidden_states(model: Model, pair: MakePair) -> None:
-    """Several spans of each text, of one text others than of the next; with prompts before them, too."""
+    """Several spans per text, different for each text; also with prompts before them."""
     both = pair(model)
     lengths = [30, 7, 19]
     rows = both.texts(lengths)
@@ -312,7 +312,7 @@ def test_segments_are_those_of_the_original_model(model: Model, pair: MakePair) 
         inputs = both.inputs(rows, "mean", **tensors)
         got = both.features({**inputs, contract.TOKEN_TYPE_IDS: segments})
         torch.testing.assert_close(got, expected, atol=CLOSE, rtol=0)
-        assert (got - both.features(inputs)).abs().max() > 10 * CLOSE  # they do something
+        assert (got - both.features(inputs)).abs().max() > 10 * CLOSE  # they have an effect
 
 
 def test_the_families_of_pairs_have_segments(pair: MakePair) -> None:
@@ -325,7 +325,7 @@ def test_the_families_of_pairs_have_segments(pair: MakePair) -> None:
     "model", [model for model in FAMILY_DEFAULTS + VARIANTS if model.architecture not in ONE_STEP], ids=str
 )
 def test_a_soft_prompt_acts_as_in_the_original_model_and_as_it_is_stored_too(model: Model, pair: MakePair) -> None:
-    """Embeddings before the text's, and what a task keeps of them: the prefix that they lead to, or themselves."""
+    """Embeddings before those of the text, and the stored form: their prefix, or the embeddings."""
     length, text = 6, 30
     both = pair(model)
     (row,) = both.texts([text])
@@ -334,7 +334,7 @@ def test_a_soft_prompt_acts_as_in_the_original_model_and_as_it_is_stored_too(mod
     places = torch.cat([torch.arange(length), torch.arange(text) + backbone.position_offset(length)])
     embeddings = torch.cat([prompt, original.get_input_embeddings()(torch.tensor(row))])[None].detach()
     mask = torch.ones(1, length + text, dtype=torch.int64)
-    if model.architecture == "distilbert":  # numbers positions along the row and takes no others
+    if model.architecture == "distilbert":  # always numbers positions along the row
         table = original.embeddings.position_embeddings
         embeddings += (table(places) - table(torch.arange(length + text)))[None].detach()
         positions = {}
@@ -410,7 +410,7 @@ def test_attention_refuses_what_it_does_not_compute(name: str) -> None:
 
 
 def test_a_number_of_its_own_is_part_of_the_fingerprint() -> None:
-    """Apertus' feed-forwards have some without a dimension."""
+    """Apertus' feed-forwards have zero-dimensional parameters."""
     backbone = tiny_backbone("apertus")
     before = backbone.fingerprint()
     next(tensor for tensor in backbone.model.state_dict().values() if tensor.ndim == 0).add_(1)

@@ -1,4 +1,4 @@
-"""What is taken for granted of a model is tried while it is loaded: what would be wrong without a word is refused."""
+"""Assumptions about a model are checked while it is loaded: models that would silently be wrong are rejected."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def backbone(architecture: str, spoil: Spoil = lambda model: None) -> Backbone:
 
 
 def after(module: torch.nn.Module, change: Callable[[Tensor], Tensor]) -> None:
-    """Let a module give something else, with whatever stands behind its hidden states."""
+    """Change a module's hidden states, without changing its other outputs."""
 
     def hook(_: object, __: object, output: Any) -> Any:
         return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
@@ -39,7 +39,7 @@ def with_the_one_before(states: Tensor) -> Tensor:
 
 
 def by_place_in_the_row(states: Tensor) -> Tensor:
-    """What a model does that numbers tokens by itself, whatever positions it is given."""
+    """A model that numbers tokens itself, whatever positions it is given."""
     return states * (1 + 0.1 * torch.arange(states.shape[1]))[:, None]
 
 
@@ -56,14 +56,14 @@ def by_place_in_the_row(states: Tensor) -> Tensor:
     ids=["embeddings", "layer", "attention", "feed-forward", "encoder", "encoder-eager"],
 )
 def test_tokens_that_reach_one_another_beside_the_interface_are_noticed(architecture: str, spoil: Spoil) -> None:
-    """Also an encoder before a decoder that calls the interface as it should."""
+    """Also for an encoder before a decoder that uses the interface correctly."""
     backbone(architecture)
     with pytest.raises(BackboneError, match=r"tokens of spoilt \(\w+\) reach one another beside"):
         backbone(architecture, spoil)
 
 
 def test_a_convolution_of_debertas_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The largest of its second version have one behind their first layer."""
+    """The largest models of its second version have one after their first layer."""
     monkeypatch.setitem(MORE, "deberta-v2", {**MORE["deberta-v2"], "conv_kernel_size": 3})
     with pytest.raises(BackboneError, match=r"tokens of spoilt \(deberta-v2\) reach one another beside"):
         backbone("deberta-v2")
@@ -132,7 +132,7 @@ def test_a_prompt_that_its_keys_and_values_cannot_stand_for_is_noticed() -> None
 
 
 def test_trying_costs_few_forwards() -> None:
-    """Of eight tokens: loading is not to take longer for it."""
+    """They have only eight tokens, so loading is not slower."""
     model = language_model("llama")
     calls = []
     model.model.register_forward_hook(lambda *_: calls.append(1))

@@ -1,4 +1,4 @@
-"""Loading a backbone: what is refused, and that its fingerprint tells weights apart."""
+"""Loading a backbone: rejected models, and that its fingerprint identifies the weights."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_weights_that_lack_a_tensor_are_refused(model_folder: Path, tmp_path: Pa
 
 
 def test_a_folder_without_its_tokenizer_is_refused(model_folder: Path, tmp_path: Path) -> None:
-    """transformers would make up one that knows five tokens."""
+    """transformers would create one with five tokens."""
     shutil.copytree(model_folder, tmp_path / "model")
     for path in (tmp_path / "model").glob("tokenizer*"):
         path.unlink()
@@ -77,7 +77,7 @@ def test_fingerprint_changes_with_any_weight(model_folder: Path) -> None:
 
 
 def test_a_prefix_of_a_texts_own_keys_and_values_equals_attending_to_that_text(model_folder: Path) -> None:
-    """The prefix is what attention would have read of a text that stands before, layer by layer."""
+    """The prefix has the keys and values that attention would have read for a preceding text, layer by layer."""
     backbone = load_backbone(str(model_folder))
     keys, values = backbone.keys_and_values(backbone.embed(torch.tensor([[2, 9, 10, 11]])))
     query = torch.randn(1, 4, 3, 8)

@@ -1,4 +1,4 @@
-"""Nothing of a checkpoint is left out unnoticed: what belongs to the backbone is refused, the rest is said."""
+"""Nothing in a checkpoint is silently ignored: unused parts of the backbone are rejected, others are reported."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_relative_positions_that_transformers_no_longer_computes_are_refused(fol
 def test_tensors_inside_a_backbone_that_it_does_not_use_are_refused(
     language_model_folder: LanguageModelFolder, tmp_path: Path, architecture: str, prefixed: bool
 ) -> None:
-    """In every naming: with the prefix of a language model, and without, as the bare model's class writes them."""
+    """In every naming scheme: with a language model's prefix, and without, as the bare model's class writes them."""
     inside = {
         "bert": ("bert.", f"{LAYER}.adapter.weight"),
         "gpt2": ("transformer.", "h.1.attn.rotary.weight"),
@@ -233,7 +233,7 @@ def test_weights_of_pytorch_that_are_damaged_are_one_line_with_their_name(folder
 def test_a_transformer_in_a_subfolder_is_found(
     model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], modules: bool
 ) -> None:
-    """As sentence-transformers saves it; without modules.json, one folder with a model is no riddle either."""
+    """As sentence-transformers saves it; also without modules.json, if only one folder has a model."""
     shutil.copytree(model_folder, tmp_path / "0_Transformer")
     (tmp_path / "1_Pooling").mkdir()
     (tmp_path / "1_Pooling" / "config.json").write_text('{"word_embedding_dimension": 32}')
@@ -330,7 +330,7 @@ def test_a_file_is_no_folder(folder: Path) -> None:
 
 
 def test_an_adapter_beside_the_weights_is_refused(folder: Path) -> None:
-    """transformers would load it into the model without a word."""
+    """transformers would silently load it into the model."""
     change_json(folder / "adapter_config.json", base_model_name_or_path="some/base", peft_type="LORA")
     assert "holds a PEFT adapter next to its weights" in refused(folder)
 
@@ -343,7 +343,7 @@ def test_quantized_weights_are_refused_by_the_name_of_the_method(folder: Path, m
 
 
 def bring_code(folder: Path, architecture: str, file: str) -> Path:
-    """Let a checkpoint name code of its own; gives the file that this code would write."""
+    """Let a checkpoint name its own code. Returns the file that this code would write."""
     proof = folder / "it-ran"
     code = f"open({str(proof)!r}, 'w')\n"
     code += "from transformers import BertConfig as Own, BertModel as OwnModel, BertTokenizer as OwnTok\n"

@@ -1,4 +1,4 @@
-"""A cross-encoder of transformers is a task of pairs: its logits are the engine's."""
+"""A transformers cross-encoder becomes a task for pairs, with the same logits in the engine."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ PAIRS = [
 ]
 MODELS: dict[str, tuple[Any, Any]] = {
     "bert": (BertForSequenceClassification, BertTokenizer),
-    "albert": (AlbertForSequenceClassification, ElectraTokenizer),  # a WordPiece one will do
+    "albert": (AlbertForSequenceClassification, ElectraTokenizer),  # a WordPiece tokenizer is sufficient
 }
 
 
 class CrossEncoder:
-    """A tiny model of random weights that reads pairs, as transformers has it and as a bundle."""
+    """A tiny model of random weights that reads pairs, in transformers and as a bundle."""
 
     def __init__(self, folder: Path, architecture: str, labels: int) -> None:
         model_class, tokenizer_class = MODELS[architecture]
@@ -81,7 +81,10 @@ class CrossEncoder:
         self.bundle = Bundle(folder / "bundle")
 
     def expected(self, first: str, second: str) -> np.ndarray:
-        """The original's logits; a batch of one, since the tokenizer takes an empty second text alone for none."""
+        """The original's logits.
+
+        A batch of one is used, because otherwise the tokenizer ignores an empty second text.
+        """
         given = self.tokenizer(
             [first], [second], truncation="longest_first", max_length=POSITIONS, return_tensors="pt",
             return_token_type_ids=True,

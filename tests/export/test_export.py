@@ -1,4 +1,4 @@
-"""Exporting a bundle: all of it or nothing, with what was measured written down."""
+"""Exporting a bundle: all or nothing, with recorded measurements."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_parity_is_measured_and_written(backbone: Backbone, make_task: MakeTask,
 
 
 def right(result: Result) -> Target:
-    """An answer, as data would say that it is right."""
+    """An answer as a target in data."""
     kind, fields = KINDS[TASKS[result.task][1].get("kind_name", "single-label")], result.fields()
     if "answer" in fields:
         return kind.target(fields["answer"] and {"text": fields["answer"], "answer_start": fields["start"]})
@@ -58,7 +58,7 @@ def right(result: Result) -> Target:
 def test_parity_is_measured_in_the_figure_of_each_kind(
     backbone: Backbone, bundle: Bundle, make_task: MakeTask, tmp_path: Path, pairs: bool
 ) -> None:
-    """On texts whose right answers are what fp32 says, where there are any; else without a figure."""
+    """On texts whose targets are the answers of fp32, if possible; otherwise without a figure."""
     tasks = [task for task in make_tasks(make_task).values() if task.pairs == pairs]
     assert {task.kind_name for task in tasks} == KINDS.keys() - ({"spans"} if not pairs else set())
     checks = {}
@@ -87,7 +87,7 @@ def test_parity_is_measured_in_the_figure_of_each_kind(
 
 
 def test_the_command_line_offers_every_precision() -> None:
-    """It lists them itself, since its `--help` loads no quantizer."""
+    """It has its own list, because `--help` does not load the quantizer."""
     option = next(option for option in export.params if option.name == "precisions")
     assert list(option.type.choices) == list(PRECISIONS)
 

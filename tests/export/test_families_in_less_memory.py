@@ -1,4 +1,4 @@
-"""Every family in less memory: weights in half precision, and layers that run again, change no number."""
+"""Every family with less memory: half precision weights and recomputed layers do not change any number."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def answered(pair: Pair, backbone: Backbone) -> list[Tensor]:
-    """Features of two texts behind a prefix, and the prefix's gradients."""
+    """Features of two texts after a prefix, and the prefix's gradients."""
     sizes = backbone.sizes
     shape = sizes.layers, sizes.kv_heads, 3, sizes.head_dim
     generator = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""The exported graph answers as PyTorch does, for every family, both prompt kinds, all lengths, mixed tasks."""
+"""The exported graph gives PyTorch's answers, for every family, both prompt types, all lengths and mixed tasks."""
 
 from __future__ import annotations
 
@@ -117,21 +117,21 @@ MORE: dict[str, dict[str, Any]] = {
 IN_FULL = (
     "bart", "bert", "deberta-v2", "gemma2", "gemma3_text", "gpt2", "llama", "modernbert", "mpnet", "roberta", "t5",
 )  # fmt: skip
-"""The architectures whose graph every run of the tests exports, each of which differs from the others in code."""
+"""The architectures that every test run exports; their code differs from each other."""
 CAPPED = ("gemma2", "vaultgemma")
-"""Architectures whose scores are capped, which onnxruntime's fused operator does not do."""
+"""Architectures with capped scores, which onnxruntime's fused operator does not support."""
 ALL = os.environ.get("EDGETUNE_FAMILIES") == "all"
 EXPORTED = sorted(FAMILIES if ALL else IN_FULL)
-"""`make families` exports all; an export takes seconds."""
+"""`make families` exports all of them; each export takes seconds."""
 INT8_ERROR = 0.3
-"""Most that int8 may be off by, of random weights, which are harder to quantize than trained ones."""
+"""Maximum error of int8 with random weights, which are harder to quantize than trained ones."""
 MASK_ID = 4
 TRANSFORMS = 2
-"""Products that a BERT has beside its layers: from a mask token to the vocabulary, and its pooler."""
+"""Products of a BERT outside its layers: from a mask token to the vocabulary, and its pooler."""
 LENGTHS = [(0, 0), (1, 0), (20, 0), (0, 1), (0, 20), (4, 3)]
 """Prompt and prefix lengths."""
 SPANS = 5
-"""Spans of each text: all of it, its first and its last token, one and some in its middle."""
+"""Spans of each text: the whole text, its first and last token, one and several tokens in the middle."""
 
 
 def language_model(architecture: str) -> Any:
@@ -150,9 +150,9 @@ def tiny_backbone(architecture: str) -> Backbone:
 
 
 def feed(backbone: Backbone, prompt: int, prefix: int, tasks: int, batch: int) -> dict[str, np.ndarray]:
-    """Random inputs; rows, prompts and prefixes of unequal length, and in each row other spans than in the next."""
+    """Random inputs, with rows, prompts and prefixes of unequal length, and different spans in each row."""
     random = np.random.default_rng(prompt + 100 * prefix)
-    # Parts of which this test knows nothing are as long as the prefix.
+    # Parts that this test does not know have the length of the prefix.
     sizes = {**dict.fromkeys(contract.DYNAMIC_DIMS, prefix), **vars(backbone.sizes)}
     sizes |= {"batch": batch, "sequence": 11, "tasks": tasks, "labels": 3}
     sizes |= {"prompt": prompt, "prefix": prefix, "spans": SPANS, "ends": 2}
@@ -185,7 +185,7 @@ def feed(backbone: Backbone, prompt: int, prefix: int, tasks: int, batch: int) -
 
 
 def text_of(arrays: dict[str, np.ndarray], row: int) -> dict[str, np.ndarray]:
-    """What is fed of one row's text alone, at its own length."""
+    """The inputs for one row's text alone, at its own length."""
     length = int(arrays[contract.ATTENTION_MASK][row].sum())
     text = {name: arrays[name][row : row + 1] for name in contract.TEXT_INPUTS if name in arrays}
     return {
@@ -214,7 +214,7 @@ def weight_bytes(model: onnx.ModelProto) -> int:
 
 
 def count_products(model: onnx.ModelProto) -> int:
-    """Products with weights; those of pooling and head are of what comes."""
+    """Number of products with weights; the products of pooling and head have only inputs."""
     weights = {tensor.name for tensor in model.graph.initializer}
     return sum(node.op_type in ("MatMul", "Gemm") and node.input[1] in weights for node in model.graph.node)
 
@@ -225,7 +225,7 @@ def session(model: onnx.ModelProto) -> ort.InferenceSession:
 
 @pytest.mark.parametrize("architecture", EXPORTED)
 def test_graph_equals_pytorch(architecture: str) -> None:
-    """Every variant of it; the lengths of the other parts are the prefix's. int8 and mixed batches as well."""
+    """For every variant; other parts have the length of the prefix. Also int8 and mixed batches."""
     backbone = tiny_backbone(architecture)
     whole = passes.optimize(to_onnx(backbone, Weights()), Weights())
     for variant, lengths in (("full", LENGTHS), ("light", LENGTHS[-2:]), ("base", LENGTHS[-1:])):
@@ -256,9 +256,9 @@ def compare_with_pytorch(
 
 
 def compare_mixed_with_alone(backbone: Backbone, opened: ort.InferenceSession) -> None:
-    """A mixed batch answers as its rows alone do, with narrow windows and positions by distance, too.
+    """A mixed batch gives the same answers as its rows alone, also with narrow windows and relative positions.
 
-    That is so since prompts are padded on the left.
+    This works because prompts are padded on the left.
     """
     arrays = feed(backbone, 6, 5, 4, 5)
     (together,) = opened.run([contract.LOGITS], arrays)
@@ -277,7 +277,7 @@ def compare_mixed_with_alone(backbone: Backbone, opened: ort.InferenceSession) -
 
 
 def compare_int8_with_pytorch(backbone: Backbone, model: onnx.ModelProto) -> None:
-    """int8 loads, takes a text behind a prefix and stays close."""
+    """int8 loads, accepts a text after a prefix and stays close."""
     opened = session(with_default_bank(quantize.int8(model, Weights()), backbone))
     arrays = {name: array for name, array in feed(backbone, 0, 6, 1, 1).items() if name in inputs_of(model)}
     (got,) = opened.run([contract.FEATURES], arrays)
@@ -319,13 +319,13 @@ SHAPES = {
     "deberta-v2": "distances",
     "youtu": "latent",
 }
-"""What is unlike the family: its encoders are plain, its decoders gated."""
+"""Exceptions: usually encoders are plain, and decoders gated."""
 FEED_FORWARDS = {
     **{name: 4 for name, family in FAMILIES.items() if family.language_model == "text2text-generation"},
     "t5": 3,
     "youtu": 0,
 }
-"""Of an encoder-decoder: of both; the others have two, or none that is found."""
+"""Number of feed-forwards, for an encoder-decoder of both; others have two, or none that is found."""
 
 
 @pytest.mark.parametrize("architecture", sorted(FAMILIES))
@@ -343,7 +343,7 @@ def test_the_layers_that_parts_enter_are_found(architecture: str) -> None:
 
 @pytest.mark.parametrize("architecture", ["bert", "llama"])
 def test_the_base_costs_what_it_would_without_other_parts(architecture: str) -> None:
-    """Node for node, but for a number that the exporter may work out twice."""
+    """Node by node, except for a number that the exporter may compute twice."""
     backbone = tiny_backbone(architecture)
     lacking = set(backbone.inputs) & contract.PART_INPUTS
     base = passes.without_parts(passes.optimize(to_onnx(backbone, Weights()), Weights()), lacking)
@@ -367,7 +367,7 @@ def test_parts_that_lead_elsewhere_cannot_be_left_out() -> None:
 
 
 def family_table() -> list[str]:
-    """The table of docs/backbones.md: what `test_graph_equals_pytorch` goes through."""
+    """The table of docs/backbones.md, with everything that `test_graph_equals_pytorch` checks."""
     lines = ["| architecture | soft prompt | prefix | features are read |", "|---|---|---|---|"]
     read: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for architecture in sorted(FAMILIES):
@@ -421,12 +421,12 @@ def test_every_pooling_equals_transformers_and_runs_bare() -> None:
 
 
 def test_an_encoder_decoder_answers_as_transformers_does_at_the_first_step() -> None:
-    """Prompt embeddings before the encoder's text, nothing else: what `inputs_embeds` gives in transformers."""
+    """Only prompt embeddings before the encoder's text, like `inputs_embeds` in transformers."""
     for architecture in ("t5", "bart"):
         whole = language_model(architecture)
         backbone = from_language_model(language_model(architecture), architecture, b"")
         arrays = feed(backbone, 5, 0, 1, 3)
-        # BART counts positions along the row; edgetune lets the task say where its text begins.
+        # BART counts positions along the row; in edgetune the task defines where its text begins.
         arrays[contract.POSITION_OFFSET][:] = 5
         embeds = torch.cat(
             [
@@ -462,7 +462,7 @@ def test_features_at_a_mask_lead_to_the_words_that_the_language_model_says(archi
 
 
 def test_a_head_whose_last_layer_is_not_the_vocabulary_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DeBERTa's newer one multiplies with the embeddings, behind what it calls its output."""
+    """DeBERTa's newer head multiplies with the embeddings after its output layer."""
     monkeypatch.setitem(MORE, "deberta-v2", {**MORE["deberta-v2"], "legacy": False})
     backbone = tiny_backbone("deberta-v2")
     assert backbone.vocabulary is None
@@ -487,7 +487,7 @@ def test_passes_change_no_answer_and_do_their_work() -> None:
 
 
 def test_reshapes_that_copy_sizes_from_their_input_are_left_alone() -> None:
-    """A 0 in a reshape's shape takes the size of its own input: such a one cannot take the input before."""
+    """A 0 in a reshape's shape copies a size from its input, so such a reshape cannot use an earlier input."""
     shapes = {"first": np.array([4, 6]), "second": np.array([0, 2, 3])}
     graph = onnx.helper.make_graph(
         [
@@ -508,7 +508,7 @@ def test_reshapes_that_copy_sizes_from_their_input_are_left_alone() -> None:
 def graph_of(
     nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], inputs: dict[str, list[int | str]]
 ) -> onnx.ModelProto:
-    """A graph of float inputs, whose last node's output is its own."""
+    """A graph with float inputs; the output of its last node is its output."""
     graph = onnx.helper.make_graph(
         nodes,
         "g",
@@ -621,7 +621,7 @@ def test_int8_quantizes_what_it_says_and_stays_close() -> None:
     assert count_operators(int8, "MatMulIntegerToFloat") == layers
     assert count_products(int8) == 0
     assert count_operators(int8, "Attention") == layers
-    assert count_products(fp32) == 4 * layers + TRANSFORMS  # the model that came is as it was
+    assert count_products(fp32) == 4 * layers + TRANSFORMS  # the given model is unchanged
     arrays = feed(backbone, 0, 6, 2, 1)
     exact, close = (session(model).run([contract.FEATURES], arrays)[0] for model in (fp32, int8))
     assert 0 < relative_error(close, exact) < 0.1
@@ -639,7 +639,7 @@ def test_int8_quantizes_gpt2_too() -> None:
 
 @pytest.mark.parametrize(("architecture", "products"), [("albert", 4), ("bert", 4), ("gpt2", 4), ("llama", 7)])
 def test_q4_quantizes_every_layers_products_is_small_and_close(architecture: str, products: int) -> None:
-    """Products in a layer: query, key and value as one where they have biases, output, and the feed-forward's."""
+    """Products in a layer: query, key and value (one product if they have biases), output, and the feed-forward's."""
     backbone = tiny_backbone(architecture)
     fp32 = passes.optimize(to_onnx(backbone, Weights()), Weights())
     assert count_products(fp32) >= products * backbone.sizes.layers
@@ -664,7 +664,7 @@ def test_a_row_of_q4_answers_in_a_batch_as_alone() -> None:
 
 
 def test_quantizing_leaves_the_process_its_logging() -> None:
-    """The 4-bit quantizer's module sets up the root logger when it is imported."""
+    """The 4-bit quantizer's module configures the root logger on import."""
     program = (
         "import logging\n"
         "import numpy as np\n"

@@ -1,4 +1,4 @@
-"""Weights in half precision stay what they are until they are used or written, and all numbers are those of fp32."""
+"""Half precision weights stay unchanged until they are used or written, and all results are those of fp32."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_layers_of_a_classifiers_head_are_fp32(architecture: str, pooling: str, 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_under_autocast_too(architecture: str, tmp_path: Path) -> None:
-    """There linear layers take their weights as they are stored."""
+    """Under autocast, linear layers use the stored weights."""
     save_in_bf16(tmp_path / "net", architecture)
     found = []
     for load_in in ("stored", "fp32"):
@@ -102,7 +102,7 @@ def test_under_autocast_too(architecture: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("architecture", ["bert", "gpt2"])
 def test_graphs_are_those_of_fp32(architecture: str, tmp_path: Path) -> None:
-    """In all precisions, to the byte."""
+    """In all precisions, byte by byte."""
     folder = tmp_path / "net"
     save_in_bf16(folder, architecture)
     wide = stored_as(folder, torch.float32, tmp_path / "wide" / "net")
@@ -120,7 +120,7 @@ def test_without_asking_a_backbone_is_fp32(tmp_path: Path) -> None:
 def test_bf16_keeps_fp16_and_rounds_fp32(
     dtype: torch.dtype, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The facts are those of what is stored, so that a task fits the bundle; and what was rounded is not exported."""
+    """The facts describe the stored weights, so that a task fits the bundle. A rounded model cannot be exported."""
     save_in_bf16(tmp_path / "bf16", "llama")
     folder = stored_as(tmp_path / "bf16", dtype, tmp_path / "net")
     stored, rounded = (load_backbone(str(folder), load_in=load_in) for load_in in ("stored", "bf16"))
@@ -137,7 +137,7 @@ def test_bf16_keeps_fp16_and_rounds_fp32(
 
 
 def test_weights_of_several_dtypes_become_fp32(tmp_path: Path) -> None:
-    """Were they loaded in one of 16 bits, those in fp32 would be rounded."""
+    """If they were loaded in a 16-bit type, the fp32 weights would be rounded."""
     import safetensors.torch
 
     save_in_bf16(tmp_path / "net", "llama")

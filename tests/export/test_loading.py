@@ -1,4 +1,4 @@
-"""Each way of storing a model is read, and is one model: the features that transformers gives, one fingerprint."""
+"""Every format of a model is read as the same model: transformers' features, and one fingerprint."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_features_are_those_of_the_library_however_a_model_is_stored(
 def test_features_of_a_gguf_file_are_those_of_the_library(
     language_model_folder: LanguageModelFolder, tmp_path: Path, stored: str, load_in: str
 ) -> None:
-    """And those of the model that was written, if that was not rounded."""
+    """And those of the original model, unless it was rounded."""
     folder = language_model_folder("llama")
     as_gguf(folder, tmp_path / "tiny.gguf", IN_GGUF[stored])
     backbone = load_backbone(str(tmp_path / "tiny.gguf"), load_in=load_in)
@@ -179,7 +179,7 @@ def test_the_documentation_has_the_tables_of_these_tests() -> None:
 def test_a_fingerprint_does_not_depend_on_how_the_same_weights_are_stored(
     language_model_folder: LanguageModelFolder, tmp_path: Path, architecture: str
 ) -> None:
-    """Weights of 16 bits and the same numbers in 32 are one model, too."""
+    """16-bit weights and the same numbers in 32 bits are also the same model."""
 
     def fingerprint(name: str, *changes: Callable[[Path], None]) -> str:
         folder = Path(shutil.copytree(language_model_folder(architecture), tmp_path / name))
@@ -215,7 +215,7 @@ def test_a_pickle_that_would_run_code_is_refused(language_model_folder: Language
 def test_a_tokenizer_without_tokenizer_json_is_converted(
     language_model_folder: LanguageModelFolder, tmp_path: Path, architecture: str
 ) -> None:
-    """From the vocabulary files of the classes that have no fast one of their own."""
+    """From the vocabulary files of classes without their own fast tokenizer."""
     folder = Path(shutil.copytree(language_model_folder(architecture), tmp_path / "model"))
     vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
     for file in ("tokenizer.json", "tokenizer_config.json"):
@@ -260,7 +260,7 @@ TOKENIZERS = [
 def test_a_sentencepiece_file_alone_is_converted(
     language_model_folder: LanguageModelFolder, tmp_path: Path, file: str
 ) -> None:
-    """Ids are those that sentencepiece itself gives."""
+    """Ids are those of sentencepiece itself."""
     made = SENTENCEPIECE[file]
     folder = Path(shutil.copytree(language_model_folder(made["architecture"]), tmp_path / "model"))
     (folder / "tokenizer.json").unlink()

@@ -65,7 +65,7 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
 def save_classifier(
     folder: Path, architecture: str, auto: Any = AutoModelForSequenceClassification, **more: Any
 ) -> Any:
-    """Save a tiny classifier of random weights with its tokenizer; gives the model."""
+    """Save a tiny classifier of random weights with its tokenizer. Returns the model."""
     padding = 1 if architecture == "mpnet" else 0  # which it has built in
     size = save_tokenizer(folder, padding)
     sizes = {**SMALL, **MORE.get(architecture, {}), "vocab_size": size, "pad_token_id": padding, "bos_token_id": 2}
@@ -80,8 +80,8 @@ def save_classifier(
 
 
 def expected(folder: Path, texts: list[Text]) -> np.ndarray:
-    """What transformers answers, text by text. Shape: [texts, labels]."""
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)  # the file as it stands
+    """transformers' logits, text by text. Shape: [texts, labels]."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)  # the file as it is
     model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager").eval()
     found = []
     for text in texts:
@@ -99,7 +99,7 @@ TAGS = {"id2label": dict(enumerate(["O", "I-who", "B-place", "B-who", "I-place"]
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "electra", "gpt2", "llama"])
 def test_logits_of_words_are_those_of_transformers(tmp_path: Path, architecture: str) -> None:
-    """Of each word at its first token; the rows of the head are in the order of a task's."""
+    """The logits of each word are at its first token; the head's rows are in the order of a task's."""
     model = save_classifier(tmp_path, architecture, AutoModelForTokenClassification, **TAGS)
     backbone, task = own_task(str(tmp_path), "names")
     assert (task.kind_name, task.labels, task.pooling) == ("tokens", ("who", "place"), "cls")
@@ -118,7 +118,10 @@ ENDS = {"id2label": {0: "LABEL_0", 1: "LABEL_1"}}
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "electra", "gpt2"])
 def test_logits_of_answers_are_those_of_transformers(tmp_path: Path, architecture: str) -> None:
-    """An answer begins at a word's first token and ends at its last one; the first token of all says "no answer"."""
+    """An answer begins at a word's first token and ends at its last one.
+
+    The very first token stands for "no answer".
+    """
     model = save_classifier(tmp_path, architecture, AutoModelForQuestionAnswering, **ENDS)
     backbone, task = own_task(str(tmp_path), "qa")
     assert (task.kind_name, task.labels, task.pooling, task.pairs) == ("spans", ("answer",), "ends", True)
@@ -253,7 +256,7 @@ def test_a_cross_encoder_reads_pairs(tmp_path: Path) -> None:
 
 class TestFingerprints:
     def test_other_tasks_do_not_hang_on_the_classifier(self, tmp_path: Path) -> None:
-        """A task that was trained on the checkpoint before its head was read goes on."""
+        """A task that was trained on the checkpoint before its head was read still works."""
         save_classifier(tmp_path / "with", "roberta")
         bare = shutil.copytree(tmp_path / "with", tmp_path / "without")
         AutoModelForMaskedLM.from_pretrained(tmp_path / "with").base_model.save_pretrained(bare)

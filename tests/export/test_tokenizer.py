@@ -1,4 +1,4 @@
-"""The tokenizer that is exported is the checkpoint's own file, and tokens that the model does not know are refused."""
+"""The exported tokenizer is the checkpoint's own file, and tokens that the model does not know are rejected."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def change_json(path: Path, **values: object) -> None:
 
 
 def with_own_normalizer(folder: Path, tokenizer_class: str) -> Tokenizer:
-    """A tokenizer.json with a normalizer and a pre-tokenizer of its own, under a class that transformers rebuilds."""
+    """A tokenizer.json with its own normalizer and pre-tokenizer, of a class that transformers rebuilds."""
     own = Tokenizer.from_file(str(folder / "tokenizer.json"))
     own.normalizer = normalizers.Sequence(
         [normalizers.NFKC(), normalizers.Replace(Regex(r"@\w+"), "camera"), normalizers.Lowercase()]
@@ -88,7 +88,7 @@ def test_a_file_that_is_no_tokenizer_is_named(folder: Path) -> None:
 
 
 def grown(folder: Path, *tokens: str) -> int:
-    """Add tokens to the tokenizer, not to the model; gives the model's number of tokens."""
+    """Add tokens to the tokenizer, but not to the model. Returns the model's number of tokens."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     before = len(tokenizer)
     tokenizer.add_tokens(list(tokens))
@@ -163,7 +163,7 @@ def test_tokens_that_the_file_lacks_are_added_with_their_ids_or_refused(
 
 
 def test_a_model_of_the_hub_is_read_in_its_subfolder_with_its_own_tokenizer(folder: Path, tmp_path: Path) -> None:
-    """From the hub's cache, in its layout, as a process finds it that is offline."""
+    """From the hub's cache, in its layout, as in an offline process."""
     own = with_own_normalizer(folder, "BertTokenizer")
     repository = tmp_path / "home" / "hub" / "models--someone--tiny"
     snapshot = repository / "snapshots" / ("a" * 40)

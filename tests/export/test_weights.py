@@ -1,4 +1,4 @@
-"""Weights that are made when they are written: the files are those that protobuf and onnxruntime would write."""
+"""Weights that are computed when they are written: the files are the same as from protobuf and onnxruntime."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_bundle_is_the_same_if_all_weights_stay_out_of_the_graph(
 
 
 def products(random: np.random.Generator, taken: Weights) -> onnx.ModelProto:
-    """Two products that read the same, and one of them read by a third, with weights of uneven channels."""
+    """Two products with the same input, one of which feeds a third, with weights of uneven channels."""
     shapes = {"first": (48, 32), "second": (48, 40), "third": (32, 32)}
     arrays = {
         name: random.normal(size=shape).astype(np.float32) * random.uniform(0.1, 9, shape[1]).astype(np.float32)
@@ -90,7 +90,7 @@ def test_quantized_as_onnxruntime_quantizes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The same nodes and the same weights, to the byte."""
+    """The same nodes and the same weights, byte by byte."""
     monkeypatch.setattr(weights, "SMALLEST_TAKEN", smallest)
     taken = Weights()
     model = products(np.random.default_rng(0), taken)
@@ -129,7 +129,7 @@ def test_the_file_is_what_protobuf_writes(limit: int, tmp_path: Path, monkeypatc
         data = b"".join(external.graph_chunks(model, taken))
         assert data == whole.SerializeToString()
         (tmp_path / "model.onnx").write_bytes(data)
-        # A variant of it takes its weights from there.
+        # A variant takes its weights from that file.
         (tmp_path / "variant.onnx").write_bytes(b"".join(external.graph_chunks(model, taken, lie)))
     for path in tmp_path.glob("*.onnx"):
         read = onnx.load(path)

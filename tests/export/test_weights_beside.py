@@ -1,4 +1,4 @@
-"""Backbones past 2 GB: weights in one file beside the graph. The limit is forced down, the files are the same."""
+"""Backbones above 2 GB: weights in a separate file. The limit is lowered for the test; the format is the same."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def export(model_folder: Path, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def split(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle in all precisions, the weights of each beside its graph. Not to be changed."""
+    """A bundle in all precisions, with separate weight files. Read-only."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(external, "LARGEST_GRAPH", 1)
         return export(model_folder, tmp_path_factory.mktemp("split") / "bundle")
@@ -36,7 +36,7 @@ def split(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with the weights in the graphs. Not to be changed."""
+    """The same with the weights inside the graphs. Read-only."""
     return export(model_folder, tmp_path_factory.mktemp("whole") / "bundle")
 
 
@@ -47,7 +47,7 @@ def copied(split: Path, tmp_path: Path) -> Path:
 
 
 def replace_graph(folder: Path, name: str, data: bytes) -> None:
-    """Put other bytes in the place of a file, and its hash into the manifest."""
+    """Replace a file's bytes, and its hash in the manifest."""
     (folder / name).write_bytes(data)
     record = json.loads((folder / files.MANIFEST).read_bytes())
     record["files"][name] = files.sha256(data)
@@ -63,7 +63,7 @@ def test_answers_are_those_of_one_file(
     assert graph.data in Bundle(split).manifest.files
     assert (split / graph.file).stat().st_size < (whole / graph.file).stat().st_size
     assert Bundle(whole).manifest.graphs[precision].data is None
-    # A file of that name where the process runs must not be taken for it.
+    # A file of that name in the working directory must not be used instead.
     monkeypatch.chdir(tmp_path)
     (tmp_path / Path(graph.data).name).write_bytes(bytes((split / graph.data).stat().st_size))
     logits = []
@@ -75,7 +75,7 @@ def test_answers_are_those_of_one_file(
 
 
 def test_no_file_tells_of_the_machine_that_wrote_it(split: Path, whole: Path) -> None:
-    """The exporter would note paths and lines of the programs that it ran."""
+    """The exporter would record paths and lines of the programs that it ran."""
     traces = ["site-packages", 'File "', "/edgetune_export/", str(Path(torch.__file__).parents[1]), str(split.parent)]
     for folder in (split, whole):
         read = [path for path in folder.rglob("*") if path.is_file()]
@@ -90,7 +90,7 @@ def test_the_bundle_is_sound(split: Path) -> None:
 
 
 def test_the_files_are_plain_onnx(split: Path) -> None:
-    """Others find the weights as ONNX says: by the name beside the graph, the offset and the length."""
+    """Other programs find the weights as ONNX specifies: by file name, offset and length."""
     for graph in Bundle(split).manifest.graphs.values():
         onnx.checker.check_model(split / graph.file)
         assert external.weight_bytes(onnx.load(split / graph.file)) > 1024

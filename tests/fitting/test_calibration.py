@@ -1,4 +1,4 @@
-"""Temperature and thresholds: what overconfidence is found, where they end, and that they are the best there are."""
+"""Temperature and thresholds: they correct overconfidence, respect their limits, and are optimal."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def drawn(scale: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def smoothed_loss(logits: np.ndarray, right: np.ndarray, temperature: float) -> float:
-    """What the fit minimizes, written down anew: mean cross entropy with the smoothed labels."""
+    """What the fit minimizes, implemented again: mean cross entropy with the smoothed labels."""
     rows, labels = logits.shape
     targets = (rows * np.eye(labels)[right] + 1 / labels) / (rows + 1)
     scaled = logits.astype(np.float64) / temperature
@@ -121,14 +121,14 @@ def drawn_labels(scale: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def smoothed_binary_loss(logits: np.ndarray, right: np.ndarray, temperature: float) -> float:
-    """What the fit minimizes, written down anew: binary cross entropy, a mean row more with every label by half."""
+    """What the fit minimizes, implemented again: binary cross entropy, a mean row more with every label by half."""
     values = np.concatenate([logits.astype(np.float64), np.abs(logits.astype(np.float64)).mean(axis=0)[None]])
     scaled, applies = values / temperature, np.concatenate([right, np.full((1, right.shape[1]), 0.5)])
     return float((applies * np.logaddexp(0, -scaled) + (1 - applies) * np.logaddexp(0, scaled)).sum())
 
 
 class TestLabelsOnTheirOwn:
-    """One temperature for labels of which any number applies."""
+    """One temperature for any number of labels."""
 
     @pytest.mark.parametrize("scale", [0.25, 1.0, 3.0, 10.0])
     def test_logits_scaled_by_k_have_the_temperature_k(self, scale: float) -> None:
@@ -170,19 +170,22 @@ class TestLabelsOnTheirOwn:
 
 
 def f1(scores: np.ndarray, right: np.ndarray, threshold: float) -> float:
-    """F1 if labels apply from a threshold on; 0 if none is rightly said to."""
+    """F1 with a threshold; 0 without a correct label."""
     answered = scores >= threshold
     return 2 * float((answered & right).sum()) / max(1, int(answered.sum() + right.sum()))
 
 
 def best_f1(scores: np.ndarray, right: np.ndarray) -> float:
-    """The best F1 that any threshold within the bounds has."""
+    """The best F1 of any threshold within the limits."""
     return max(f1(scores, right, threshold) for threshold in {0.02, 0.98, *(s for s in scores if 0.02 <= s <= 0.98)})
 
 
 @st.composite
 def scored(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
-    """Scores, many of them equal, some beyond what thresholds can be, and which labels apply. Shape: [rows, labels]."""
+    """Scores (many of them equal, some outside the range of thresholds), and which labels apply.
+
+    Shape: [rows, labels].
+    """
     shape = draw(st.tuples(st.integers(1, 25), st.integers(1, 3)))
     some = st.sampled_from([0.0, 0.001, 0.015, 0.02, 0.3, 0.97, 0.98, 0.99, 1.0]) | st.integers(0, 40).map(
         lambda number: number / 40
@@ -191,7 +194,7 @@ def scored(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 class TestThresholds:
-    """For each label the score from which on it applies."""
+    """For each label the lowest score at which it applies."""
 
     @settings(deadline=None, max_examples=400)
     @given(scored())

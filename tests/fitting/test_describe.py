@@ -1,4 +1,4 @@
-"""Tasks from descriptions of labels: closest by cosine, on a bundle without PyTorch and on a model, the same."""
+"""Tasks from label descriptions: the closest by cosine; the same on a bundle without PyTorch and on a model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def draft(bundle: Bundle) -> Task:
 
 
 def told(vectors: dict[str, Sequence[float]], width: int) -> Callable[[Sequence[str]], np.ndarray]:
-    """Features by the word that a text has in it."""
+    """Features that depend on a word in the text."""
 
     def features(texts: Sequence[str]) -> np.ndarray:
         found = np.zeros((len(texts), width), np.float32)

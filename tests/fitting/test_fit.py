@@ -364,7 +364,7 @@ def test_a_bundle_that_cannot_be_written_keeps_the_engine_as_it_is(folder: Path)
 
 @pytest.mark.parametrize("kind", [name for name in KINDS if name != "spans"])
 def test_of_many_rows_some_are_held_out(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They choose as they would alone, and are answered by a head that learned from all the others."""
+    """They make the same choice as alone, and are answered by a head that was fitted to all other rows."""
     monkeypatch.setattr("edgetune_runtime.fitting.head.MOST_HELD_OUT", 50)
     features, targets = some_features(210)
     if kind == "multi-label":

@@ -1,4 +1,4 @@
-"""A head of labelled rows and of descriptions of the labels: how much each counts is chosen on held-out rows."""
+"""A head from labelled rows and label descriptions; held-out rows choose the share of each."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ TEXTS = [
 ]
 RIGHT = [label for _ in range(5) for label in DESCRIPTIONS]
 
-# Labels of which the texts say nothing: rows then teach nothing, and the descriptions count.
+# Labels that do not depend on the texts: rows teach nothing, so the descriptions count.
 BY_CHANCE = random.Random(2).sample(RIGHT, len(RIGHT))
 
 
 class World:
-    """Texts of which the descriptions say something, and how to draw some. Centres of labels are orthogonal."""
+    """Draws texts that match descriptions. The centres of labels are orthogonal."""
 
     def __init__(self, noise: float) -> None:
         self._random, self._noise = np.random.default_rng(5), noise
@@ -57,7 +57,7 @@ class World:
         return features.astype(np.float32), right[:, np.newaxis].astype(np.float64)
 
     def described(self, turned: int = 0, vague: float = 0.0) -> Head:
-        """The head of descriptions that are near the centre of their label, or of another; less near if vague."""
+        """The head for descriptions near the centre of their label, or of another label; farther away if vague."""
         centres = np.roll(self._centres, turned, axis=0) + self._random.normal(0, vague, self._centres.shape)
         descriptions = {name: [name] for name in NAMES}
         return described_head(
@@ -77,7 +77,7 @@ def joined(world: World, per_label: int, described: Head) -> tuple[FittedHead, F
 
 
 def temperature(logits: np.ndarray, right: np.ndarray) -> float:
-    """By scipy, of the likelihood with one row more that is spread over all rows and labels."""
+    """Computed by scipy, from the likelihood with one additional row that is spread over all rows and labels."""
     rows = len(logits)
     target = np.full(logits.shape, 1 / (rows + 1) / logits.shape[1])
     target[np.arange(rows), right] += rows / (rows + 1)
@@ -173,7 +173,7 @@ def test_rows_alone_are_judged() -> None:
     with_words = with_descriptions(SINGLE, found, world.described(), features, targets, None, SAID)
     assert with_words.held_out.shape == (18, LABELS)
     assert (with_words.judged == found.judged).all()
-    # A row that cannot be judged has no say in the choice.
+    # A row that cannot be judged does not affect the choice.
     lone = np.r_[targets, [[2.0]]]
     for row in (features[0], 100 * features[0]):
         given = np.r_[features, row[np.newaxis]]
@@ -245,7 +245,7 @@ def test_one_row_of_each_label_and_descriptions(engine: Engine) -> None:
 
 
 def test_a_classifier_takes_descriptions(folder: Path) -> None:
-    # One row of each label: none is held out, so that the share is the same whatever the features are.
+    # One row per label: no row is held out, so the share does not depend on the features.
     rows = TEXTS[:3], RIGHT[:3]
     told, plain = (TextClassifier(folder, descriptions=given).fit(*rows) for given in (DESCRIPTIONS, None))
     assert told.fit_report_.description_share == SAID.unjudged_share

@@ -1,4 +1,4 @@
-"""Labels that are described by their own names: only if these are words, and rows show that they help."""
+"""Labels are described by their own names only if these are words, and rows show that they help."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def engine(here: Path) -> Iterator[Engine]:
         (("LABEL_0", "LABEL_1"), None),
         (("LABEL_0", "label 1", "spam", "ham mail"), {"ham mail": ["ham mail"], "spam": ["spam"]}),
         (("A1", "B2", "no"), None),
-        (("A1", "no", "maybe"), None),  # one word alone describes nothing
+        (("A1", "no", "maybe"), None),  # a single word is not enough
     ],
 )
 def test_names_that_have_words_describe_labels(

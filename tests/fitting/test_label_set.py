@@ -1,4 +1,4 @@
-"""The set of labels that targets have."""
+"""The set of labels in targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/format.md and the pages that belong to it say what is so: its example is run, and its dump is that of the file.
+"""docs/format.md and its subpages are true: the example runs, and the dump is that of the file.
 
 The example imports nothing of edgetune; tests/conformance has the files that it reads.
 """
@@ -30,7 +30,7 @@ NO_EDGETUNE = "\nimport sys\nassert not any(name.startswith('edgetune') for name
 
 
 def parted(text: str, separator: str) -> list[str]:
-    """JSON of one line as lines that give it again when they are put together."""
+    """JSON of one line, split into lines."""
     return [line.strip() for line in re.sub(rf"({separator})(?=\")|(?<=\{{)(?=\"__)", r"\1\n", text).split("\n")]
 
 
@@ -54,7 +54,7 @@ def dump(data: bytes) -> str:
 
 
 def hashed(data: bytes) -> str:
-    """What the digest of a task file is over, for people."""
+    """The bytes that a task file's digest covers, for people."""
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])
     metadata = header.pop("__metadata__")
@@ -79,7 +79,7 @@ def test_the_example_prints_what_the_document_says() -> None:
 
 
 def rows(heading: str) -> dict[str, list[str]]:
-    """Names in code in the first column → the other columns, of the first table behind a text."""
+    """Names (code) in the first column → the other columns, of the first table after a text."""
     table = DOCUMENT[DOCUMENT.index(heading) :].split("\n|---", 1)[1].split("\n\n")[0]
     found = {}
     for line in table.splitlines()[1:]:

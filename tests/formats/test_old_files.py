@@ -1,7 +1,7 @@
-"""Bundles and tasks that edgetune 0.1 wrote (format version 1) are read, and answered as it did.
+"""Bundles and tasks that edgetune 0.1 wrote (format version 1) can be read, and give the same answers.
 
-`write_0_1.py` is the record of how they were made. What is asked here is what their users see: that files which lie on
-devices and in stores today go on working. A test that fails here asks for a change of the code, never of the files.
+`write_0_1.py` records how they were made. These tests take the users' view: existing files on devices and in stores
+must keep working. If a test fails here, change the code, never the files.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ MOST_BYTES = 2_000_000
 TEXTS = 9
 
 RECORDED = 1e-5
-"""What fp32 logits and scores may differ from those on file, which another CPU may have computed.
+"""Tolerance of fp32 logits and scores compared with the stored ones, which another CPU may have computed.
 
-Weights that were changed by a random 1e-7 of themselves moved the logits by up to 6e-6.
+Random relative changes of the weights by 1e-7 changed the logits by up to 6e-6.
 """
 
 KERNELS = 1e-6
-"""What logits may differ, relative to max(1, |logit|), from the ones that onnxruntime alone gives on this computer."""
+"""Tolerance of logits, relative to max(1, |logit|), compared with plain onnxruntime on this computer."""
 
 ROUNDED = 0.07
-"""What int8 and q4 logits may differ from those on file, which another CPU may have computed.
+"""Tolerance of int8 and q4 logits compared with the stored ones, which another CPU may have computed.
 
-Where an activation lies between two steps, the last bits of what came before decide to which it is rounded. Weights
-that were changed by a random 1e-7 or 1e-6 of themselves, which is what kernels differ by or more, moved the logits of
-these bundles by up to 0.037, in 2% to 19% of the answers; q4 on activations that are not rounded, which onnxruntime
-computes where it has no other kernel, moved them by up to 0.040. That is as much as int8 differs from fp32, so it is
-the comparison with onnxruntime on the same computer (`KERNELS`) that tells whether a precision is computed as it was.
+If an activation is between two rounding steps, the last bits of earlier results decide. Random relative changes of the
+weights by 1e-7 or 1e-6 (at least the difference between kernels) changed the logits of these bundles by up to 0.037, in
+2% to 19% of the answers. q4 without rounded activations, which onnxruntime uses if it has no other kernel, changed them
+by up to 0.040. This is as large as the difference between int8 and fp32, so only the comparison with onnxruntime on the
+same computer (`KERNELS`) shows whether a precision is computed as before.
 """
 
 Answer = dict[str, Any]
@@ -55,7 +55,7 @@ Engines = dict[tuple[str, str], Engine]
 
 
 def recorded() -> dict[tuple[str, str, str], list[Answer]]:
-    """(bundle, task file, precision) → the answers on file, one for each text."""
+    """(bundle, task file, precision) → the stored answers, one per text."""
     found: dict[tuple[str, str, str], list[Answer]] = {}
     for line in (FILES / "answers.jsonl").read_text(encoding="utf-8").splitlines():
         answer = json.loads(line)
@@ -70,7 +70,7 @@ ALONE = sorted((bundle, file) for bundle, file in TASKS if file.startswith("task
 
 
 def name_of(file: str) -> str:
-    """What a task is called here: its file's name."""
+    """The name of a task here is its file's name."""
     return Path(file).stem
 
 
@@ -87,7 +87,7 @@ every_single_file = pytest.mark.parametrize(("bundle", "file"), ALONE, ids=ids(A
 
 @pytest.fixture(scope="module")
 def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of all of it, so that whatever is written is not written here. Not to be changed."""
+    """A copy of everything, so that nothing is written here. Read-only."""
     return shutil.copytree(FILES, tmp_path_factory.mktemp("formats") / "0.1")
 
 
@@ -99,7 +99,7 @@ def copied(bundle: str, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def engines(copies: Path) -> Iterator[Engines]:
-    """(bundle, precision) → an engine on it, with the single task files added under the names of the files."""
+    """(bundle, precision) → an engine, with the separate task files added under their file names."""
     opened = {}
     for bundle, _, precision in ANSWERS:
         if (bundle, precision) not in opened:
@@ -114,7 +114,7 @@ def engines(copies: Path) -> Iterator[Engines]:
 
 @cache
 def saturates() -> bool:
-    """Whether large int8 products are wrong on this CPU unless onnxruntime is told to make them exact."""
+    """Whether large int8 products are wrong on this CPU unless onnxruntime is set to compute them exactly."""
     product = """
         <ir_version: 8, opset_import: ["" : 18]>
         product (uint8[1, 2] x) => (int32[1, 1] z) <int8[2, 1] y = {127, 127}> { z = MatMulInteger(x, y) }
@@ -125,7 +125,7 @@ def saturates() -> bool:
 
 @cache
 def session(bundle: str, precision: str) -> ort.InferenceSession:
-    """The graph as any program opens it that has onnxruntime alone."""
+    """The graph, opened as by a program that has only onnxruntime."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     if saturates():
@@ -140,7 +140,7 @@ def session(bundle: str, precision: str) -> ort.InferenceSession:
 
 
 def bank(file: Path) -> dict[str, Array]:
-    """A bank of one task, as format version 1 says: nothing of this is the library's."""
+    """A bank of one task, as in format version 1, without using the library."""
     with safe_open(file, "np") as opened:
         metadata = opened.metadata()
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no dictionary
@@ -160,7 +160,7 @@ def bank(file: Path) -> dict[str, Array]:
 
 
 def plain_logits(bundle: str, precision: str, given: dict[str, Array], tokens: list[int]) -> Array:
-    """Logits that onnxruntime alone gives for one text. What a task has not is the graph's default."""
+    """Logits of plain onnxruntime for one text. Missing parts of a task use the graph's default."""
     text = {
         "input_ids": np.array([tokens], np.int64),
         "attention_mask": np.ones((1, len(tokens)), np.int64),
@@ -171,10 +171,10 @@ def plain_logits(bundle: str, precision: str, given: dict[str, Array], tokens: l
 
 
 def assert_same_numbers(got: Array, expected: Array) -> None:
-    """Logits are those of the same graph on the same computer, but for the order in which a kernel adds.
+    """Logits equal those of the same graph on the same computer, except for the order in which a kernel adds.
 
-    The tolerance is for kernels alone: an engine may compute a part of the graph, such as the head, by other means,
-    and then the last bits differ. Anything that is read, padded or placed otherwise differs by far more.
+    The tolerance only covers kernels: if an engine computes part of the graph, such as the head, in another way, the
+    last bits differ. Wrong reading, padding or positions would cause far larger differences.
     """
     assert got.shape == expected.shape
     assert got.dtype == expected.dtype == np.float32
@@ -183,7 +183,7 @@ def assert_same_numbers(got: Array, expected: Array) -> None:
 
 
 def softmax(logits: Array, file: Path) -> list[float]:
-    """Scores, from logits and the temperature on file."""
+    """Scores, from logits and the stored temperature."""
     with safe_open(file, "np") as opened:
         weights = np.exp(logits.astype(np.float64) / float(opened.metadata()["temperature"]))
     return list(weights / weights.sum())
@@ -276,13 +276,13 @@ class TestBundles:
 
     @every_bundle
     def test_one_run_of_many_tasks_answers_each_as_alone(self, copies: Path, bundle: str) -> None:
-        """Texts of unequal length and prompts of unequal length share a run, where the positions suffice for it."""
+        """Texts and prompts of unequal length share a run, if there are enough positions."""
         files = [file for owner, file in TASKS if owner == bundle]
         with Engine(copies / bundle, "fp32", threads=1, batch_size=16) as engine:
             tasks = {file: engine.add_task(copies / file, name_of(file)) for file in files}
             answers = [(tasks[file], answer) for file in files for answer in ANSWERS[bundle, file, "fp32"]]
             assert len(answers) == TEXTS * len(files)
-            if bundle != "t5":  # whose positions are relative
+            if bundle != "t5":  # its positions are relative
                 longest = max(len(answer["ids"]) for _, answer in answers)
                 assert longest == engine.bundle.facts.max_positions
             got = engine.run([(answer["ids"], task) for task, answer in answers])
@@ -321,7 +321,7 @@ class TestTasks:
 
     @every_task
     def test_it_comes_back_as_it_was_written(self, tmp_path: Path, bundle: str, file: str) -> None:
-        """Its fields and tensors are those of the file, and a copy that is written now answers the same."""
+        """Its fields and tensors are those of the file, and a newly written copy gives the same answers."""
         task = Task.load(FILES / file)
         with safe_open(FILES / file, "np") as opened:
             metadata = opened.metadata()
@@ -380,7 +380,7 @@ class TestTasks:
 
 
 def assert_printed(row: Answer, file: str, answer: Answer) -> None:
-    """What the command line prints of a row is the answer on file."""
+    """The command line prints the stored answer for a row."""
     with safe_open(FILES / file, "np") as opened:
         task = opened.metadata()["task"]
     assert (row["id"], row["task"], row["label"]) == (file, task, answer["label"])
@@ -390,11 +390,10 @@ def assert_printed(row: Answer, file: str, answer: Answer) -> None:
 
 
 def assert_as_recorded(logits: Array, label: str | None, scores: list[float], answer: Answer) -> None:
-    """An answer is the one on file.
+    """An answer equals the stored one.
 
-    In fp32 it is so up to the last bits. int8 and q4 round activations, and where one lies between two steps the last
-    bits of what came before decide: on another CPU a few are rounded to the other step (see `ROUNDED`), so that a
-    label is compared where the two best logits are further apart than that.
+    In fp32, up to the last bits. int8 and q4 round activations, and on another CPU a few are rounded differently (see
+    `ROUNDED`), so labels are compared only if the two best logits differ by more than that.
     """
     expected = np.array(answer["logits"], np.float32)
     atol = RECORDED if answer["exact"] else ROUNDED
@@ -408,6 +407,6 @@ def assert_as_recorded(logits: Array, label: str | None, scores: list[float], an
 
 
 def run(*arguments: object, text: str = "") -> subprocess.CompletedProcess[str]:
-    """Run `edgetune` in a process of its own."""
+    """Run `edgetune` in a separate process."""
     command = [sys.executable, "-m", "edgetune", *map(str, arguments)]
     return subprocess.run(command, input=text, capture_output=True, text=True, encoding="utf-8", check=False)

@@ -1,12 +1,12 @@
-"""Wrote `0.1/`: bundles, tasks and answers of edgetune 0.1 (format version 1). A record, never to be run again.
+"""The script that wrote `0.1/`: bundles, tasks and answers of edgetune 0.1 (format version 1). Do not run it again.
 
 It needs the edgetune 0.1 of the commit that added it (and torch 2.13, transformers 5.23, onnxruntime 1.32), and was run
-once, as `python tests/formats/write_0_1.py`. Later versions have to read what it wrote; written anew by a later version
-the files would be another format's.
+once, as `python tests/formats/write_0_1.py`. Later versions must read its files; a later version would write another
+format.
 
-All of it is what edgetune 0.1 writes, but for two settings that keep the files small and alike everywhere: PyTorch's
-notes on where each node comes from (source lines, with the paths of the computer) are left out of the graphs, and one
-bundle has its weights beside its graph, as bundles past 2 GB do.
+Everything is as edgetune 0.1 writes it, with two exceptions that keep the files small and reproducible: PyTorch's notes
+on the origin of each node (source lines, with local paths) are removed from the graphs, and one bundle has a separate
+weight file, as bundles above 2 GB do.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Run the wheel's engine on other machines and Pythons than this one, as they compute: `make arm64`, `make pythons`.
+"""Run the wheel's engine on other machines and Python versions: `make arm64`, `make pythons`.
 
 Debian unstable's Python runs with the wheels that such a machine would install; ARM64's in qemu's emulation of a
 process (11 or later; Debian bookworm's 7.2 crashes). All is fetched into `.machines` once, by pip and by apt, from the
@@ -67,7 +67,7 @@ MACHINES = {
     "python3.14": Machine("amd64", "3.14"),
 }
 LARGEST = {"fp32": 1e-4, "int8": 0.25}
-"""Precision → what logits may differ from those on file. int8 rounds otherwise on CPUs of another family."""
+"""Precision → tolerance of logits compared with the stored ones. int8 rounds differently on other CPU families."""
 
 WHEELS = {"arm64": "aarch64", "amd64": "x86_64"}
 """Architecture as Debian calls it → as names of wheels do."""
@@ -87,7 +87,7 @@ Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 
 
 def run(*command: object, **named: Any) -> str:
-    """Run a command to its end; gives what it prints."""
+    """Run a command to its end. Returns its output."""
     return subprocess.run(list(map(str, command)), check=True, text=True, stdout=subprocess.PIPE, **named).stdout
 
 
@@ -189,7 +189,7 @@ def answers(machine: Machine, site: Path, *arguments: object) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Raise unless every machine answers as tests/conformance says."""
+    """Raise an error unless every machine passes tests/conformance."""
     if sys.argv[1:] == ["headers"]:
         fetch(["libonnxruntime-dev:amd64"], WORK / "headers")
         return

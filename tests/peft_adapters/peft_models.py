@@ -1,4 +1,4 @@
-"""Tiny models that PEFT wraps, and what they say of texts."""
+"""Tiny models wrapped by PEFT, and their logits."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ LANGUAGE_MODELS = {
     "SEQ_2_SEQ_LM": (AutoModelForSeq2SeqLM, ("t5", "bart")),
 }
 POOLED = ("bert", "albert")
-"""Encoders whose sequence classifiers have nothing but a linear layer of their own."""
+"""Encoders whose sequence classifiers add only a linear layer."""
 ROWS = [(family, kind) for family in FAMILIES for kind, (_, having) in LANGUAGE_MODELS.items() if family in having]
 ROWS += [(family, "SEQ_CLS") for family in FAMILIES if family not in ("t5", "bart")]
 
@@ -83,7 +83,7 @@ Load = Callable[[str], Backbone]
 
 
 def models_in(root: Path) -> Folder:
-    """What saves a tiny random language model of a family in a folder, once."""
+    """A function that saves a tiny random language model of a family in a folder, once."""
 
     @functools.cache
     def make(family: str) -> Path:
@@ -154,7 +154,7 @@ def imported(backbone: Backbone, out: Path, method: str, task_type: str) -> Task
 
 
 def logits_of_export(folder: Path, out: Path, backbone: Backbone, task: Task) -> np.ndarray:
-    """What PEFT's model gives with the exported folder, each text alone."""
+    """The logits of PEFT's model with the exported folder, for each text alone."""
     config = json.loads((out / "adapter_config.json").read_text())
     base = auto("SEQ_CLS", folder) if config["task_type"] == "SEQ_CLS" else AutoModel.from_pretrained(folder)
     model = PeftModel.from_pretrained(base, out).eval()
@@ -182,7 +182,10 @@ def table_of(
     outcome: Callable[[str, str, str], str],
     reasons: Mapping[str, str],
 ) -> str:
-    """What can be imported of each family and task type: docs/peft-tables.md; `outcome` gives a reason if not."""
+    """The table of docs/peft-tables.md: what can be imported by family and task type.
+
+    `outcome` returns the reason if not.
+    """
     lines = ["| model | task type | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
     marks = {"": "yes"} | {reason: f"no ({place})" for place, reason in enumerate(reasons, 1)}
     for family, task_type in rows:

@@ -81,7 +81,7 @@ def of_words(model: PeftModel, backbone: Backbone, task: Task, segments: bool) -
             given = {"token_type_ids": torch.tensor([window.type_ids])} if segments else {}
             with torch.no_grad():
                 told = model(input_ids=ids, attention_mask=torch.ones_like(ids), **given)
-            # Virtual tokens stand before the text's.
+            # Virtual tokens come before those of the text.
             starts, ends = (one[0].numpy()[-len(window.ids) :] for one in (told.start_logits, told.end_logits))
             first, last = ([begin for begin, _ in window.spans[place::2]] for place in range(2))
             own.append(np.stack([starts[first], ends[last]], axis=1))

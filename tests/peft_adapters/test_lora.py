@@ -1,4 +1,4 @@
-"""PEFT's LORA: adapters become tasks with PEFT's logits, tasks adapters, or they are refused; docs/peft-tables.md."""
+"""PEFT's LORA: adapters and tasks are converted with the same logits, or rejected; docs/peft-tables.md."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ TARGETS: dict[str, Callable[[str], Any]] = {
     "query and value": NOT_IN_PEFT_S_TABLE.get,
     "all linear layers": lambda _: "all-linear",
 }
-"""What docs/peft-tables.md calls them → `target_modules` for a family; `None` is PEFT's usual."""
+"""Name in docs/peft-tables.md → `target_modules` for a family; `None` is PEFT's default."""
 
 HEAD, PLACE = "not linear", "does not let a task change"
 REASONS = {
@@ -64,7 +64,7 @@ ELSEWHERE = ("pooler", "cls.", "lm_head", "predictions", "vocab_", "head.", "emb
 
 
 def outcome(targets: str, family: str, task_type: str) -> str:
-    """Why an adapter is refused; nothing where it is carried over."""
+    """Why an adapter is rejected; empty if it is converted."""
     if task_type == "SEQ_CLS" and family not in (*LANGUAGE_MODELS["CAUSAL_LM"][1], *POOLED):
         return HEAD
     more = task_type == "FEATURE_EXTRACTION" or family in (*POOLED, "opt")
@@ -75,7 +75,7 @@ CELLS = [(targets, family, task_type) for family, task_type in ROWS for targets 
 
 
 def import_table() -> str:
-    """What can be imported, as docs/peft-tables.md has it."""
+    """The table of what can be imported, for docs/peft-tables.md."""
     return table_of(list(TARGETS), ROWS, outcome, REASONS)
 
 
@@ -97,7 +97,7 @@ def load(folder: Folder) -> Load:
 
 
 def adapted(folder: Path, out: Path, task_type: str, without: tuple[str, ...] = (), **settings: Any) -> PeftModel:
-    """A PEFT model with random numbers in A, B and head, saved in `out`; B is 0 in layers `without` a change."""
+    """A PEFT model with random numbers in A, B and head, saved in `out`; B is 0 in the layers `without`."""
     torch.manual_seed(2)
     model = get_peft_model(auto(task_type, folder), peft.LoraConfig(task_type=task_type, **settings))
     for name, parameter in model.named_parameters():
@@ -228,7 +228,7 @@ def test_half_precision_is_read(folder: Folder, load: Load, tmp_path: Path) -> N
 
 
 class TestRefused:
-    """Each in one line: what came, what was expected, what to do."""
+    """Each error is one line: what came, what was expected, what to do."""
 
     @pytest.mark.parametrize(
         ("settings", "message"),

@@ -1,4 +1,4 @@
-"""Tasks from PEFT's adapters and adapters from tasks: PEFT's logits, or a refusal; the table of docs/peft-tables.md."""
+"""Converting PEFT's adapters and tasks: the same logits, or an error; the table of docs/peft-tables.md."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from edgetune_runtime import Engine, Task, contract
 from edgetune_runtime.errors import DataError, TaskError
 from edgetune_runtime.kinds import KINDS
 
-# What PEFT takes for granted and some configs do not say.
+# Settings that PEFT expects and some configs lack.
 SIZES = {"token_dim": 32, "num_layers": 2, "num_attention_heads": 4}
 METHODS: dict[str, Callable[..., Any]] = {
     "PROMPT_TUNING": peft.PromptTuningConfig,
@@ -72,7 +72,7 @@ REASONS = {
 
 
 def outcome(method: str, family: str, task_type: str) -> str:
-    """Why an adapter is refused; nothing where it is carried over."""
+    """Why an adapter is rejected; empty if it is converted."""
     if task_type == "SEQ_CLS" and family not in (*LANGUAGE_MODELS["CAUSAL_LM"][1], *POOLED):
         return HEAD
     if (method, task_type) == ("MULTITASK_PROMPT_TUNING", "FEATURE_EXTRACTION"):
@@ -86,7 +86,7 @@ CELLS = [(method, family, kind) for family, kind in ROWS for method in METHODS]
 
 
 def import_table() -> str:
-    """What can be imported, as docs/peft-tables.md has it."""
+    """The table of what can be imported, for docs/peft-tables.md."""
     return table_of(list(METHODS), ROWS, outcome, REASONS)
 
 
@@ -140,14 +140,14 @@ EXPORTED = [(family, kind) for family in FAMILIES for kind in ("prompt", "prefix
 
 
 def export_outcome(family: str, kind: str) -> str:
-    """Why a task is not exported; nothing where it is."""
+    """Why a task is not exported; empty if it is."""
     if kind == "prompt":
         return ""
     return PREFIX if family in ("t5", "bart") else PAST if family in WITHOUT_PAST else ""
 
 
 def export_table() -> str:
-    """What can be exported, as docs/peft-tables.md has it."""
+    """The table of what can be exported, for docs/peft-tables.md."""
     lines = ["| model | prompt → PROMPT_TUNING | prefix → PREFIX_TUNING |", "|---|---|---|"]
     marks = {"": "yes"} | {reason: f"no ({place})" for place, reason in enumerate(REASONS, 1)}
     lines += [
@@ -219,7 +219,7 @@ def test_half_precision_is_read(folder: Folder, load: Load, tmp_path: Path) -> N
 
 
 class TestRefused:
-    """Each in one line: what came, what was expected, what to do."""
+    """Each error is one line: what came, what was expected, what to do."""
 
     @pytest.fixture
     def saved(self, folder: Folder, tmp_path: Path) -> Path:
@@ -345,7 +345,7 @@ class TestRefused:
 
 
 def random_task(backbone: Backbone, kind: str, bias: bool, pooling: str) -> Task:
-    """A task of random numbers whose text begins where PEFT's does."""
+    """A task of random numbers whose text positions begin as in PEFT."""
     lengths = {"tasks": 1, "prompt": LENGTH, "prefix": LENGTH, "labels": LABELS}
     names = [contract.PROMPT_EMBEDDINGS] if kind == "prompt" else [contract.PREFIX_KEYS, contract.PREFIX_VALUES]
     torch.manual_seed(3)
@@ -372,7 +372,7 @@ PROBLEMS = {
     "multi_label_classification": ("multi-label", LABELS),
     "regression": ("score", 1),
 }
-"""What transformers calls them → the kind of answer, and a number of outputs."""
+"""Problem type in transformers → the kind of answer, and a number of outputs."""
 
 
 def classifier(folder: Path, out: Path, problem: str, method: str = "PREFIX_TUNING") -> PeftModel:
@@ -390,7 +390,7 @@ def classifier(folder: Path, out: Path, problem: str, method: str = "PREFIX_TUNI
 
 
 def loss_of(results: list[Any], problem: str) -> float:
-    """The loss that transformers would have, of our answers: the last label is right, or 2.5."""
+    """transformers' loss for our answers, with the last label, or 2.5, as the target."""
     if problem == "regression":
         return float(np.mean([(result.score - 2.5) ** 2 for result in results]))
     scores = np.array([list(result.scores.values()) for result in results])
@@ -400,7 +400,10 @@ def loss_of(results: list[Any], problem: str) -> float:
 
 
 class TestKinds:
-    """Answers of transformers' problem types, both ways. That ours mean the same is seen by transformers' own loss."""
+    """Answers of transformers' problem types, in both directions.
+
+    Transformers' own loss shows that ours mean the same.
+    """
 
     @pytest.mark.parametrize("family", ["gpt2", "bert"])
     @pytest.mark.parametrize("problem", PROBLEMS)

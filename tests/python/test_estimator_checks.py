@@ -1,7 +1,7 @@
 """scikit-learn's own checks of estimators.
 
-They pass numbers, so each estimator stands here behind a reader that writes the numbers of a row as a text. All else is
-the estimator's own: parameters, classes, errors, pickles, sample order, multi-label output.
+They pass numbers, so each estimator is wrapped in a reader that writes the numbers of a row as a text. Everything else
+is the estimator's own: parameters, classes, errors, pickles, sample order, multi-label output.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ EXPECTED: dict[str, dict[str, str]] = {
     },
     "Features": {},
 }
-"""Estimator → check that it does not pass, and why."""
+"""Estimator → checks that it does not pass, and why."""
 
 
 @pytest.mark.parametrize("estimator", [Classifier, Regressor, Features], ids=lambda one: one.__name__)

@@ -1,4 +1,4 @@
-"""Options of a training that come from Python: what the command line refuses is refused here too."""
+"""Training options from Python: everything that the command line rejects is rejected here too."""
 
 from __future__ import annotations
 

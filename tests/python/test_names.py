@@ -1,4 +1,4 @@
-"""`import edgetune`: what it exports, how light it is, and what of it needs PyTorch."""
+"""`import edgetune`: its names, its import cost, and which names need PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/python.md says what is so: its code runs, in order, and what needs no PyTorch does not load it."""
+"""docs/python.md is true: its code runs in order, and code that does not need PyTorch does not load it."""
 
 from __future__ import annotations
 

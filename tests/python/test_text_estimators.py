@@ -1,4 +1,4 @@
-"""`edgetune.sklearn` as people use it: forms of y, grids, pipelines, pickles, and the same answers as the engine."""
+"""Typical use of `edgetune.sklearn`: forms of y, grids, pipelines, pickles, and the same answers as the engine."""
 
 from __future__ import annotations
 

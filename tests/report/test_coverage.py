@@ -1,4 +1,4 @@
-"""What a lowest score leaves, and the one that is proposed."""
+"""Coverage of lowest scores, and the proposed one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`evaluate` on columns of Python, for tasks of every kind."""
+"""`evaluate` on Python columns, for tasks of every kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows whose label is probably wrong, by hand and against the authors' own package."""
+"""Rows whose label is probably wrong, compared with results by hand and with the authors' package."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def test_by_hand() -> None:
 
 
 def test_a_label_must_reach_its_threshold() -> None:
-    """The second row looks like the other label, but rows of that one are usually surer."""
+    """The second row looks like the other label, but the task is usually more confident about rows of that label."""
     probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.05, 0.95], [0.05, 0.95]])
     assert label_errors(probabilities, np.array([0, 0, 1, 1])) == []
 
 
 def test_a_given_label_that_is_the_most_probable_is_no_error() -> None:
-    """The last row reaches the threshold of a rarely sure label (0.3), and not that of its own (0.75)."""
+    """The last row reaches the low threshold of another label (0.3), but not that of its own label (0.75)."""
     probabilities = np.array([[0.3, 0.7, 0.0], [0.0, 1.0, 0.0], [0.4, 0.55, 0.05]])
     assert label_errors(probabilities, np.array([0, 1, 1])) == []
 
@@ -54,8 +54,8 @@ def test_against_cleanlab() -> None:
             min_examples_per_class=0,
             n_jobs=1,
         )
-        # Where several labels reach their thresholds and the most probable one does not, cleanlab takes that one all
-        # the same; the paper (equation 1) takes the best of those that do.
+        # If several labels reach their thresholds but the most probable one does not, cleanlab still takes the most
+        # probable one. The paper (equation 1) takes the best of those that do.
         numbers = np.bincount(given, minlength=labels)
         means = [probabilities[given == label, label].mean() if numbers[label] else 2 for label in range(labels)]
         reaches = probabilities >= np.array(means) - 1e-6

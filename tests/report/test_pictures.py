@@ -1,4 +1,4 @@
-"""The numbers of a report's pictures and tables, against scikit-learn or by hand."""
+"""The numbers in a report's pictures and tables, compared with scikit-learn or results by hand."""
 
 from __future__ import annotations
 

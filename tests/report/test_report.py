@@ -34,11 +34,11 @@ HOSTILE = [
 ]
 LABELS = ["<b>angry</b>", "\"quoted' & more", "x" * 300, "\u202eright to left עברית"]
 PICTURES = {"single-label": 5, "multi-label": 8, "score": 4, "tokens": 2, "spans": 5}
-"""Kind → pictures of a report with a history: two of these are the learning curve's."""
+"""Kind → number of pictures in a report with a history, including two for the learning curve."""
 
 
 def hostile(kind: str, pairs: bool = False) -> Evaluation:
-    """Texts, labels and a name that would like to be more than text."""
+    """Texts, labels and a name that contain HTML."""
     texts: list[Text] = [HOSTILE[place % len(HOSTILE)] for place in range(300)]
     if pairs:
         texts = [(text, other) for text, other in zip(HOSTILE * 50, HOSTILE[1:] * 60, strict=True)]
@@ -143,7 +143,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrom
 
 
 def opened(driver: webdriver.Chrome, path: Path, width: int = 1100, scheme: str = "light") -> None:
-    """Open a file as a screen of some width shows it; what was logged before is forgotten."""
+    """Open a file on a screen of a given width, and clear the log."""
     size: dict[str, Any] = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     features = [{"name": "prefers-color-scheme", "value": scheme}]

@@ -1,4 +1,4 @@
-"""The rows that were answered wrongly, and their file."""
+"""The wrongly answered rows, and their file."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_an_abstained_row_counts_as_the_figures_count_it(tmp_path: Path) -> None
 
 
 def test_any_labels(tmp_path: Path) -> None:
-    """The surest wrong decision counts: a score without the label, or what the score of a missed label lacks."""
+    """The most confident wrong decision counts: the score of an extra label, or 1 minus the score of a missed label."""
     task = task_of("multi-label", ["a", "b"])
     found = written(tmp_path, evaluated(task, [[1, -1], [1, 2], [-3, 1]], [("a",), ("a",), ("a", "b")]))
     assert [(row["place"], row["right"], row["labels"]) for row in found] == [

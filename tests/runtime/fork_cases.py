@@ -1,4 +1,4 @@
-"""Processes that are forked from one that uses an engine, each case in a process of its own, since a fault hangs it.
+"""Processes that are forked from one that uses an engine. Each case is a separate process, because a bug would hang it.
 
 python fork_cases.py BUNDLE CASE
 """
@@ -33,7 +33,7 @@ Answers = list[tuple[str, dict[str, float], str]]
 
 
 def answers(engine: Engine) -> Answers:
-    """Answers of all tasks, many texts at once and each alone, which take other ways."""
+    """Answers of all tasks, for many texts at once and for each alone, which use different code paths."""
     pairs = [(text, task) for text in TEXTS for task in engine.task_names]
     together = engine.classify([text for text, _ in pairs], tasks=[task for _, task in pairs])
     alone = [engine.classify([text], task)[0] for text, task in pairs]
@@ -41,7 +41,7 @@ def answers(engine: Engine) -> Answers:
 
 
 def with_close_calls(engine: Engine) -> Engine:
-    """Add a task whose scores differ so little that fp32 answers, where it is there."""
+    """Add a task whose scores are so close that fp32 answers, if it exists."""
     task = engine.task("colour")
     head = task.tensors[contract.HEAD_WEIGHT], task.tensors[contract.HEAD_BIAS]
     tensors = {**task.tensors, contract.HEAD_WEIGHT: head[0] * 1e-3, contract.HEAD_BIAS: np.zeros_like(head[1])}
@@ -50,7 +50,7 @@ def with_close_calls(engine: Engine) -> Engine:
 
 
 def in_child(work: Callable[[], object], leave: Callable[[int], object] = os._exit) -> None:
-    """Fork, work there and leave; raises unless all went well."""
+    """Fork, work in the child and leave. Raises an error unless everything succeeded."""
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
@@ -119,7 +119,7 @@ def closed(bundle: Path) -> None:
 
 
 def dropped(bundle: Path) -> None:
-    """Sessions of the parent are not taken apart in the child, neither at once nor when it ends."""
+    """The child never destroys the parent's sessions, not even when it ends."""
     engines = [Engine(bundle, threads=2)]
     expected = answers(engines[0])
 
@@ -132,7 +132,7 @@ def dropped(bundle: Path) -> None:
 
 
 def preload(bundle: Path) -> None:
-    """As gunicorn with --preload: three workers at once, threads in each, the parent works on."""
+    """Like gunicorn with --preload: three workers at once, with threads, while the parent keeps working."""
     engine = with_close_calls(Engine(bundle, threads=2))
     expected = answers(engine)
 
@@ -157,7 +157,7 @@ def _classify(text: str) -> str:
 
 
 def pool(bundle: Path) -> None:
-    """multiprocessing's pool of forked workers, with an engine that they come by as a global."""
+    """multiprocessing's pool of forked workers, which inherit an engine as a global."""
     global ENGINE
     ENGINE = Engine(bundle, threads=2)
     expected = [_classify(text) for text in TEXTS]

@@ -1,4 +1,4 @@
-"""Native adapters: onnxruntime alone answers as the engine does."""
+"""Native adapters: plain onnxruntime gives the engine's answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgetune_runtime.session import int8_saturates
 
 
 def run_alone(graph: Path, adapter: Path, rows: list[list[int]]) -> np.ndarray:
-    """What a program does that has onnxruntime and the two files; rows of one length make one run.
+    """A program that has only onnxruntime and the two files; rows of the same length share a run.
 
     It reads the mean over each whole text, the tiny backbone's usual pooling.
     """
@@ -80,7 +80,7 @@ def test_it_holds_every_bank_input_of_the_graph(bundle: Bundle, make_task: MakeT
 
 
 def test_it_holds_nothing_that_the_graph_does_not_take(bundle: Bundle, make_task: MakeTask, tmp_path: Path) -> None:
-    """onnxruntime refuses an adapter with a name that is no input."""
+    """onnxruntime rejects an adapter with a name that is not an input."""
     without = [name for name in bundle.facts.inputs if name not in (contract.POOLING, contract.PROMPT_MASK)]
     save_adapter(make_task(), dataclasses.replace(bundle.facts, inputs=without), tmp_path / "task.onnx_adapter")
     held = ort.AdapterFormat.read_adapter(str(tmp_path / "task.onnx_adapter")).get_parameters()

@@ -1,4 +1,4 @@
-"""A device is a row: another execution provider, which this onnxruntime has, answers as the CPU does."""
+"""A device is a table row: another execution provider of this onnxruntime gives the CPU's answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One text that fails stops no other: in the engine's attempts, in `classify`, in `evaluate` and in `score`."""
+"""A text that fails does not affect the others: in the engine's attempts, `classify`, `evaluate` and `score`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_run_that_fails_costs_its_row_only(poisoned: Path, monkeypatch: pytest
         run = engine._runner._run_batch
 
         def failing(precision: str, threads: int, batch: Any) -> Any:
-            # As onnxruntime fails: a session is run on what its graph does not take.
+            # A real failure of onnxruntime: a session gets an input that its graph does not accept.
             unknown = dataclasses.replace(wanted, ids=[10**9] * len(wanted.ids))
             wrong = [
                 (place, dataclasses.replace(one, tokens=unknown) if one.tokens.ids == wanted.ids else one)

@@ -1,4 +1,4 @@
-"""The bundle: a sound manifest, files that are what was exported, and tasks that come and go."""
+"""The bundle: a valid manifest, files with the right SHA-256, and tasks that are added and removed."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_any_bytes_and_any_json_are_refused(data: bytes) -> None:
 
 
 def places(value: object, above: Place = ()) -> Iterator[Place]:
-    """Where something can be changed in a JSON value."""
+    """The places in a JSON value where something can be changed."""
     items: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
         yield (*above, key)
@@ -161,7 +161,7 @@ def test_positions_that_are_no_number_are_refused(value: object) -> None:
 
 
 OPTIONAL = ("outputs", "requires", "variants")
-"""Fields that nothing is read from, or that mean nothing if they are missing."""
+"""Fields that are not read, or that are optional."""
 
 
 @pytest.mark.parametrize("field", [field for field in RECORD if field not in OPTIONAL])

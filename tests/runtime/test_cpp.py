@@ -34,7 +34,7 @@ def _headers() -> bool:
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which they were made."""
+    """The folder with the compiled programs."""
     if not _headers():
         pytest.skip("no g++ with the headers of onnxruntime and nlohmann's json: see examples/cpp/README.md")
     folder = shutil.copytree(EXAMPLE, tmp_path_factory.mktemp("cpp") / "cpp")

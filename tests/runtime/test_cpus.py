@@ -1,4 +1,4 @@
-"""CPUs: quotas of control groups count, on every level, in the file trees that Linux and containers show."""
+"""CPUs: control group quotas on every level, in the file trees of Linux and of containers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Tree:
     Attributes:
         groups: lines of /proc/self/cgroup.
         mounts: lines of /proc/self/mountinfo.
-        quotas: path → what is written there.
+        quotas: path → contents of the file.
     """
 
     groups: tuple[str, ...]

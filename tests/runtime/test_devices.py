@@ -1,4 +1,4 @@
-"""Devices: rows that onnxruntime knows, and errors that name what is missing."""
+"""Devices: table rows that onnxruntime supports, and errors that name the missing package."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ def test_its_provider_is_one_of_onnxruntimes(device: Device) -> None:
 
 @every_device
 def test_its_memory_is_one_of_onnxruntimes(device: Device) -> None:
-    """A build without the device says that it lacks it, and of a name that there is not that it does not know it."""
+    """For a known memory type, a build without the device says that it lacks it.
+
+    For an unknown one, that it is unknown.
+    """
     import numpy as np
 
     with pytest.raises(Exception, match="Unsupported device"):
@@ -48,7 +51,7 @@ def test_what_it_says_of_itself_is_sound(device: Device) -> None:
 
 
 def test_only_what_was_tried_counts_as_tested() -> None:
-    """Nobody had a Mac or a GPU of Windows at hand; who has says so here."""
+    """Macs, and GPUs on Windows, are untested. Whoever tests them changes this test."""
     assert {name for name, device in DEVICES.items() if not device.tested} == {"coreml", "directml"}
 
 

@@ -1,4 +1,4 @@
-"""Vectors of texts: those that transformers' own model gives, pooled as its users pool them."""
+"""Vectors of texts: the same as from transformers' own model with the usual pooling."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_bundle_without_tasks_embeds(bundle: Bundle, engine: Engine, tmp_path:
 
 @pytest.mark.parametrize("name", ["encoder", "decoder", "encoder-decoder", "fused-decoder"])
 def test_every_architecture_embeds(name: str) -> None:
-    """The committed bundles, each with its own usual pooling."""
+    """The committed bundles, each with its default pooling."""
     folder = Path(__file__).parents[1] / "conformance" / "bundle" / name
     with Engine(Bundle(folder), "fp32") as engine:
         vectors = engine.embed(TEXTS, normalize=True)

@@ -1,4 +1,4 @@
-"""The engine: one answer for one text and task, whatever else runs; tasks that come, go and are swapped."""
+"""The engine: the same answer for a text and task, whatever else runs; tasks that are added, removed and swapped."""
 
 from __future__ import annotations
 
@@ -314,7 +314,7 @@ def test_no_texts_and_no_tasks_give_no_results(kinds_engine: Engine) -> None:
 def test_rows_whose_best_score_is_too_low_abstain(engine: Engine) -> None:
     plain = engine.classify(TEXTS, task="colour")
     tops = [max(result.scores.values()) for result in plain]
-    least = sorted(tops)[len(tops) // 2]  # a score that occurs: it is enough
+    least = sorted(tops)[len(tops) // 2]  # a score that occurs; a score equal to the limit is sufficient
     results = engine.classify(TEXTS, task="colour", min_score=least)
     assert [result.abstained for result in results] == [top < least for top in tops]
     assert {result.abstained for result in results} == {True, False}
@@ -367,7 +367,7 @@ def test_more_tasks_than_banks_are_kept_answer_each_time_alike(bundle: Bundle, m
 
 
 def close_and_clear(bundle: Bundle, make_task: MakeTask) -> Task:
-    """A task that int8, as this CPU runs it, leaves undecided on the first text and decides on others."""
+    """A task that is undecided in int8 (on this CPU) for the first text, and decided for others."""
     task = make_task("close", labels=2)
     weight = task.tensors[contract.HEAD_WEIGHT] * 10
     task = dataclasses.replace(task, tensors={**task.tensors, contract.HEAD_WEIGHT: weight})

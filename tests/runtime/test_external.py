@@ -1,4 +1,4 @@
-"""Which files a graph names, found wherever in the graph a tensor can be."""
+"""The files that a graph names, found in all places where a tensor can be."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_files_are_found_wherever_they_are_named(model: onnx.ModelProto, expecte
 
 
 def test_all_fields_that_lead_to_a_tensor_are_known() -> None:
-    """Against onnx's own description of its messages."""
+    """Compared with onnx's own description of its messages."""
     pending, seen = [onnx.ModelProto.DESCRIPTOR], {}
     while pending:
         message = pending.pop()
@@ -72,7 +72,7 @@ def test_all_fields_that_lead_to_a_tensor_are_known() -> None:
             seen[message.name] = message
             pending += [field.message_type for field in message.fields if field.message_type]
     leading = {"TensorProto"}
-    while True:  # until no message is added that holds one of those before
+    while True:  # until no further message contains one of the previous ones
         more = {
             name
             for name, message in seen.items()
@@ -114,7 +114,7 @@ def test_any_bytes_give_names_or_a_bundle_error(data: bytes) -> None:
 @settings(deadline=None, max_examples=300)
 @given(st.integers(0, len(WHOLE) - 1), st.integers(0, 255))
 def test_what_protobuf_reads_is_read_alike(place: int, byte: int) -> None:
-    """No byte can be changed so that onnx finds a file that is not found here."""
+    """No change of a byte makes onnx find a file that is not found here."""
     data = WHOLE[:place] + bytes([byte]) + WHOLE[place + 1 :]
     try:
         model = onnx.ModelProto.FromString(data)

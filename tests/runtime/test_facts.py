@@ -1,4 +1,4 @@
-"""What a backbone has, and which tasks that is enough for."""
+"""A backbone's facts, and the tasks that fit it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgetune_runtime.parts import HEAD, LOW_RANK, PARTS, PREFIX, SOFT_PROMPT, U
 from edgetune_runtime.task import Task
 
 OTHERS = {LOW_RANK["projection"], LOW_RANK["gate"]}
-"""Parts for what the backbone of the tests, a BERT, does not have."""
+"""Parts for layers that the tests' backbone, a BERT, does not have."""
 
 
 def with_part(bundle: Bundle, head: Task, part: Part, length: int = 2) -> Task:

@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all, and the names inside a bundle."""
+"""Writing files atomically, and the names inside a bundle."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_sha256_is_hexadecimal() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the files that a bundle has, reached by a link."""
+    """A folder with a bundle's files, reached through a link."""
     (tmp_path / "real/onnx").mkdir(parents=True)
     for name in ("config.json", "onnx/model.onnx", "onnx/model.onnx.data"):
         (tmp_path / "real" / name).write_bytes(OLD)
@@ -187,7 +187,7 @@ def test_links_are_followed_inside(folder: Path, target: str) -> None:
 )
 def test_links_that_lead_elsewhere_are_refused(folder: Path, target: str, why: str) -> None:
     (folder.parent / "outside").write_bytes(OLD)
-    (folder.parent / "real2").mkdir()  # begins like the bundle's own folder
+    (folder.parent / "real2").mkdir()  # its name begins like that of the bundle's folder
     (folder.parent / "real2/x").write_bytes(OLD)
     (folder / "onnx/out").symlink_to("../../outside")
     (folder / "link").symlink_to(target)

@@ -37,5 +37,5 @@ def test_a_forked_process_answers_as_the_other(case: str, bundle_folder: Path) -
 
 @pytest.mark.parametrize("parallelism", ["true", "false"])
 def test_what_the_tokenizer_is_told_does_not_matter(parallelism: str, bundle_folder: Path) -> None:
-    """Told to use threads, it waits in a child for those of the other process."""
+    """If it uses threads, in a child it would wait for those of the parent."""
     run(bundle_folder, "default, two threads", TOKENIZERS_PARALLELISM=parallelism)

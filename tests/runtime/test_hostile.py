@@ -1,4 +1,4 @@
-"""Bundles and task files that want to do harm: each is refused, in words, and nothing outside of it is opened."""
+"""Malicious bundles and task files: each is rejected with a message, and no file outside is opened."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Outcomes = dict[str, dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def outcomes(bundle_folder: Path) -> Outcomes:
-    """What became of each case, all of them in one process of their own."""
+    """The result of each case, all in one separate process."""
     command = [sys.executable, "-m", "hostile", bundle_folder]
     done = subprocess.run(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True, check=True)
     return {outcome["name"]: outcome for outcome in map(json.loads, done.stdout.splitlines())}

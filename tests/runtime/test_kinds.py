@@ -1,4 +1,4 @@
-"""Each kind of answer: what labels look like, how logits become answers, and figures as other libraries have them."""
+"""Each kind of answer: labels in data, answers from logits, and figures compared with other libraries."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def row(*logits: float) -> Array:
     return np.array([logits], np.float32)
 
 
-# ---- what data looks like, and means ----
+# ---- labels in data ----
 
 
 @pytest.mark.parametrize(

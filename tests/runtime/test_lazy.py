@@ -1,4 +1,4 @@
-"""Lazy attributes: computed once, kept in the instance, and no lock that a forked process could wait for."""
+"""Lazy attributes: computed once, stored in the instance, without a lock that a forked process could wait for."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Sum:
 
     @lazy
     def nothing(self) -> None:
-        """A value that is false is kept, too."""
+        """A false value is stored too."""
         self.calls.append(1)
 
 

@@ -1,4 +1,4 @@
-"""Bundles whose files are links, and what lies among the tasks and is none: answered or told, never silently absent."""
+"""Bundles whose files are links, and other files in the task folder: used or reported, never silently ignored."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_day_later_the_new_task_is_read(copied: Path, make_task: MakeTask) -> 
 
 @pytest.fixture
 def crowded(copied: Path, tmp_path: Path) -> Path:
-    """A bundle with many things among its tasks."""
+    """A bundle with many other files in its task folder."""
     tasks = copied / "tasks"
     data = (tasks / "size.safetensors").read_bytes()
     (tmp_path / "elsewhere.safetensors").write_bytes(data)

@@ -17,7 +17,7 @@ OLD = sorted((Path(__file__).parents[1] / "formats" / "0.1").glob("*/edgetune.js
 
 
 def record(**fields: Any) -> dict[str, Any]:
-    """A sound record with other fields."""
+    """A valid record with changed fields."""
     return {**json.loads(MANIFEST.to_json()), **fields}
 
 
@@ -59,7 +59,7 @@ def test_there_are_manifests_of_edgetune_0_1() -> None:
 
 
 def test_version_1_has_the_inputs_of_0_1_whatever_stands_there() -> None:
-    """0.1 spelled them out for people, and did not read them."""
+    """Version 0.1 wrote them for people, and did not read them."""
     for inputs in ({}, {"secret": 3}, None):
         assert read(record(format_version=1, inputs=inputs)).facts.inputs == contract.INPUTS_OF_0_1
 

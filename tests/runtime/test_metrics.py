@@ -1,4 +1,4 @@
-"""Accuracy, macro F1, confusion and calibration error, against hand and plain counts."""
+"""Accuracy, macro F1, confusion and calibration error, compared with results by hand and simple counts."""
 
 from __future__ import annotations
 

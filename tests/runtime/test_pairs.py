@@ -1,4 +1,4 @@
-"""Pairs of texts: ids and segments are those of transformers' own tokenizers, also if the pair is cut."""
+"""Pairs of texts: ids and segments equal those of transformers' own tokenizers, also if the pair is cut."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ def reference(name: str) -> Any:
 
 @cache
 def encoder(name: str) -> TextEncoder:
-    """Ours, of the same file."""
+    """Our tokenizer, from the same file."""
     data = reference(name).backend_tokenizer.to_str().encode()
     return TextEncoder(data, MOST, reference(name).mask_token)
 
 
 def of_transformers(name: str, *texts: str, **how: Any) -> tuple[list[int], list[int]]:
-    """Ids and segments. In a batch: outside of one an empty second text is taken for none."""
+    """Ids and segments. A batch is used, because otherwise an empty second text is ignored."""
     given = [[text] for text in texts]
     found = reference(name)(*given, return_token_type_ids=True, **how)
     return found["input_ids"][0], found["token_type_ids"][0]
@@ -153,7 +153,7 @@ def test_a_pair_in_a_template_is_cut_and_not_the_template(first: int, second: in
     room = length - len(own(fixed)["input_ids"])
     if room >= 0:
         numbers = {"{text}": first, "{text_pair}": second}
-        slots = sorted(numbers, key=template.index)  # of two that are alike, the one that stands first is cut first
+        slots = sorted(numbers, key=template.index)  # of two equally long texts, the first one is cut first
         kept = dict(zip(slots, longest_first([numbers[slot] for slot in slots], room), strict=True))
         filled = template.replace("{mask}", "[MASK]")
         filled = filled.replace("{text}", "lamp " * kept["{text}"]).replace(
@@ -180,7 +180,7 @@ def test_a_text_that_is_not_what_the_task_takes_is_refused(texts: Any, one: Task
 
 
 def test_slots_in_texts_stay_as_they_are() -> None:
-    """A text may have `{text_pair}` in it."""
+    """A text may contain `{text_pair}`."""
     own = reference("bert")
     one = task(template="{text} and {text_pair}")
     (tokens,) = encoder("bert").encode([("{text_pair} lamp", "{text} good")], [one])

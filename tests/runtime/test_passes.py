@@ -1,4 +1,4 @@
-"""Passes: rows that have tokens and parts in common share one, and answer to the bit as each alone."""
+"""Passes: rows with the same tokens and parts share one, and answers are bit-identical to those of each row alone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class CountingRunner(Runner):
         return super()._run_batch(precision, threads, batch)
 
     def taken(self) -> list[int]:
-        """Passes of the runs since this was last asked."""
+        """The passes of the runs since the last call."""
         runs, self.runs = self.runs, []
         return runs
 
@@ -53,7 +53,7 @@ MakeHead = Callable[..., Task]
 
 @pytest.fixture
 def make_head(make_task: MakeTask) -> MakeHead:
-    """Makes the task of a number: heads differ, kinds take turns, parts are those of `like` or none."""
+    """Makes a task by number: heads differ, kinds alternate, and parts are those of `like` or none."""
 
     def make(number: int, like: Task | None = None, **fields: Any) -> Task:
         kind = KINDS[KIND_NAMES[number % 4]]
@@ -68,7 +68,7 @@ def make_head(make_task: MakeTask) -> MakeHead:
 
 
 def assert_as_alone(engine: Engine, tasks: Sequence[Task], texts: Sequence[str], passes: int) -> None:
-    """All tasks on all texts in one call take so many passes, and answer to the bit as each text and task alone."""
+    """All tasks on all texts in one call take this many passes, with answers bit-identical to separate calls."""
     runs_of(engine)
     pairs = [(text, task.name) for text in texts for task in tasks]
     together = engine.classify(**mixed(pairs))
@@ -90,7 +90,7 @@ def assert_as_alone(engine: Engine, tasks: Sequence[Task], texts: Sequence[str],
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 class TestShared:
-    """One pass per text, whatever is asked about it."""
+    """One pass per text, however many tasks answer."""
 
     def test_twenty_heads_without_parts(
         self, bundle: Bundle, make_head: MakeHead, precision: str, threads: int
@@ -152,7 +152,7 @@ class TestShared:
 
 @pytest.mark.usefixtures("counting")
 def test_the_default_precision_answers_shared_rows_as_each_alone(bundle: Bundle, make_head: MakeHead) -> None:
-    """Close calls are those of the row, not of the pass: some of its tasks are answered again in fp32, others not."""
+    """Close calls are decided per row, not per pass: some tasks are answered again in fp32, others are not."""
     with Engine(bundle, threads=1) as engine:
         tasks = [engine.add_task(make_head(number)) for number in range(20)]
         pairs = [(text, task.name) for text in TEXTS for task in tasks]
@@ -170,7 +170,7 @@ def test_the_default_precision_answers_shared_rows_as_each_alone(bundle: Bundle,
 @pytest.mark.usefixtures("counting")
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_graphs_of_edgetune_0_1_pool_by_themselves(pooling: str) -> None:
-    """So tasks of two poolings take two passes there, and tasks of one take one."""
+    """So tasks with two poolings take two passes there, and tasks with one pooling take one."""
     with Engine(OLD, "fp32", threads=1, prepare=False) as engine:
         plain = dataclasses.replace(engine.task("head-cls"), template="{text}")
         tasks = [
@@ -226,7 +226,7 @@ def test_rows_of_other_tasks_share_a_run_where_runs_have_many(bundle: Bundle, ma
 
 @pytest.fixture(scope="module")
 def causal(language_model_folder: LanguageModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of a backbone whose texts begin behind their prompts."""
+    """A bundle of a backbone whose text positions begin after the prompt."""
     from edgetune_export import export_bundle, load_backbone
 
     folder = tmp_path_factory.mktemp("causal") / "bundle"
@@ -239,7 +239,7 @@ def causal(language_model_folder: LanguageModelFolder, tmp_path_factory: pytest.
 def test_a_text_that_takes_all_positions_runs_with_texts_that_begin_later(
     family: str, bundle_folder: Path, causal: Path
 ) -> None:
-    """What fills up the others would have positions that the backbone does not: they run one by one."""
+    """The padding of the others would have positions that the backbone lacks, so they run one by one."""
     from conftest import random_task
 
     opened = Bundle(bundle_folder if family == "bert" else causal)
@@ -265,7 +265,7 @@ def test_a_text_that_takes_all_positions_runs_with_texts_that_begin_later(
         assert runs_of(batched) == [2]
 
 
-# What is kept
+# Caching
 
 
 def test_what_is_kept_for_parts_goes_when_no_task_has_them(bundle: Bundle, make_task: MakeTask) -> None:

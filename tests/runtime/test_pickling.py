@@ -1,4 +1,4 @@
-"""An engine travels as what it was made with; it is called from threads, event loops and other processes."""
+"""An engine is pickled as its arguments; it is called from threads, event loops and other processes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_added_tasks_travel_and_removed_ones_do_not(
     engine = Engine(bundle_folder, threads=2)
     engine.add_task(make_task("own", prompt=3, seed=3))
     engine.add_task(tmp_path / "filed.safetensors")
-    engine.add_task(make_task("colour", seed=4))  # in the place of the bundle's
+    engine.add_task(make_task("colour", seed=4))  # instead of the bundle's
     engine.add_task(make_task("gone", seed=6))
     engine.remove_task("gone")
     engine.remove_task("size")
@@ -83,7 +83,7 @@ def test_added_tasks_travel_and_removed_ones_do_not(
 
 
 def test_tasks_of_the_bundle_stay_there(bundle_folder: Path) -> None:
-    """A thousand tasks that were used make no pickle of a thousand tasks."""
+    """Using a thousand tasks does not add them to the pickle."""
     engine = Engine(bundle_folder)
     unused = len(pickle.dumps(engine))
     answers(engine)

@@ -23,7 +23,7 @@ from edgetune_runtime.words import words
 
 BUNDLES = Path(__file__).parents[1] / "conformance" / "bundle"
 TOKENIZERS = ("encoder", "decoder", "encoder-decoder")
-"""BERT's word pieces, GPT-2's bytes, T5's unigrams behind NFKC."""
+"""BERT's word pieces, GPT-2's bytes, T5's unigrams after NFKC."""
 
 ENCODERS = {name: TextEncoder((BUNDLES / name / "tokenizer.json").read_bytes(), 512) for name in TOKENIZERS}
 
@@ -39,7 +39,7 @@ def read(name: str, text: Any, own: Task) -> Tokens:
 
 
 def texts_of(name: str, tokens: Tokens) -> list[str]:
-    """What the tokenizer makes of each span of each window."""
+    """The text of each span of each window."""
     tokenizer = ENCODERS[name]._tokenizer
     return [tokenizer.decode(window.ids[slice(*span)]) for window in tokens.windows for span in window.spans]
 
@@ -68,7 +68,7 @@ def test_places_are_words_of_the_text_whatever_it_has(name: str, text: str) -> N
     ends = [(0, 0), *found.spans]
     for (before, _), (begin, end) in pairwise(ends):
         assert before <= begin < end <= len(found.ids)
-    if name == "decoder":  # which has a token for every byte
+    if name == "decoder":  # it has a token for every byte
         assert list(places) == every
 
 
@@ -83,7 +83,7 @@ def of_robertas_kind() -> TextEncoder:
 @settings(deadline=None, max_examples=60)
 @given(text=SCRIPTS)
 def test_each_word_is_read_if_tokens_lie_behind_their_spaces(text: str) -> None:
-    """Spaces are cut off once: were they cut off again, a word of one letter would have no token."""
+    """Spaces are stripped once. If they were stripped again, a word of one letter would have no token."""
     encoder = of_robertas_kind()
     text += " a , a </s> I"
     (alone,) = encoder.encode([text], [task()])
@@ -143,7 +143,7 @@ def test_each_word_is_answered_once_by_the_window_with_most_around_it(name: str,
     assert not found.truncated
     assert found.read == whole.read
     for part, span, one in zip(texts_of(name, found), whole.spans, texts_of(name, whole), strict=True):
-        assert part.strip() == one.strip() or span[1] - span[0] > stride  # longer than what windows have in common
+        assert part.strip() == one.strip() or span[1] - span[0] > stride  # longer than the overlap of windows
 
 
 def test_the_window_farthest_from_an_edge_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""Prepared graphs: made once, mapped from then on, and never in the way of an answer."""
+"""Prepared graphs: made once, mapped from then on, and failures never prevent an answer."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_processes_that_prepare_at_once_all_answer(bundle_folder: Path, cache: P
 def test_the_named_folder_is_what_a_shell_would_make_of_it(
     named: str, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file of variables, as systemd and Docker read, is not read by a shell."""
+    """No shell expands the variables in files for systemd or Docker."""
     home, here = tmp_path / "home", tmp_path / "here"
     home.mkdir(), here.mkdir()
     monkeypatch.chdir(here)

@@ -1,4 +1,4 @@
-"""Texts in the order of their relevance to a query."""
+"""Texts sorted by their relevance to a query."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_the_graph_that_tries_a_pair_is_what_it_says() -> None:
 
 @pytest.mark.parametrize("saturates", [False, True])
 def test_products_are_made_exact_only_where_they_are_not(saturates: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a CPU with VNNI the option would cost its faster kernels."""
+    """On a CPU with VNNI the option would disable its faster kernels."""
     monkeypatch.setattr(session, "int8_saturates", lambda: saturates)
     opened = session.open_any(product_of(np.full((2, 1), 127, np.int8), rows=1), CPU, 1)
     try:

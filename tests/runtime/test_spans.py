@@ -1,4 +1,7 @@
-"""Answers to questions: legal pairs, windows, what is learned from, figures; by hand and beside transformers."""
+"""Answers to questions: legal pairs, windows, training targets, figures.
+
+Compared with results by hand and transformers.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +33,14 @@ def task_of(**fields: Any) -> Task:
 
 
 def read_of(context: str = CONTEXT, *windows: slice) -> Read:
-    """A context as it is read in windows of its words; by default in one."""
+    """A context read in windows of words; by default in one window."""
     places = words(context)
     parts = [(NO_PLACE, *places[own]) for own in windows or (slice(None),)]
     return Read(context, tuple(itertools.chain(*parts)))
 
 
 def logits_of(read: Read, **high: tuple[float, float]) -> Array:
-    """Logits of 0, but of the rows of these words ("none" is the first row)."""
+    """Logits that are 0 except in the rows of these words ("none" is the first row)."""
     found = np.zeros((len(read.places), 2), np.float32)
     for row, (start, end) in enumerate(read.places):
         found[row] = high.get(read.text[start:end] or "none", (0.0, 0.0))
@@ -98,7 +101,7 @@ def test_an_answer_below_the_lowest_score_is_not_given() -> None:
 
 
 def test_windows_give_the_best_of_each_answer_and_the_least_of_none() -> None:
-    """By the definition: all legal pairs of each window, in plain loops."""
+    """By definition: all legal pairs of each window, in plain loops."""
     random = np.random.default_rng(0)
     read = read_of(CONTEXT, slice(0, 7), slice(4, 10), slice(8, 12))
     numbers = numbered(read.places)
@@ -220,7 +223,7 @@ def test_an_answer_that_is_not_where_it_is_said_to_be(pair: Any, start: int, tol
 
 
 def learned(target: tuple[Answer, ...], read: Read) -> list[str]:
-    """Rows that an answer begins (`<`) or ends (`>`) in."""
+    """The rows in which an answer begins (`<`) or ends (`>`)."""
     texts = [read.text[start:end] or "none" for start, end in read.places]
     marked = zip(texts, SPANS.pieces(target, read), strict=True)
     return [f"{'<' * piece.begins}{text}{'>' * piece.ends}" for text, piece in marked if piece.begins or piece.ends]
@@ -252,7 +255,7 @@ def test_what_no_answer_can_be_exactly() -> None:
 # ---- figures ----
 
 RECORDED = json.loads(Path(__file__).with_name("squad_figures.json").read_text(encoding="utf-8"))
-"""What the reference gave: transformers dropped it with version 5, so its figures are written down."""
+"""The reference's figures: transformers removed it in version 5, so they are stored."""
 
 
 def result_of(text: str) -> AnswerResult:

@@ -1,4 +1,4 @@
-"""Values of files from outside: JSON, whole numbers and text, or a `ValueError` that says what came."""
+"""Values from untrusted files: JSON, integers and text, or a `ValueError` that says what came."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The task file: the same task back, or a `TaskError` that names what is wrong; never anything else."""
+"""The task file: reading returns the same task, or raises a `TaskError` that names the problem; never anything else."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def put(**changes: Array) -> Task:
 
 
 def repacked(change: Callable[[dict[str, Any]], object], sign: bool = True) -> bytes:
-    """The sample's file with its JSON header changed, the digest made to fit unless told otherwise."""
+    """The sample's file with a changed JSON header; with `sign` the digest is recomputed."""
     header = json.loads(DATA[8:BODY])
     change(header)
     metadata = header.get("__metadata__")
@@ -331,7 +331,7 @@ def test_another_type_written_in_the_header_is_refused(dtype: str) -> None:
         Task.from_bytes(repacked(lambda header: header["head_bias"].update(dtype=dtype)), "retyped")
 
 
-# Tasks that were whole but are not sound
+# Complete but invalid tasks
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What task files can say since format version 2: kind, thresholds, pairs, inputs of the graph, and what is unknown."""
+"""Fields of task files since format version 2: kind, thresholds, pairs, inputs of the graph, and unknown fields."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def metadata_of(data: bytes) -> dict[str, str]:
 
 
 def with_fields(task: Task = SAMPLE, **fields: str | None) -> bytes:
-    """A task's file with other fields (`None`: without), and a digest that fits."""
+    """A task's file with other fields (`None` removes one), and a matching digest."""
     data = task.to_bytes()
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
@@ -118,7 +118,7 @@ def test_any_thresholds_come_back_to_the_bit(thresholds: tuple[float, ...]) -> N
     assert Task.from_bytes(task.to_bytes(), "memory").thresholds == thresholds
 
 
-# What is unknown
+# Unknown fields
 
 UNKNOWN = {"cover": "red", "größe": '{"a": [1, 2]}', "zz": ""}
 
@@ -154,11 +154,11 @@ def test_they_go_along_with_another_name_and_into_a_bundle(
 
 @pytest.mark.parametrize("field", ["cover", "kind", "thresholds", "pairs", "requires"])
 def test_version_1_has_no_field_that_edgetune_0_1_does_not_know(field: str) -> None:
-    """So no file means one thing to it and another here."""
+    """So no file has a different meaning in both versions."""
     assert f"unknown fields ['{field}']" in refusal(with_fields(**{field: "[]"}))
 
 
-# What is required
+# Requirements
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_what_is_required_and_unknown_is_refused_by_name(requires: list[str], na
 
 
 def test_what_is_required_is_told_before_what_else_cannot_be_read() -> None:
-    """A file of a later version may have any values in the fields that it has in common with this one."""
+    """In a file of a later version, even known fields may have other values."""
     fields = {"format_version": "2", "requires": '["kind:ranking"]', "kind": "ranking", "thresholds": '{"a": 1}'}
     assert "requires kind:ranking" in refusal(with_fields(**fields))
 
@@ -311,7 +311,7 @@ def test_a_task_that_needs_an_input_that_the_graph_lacks_is_refused(
 
 
 def test_parts_tell_tasks_apart_by_what_decides_their_features() -> None:
-    """Heads, labels, templates and kinds may differ; tensors of no length are none."""
+    """Heads, labels, templates and kinds may differ; empty tensors count as missing."""
     own = SAMPLE.parts_sha256
     head = {
         **SAMPLE.tensors,

@@ -1,4 +1,4 @@
-"""Text to token ids: what transformers gives, cut to what the task and the backbone allow."""
+"""Text to token ids: the same as transformers, cut to the lengths that the task and the backbone allow."""
 
 from __future__ import annotations
 

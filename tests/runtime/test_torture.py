@@ -1,4 +1,4 @@
-"""A little of the torture: see `tests/torture/mutate.py`, which `make torture` runs at length."""
+"""A short version of `tests/torture/mutate.py`, which `make torture` runs at full length."""
 
 from __future__ import annotations
 

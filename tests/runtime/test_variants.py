@@ -1,4 +1,4 @@
-"""Variants of a graph: each text runs in the cheapest that takes its task's parts, alone and in mixed batches."""
+"""Variants of a graph: each text runs in the cheapest one that takes its task's parts, alone and in mixed batches."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def with_parts(bundle: Bundle, task: Task, parts: tuple[Part, ...], length: int)
 
 @pytest.fixture(scope="module")
 def tasks(bundle: Bundle, make_task: MakeTask) -> list[Task]:
-    """Tasks of all sorts, with parts of unequal lengths."""
+    """Various tasks, with parts of unequal lengths."""
     return [
         make_task("plain", prefix=0),
         make_task("prefix", prefix=4),

@@ -1,4 +1,4 @@
-"""What is said of a bundle from elsewhere: all that is wrong with it, and nothing of one that is sound."""
+"""The findings about a bundle from elsewhere: all its problems, and none for a valid bundle."""
 
 from __future__ import annotations
 

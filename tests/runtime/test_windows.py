@@ -1,4 +1,4 @@
-"""Long texts that are read in windows: all of them is read, and their logits are averaged."""
+"""Long texts in windows: the whole text is read, and logits are averaged."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_logits_are_the_mean_of_those_of_the_windows(bundle: Bundle, make_task: 
         assert all(len(ids) == 14 for ids in inner[:-1])
         assert all(one[-4:] == other[:4] for one, other in itertools.pairwise(inner))
         whole = inner[0] + [id_ for ids in inner[1:] for id_ in ids[4:]]
-        assert whole[:58] == bare[1:-1][:58]  # what a text cut at 60 tokens has is the beginning of it
+        assert whole[:58] == bare[1:-1][:58]  # a text that is cut at 60 tokens is its beginning
         alone = engine.run([(ids, dataclasses.replace(task, long_texts="cut", stride=0)) for ids in windows])
         (together,) = engine.run([(tokens, task)])
     np.testing.assert_allclose(together, np.mean(alone, axis=0), atol=1e-6)

@@ -1,4 +1,4 @@
-"""`edgetune score --engine ray` on a cluster of this machine: the bytes that local processes write."""
+"""`edgetune score --engine ray` on a local cluster writes the same bytes as local processes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_an_error_of_an_actor_ends_the_run(bundle_folder: Path, rows_file: Path,
         score(Settings(tmp_path / "bundle", ("colour",)), [rows_file], tmp_path / "out", after_a_swap, 2)
 
 
-# What Ray Data has still under way when the cluster ends with the module is ended with it.
+# When the cluster ends with the module, it also ends everything that Ray Data still runs.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_run_that_stands_still_ends(
     bundle_folder: Path, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -110,7 +110,7 @@ def test_a_bad_row_ends_a_strict_run(bundle_folder: Path, rows_file: Path, tmp_p
 
 
 def test_a_cluster_that_is_not_there(bundle_folder: Path, rows_file: Path, tmp_path: Path) -> None:
-    # In a process of its own, which has no cluster yet.
+    # In a separate process, which has no cluster yet.
     command = [sys.executable, "-m", "edgetune", "score", bundle_folder, rows_file, "--task", "colour"]
     command += ["--out", tmp_path / "out", "--engine", "ray"]
     environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}

@@ -1,4 +1,4 @@
-"""Input files are cut into shards that together are the file, whatever stands in it."""
+"""Input files are cut into shards that together contain the whole file, whatever its contents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cases on Ray, in a process of their own: what its threads do when a cluster has ended touches no other test."""
+"""The cases on Ray, in a separate process, so that its threads do not affect other tests."""
 
 from __future__ import annotations
 

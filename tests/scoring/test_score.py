@@ -1,4 +1,4 @@
-"""`edgetune score`: answers are the engine's, and a run that was broken off ends with the same bytes."""
+"""`edgetune score`: answers equal the engine's, and an interrupted run ends with the same bytes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from edgetune_runtime import Bundle, Engine, files
 from edgetune_runtime.errors import BundleError, DataError, EdgetuneError, TaskError, TextError
 
 TASKS = ("size", "colour")
-"""Not in the order of the alphabet."""
+"""Not in alphabetical order."""
 
 ROWS = [{"id": place, "text": TEXTS[place % len(TEXTS)], "source": f"s{place % 3}"} for place in range(40)]
 
@@ -52,7 +52,7 @@ def run(*arguments: object) -> Result:
 
 
 def read(folder: Path) -> pa.Table:
-    """A folder as others read it."""
+    """A folder, read as by other programs."""
     return pyarrow.dataset.dataset(folder, format="parquet").to_table()
 
 
@@ -62,7 +62,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def unbroken(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The output of a run that nothing happened to: `rows.jsonl` in parts of five rows."""
+    """The output of an uninterrupted run: `rows.jsonl` in parts of five rows."""
     folder = tmp_path_factory.mktemp("unbroken")
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     chosen = settings(bundle_folder, tasks=TASKS)
@@ -174,7 +174,7 @@ def test_parts_of_a_changed_input_or_task_are_other_parts(
     with rows_file.open("a") as file:
         file.write('{"text": "one more"}\n')
     summary = score(settings(bundle.path), [rows_file], out, make_parts, 1, shard_rows=20)
-    assert (summary.parts, summary.parts_made) == (3, 1)  # what stood there before is as it was
+    assert (summary.parts, summary.parts_made) == (3, 1)  # earlier contents are unchanged
     bundle.add_task(make_task("colour", seed=99))
     with pytest.raises(DataError, match="3 parts of another run"):
         score(settings(bundle.path), [rows_file], out, make_parts, 1, shard_rows=20)

@@ -1,4 +1,4 @@
-"""A bundle with a task of each kind of answer, for single texts and for pairs, and how they are asked."""
+"""A bundle with a task of each kind of answer, for single texts and for pairs, and requests to them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAIRS = list(zip(TEXTS, reversed(TEXTS), strict=True))
 SINGLES = [name for name, kind in KINDS.items() if not (kind.reading and kind.reading.second)]
 PAIRED = [f"{kind}-pairs" for kind in KINDS]
 NAMES = [*SINGLES, *PAIRED]
-"""Each task is called like its kind."""
+"""Each task is named after its kind."""
 
 THRESHOLDS = (0.2, 0.5, 0.8)
 
@@ -32,7 +32,7 @@ def task_of(bundle: Bundle, name: str, seed: int = 0) -> Task:
 
 
 def save_kinds(bundle_folder: Path, folder: Path) -> Path:
-    """Copy a bundle and put the tasks in place of its own."""
+    """Copy a bundle, with these tasks instead of its own."""
     shutil.copytree(bundle_folder, folder, ignore=shutil.ignore_patterns("tasks"))
     bundle = Bundle(folder)
     for seed, name in enumerate(NAMES):
@@ -46,7 +46,7 @@ def texts_for(name: str) -> list[Text]:
 
 
 def classify(client: httpx.Client, task: str, texts: object, path: str = "/v1/classify", **more: Any) -> httpx.Response:
-    """Ask a classify route."""
+    """Send a request to a classify route."""
     return client.post(path, json={"model": task, "input": texts, **more})
 
 
@@ -60,5 +60,5 @@ def tensors(texts: list[Text]) -> list[dict[str, Any]]:
 
 
 def infer(client: httpx.Client, task: str, texts: list[Text], **more: Any) -> httpx.Response:
-    """Ask in the Open Inference Protocol."""
+    """Send a request with the Open Inference Protocol."""
     return client.post(f"/v2/models/{task}/infer", json={"inputs": tensors(texts), **more})

@@ -1,4 +1,4 @@
-"""A text that the tokenizer or the engine fails on: it has a status of its own, and nothing else is disturbed."""
+"""A text that the tokenizer or the engine fails on has its own status, and does not affect other texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients do to a connection, byte by byte."""
+"""Misbehaving clients on a connection, byte by byte."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SOUND = HEAD + b"content-length: %d\r\n\r\n" % len(BODY) + BODY
 
 @pytest.fixture(scope="module")
 def strict(server_bundle: Path, serve: Serve) -> Iterator[Server]:
-    """A server of little patience."""
+    """A server with short timeouts."""
     with serve(server_bundle, "--client-seconds", "0.5", "--max-connections", "8") as server:
         yield server
 
@@ -41,7 +41,7 @@ def read_to_end(connection: socket.socket) -> bytes:
 
 
 def answer_to(server: Server, *parts: bytes, pause_s: float = 0.0) -> bytes:
-    """What comes back, to the end of the connection."""
+    """Everything that is received, until the connection ends."""
     with connect(server) as connection:
         for part in parts:
             try:
@@ -53,7 +53,7 @@ def answer_to(server: Server, *parts: bytes, pause_s: float = 0.0) -> bytes:
 
 
 def counted(metrics: str, name: str) -> float:
-    """The value of a metric; one that was never counted is 0."""
+    """The value of a metric; 0 if it was never counted."""
     return next((float(line.split()[-1]) for line in metrics.splitlines() if line.startswith(name)), 0.0)
 
 
@@ -224,7 +224,7 @@ def test_who_goes_away_hinders_nobody(server: Server) -> None:
     request = HEAD + b"content-length: %d\r\n\r\n" % len(texts) + texts
 
     def ended(metrics: str) -> tuple[float, float]:
-        """Requests whose clients were gone, and requests answered."""
+        """Number of requests whose clients disconnected, and of answered requests."""
         name = 'edgetune_requests_total{route="classify",status="%d"}'
         return counted(metrics, name % 499), counted(metrics, name % 200)
 

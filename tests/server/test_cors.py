@@ -1,4 +1,4 @@
-"""Pages of other origins: what a browser lets them ask, and what they can read."""
+"""Pages from other origins: the requests that a browser allows, and the responses that they can read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-he
 
 @pytest.fixture(scope="module")
 def server(server_bundle: Path, serve: Serve, site: str) -> Iterator[Server]:
-    """A server that wants a key and lets two origins in."""
+    """A server that requires a key and allows two origins."""
     with serve(
         server_bundle, "--cors-origin", f"{APP.upper()}:443/", "--cors-origin", site, env={"EDGETUNE_API_KEY": "one"}
     ) as server:

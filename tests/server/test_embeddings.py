@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings`: the engine's vectors in OpenAI's shape, over real HTTP."""
+"""`POST /v1/embeddings`: the engine's vectors in OpenAI's format, over real HTTP."""
 
 from __future__ import annotations
 

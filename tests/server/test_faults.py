@@ -1,4 +1,4 @@
-"""The long tests of the server (tests/torture), a little of them."""
+"""Short versions of the server's long tests (tests/torture)."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_classify_answers_as_the_engine_does(client: httpx.Client, engine: Engin
 
 
 def test_the_tasks_are_worth_asking(engine: Engine) -> None:
-    """Of the labels some apply and some do not."""
+    """Some labels apply and some do not."""
     numbers = {
         len(result.labels) for result in engine.classify(TEXTS, task="multi-label") if isinstance(result, LabelsResult)
     }
@@ -372,7 +372,7 @@ def test_openapi_describes_every_kind(client: httpx.Client) -> None:
 
 
 def test_the_document_tells_nothing_of_the_tasks(client: httpx.Client) -> None:
-    """It needs no key."""
+    """It does not need a key."""
     document = client.get("/openapi.json").text
     assert "-pairs" not in document
     assert "label0" not in document

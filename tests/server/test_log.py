@@ -1,4 +1,4 @@
-"""The log and who reads it: somebody, nobody, somebody again."""
+"""The log with a reader, without a reader, and with a reader again."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def a_pipe() -> tuple[int, int]:
 
 
 def a_socket() -> tuple[int, int]:
-    """Two sockets, as programs in Node give to their children, and systemd to its services."""
+    """Two sockets, as Node passes to its child processes, and systemd to its services."""
     reader, writer = socket.socketpair()
     writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIPE_BYTES)
     return reader.detach(), writer.detach()
@@ -49,7 +49,7 @@ def a_socket() -> tuple[int, int]:
 
 @dataclass
 class Stalled:
-    """A server, and the end of its stderr that nobody reads."""
+    """A server whose stderr is not read."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -62,7 +62,7 @@ class Stalled:
         return float(value)
 
     def overflow(self) -> None:
-        """Ask for so much that its log does not fit into memory's share of it."""
+        """Send so many requests that the log exceeds its memory limit."""
         with httpx.Client(base_url=self.url) as client:
             for _ in range(150):
                 assert client.get(LONG).status_code == 404
@@ -74,7 +74,7 @@ class Stalled:
 
 @contextmanager
 def stalled(bundle: Path, kind: Callable[[], tuple[int, int]]) -> Iterator[Stalled]:
-    """A server whose stderr is read until it is ready, and then no more."""
+    """A server whose stderr is read only until it is ready."""
     reader, writer = kind()
     command = [sys.executable, "-m", "edgetune", "serve", str(bundle), "--trust", "--port", "0", "--threads", "2"]
     process = subprocess.Popen([*command, "--drain-seconds", "0"], stderr=writer)
@@ -181,7 +181,7 @@ def test_libraries_that_write_to_stderr_themselves_do_not_wait_either(kind: Call
 
 
 def test_the_pipe_of_others_stays_as_it_is() -> None:
-    """Who shares the pipe has blocking writes as before."""
+    """Other processes that share the pipe still have blocking writes."""
     reader, writer = a_pipe()
     subprocess.run(
         [sys.executable, "-c", "from edgetune.server.log import log_to_stderr; log_to_stderr(False)"],

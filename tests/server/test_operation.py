@@ -1,4 +1,4 @@
-"""A server from its start to its end: keys, task changes, logs, drain."""
+"""A server from start to stop: keys, task changes, logs, drain."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def bearer(key: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def keyed(server_bundle: Path, serve: Serve) -> Iterator[Server]:
-    """A server that wants keys."""
+    """A server that requires keys."""
     keys = {"EDGETUNE_API_KEY": "one two", "EDGETUNE_TASK_KEY": "three"}
     with serve(server_bundle, "--allow-task-changes", env=keys) as server:
         yield server
@@ -202,7 +202,7 @@ def test_a_damaged_graph_ends_the_server(own_bundle: Path) -> None:
 
 @pytest.mark.parametrize("part", ["a graph", "the tokenizer"])
 def test_what_does_not_pass_its_probe_is_not_served(own_bundle: Path, part: str) -> None:
-    """Both are as the manifest says; only a trial can tell."""
+    """Both match the manifest, so only running them shows the problem."""
     name = "onnx/model_int8.onnx" if part == "a graph" else "tokenizer.json"
     (own_bundle / name).write_bytes(b"{}")
     manifest = json.loads((own_bundle / "edgetune.json").read_bytes())

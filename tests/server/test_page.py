@@ -32,7 +32,7 @@ def page(browser: Page, server: Server) -> Page:
 
 @pytest.fixture(scope="module")
 def many(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory, serve: Serve) -> Iterator[Server]:
-    """A server of 16 tasks, one with labels that would like to be HTML, one with more labels than are shown."""
+    """A server with 16 tasks: one has labels that contain HTML, and one has more labels than are shown."""
     folder = shutil.copytree(bundle_folder, tmp_path_factory.mktemp("many") / "bundle")
     bundle = Bundle(folder)
     hostile = random_task(bundle, "hostile", prefix=3, labels=2)

@@ -188,7 +188,7 @@ LOOK_NO_MORE = """const real = window.fetch;
         window.held = true;
         return new Promise(() => {});
     }"""
-"""A page that asks for no figures does not see that tasks change."""
+"""A page that does not request figures does not notice changed tasks."""
 
 
 def test_a_task_that_was_replaced_since_it_was_listed(

@@ -1,4 +1,4 @@
-"""`POST /rerank`: the engine's order in text-embeddings-inference's shape, over real HTTP."""
+"""`POST /rerank`: the engine's order in text-embeddings-inference's format, over real HTTP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUERY = "where is the lamp?"
 
 
 def save(source: Path, folder: Path, *names: str) -> Path:
-    """Copy a bundle, with some tasks beside its own."""
+    """Copy a bundle, with additional tasks."""
     bundle = Bundle(shutil.copytree(source, folder))
     for seed, (name, (labels, fields)) in enumerate(TASKS.items()):
         if name in names:
@@ -84,7 +84,7 @@ HARMLESS = {
     "label": None,
     "whatever_comes_next": [1],
 }
-"""Fields of text-embeddings-inference's that ask for what is done anyway, and unknown ones."""
+"""Fields of text-embeddings-inference that ask for the default behaviour, and unknown fields."""
 
 
 def test_what_its_clients_send(client: httpx.Client) -> None:
@@ -96,7 +96,7 @@ def test_what_its_clients_send(client: httpx.Client) -> None:
 def test_the_only_task_that_can_rank_need_not_be_named(
     bundle_folder: Path, tmp_path: Path, serve: Serve, name: str
 ) -> None:
-    """Beside one for single texts, and one that gives any number of labels."""
+    """Next to a task for single texts, and one with any number of labels."""
     folder = save(bundle_folder, tmp_path / "bundle", name, "topics")
     with serve(folder) as server, server.client() as client:
         assert ask(client).json() == ask(client, model=name).json()

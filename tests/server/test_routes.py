@@ -1,4 +1,4 @@
-"""What each route answers, over real HTTP."""
+"""The answers of each route, over real HTTP."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ HARMLESS = {
     "mm_processor_kwargs": None,
     "whatever_comes_next": [1],
 }
-"""Fields of vLLM's that ask for what is done anyway, or change no answer."""
+"""vLLM's fields that ask for the default behaviour, or do not affect the answer."""
 
 
 @pytest.mark.parametrize("path", ["/classify", "/v1/classify"])
@@ -290,7 +290,7 @@ def as_bytes(texts: list[bytes]) -> bytes:
 
 
 def binary(client: httpx.Client, tail: bytes, size: object, shape: list[int], **more: Any) -> httpx.Response:
-    """As Triton's clients send it: no content type, the tensor behind the JSON."""
+    """A request like Triton's clients': without a content type, with the tensor after the JSON."""
     tensor = {"name": "text", "shape": shape, "datatype": "BYTES", "parameters": {"binary_data_size": size}}
     head = json.dumps({"inputs": [tensor], **more}).encode()
     headers = {"inference-header-content-length": str(len(head))}

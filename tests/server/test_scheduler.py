@@ -1,4 +1,4 @@
-"""The queue, on a real engine whose runs a test can hold back."""
+"""The queue, with a real engine whose runs a test can delay."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgetune_runtime.text import Tokens
 
 
 class HeldEngine(Engine):
-    """An engine that notes its runs, and makes them wait while `held`, or fail where `fails` says so."""
+    """An engine that records its runs, delays them while `held`, and fails according to `fails`."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -259,7 +259,7 @@ class CountingRunner(Runner):
 
 
 def test_rows_of_one_turn_share_passes(batching: HeldEngine, bundle: Bundle) -> None:
-    """Requests of several clients, about the same text: tasks without parts share its pass."""
+    """Requests of several clients with the same text: tasks without parts share its pass."""
     for number in range(2):
         batching.add_task(random_task(bundle, f"head{number}", prefix=0, seed=number))
     batching._runner = runner = CountingRunner(bundle, CPU, threads=1, batch_size=4, prepare=False)

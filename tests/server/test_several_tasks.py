@@ -1,4 +1,4 @@
-"""Several tasks asked about one text in one request: a row for each, and one pass for those that share it."""
+"""Several tasks for one text in one request: a row per task, and shared passes."""
 
 from __future__ import annotations
 

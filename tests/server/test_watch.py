@@ -33,7 +33,7 @@ def own_bundle(bundle_folder: Path, tmp_path: Path) -> Path:
 
 
 class Watched:
-    """What a server has, without the server: looks when it is told to."""
+    """The parts of a server, without the server; it checks on request."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine, self.catalog = engine, Catalog(engine)

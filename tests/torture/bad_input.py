@@ -1,4 +1,4 @@
-"""What `edgetune serve` does with requests that are wrong: as HTTP, as JSON, as messages, or slow.
+"""Invalid requests to `edgetune serve`: invalid as HTTP, JSON or messages, or slow.
 
     python tests/torture/bad_input.py all               (or one of: document, raw)
 
@@ -47,7 +47,7 @@ KEY = {"EDGETUNE_TASK_KEY": "key"}
 
 @dataclass
 class Seen:
-    """What became of a case: the answers' statuses, and whether the connection came to an end."""
+    """The result of a case: the answers' statuses, and whether the connection ended."""
 
     statuses: list[int]
     rest: bytes
@@ -96,7 +96,7 @@ async def attack(port: int, case: Case, grace_s: float) -> Seen:
     data, ended = b"", False
     try:
         while not ended:
-            late = time.monotonic() > limit  # what has come by now is read nevertheless
+            late = time.monotonic() > limit  # bytes that have already arrived are still read
             try:
                 chunk = await asyncio.wait_for(reader.read(1 << 16), SILENCE_S)
             except TimeoutError:
@@ -116,7 +116,7 @@ async def attack(port: int, case: Case, grace_s: float) -> Seen:
 
 
 def problem(case: Case, seen: Seen) -> str:
-    """What is wrong with what became of a case; empty where nothing is."""
+    """What is wrong with the result of a case; empty if nothing is."""
     if any(status >= 500 for status in seen.statuses):
         return "a status of 500 or more"
     if len(seen.statuses) > case.most:

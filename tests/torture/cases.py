@@ -70,7 +70,7 @@ BODY = SOUND.partition(b"\r\n\r\n")[2]
 
 
 def slow(data: bytes, start: int, chance: random.Random) -> list[Part]:
-    """Bytes of which those from some place on come one by one, for longer than the server waits."""
+    """Bytes that, from some position on, are sent one by one, for longer than the server waits."""
     pause = chance.uniform(0.05, 0.3)
     parts: list[Part] = [data[:start]] if start else []
     for byte in itertools.islice(data[start:-1], int(2 * CLIENT_S / pause)):
@@ -122,7 +122,7 @@ kinds(
 
 
 def smuggled(*headers: str | bytes, body: bytes = b"0\r\n\r\n", most: int = 1, ends: bool = False) -> Kind:
-    """A request with odd framing, in whose body there is another one."""
+    """A request with odd framing, with another request in its body."""
     return lambda chance: Case(
         [head(JSON_TYPE, *headers) + body + chance.choice((b"", GET, GET + GET))], most + 2, ends
     )
@@ -182,7 +182,7 @@ def odd_coding(chance: random.Random) -> Case:
 
 @kind
 def odd_length(chance: random.Random) -> Case:
-    """Lengths that are no numbers, or not plain ones."""
+    """Lengths that are not numbers, or not plain numbers."""
     value = chance.choice(LENGTHS).encode()
     return Case([head(JSON_TYPE, b"content-length: " + value) + b"hello"], most=2)
 
@@ -196,7 +196,7 @@ def two_lengths(chance: random.Random) -> Case:
 
 @kind
 def chunk_sizes(chance: random.Random) -> Case:
-    """Sizes of chunks that are no hexadecimal numbers, and extensions."""
+    """Chunk sizes that are not hexadecimal numbers, and extensions."""
     size = chance.choice(EXTENSIONS).encode()
     return Case([CHUNKED + size + b"\r\nhello\r\n0\r\n\r\n"], most=2)
 
@@ -327,14 +327,14 @@ MODELS = (
 
 
 def numbers(chance: random.Random) -> bytes:
-    """Numbers that are no JSON, or too large."""
+    """Numbers that are not valid JSON, or too large."""
     number = chance.choice((*NUMBERS, *ODD_NUMBERS))
     tensor = b'{"inputs": [{"name": "text", "shape": [%b], "datatype": "BYTES", "data": ["good"]}]}'
     return chance.choice((b'{"model": "colour", "input": "good", "min_score": %b}', tensor, b'{"model": %b}')) % number
 
 
 def strings(chance: random.Random) -> bytes:
-    """Strings that are no text."""
+    """Strings that are not valid text."""
     text = chance.choice(STRINGS)
     tensor = b'{"id": "%b", "inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["%b"]}]}'
     return chance.choice(
@@ -350,7 +350,7 @@ def strings(chance: random.Random) -> bytes:
 
 
 def changed(data: bytes, chance: random.Random) -> bytes:
-    """Bytes, some of which are others, too many or missing."""
+    """Bytes, some of which are changed, added or removed."""
     found = bytearray(data)
     for _ in range(chance.randrange(1, 5)):
         place = chance.randrange(len(found))
@@ -486,13 +486,13 @@ TYPES = (
 
 @kind
 def targets(chance: random.Random) -> Case:
-    """Absolute forms, dots, percent signs that are none."""
+    """Absolute forms, dots, invalid percent encodings."""
     return Case([head(line=f"GET {chance.choice(TARGETS)} HTTP/1.1")])
 
 
 @kind
 def task_names(chance: random.Random) -> Case:
-    """Names of tasks that are none, to the routes that change tasks too."""
+    """Invalid task names, also for the routes that change tasks."""
     name = "".join(
         chance.choice(("%2f", "%00", "%ff", "..", "a", " "[:0], "%c3%a9", "%0a", "~", "a" * 70)) for _ in range(4)
     )
@@ -596,7 +596,7 @@ def large_bodies(chance: random.Random) -> Case:
 
 @kind
 def authorization(chance: random.Random) -> Case:
-    """Keys that are none."""
+    """Invalid keys."""
     values = (
         "Bearer",
         "Bearer ",

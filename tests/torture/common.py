@@ -1,4 +1,4 @@
-"""What the long tests share: their command line, requests over raw sockets, and how their findings are told."""
+"""Shared code of the long tests: command line, requests over raw sockets, and reports."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _TOLD = 20
 
 @dataclass
 class Findings:
-    """What one part found.
+    """The findings of one part.
 
     Attributes:
         part: its name.
         number: how many cases it was to run.
         counts: what happened how often.
-        failures: what ought not to have happened, a line each.
+        failures: unexpected events, one line each.
     """
 
     part: str
@@ -55,7 +55,7 @@ class Findings:
             self.fail(what)
 
     def progress(self, done: int) -> None:
-        """Say on stderr how far it is, at most once a second."""
+        """Report progress on stderr, at most once per second."""
         now = time.monotonic()
         if now - self._told > 1 or done == self.number:
             self._told = now
@@ -96,7 +96,7 @@ def command(script: str, parts: Parts) -> click.Command:
 
 
 def tell(all_findings: Sequence[Findings], settings: Mapping[str, object]) -> None:
-    """Print a table and a line of JSON; exit with 1 where anything failed."""
+    """Print a table and a line of JSON; exit with 1 if anything failed."""
     for found in all_findings:
         figures = [f"{name} {count}" for name, count in sorted(found.counts.items())]
         figures += [f"{name} {figure:.4g}" for name, figure in found.figures.items()]
@@ -220,7 +220,7 @@ class Asker:
 
     @property
     def p99(self) -> float:
-        """The longest but one percent, in seconds."""
+        """The 99th percentile, in seconds."""
         return sorted(self.seconds)[int(len(self.seconds) * 0.99)]
 
 
@@ -244,7 +244,7 @@ def _ask_all_the_time(port: int, request: bytes, pipe: Connection) -> None:
 
 
 def metric(server: Server, name: str) -> float:
-    """A figure of the server's, with its labels as Prometheus has them; 0 where it is not there yet."""
+    """A metric of the server, with Prometheus labels; 0 if it does not exist yet."""
     for line in httpx.get(f"{server.url}/metrics", timeout=30).text.splitlines():
         if line.startswith(f"{name} "):
             return float(line.rpartition(" ")[2])
@@ -272,18 +272,18 @@ def logged(server: Server, path: str, seconds: float = 0.2) -> list[dict[str, ob
 
 
 def descriptors(server: Server) -> int:
-    """How many files and sockets a server has open; 0 where the system does not tell."""
+    """How many files and sockets a server has open; 0 if the system does not provide it."""
     folder = Path(f"/proc/{server.process.pid}/fd")
     return len(list(folder.iterdir())) if folder.is_dir() else 0
 
 
 def memory_mb(server: Server) -> float:
-    """Memory that a server holds; 0 where the system does not tell."""
+    """Memory that a server holds; 0 if the system does not provide it."""
     return _told_by_system(server, "VmRSS") / 1024
 
 
 def threads(server: Server) -> int:
-    """How many threads a server has; 0 where the system does not tell."""
+    """How many threads a server has; 0 if the system does not provide it."""
     return _told_by_system(server, "Threads")
 
 

@@ -1,4 +1,4 @@
-"""What `edgetune serve` does under load when clients drop, tasks are swapped, and it is told to end or killed.
+"""`edgetune serve` under load when clients disconnect, tasks are swapped, and it is stopped or killed.
 
     python tests/torture/faults.py all                  (or one of: drops, swaps, sigterms, kills)
 
@@ -245,7 +245,7 @@ def load_canary(client: httpx.Client, task: Task) -> httpx.Response:
 
 
 def mixed(reply: Reply, tasks: list[Task]) -> str:
-    """What is wrong with an answer of some version; empty where nothing is."""
+    """What is wrong with an answer of some version; empty if nothing is."""
     if reply.status != 200 or not reply.whole:
         return "no answer"
     answer = json.loads(reply.body)
@@ -425,7 +425,7 @@ def _change_in_a_child(bundle: Path, task: Task | None, calls: int) -> str:
             else:
                 Bundle(bundle).remove_task("canary")
             os._exit(0)
-        finally:  # reached where something was raised: the child is no second parent
+        finally:  # reached if an error was raised: the child must not continue like the parent
             traceback.print_exc()
             os._exit(1)
     status = os.waitpid(child, 0)[1]
@@ -484,7 +484,7 @@ class _PlainFile:
             os.write(self._handle, part)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Nothing is buffered."""
 
     def fileno(self) -> int:
         """Its number."""

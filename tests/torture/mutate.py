@@ -1,4 +1,4 @@
-"""Change sound task files and bundles at random, very often, and see that nothing worse than a refusal comes of it.
+"""Change valid task files and bundles randomly, very often, and check that the worst result is an error.
 
     python tests/torture/mutate.py BUNDLE --number 100000 --seed 0
 
@@ -315,7 +315,7 @@ class Victim:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one mutation."""
+    """The result of one mutation."""
 
     number: int
     kind: str
@@ -370,7 +370,7 @@ def peak_bytes() -> int:
 
 
 class Worker:
-    """A process that works through some of the mutations, and is replaced where it ends too early."""
+    """A process that works through some of the mutations, and is replaced if it ends too early."""
 
     def __init__(self, sound: Path, seed: int, numbers: range) -> None:
         self._arguments = (sound, seed)

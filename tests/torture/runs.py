@@ -1,4 +1,4 @@
-"""What `edgetune score` leaves behind when it, or what works for it, is killed.
+"""The output of `edgetune score` when it, or its workers, are killed.
 
     python tests/torture/runs.py all                    (or one of: workers, drivers, ray_actors, ray_drivers)
 

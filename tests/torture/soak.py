@@ -1,4 +1,4 @@
-"""What `edgetune serve` holds after a long time at four fifths of what it can do.
+"""Resources of `edgetune serve` after a long time at four fifths of its capacity.
 
     python tests/torture/soak.py soak                   (twenty minutes; --number seconds)
 

@@ -12,7 +12,7 @@ from edgetune_runtime.kinds import KINDS, Answer, Entity, Target
 
 THINGS = ("lamp", "camera", "screen", "parcel", "mail", "speaker")
 TAGS = ("camera", "lamp", "screen")
-"""Labels of the multi-label rule: the things among these that a text names."""
+"""Labels of the multi-label rule: those of these things that a text names."""
 
 EVERY = [
     (name, pairs)
@@ -50,7 +50,7 @@ def measured(factor: float = 1.0) -> list[LabelledText]:
 
 
 def rows_of(kind: str, pairs: bool) -> list[LabelledText]:
-    """A few rows: 12."""
+    """12 rows."""
     texts = [f"the {one} and the {other}" for one, other in itertools.combinations(THINGS, 2)][:12]
     targets: dict[str, Sequence[Target]] = {
         "single-label": ["good" if place % 3 else "bad" for place in range(12)],
@@ -72,6 +72,6 @@ def takes_pairs(kind: str) -> bool:
 
 
 def task_data(kind: str, pairs: bool, out: Path, rows: Sequence[LabelledText] | None = None) -> TaskData:
-    """A task to train on some rows, which choose the epoch too; its name is that of the file."""
+    """A task to train on rows that also choose the epoch; it is named after the file."""
     used = rows_of(kind, pairs) if rows is None else rows
     return TaskData(out.stem, out, used, used, KINDS[kind], pairs)

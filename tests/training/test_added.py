@@ -1,4 +1,4 @@
-"""Low rank and units: they begin without effect, learn, are stored, and answer from the graph as in PyTorch."""
+"""Low rank and units: they start without effect, are trained and stored, and give PyTorch's answers in the graph."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_it_trains_is_stored_and_answers_from_the_graph(
     ranks = {task.tensors[contract.down(site)].shape[-1] for site in sites if contract.down(site) in task.tensors}
     assert ranks == {lengths["low-rank"]} if "low-rank" in lengths else not ranks
     assert sorted(set(task.requires)) == requires
-    # The best epoch may be the first, in which what reads does not learn yet: what writes is still zero.
+    # The best epoch may be the first, in which reading weights do not learn yet, because writing weights are zero.
     writes = {name for name in task.tensors if name.endswith(("_up", "_write"))}
     assert writes
     for name in writes:

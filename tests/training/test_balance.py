@@ -1,4 +1,4 @@
-"""Uneven and few rows: what is said of them, and the weights that make up for them."""
+"""Uneven and few rows: the remarks about them, and the weights that compensate."""
 
 from __future__ import annotations
 

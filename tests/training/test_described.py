@@ -1,4 +1,4 @@
-"""Descriptions of labels in a training: the prompt learns from them, heads are joined with theirs, rows alone judge."""
+"""Label descriptions in training: they train the prompt, their head is joined with others, and only rows judge."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_prompt_learns_from_descriptions_and_rows_are_judged(
 def test_heads_of_the_prompt_are_joined_with_the_described_one(
     bundle_folder: Path, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a prompt that stays as it begins, the features are those of the engine behind the prompt of the task."""
+    """With an untrained prompt, the features are those of the engine with the task's prompt."""
     found: list[Rung] = []
 
     def kept(*arguments: Any) -> list[Rung]:

@@ -1,4 +1,4 @@
-"""The choice of the epoch: ties go to the least loss, also of several tasks, and also when broken off and resumed."""
+"""The choice of the epoch: ties go to the lowest loss, also for several tasks, and also after an interruption."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROWS = [
 ]
 UNEVEN = [*ROWS[1::3] * 10, ROWS[0]]
 TIED = [LabelledText("the lamp is broken", label) for label in ("bad", "good")]
-"""Development rows that every model answers equally well, so that the loss alone chooses among the epochs."""
+"""Development rows that every model answers equally well, so that only the loss chooses the epoch."""
 
 OPTIONS = TrainingOptions(
     recipe="epochs", keep_prompt=True, epochs=5, batch_size=4, prompt_length=4, learning_rate=1e-3
@@ -40,12 +40,12 @@ def loss(logits: np.ndarray, right: np.ndarray, measure: Measure) -> float:
 
 
 def judged(logits: np.ndarray, right: np.ndarray) -> Quality:
-    """How good a single-label task's answers are. Shape: [rows, labels], [rows]."""
+    """The quality of a single-label task's answers. Shape: [rows, labels], [rows]."""
     return quality_of(confusion(logits, right))
 
 
 def draft(labels: int) -> Task:
-    """A single-label task with that many labels."""
+    """A single-label task with a number of labels."""
     return Task("t", tuple(map(str, range(labels))), "", {}, "random", "tiny", "mean")
 
 
@@ -108,7 +108,7 @@ def _tasks(folder: Path, rows: list[list[LabelledText]], dev: list[LabelledText]
 
 
 def _kept(reports: list[TrainingReport]) -> int:
-    """The epoch by the rule, from what the report says of each."""
+    """The epoch by the rule, from the report's figures."""
     epochs = reports[0].epochs
     top = [one for one in epochs if round(one.score, 9) == round(max(each.score for each in epochs), 9)]
     return min(top, key=lambda one: one.loss).number

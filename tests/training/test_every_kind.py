@@ -1,4 +1,4 @@
-"""What holds for the training of every kind of answer: a new kind is tested here without a line of its own."""
+"""Properties of training for every kind of answer: a new kind is tested here without new code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Few rows: pairs of texts, the recipe that rows choose, and what is kept in the end."""
+"""Few rows: pairs of texts, the choice of the recipe, and the candidate that is kept."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_recipe_that_cannot_train_this_is_refused(
 
 
 def rung(name: str, wrong: int, sure: float = 3.0, rows: int = 40) -> Rung:
-    """A way to answer that has so many of the rows, all of the first label, wrong."""
+    """A candidate with a number of wrong answers on rows of the first label."""
     logits = np.array([[sure, 0.0]] * (rows - wrong) + [[0.0, sure]] * wrong)
     return Rung(name, Task("t", ("a", "b"), "", {}, "m", "b", "mean"), {}, logits)
 
@@ -156,7 +156,7 @@ def test_a_prompt_is_dropped_if_it_is_worse_beyond_doubt(prompt: int, alone: int
         (0, 0, 200, HEAD_ALONE),
         (40, 40, 200, "prompt"),  # it leaves room
         (42, 40, 200, "prompt"),
-        (0, 0, 16, "prompt"),  # few rows do not show that there is none
+        (0, 0, 16, "prompt"),  # few rows cannot show this
     ],
 )
 def test_of_few_rows_a_prompt_proves_itself_beside_a_head_that_is_right(
@@ -226,7 +226,7 @@ def test_the_same_seed_gives_the_same_file_and_another_does_not(backbone: Backbo
 def test_a_head_alone_is_kept_if_it_is_better(
     backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: bool
 ) -> None:
-    """A prompt that gives wrong answers to rows that it did not learn from: the task is what `fit` gives."""
+    """If a prompt gives wrong answers to held-out rows, the task is the result of `fit`."""
 
     def ruined(*arguments: object) -> list[Rung]:
         return [dataclasses.replace(found, logits=-found.logits) for found in train_few(*arguments)]  # type: ignore[arg-type]

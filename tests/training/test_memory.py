@@ -1,4 +1,4 @@
-"""What saves memory in training changes nothing else: layers that run again, and weights in half precision."""
+"""Saving memory in training changes nothing else: recomputed layers, and half precision weights."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def step(tuner: PromptTuner, rows: Any) -> tuple[float, dict[str, torch.Tensor]]
 
 
 def kept_numbers(tuner: PromptTuner, rows: Any) -> int:
-    """How many numbers the forward pass keeps for the backward pass."""
+    """The number of values that the forward pass stores for the backward pass."""
     batch = Collator(tuner.backbone.facts, width_of(rows))(rows)
     own = {parameter.data_ptr() for parameter in tuner.parameters()}
     kept: dict[int, int] = {}
@@ -119,7 +119,7 @@ def test_the_task_is_the_same_if_layers_run_again(
 
 
 def test_a_training_goes_on_in_less_memory() -> None:
-    """Layers that run again make no other training of it, weights in bf16 do."""
+    """Recomputed layers count as the same training run, weights in bf16 do not."""
     plain = TrainingOptions()
     assert replace(plain, gradient_checkpointing=True).stamp() == plain.stamp()
     assert replace(plain, load_in="bf16").stamp() != plain.stamp()
@@ -168,7 +168,7 @@ class TestBf16:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        """A bundle that was exported of what is stored accepts it, and answers as PyTorch does with that."""
+        """A bundle exported from the stored weights accepts it, and gives PyTorch's answers for these weights."""
         monkeypatch.setattr(weights, "SMALLEST_TAKEN", 1024)
         texts, labels = [row.text for row in ROWS], [row.target for row in ROWS]
         options = options_of(load_in="bf16")

@@ -1,4 +1,4 @@
-"""The method that is taken if none is asked for."""
+"""The default method."""
 
 from __future__ import annotations
 

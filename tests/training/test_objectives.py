@@ -50,7 +50,7 @@ def backbone(model_folder: Path) -> Backbone:
 
 
 def draft(kind: str, labels: tuple[str, ...] = LABELS, **more: object) -> Task:
-    """A task of a kind, without what it learns."""
+    """A task of a kind, without trained parts."""
     return Task("t", labels, "", {}, "random", "tiny", "mean", kind_name=kind, **more)  # type: ignore[arg-type]
 
 
@@ -103,7 +103,7 @@ def test_the_loss_of_a_score_by_hand() -> None:
 
 
 def pointed_at(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Three windows of two texts, the second of which teaches nothing: targets, and the mean loss by torch's own."""
+    """Three windows of two texts, of which the second has no target: targets, and torch's mean loss."""
     targets = [[-1, 0], [0, 1], [1, 2], [-2, 0], [1, 0], [-1, 3], [0, 0]]
     begins, ends = logits.T
     cross_entropy = torch.nn.functional.cross_entropy
@@ -196,7 +196,7 @@ def test_what_a_head_stores_is_what_it_answers_in_training(backbone: Backbone, t
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_heads_begin_as_the_linear_model_of_the_first_features(backbone: Backbone, tmp_path: Path, kind: str) -> None:
-    """So the first answers are those of `edgetune fit`, on the data's own scale."""
+    """So the first answers are those of `edgetune fit`, on the scale of the data."""
     setup = set_up(backbone, [task_data(kind, takes_pairs(kind), tmp_path / "t")], OPTIONS)
     fit_first_heads(setup, OPTIONS)
     rows, (draft_,) = setup.rows["train"], setup.drafts

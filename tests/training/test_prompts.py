@@ -1,4 +1,7 @@
-"""Prompts: every method and every beginning trains and is stored as what it says; a stored prompt answers the same."""
+"""Prompts: every method and initial value trains and is stored as documented.
+
+A stored prompt gives the same answers.
+"""
 
 from __future__ import annotations
 

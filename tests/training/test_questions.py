@@ -32,7 +32,7 @@ LEARN = TrainingOptions(
 
 
 def save_model(folder: Path) -> None:
-    """Save a tiny BERT that knows the words of the questions and has learned nothing."""
+    """Save an untrained tiny BERT that knows the words of the questions."""
     words = sorted(set(re.findall(r"\w+|[^\w\s]", QUESTIONS.read_text(encoding="utf-8"))))
     vocabulary = {word: place for place, word in enumerate(dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words]))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, "[UNK]"))
@@ -140,7 +140,7 @@ def test_classify_reads_squads_file(bundle: Path) -> None:
 
 
 def test_a_long_context_is_read_to_its_end(bundle: Path, report: TrainingReport, labelled: Labelled) -> None:
-    """Windows overlap; the answer is found where it stands, with its offsets in the whole context."""
+    """Windows overlap; the answer has its offsets in the whole context."""
     row = labelled.rows[1]
     other = next(one.text_pair for one in labelled.rows if one.text_pair != row.text_pair)
     context = " ".join([str(other)] * 6 + [str(row.text_pair)])

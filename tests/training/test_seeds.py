@@ -1,4 +1,4 @@
-"""Several seeds: how far apart they end, which one is kept, and that a broken-off training goes on with the rest."""
+"""Several seeds: their spread, the one that is kept, and resuming with the remaining seeds."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Steps(TrainerCallback):
-    """Counts steps, and stops as Ctrl-C does at one of them."""
+    """Counts steps, and interrupts (like Ctrl-C) at one of them."""
 
     def __init__(self, stop_at: int | None = None) -> None:
         self.number, self._stop_at = 0, stop_at
@@ -140,7 +140,7 @@ def test_one_seed_says_nothing_of_seeds(backbone: Backbone, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_finished_seeds_are_not_trained_again(backbone: Backbone, tmp_path: Path, recipe: str) -> None:
-    """It is broken off in the middle of the second seed."""
+    """It is interrupted in the middle of the second seed."""
     options = dataclasses.replace(OPTIONS, recipe=recipe, keep_prompt=False)
     counted = Steps()
     train(backbone, [one(tmp_path / "whole")], options, callbacks=[counted], note=lambda _: None)

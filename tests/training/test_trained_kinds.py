@@ -1,4 +1,4 @@
-"""Trainings of every kind of answer, for texts and for pairs: what is learned, stored, and answered by the engine."""
+"""Training for every kind of answer, for texts and for pairs: training, storage, and the engine's answers."""
 
 from __future__ import annotations
 

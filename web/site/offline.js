@@ -1,5 +1,5 @@
-// A service worker: keeps the page for when there is no network, and lets it have threads.
-// Files of the bundle are not its business: the engine keeps them by their SHA-256.
+// A service worker: stores the page for use without a network, and enables threads.
+// It ignores files of the bundle, because the engine caches them by SHA-256.
 
 const NAME = "edgetune-page";
 const HEADERS = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
@@ -16,7 +16,7 @@ self.addEventListener("fetch", (event) => {
   event.respondWith(answer(event.request));
 });
 
-// The newest that can be had. What the browser has is asked after, and sent again only if it is another by now.
+// The newest available version. The browser revalidates its copy, and downloads it again only if it has changed.
 async function answer(request) {
   const cache = await caches.open(NAME);
   let response;

@@ -1,11 +1,11 @@
-// The page's transport to an engine in this browser, in a worker of its own, so that the page stays quick.
+// The page's transport to an engine in this browser. The engine runs in a worker, so that the page stays responsive.
 
 import { $, milliseconds } from "./dom.js";
 
-// Whose time is told
+// Where the displayed time was measured
 export const WHERE = "this browser";
 
-// What places in a text count: JavaScript's units
+// The unit of places in a text: JavaScript's UTF-16 units
 export const counted = (text) => text.split("");
 
 const RELOADED = "edgetune-reloaded"; // in sessionStorage
@@ -13,9 +13,9 @@ const RELOADED = "edgetune-reloaded"; // in sessionStorage
 let worker;
 let listed; // promise of the list of tasks
 let number = 0;
-const waiting = new Map(); // number of a request → what to do with its answer
+const waiting = new Map(); // number of a request → callbacks for its answer
 
-// Opens the engine; `list` shows its tasks.
+// Open the engine; `list` shows its tasks.
 export async function start(list) {
   $("browser").hidden = false;
   if (await reloads()) return;
@@ -37,7 +37,7 @@ export async function start(list) {
 // All tasks, as JSON.
 export const tasks = async () => JSON.stringify((await listed).tasks);
 
-// What tasks answer to one input: a row for each, and how long that took.
+// The answers of tasks to one input: one row per task, and the duration.
 export async function classify(asked, input, signal) {
   const text = typeof input === "string" ? input : [input.text, input.text_pair];
   const { results, spent } = await request({ text, tasks: asked.map(({ task }) => task) });
@@ -45,7 +45,7 @@ export async function classify(asked, input, signal) {
   return { rows: results.map(rowOf), time: `run ${milliseconds(spent)}` };
 }
 
-// A result as a row of the server's answer
+// A result in the format of the server's rows
 function rowOf({ task, status, error, kind, truncated, abstained, precision, best, probs, scores, ...own }) {
   if (error !== undefined) return { model: task, status: "error", error };
   const labels = best === undefined ? scores && { scores } : { probs, num_classes: probs.length };
@@ -70,7 +70,7 @@ function fail(message) {
   waiting.clear();
 }
 
-const files = new Map(); // file → [bytes that have come, bytes that will]
+const files = new Map(); // file → [bytes received, total bytes]
 
 function showProgress({ file, loaded, total, cached }) {
   files.set(file, [loaded, Math.max(loaded, total)]);
@@ -79,10 +79,10 @@ function showProgress({ file, loaded, total, cached }) {
   $("opened").textContent = `${cached ? "Reading" : "Loading"} ${file}: ${(sum(0) / 1e6).toFixed(1)}\u00a0MB`;
 }
 
-// offline.js keeps the page, and sends the headers without which a page has one thread. It does so from the second load
-// on, so the first one ends here.
+// offline.js stores the page, and adds the headers that a page needs for threads. It works from the second load on, so
+// the first load is repeated here.
 async function reloads() {
-  if (!navigator.serviceWorker) return false; // not over https, nor on localhost
+  if (!navigator.serviceWorker) return false; // neither https nor localhost
   try {
     await navigator.serviceWorker.register("offline.js");
   } catch (error) {

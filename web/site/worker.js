@@ -1,4 +1,4 @@
-// The engine of the page. `edgetune site` lays out the files that are imported here.
+// The engine of the page. `edgetune site` copies the files that are imported here.
 
 import { Engine } from "./edgetune/browser.js";
 import { fetched } from "./edgetune/fetching.js";
@@ -11,7 +11,7 @@ let opening; // promise of the engine
 
 async function open() {
   const began = performance.now();
-  const sizes = new Map(); // file → bytes that were downloaded
+  const sizes = new Map(); // file → downloaded bytes
   const onProgress = (progress) => {
     if (!progress.cached) sizes.set(progress.file, progress.loaded);
     self.postMessage(progress);
@@ -29,8 +29,8 @@ async function open() {
   return { engine, summary, tasks: summaries };
 }
 
-// All at once, since tasks with the same parts share a pass. If that fails, one that fails does not keep the others from
-// answering.
+// All tasks at once, because tasks with the same parts share a pass. If that fails, each task is run separately, so
+// that one failing task does not affect the others.
 async function classify(text, tasks) {
   const { engine } = await opening;
   const began = performance.now();

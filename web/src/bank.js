@@ -1,4 +1,4 @@
-/** The bank of one task: all that a graph takes of it. */
+/** The bank of one task: all its inputs for a graph. */
 
 import { BANK_INPUTS, HEAD, PARTS, POOLINGS, reads } from "./contract.js";
 import { lengthsOf } from "./task.js";
@@ -7,9 +7,9 @@ import { lengthsOf } from "./task.js";
 export const int64 = (values) => BigInt64Array.from(values, BigInt);
 
 /**
- * Values and shape of each bank input. The head is not among them but empty: it is applied behind the graph.
+ * Values and shape of each bank input. The head is empty, because it is applied after the graph.
  * @param {import("./task.js").Task} task
- * @param {Record<string, number>} sizes of the backbone
+ * @param {Record<string, number>} sizes the backbone's sizes
  * @param {string[]} names the inputs that the graph takes
  * @returns {[string, "float32" | "int64", Float32Array | BigInt64Array, number[]][]}
  */
@@ -31,8 +31,8 @@ export function bankOf(task, sizes, names) {
 }
 
 /**
- * A task's logits of features. Sums are in double precision.
- * @param {Float32Array} features of one span
+ * A task's logits for features. Sums are in double precision.
+ * @param {Float32Array} features the features of one span
  * @param {import("./task.js").Task} task
  */
 export function headLogits(features, task) {
@@ -50,7 +50,8 @@ export function headLogits(features, task) {
 }
 
 /**
- * Logits of pieces, given those of their spans: if a pooling reads one for each row of the head, that row counts there.
+ * Logits of pieces, given the logits of their spans. If a pooling reads one span per row of the head, each row uses its
+ * own.
  * @param {Float32Array[]} logits
  * @param {import("./task.js").Task} task
  */

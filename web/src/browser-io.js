@@ -1,13 +1,15 @@
-/** Files of a bundle at an address, for browsers: fetched once, kept by their SHA-256, there when the network is not. */
+/**
+ * Files of a bundle at an address, for browsers: fetched once and cached by SHA-256, also for use without a network.
+ */
 
 import { Kept } from "./cache.js";
 import { NetworkError } from "./errors.js";
 import { fetched } from "./fetching.js";
 
 /**
- * @param {string | URL} place the address of the bundle's folder; a relative one is so to the page or worker
- * @param {{onProgress?: import("./fetching.js").OnProgress, gzip?: boolean}} options `gzip`: files that have a SHA-256 lie
- *   there as FILE.gz, and are unpacked here
+ * @param {string | URL} place the address of the bundle's folder, which may be relative to the page or worker
+ * @param {{onProgress?: import("./fetching.js").OnProgress, gzip?: boolean}} options `gzip`: files with a SHA-256
+ *   are stored as FILE.gz, and are unpacked here
  * @returns {import("./engine.js").Source}
  */
 export function browserSource(place, { onProgress, gzip = false }) {
@@ -15,7 +17,7 @@ export function browserSource(place, { onProgress, gzip = false }) {
   const kept = new Kept();
 
   /**
-   * What may change at its address: the newest that can be had.
+   * A file that may change at its address: the newest available version.
    * @param {string} url
    * @param {number | undefined} limit
    */

@@ -17,22 +17,22 @@ export { KINDS } from "./kinds/index.js";
 
 /**
  * @typedef {object} BrowserOptions
- * @property {"wasm" | "webgpu"} [device] webgpu is used only if it answers like wasm, which is tried; else wasm answers,
- *   and `engine.note` says why
- * @property {any} [ort] onnxruntime; what "onnxruntime-web/wasm" or "onnxruntime-web/webgpu" is by default
- * @property {any} [Tokenizer] the class of Hugging Face's package tokenizers, which is imported by default
- * @property {(json: any) => TextTokenizer} [makeTokenizer] makes another tokenizer of the contents of tokenizer.json
- * @property {import("./fetching.js").OnProgress} [onProgress] is told of downloads
- * @property {boolean} [gzip] whether files lie there as FILE.gz, as `edgetune site` writes them
+ * @property {"wasm" | "webgpu"} [device] webgpu is used only if a check shows that it answers like wasm;
+ *   otherwise wasm is used, and `engine.note` says why
+ * @property {any} [ort] onnxruntime; by default "onnxruntime-web/wasm" or "onnxruntime-web/webgpu"
+ * @property {any} [Tokenizer] the class of Hugging Face's package "tokenizers"; imported by default
+ * @property {(json: any) => TextTokenizer} [makeTokenizer] makes another tokenizer from the contents of tokenizer.json
+ * @property {import("./fetching.js").OnProgress} [onProgress] receives the progress of downloads
+ * @property {boolean} [gzip] whether files are stored as FILE.gz, as `edgetune site` writes them
  */
 
 /** @typedef {EngineOptions & BrowserOptions} OpenOptions */
 
-const MOST_THREADS = 4; // more cores are often of two kinds, and the slower ones hold up the others
+const MOST_THREADS = 4; // with more cores, some are often slower and delay the others
 
 /** Classifies texts with the tasks of a bundle. */
 export class Engine extends AnyEngine {
-  /** What there is to know of how it was opened; empty if all is as it was asked for. */
+  /** A note if it was not opened as requested; otherwise empty. */
   note = "";
 
   /**

@@ -7,7 +7,7 @@ const encoder = new TextEncoder();
 /** @param {string} text */
 export const toUtf8 = (text) => encoder.encode(text);
 
-/** Raises a TypeError on bytes that are no UTF-8. A byte order mark stays. @param {Uint8Array} bytes */
+/** Throws a TypeError if bytes are not UTF-8. A byte order mark stays. @param {Uint8Array} bytes */
 export const fromUtf8 = (bytes) => new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
 
 /**

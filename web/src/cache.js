@@ -1,10 +1,10 @@
-/** What a browser keeps of bundles: files by their SHA-256, and by their address what has none. */
+/** A browser's cache of bundles: files by their SHA-256, or by their address if they have none. */
 
 import { sha256 } from "./bytes.js";
 
 const NAME = "edgetune";
 
-/** A store in the browser's Cache API. Where there is none, or it is full, nothing is kept. */
+/** A store in the browser's Cache API. If it is missing or full, nothing is stored. */
 export class Kept {
   /** @type {Promise<Cache | null>} */
   #cache;
@@ -14,7 +14,7 @@ export class Kept {
   }
 
   /**
-   * A file by its SHA-256; one that has another by now is deleted.
+   * A file by its SHA-256. If its contents do not match, it is deleted.
    * @param {string} digest
    */
   async byDigest(digest) {
@@ -61,14 +61,14 @@ export class Kept {
     try {
       await (await this.#cache)?.put(key, new Response(/** @type {Uint8Array<ArrayBuffer>} */ (data), { headers }));
     } catch (error) {
-      // A browser that has no room for it, or keeps nothing in a private window
+      // The browser has no room for it, or stores nothing in private windows
       if (!(error instanceof DOMException)) throw error;
     }
   }
 }
 
-/** An address that nothing is fetched from. @param {string} digest */
+/** An address that is never fetched. @param {string} digest */
 const keyOf = (digest) => `https://edgetune.invalid/sha256/${digest}`;
 
-/** Delete all that is kept. */
+/** Delete everything that is stored. */
 export const forget = async () => (globalThis.caches ? caches.delete(NAME) : false);

@@ -1,22 +1,24 @@
-/** The answers that a context may have, as edgetune_runtime/candidates.py says: pairs of words of one window, and none. */
+/**
+ * The possible answers in a context, as in edgetune_runtime/candidates.py: word pairs of one window, and "no answer".
+ */
 
 /** @typedef {import("./words.js").Place} Place */
 
 const MOST_WORDS = 30;
 
-/** The place of a row for "no answer", with which each window begins. @type {Place} */
+/** The place of a "no answer" row; each window begins with one. @type {Place} */
 export const NO_PLACE = [0, 0];
 
 /**
  * @typedef {object} Candidates
- * @property {number[]} logits of all answers; the last one is that of none
- * @property {(place: number) => Place | null} place where the answer of a logit is in the text; null is none
+ * @property {number[]} logits of all answers; the last is "no answer"
+ * @property {(place: number) => Place | null} place of a logit's answer in the text; null is "no answer"
  */
 
 /**
- * What logits say of each answer.
+ * The logit of each answer.
  * @param {Float32Array[]} logits of each row: "it begins here", and "it ends here"
- * @param {Place[]} places of the rows
+ * @param {Place[]} places the places of the rows
  * @returns {Candidates}
  */
 export function candidates(logits, places) {

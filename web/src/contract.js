@@ -1,4 +1,4 @@
-/** The contract between graphs, task files and engines, as data: docs/format.md says what each means. */
+/** The contract between graphs, task files and engines, as data. docs/format.md explains it. */
 
 export const FORMAT_VERSIONS = [1, 2];
 
@@ -8,22 +8,22 @@ export const SIZES = [
   ..."feed_forwards width query_width key_width projection_width widened_width inner_width".split(" "),
 ];
 
-/** Where features are read. The graph's input `pooling` is a place in this list. */
+/** Where features are read. The graph's input `pooling` is an index into this list. */
 export const POOLINGS = ["cls", "mean", "last", "mask", "decoder", "pooler", "classifier", "classifier_mean"];
 
-/** Of answers to questions: a word's first token for "it begins here", its last one for "it ends here". */
+/** For answers to questions: a word's first token for "it begins here", its last token for "it ends here". */
 export const ENDS = "ends";
 
-/** What a pooling reads of a piece: one of `POOLINGS`, or one for each row of the head. @param {string} pooling */
+/** What a pooling reads for a piece: one of `POOLINGS`, or one per row of the head. @param {string} pooling */
 export const reads = (pooling) => (pooling === ENDS ? ["cls", "last"] : [pooling]);
 
-/** Poolings through layers of one fine-tuned checkpoint, which have a fingerprint of their own. */
+/** Poolings through the classifier layers of one fine-tuned checkpoint; these layers have their own fingerprint. */
 export const OWN_CLASSIFIER = ["classifier", "classifier_mean"];
 
-/** Poolings whose features pass through layers behind the backbone. */
+/** Poolings whose features pass through further layers after the backbone. */
 export const TRANSFORMS = ["mask", "pooler", ...OWN_CLASSIFIER];
 
-/** Linear layer → how many there are, what they read, what they give. */
+/** Linear layer → their number, their input and their output dimension. */
 const SITES = {
   query: ["layers", "width", "query_width"],
   key: ["layers", "width", "key_width"],
@@ -36,12 +36,12 @@ const SITES = {
 };
 
 /**
- * What a task brings to the backbone: tensors of one length, all or none of them.
+ * Tensors of a common length that a task adds to the backbone; a task has all or none of them.
  * @typedef {object} Part
  * @property {string} length the dimension that varies from task to task
  * @property {Record<string, string[]>} tensors tensor → its dimensions in a task file
- * @property {string} [mask] the input that is 1 where the part is
- * @property {string} [requires] what a task says that it requires
+ * @property {string} [mask] the input that is 1 for real entries and 0 for padding
+ * @property {string} [requires] the requirement that a task lists for it
  */
 
 /** @type {Part[]} */
@@ -109,25 +109,25 @@ export const INPUTS = {
   ...BANK_INPUTS,
 };
 
-/** Inputs that every graph has. */
+/** Inputs of every graph. */
 export const REQUIRED_INPUTS = ["input_ids", "attention_mask", "task_index", "head_weight", "head_bias"];
 
-/** Inputs of parts that the base graph does not take. */
+/** Inputs of parts that only other variants than the base take. */
 export const PART_INPUTS = PARTS.filter((part) => part.requires).flatMap((part) => Object.keys(part.tensors));
 
-/** Inputs of edgetune 0.1's graphs, which pool by themselves. */
+/** Inputs of edgetune 0.1's graphs, which do their own pooling. */
 export const INPUTS_OF_0_1 = Object.keys(INPUTS).filter(
   (name) => !["token_type_ids", "spans", ...PART_INPUTS].includes(name),
 );
 
-/** Variants of a graph beside the base, from the cheapest on. */
+/** Variants of a graph except the base, cheapest first. */
 export const VARIANTS = ["light", "full"];
 
 /** @param {string[]} inputs */
 export const isFirstGeneration = (inputs) =>
   inputs.length === INPUTS_OF_0_1.length && inputs.every((name) => INPUTS_OF_0_1.includes(name));
 
-/** Most bytes of a bundle's files; graphs have no limit. */
+/** Maximum size of a bundle's files in bytes; graphs have no limit. */
 export const LIMITS = {
   "edgetune.json": 2_000_000,
   "config.json": 1_000_000,

@@ -1,4 +1,4 @@
-/** The engine: many classification tasks on one backbone. `node.js` and `browser.js` say where files come from. */
+/** The engine: many classification tasks on one backbone. `node.js` and `browser.js` provide the files. */
 
 import { bankOf, headLogits, int64, ofPieces } from "./bank.js";
 import { fromUtf8, sha256 } from "./bytes.js";
@@ -16,21 +16,22 @@ import { TextEncoder } from "./text.js";
 /** @typedef {import("./session.js").Backend} Backend */
 
 /**
- * Where the files of a bundle come from.
+ * The source of a bundle's files.
  * @typedef {object} Source
- * @property {string} origin what to call it in an error
- * @property {(path: string, options: {sha256?: string, limit?: number}) => Promise<Uint8Array>} read a file of the
- *   bundle. Raises a MissingFileError if it does not exist
- * @property {(place: any, limit: number) => Promise<Uint8Array>} readOther a file that the user names
+ * @property {string} origin how errors refer to it
+ * @property {(path: string, options: {sha256?: string, limit?: number}) => Promise<Uint8Array>} read reads a file
+ *   of the bundle. Throws a MissingFileError if it does not exist
+ * @property {(place: any, limit: number) => Promise<Uint8Array>} readOther reads a file that the user names
  * @property {() => Promise<string[]>} taskNames the tasks in the bundle, as far as they can be listed
  */
 
 /**
  * @typedef {object} EngineOptions
  * @property {string | null} [precision] a precision of the bundle for all texts. By default int8 if the bundle has it,
- *   with close calls in fp32 if that file is there
+ *   with close calls in fp32 if that file exists
  * @property {number} [threads] threads inside one run
- * @property {string[]} [tasks] tasks to load now, with what they need. By default the base graph is opened
+ * @property {string[]} [tasks] tasks to load now, with the graphs that they need. By default only the base graph is
+ *   opened
  */
 
 /**
@@ -42,7 +43,7 @@ import { TextEncoder } from "./text.js";
  */
 
 /**
- * What a task is, for people and pages.
+ * The description of a task, for people and pages.
  * @typedef {object} TaskSummary
  * @property {string} task
  * @property {string} version
@@ -57,9 +58,9 @@ import { TextEncoder } from "./text.js";
 
 const EXACT = "fp32";
 const CLOSE_CALL = 0.1;
-const FEWEST_SPANS = 2; // where there is one, onnxruntime adds up in another order
+const FEWEST_SPANS = 2; // with one span, onnxruntime sums in another order
 
-/** Classifies texts with the tasks of a bundle. Calls may overlap: each is answered by the tasks as it began. */
+/** Classifies texts with the tasks of a bundle. Calls may overlap: each call uses the tasks that exist at its start. */
 export class Engine {
   /** @type {Map<string, Task>} */
   #tasks = new Map();
@@ -123,7 +124,7 @@ export class Engine {
     this.encoder = /** @type {any} */ (null);
   }
 
-  /** What it runs on. */
+  /** The device that it runs on. */
   get device() {
     return this.backend.device;
   }
@@ -133,18 +134,18 @@ export class Engine {
     return this.backend.threads;
   }
 
-  /** The precisions that answer: the first one, then, if close calls are answered again, that one. */
+  /** The precisions that answer: the first one and, if close calls are answered again, the one used for them. */
   get precisions() {
     return this.recheck ? [this.precision, this.recheck] : [this.precision];
   }
 
-  /** Names of the tasks that are loaded, and of those in the bundle as far as they can be listed, sorted. */
+  /** Sorted names of the loaded tasks, and of those in the bundle as far as they can be listed. */
   async taskNames() {
     return [...new Set([...this.#tasks.keys(), ...(await this.source.taskNames())])].sort();
   }
 
   /**
-   * The task of that name, read from the bundle when first asked for.
+   * The task of that name, read from the bundle on first use.
    * @param {string} name
    * @returns {Promise<Task>}
    */
@@ -169,9 +170,9 @@ export class Engine {
   }
 
   /**
-   * Add a task, or swap the one of the same name, for the calls that begin from now on.
-   * @param {string | URL | Uint8Array | ArrayBuffer} place where its file is, or its bytes
-   * @param {{name?: string}} [options] what to call it; its own name otherwise
+   * Add a task, or replace the one of the same name, for calls that begin from now on.
+   * @param {string | URL | Uint8Array | ArrayBuffer} place the path or address of its file, or its bytes
+   * @param {{name?: string}} [options] its name; by default the task's own name
    * @returns {Promise<TaskSummary>}
    */
   async addTask(place, { name } = {}) {
@@ -184,12 +185,12 @@ export class Engine {
     return summaryOf(this.#keep(task, name ?? task.name));
   }
 
-  /** Remove a task for the calls that begin from now on. The bundle stays as it is. @param {string} name */
+  /** Remove a task, for calls that begin from now on. The bundle stays as it is. @param {string} name */
   removeTask(name) {
     if (!this.#tasks.delete(name)) throw new TaskError(`no task '${name}' is loaded`);
   }
 
-  /** What a task is, for people. @param {string} name */
+  /** The description of a task, for people. @param {string} name */
   async describe(name) {
     return summaryOf(await this.task(name));
   }
@@ -197,8 +198,8 @@ export class Engine {
   /**
    * Classify texts.
    * @param {Text[]} texts texts; for tasks that take pairs, [text, text_pair]
-   * @param {{task?: string, tasks?: string[], minScore?: number}} options the task of all texts, or the task of each;
-   *   and the score below which nothing is answered, 0 to 1
+   * @param {{task?: string, tasks?: string[], minScore?: number}} options the task for all texts, or the task of each;
+   *   and the score below which answers are withheld, 0 to 1
    * @returns {Promise<Result[]>} one for each text, in the same order
    */
   async classify(texts, { task, tasks, minScore = 0 } = {}) {
@@ -230,7 +231,7 @@ export class Engine {
     return this.#inTurn(() => this.#answer(rows, minScore));
   }
 
-  /** Free the memory of the graphs. The engine answers nothing afterwards. */
+  /** Free the memory of the graphs. The engine cannot be used afterwards. */
   async close() {
     this.#closed = true;
     await this.#turn;
@@ -241,7 +242,7 @@ export class Engine {
   }
 
   /**
-   * One run at a time, as onnxruntime-web wants it.
+   * One run at a time, as onnxruntime-web requires.
    * @template T
    * @param {() => Promise<T>} work
    * @returns {Promise<T>}
@@ -288,7 +289,7 @@ export class Engine {
   }
 
   /**
-   * Close calls in fp32; null if the bundle here lacks the file.
+   * Answer close calls in fp32; null if the bundle lacks the file.
    * @param {Row[]} rows
    */
   async #again(rows) {
@@ -296,13 +297,13 @@ export class Engine {
       return await this.logits(rows, EXACT);
     } catch (error) {
       if (!(error instanceof MissingFileError)) throw error;
-      this.recheck = null; // an edge device may leave out what it does not run
+      this.recheck = null; // an edge device may omit precisions that it does not run
       return null;
     }
   }
 
   /**
-   * The logits of texts, of each span of each window. Rows with the same tokens and parts share a pass.
+   * The logits of texts, for each span of each window. Rows with the same tokens and parts share a pass.
    * @param {Row[]} rows
    * @param {string} precision
    * @returns {Promise<Float32Array[][]>}
@@ -405,7 +406,7 @@ export class Engine {
     const key = `${precision}/${variant}`;
     const kept = this.#sessions.get(key) ?? this.#open(precision, variant);
     this.#sessions.set(key, kept);
-    kept.catch(() => this.#sessions.delete(key)); // a download that failed may be tried again
+    kept.catch(() => this.#sessions.delete(key)); // so that a failed download can be retried
     return kept;
   }
 
@@ -515,7 +516,7 @@ function vocabularySize(config, { origin }) {
 }
 
 /**
- * Around the tokenizer: what it throws is a fault of its file.
+ * Wrap calls of the tokenizer: its errors are reported as a fault of its file.
  * @template T
  * @param {() => T} work
  */

@@ -1,4 +1,4 @@
-/** The one family of errors. A message says what came, what was expected and what to do next. */
+/** edgetune's errors. A message says what came, what was expected and what to do next. */
 
 /** Base of all errors that a user can act on. */
 export class EdgetuneError extends Error {
@@ -12,7 +12,7 @@ export class EdgetuneError extends Error {
   }
 }
 
-/** Texts or arguments that cannot be used. */
+/** Texts or arguments that are not valid. */
 export class DataError extends EdgetuneError {}
 
 /** A task file that is damaged, unknown, or made for another backbone. */
@@ -21,14 +21,14 @@ export class TaskError extends EdgetuneError {}
 /** A bundle that is damaged, incomplete, or of another format version. */
 export class BundleError extends EdgetuneError {}
 
-/** One text that the tokenizer or the backbone fails on; others can be answered. */
+/** The tokenizer or the backbone fails on one text; other texts can still be answered. */
 export class TextError extends BundleError {}
 
-/** A device, or a number of threads, that is not there. */
+/** A device, or a number of threads, that is not available. */
 export class DeviceError extends EdgetuneError {}
 
 /** A file that does not exist. */
 export class MissingFileError extends BundleError {}
 
-/** An address that does not answer; what was fetched before is used instead, if it was kept. */
+/** An address that does not answer. A cached copy is used instead, if there is one. */
 export class NetworkError extends BundleError {}

@@ -6,8 +6,8 @@ import { BundleError, MissingFileError, NetworkError } from "./errors.js";
 /**
  * @typedef {object} Progress
  * @property {string} file
- * @property {number} loaded bytes that have come
- * @property {number} total bytes that will come; 0 if the server does not say it
+ * @property {number} loaded bytes received
+ * @property {number} total total bytes; 0 if the server does not send the number
  * @property {boolean} cached whether it came from the browser's cache
  * @property {boolean} done
  *
@@ -17,7 +17,7 @@ import { BundleError, MissingFileError, NetworkError } from "./errors.js";
 /**
  * @param {string} url
  * @param {{limit?: number, onProgress?: OnProgress, name: string, unpack?: boolean,
- *   cache?: RequestCache}} options `unpack`: what begins like a
+ *   cache?: RequestCache}} options `unpack`: data that begins like a
  *   gzip file is unpacked
  */
 export async function fetched(
@@ -63,7 +63,7 @@ export async function fetched(
 }
 
 /**
- * Chunks of a stream, which not every browser can iterate over.
+ * The chunks of a stream; not every browser can iterate over one.
  * @param {ReadableStream<Uint8Array<ArrayBuffer>>} stream
  */
 async function* chunksOf(stream) {
@@ -72,13 +72,13 @@ async function* chunksOf(stream) {
 }
 
 /**
- * Servers may unpack a file themselves, so its first bytes decide.
+ * Unpack a stream if it begins like a gzip file, because servers may already have unpacked it.
  * @param {ReadableStream<Uint8Array<ArrayBuffer>>} stream
  */
 async function unpacked(stream) {
   const [first, whole] = stream.tee();
   const reader = first.getReader();
   const { value } = await reader.read();
-  reader.cancel().catch(() => {}); // else all that is read would be kept for it
+  reader.cancel().catch(() => {}); // otherwise everything that is read would be buffered for it
   return value?.[0] === 0x1f && value[1] === 0x8b ? whole.pipeThrough(new DecompressionStream("gzip")) : whole;
 }

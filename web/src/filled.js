@@ -1,11 +1,11 @@
 /** Texts in a task's template. */
 
-/** A template whose slots have texts in them. */
+/** A template with texts in its slots. */
 export class Filled {
   /**
-   * @param {string[]} pieces of the template; those at odd places are slots
+   * @param {string[]} pieces the template's pieces; those at odd indices are slots
    * @param {string[]} texts the first text, and the second one of a pair
-   * @param {number[]} skipped units of each with which a window does not begin
+   * @param {number[]} skipped number of units that are skipped at the beginning of each text, for later windows
    */
   constructor(pieces, texts, skipped = [0, 0]) {
     this.pieces = pieces;
@@ -22,7 +22,7 @@ export class Filled {
     return new Filled(templatePieces(task, maskToken), texts);
   }
 
-  /** Whether anything stands behind the first text, which has to be kept when texts are cut. */
+  /** Whether anything follows the first text; it has to be kept when texts are cut. */
   get goesOn() {
     return this.texts.length > 1 || this.pieces[this.pieces.length - 1] !== "";
   }
@@ -36,7 +36,7 @@ export class Filled {
     return this.pieces.map((_, place) => this.#value(place)).join("");
   }
 
-  /** Begin and end of each text, in the order of the slots. */
+  /** Start and end of each text, in the order of the slots. */
   places() {
     let at = 0;
     return this.pieces.flatMap((piece, place) => {
@@ -61,7 +61,7 @@ export class Filled {
 const slotOf = (piece) => Number(piece === "{text_pair}");
 
 /**
- * A template's pieces, the slots of texts between them. In a task of single texts `{text_pair}` is text like any other.
+ * A template's pieces, with the slots between them. In a task for single texts, `{text_pair}` is ordinary text.
  * @param {import("./task.js").Task} task
  * @param {string} maskToken
  */

@@ -8,23 +8,23 @@ import { jsonValue, objectOf, plainText, shown, stringsOf, wholeNumber } from ".
  * One precision of the backbone.
  * @typedef {object} Graph
  * @property {string} file path of the base graph
- * @property {string | null} data path of its weights, if its own file cannot hold them
- * @property {Record<string, string>} variants variant → path of its graph, which takes the same weights
+ * @property {string | null} data path of its weights, if they are too large for the graph's file
+ * @property {Record<string, string>} variants variant → path of its graph, which uses the same weights
  */
 
 /**
  * @typedef {object} Manifest
- * @property {number} version of the format
- * @property {string} name what people call the backbone
+ * @property {number} version the version of the format
+ * @property {string} name the backbone's name for people
  * @property {string} sha256 fingerprint of the weights
- * @property {string} classifierSha256 the same with the checkpoint's own classifier; empty if there is none
+ * @property {string} classifierSha256 the same, including the checkpoint's own classifier; empty if there is none
  * @property {Record<string, number>} sizes
  * @property {number} maxPositions
  * @property {string[]} poolings
  * @property {string} maskToken
- * @property {string[]} inputs of the base graph
- * @property {Record<string, string[]>} variants variant → inputs that it takes beside these, from the cheapest on
- * @property {Record<string, Graph>} graphs by precision
+ * @property {string[]} inputs the inputs of the base graph
+ * @property {Record<string, string[]>} variants variant → its additional inputs, cheapest first
+ * @property {Record<string, Graph>} graphs the graphs, by precision
  * @property {Record<string, string>} files path → SHA-256
  */
 
@@ -32,7 +32,7 @@ const PLAIN_PATH = /^(?=.{1,255}$)[A-Za-z0-9][A-Za-z0-9._-]*(\/[A-Za-z0-9][A-Za-
 
 /**
  * @param {Uint8Array} data
- * @param {string} origin what to call it in an error
+ * @param {string} origin how errors refer to it
  * @returns {Manifest}
  */
 export function readManifest(data, origin) {

@@ -45,7 +45,7 @@ export function nodeSource(place, onProgress) {
 }
 
 /**
- * A path below a folder, links followed that stay inside, or that lead to the same repository in the hub's cache.
+ * A path below a folder. Only links that stay inside, or lead to the same repository in the hub's cache, are followed.
  * @param {string} root
  * @param {string} path
  */
@@ -85,7 +85,7 @@ const missing = (path, error) =>
 async function readFile(path, limit = Number.POSITIVE_INFINITY) {
   try {
     const found = await stat(path);
-    if (!found.isFile()) throw new BundleError(`${path} is not a regular file`); // to open a pipe would wait
+    if (!found.isFile()) throw new BundleError(`${path} is not a regular file`); // opening a pipe would block
     const file = await open(path);
     try {
       const { size } = await file.stat();

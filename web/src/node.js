@@ -16,10 +16,10 @@ export { KINDS } from "./kinds/index.js";
 
 /**
  * @typedef {object} NodeOptions
- * @property {any} [ort] onnxruntime; the package onnxruntime-node by default
- * @property {(json: any) => TextTokenizer} [makeTokenizer] makes a tokenizer of the contents of tokenizer.json; by
- *   default that of Hugging Face does
- * @property {import("./fetching.js").OnProgress} [onProgress] is told of downloads
+ * @property {any} [ort] onnxruntime; by default the package onnxruntime-node
+ * @property {(json: any) => TextTokenizer} [makeTokenizer] makes a tokenizer from the contents of tokenizer.json;
+ *   by default Hugging Face's
+ * @property {import("./fetching.js").OnProgress} [onProgress] receives the progress of downloads
  */
 
 /** @typedef {EngineOptions & NodeOptions} OpenOptions */
@@ -28,7 +28,7 @@ export { KINDS } from "./kinds/index.js";
 export class Engine extends AnyEngine {
   /**
    * Open a bundle.
-   * @param {string | URL} place its folder, or the address of one
+   * @param {string | URL} place its folder, or the folder's address
    * @param {OpenOptions} [options]
    * @returns {Promise<Engine>}
    */
@@ -56,7 +56,8 @@ const sessionOptions = (threads) => ({
   intraOpNumThreads: threads,
   interOpNumThreads: 1,
   logSeverityLevel: 3,
-  // As Python's engine sets sessions up: threads sleep between runs, and an optimizer is off that makes CPUs slower.
+  // The same settings as in Python's engine: threads sleep between runs, and an optimizer that is slower on CPUs is
+  // off.
   extra: {
     session: { force_spinning_stop: "1" },
     optimization: { disable_specified_optimizers: "SkipLayerNormFusion" },

@@ -1,6 +1,6 @@
 /**
- * Where in a text its tokens lie, as the Rust library tokenizers says it. The JavaScript library does not say it, so its
- * steps are gone through one by one: added tokens, normalizer, pre-tokenizer, model. Positions are in UTF-16 units.
+ * The places of tokens in a text, as in the Rust library tokenizers. The JavaScript library does not provide them, so
+ * they are followed through its steps: added tokens, normalizer, pre-tokenizer, model. Positions are in UTF-16 units.
  */
 
 import { TextError } from "./errors.js";
@@ -12,10 +12,10 @@ const MOST_CELLS = 4_000_000;
 const SPACES = /^[\s\u2581\u0120]$/u;
 
 /**
- * @param {any} tokenizer of @huggingface/tokenizers
+ * @param {any} tokenizer the tokenizer from @huggingface/tokenizers
  * @param {any} json its tokenizer.json
  * @param {string} text
- * @param {string[]} tokens what it made of the text
+ * @param {string[]} tokens the tokens of the text
  * @param {{prefixSpace: boolean} | null} trims
  * @returns {Range[]}
  */
@@ -46,7 +46,7 @@ export function offsetsOf(tokenizer, json, text, tokens, trims) {
 }
 
 /**
- * @param {any} entry of tokenizer.json
+ * @param {any} entry an entry of tokenizer.json
  * @returns {string[]}
  */
 const typesOf = (entry) => (entry ? [entry.type, ...(entry.pretokenizers ?? []).flatMap(typesOf)] : []);
@@ -73,7 +73,7 @@ const textOf = (units) => units.map(({ symbol }) => symbol).join("");
 const rangeOf = (units) => [units[0].range[0], units[units.length - 1].range[1]];
 
 /**
- * Added tokens and what is between them.
+ * Split a text into added tokens and the parts between them.
  * @param {any} tokenizer
  * @param {any} splitter
  * @param {Unit[]} units
@@ -95,7 +95,7 @@ function sections(tokenizer, splitter, units) {
 }
 
 /**
- * What a normalizer makes of a text, each character with the place that it comes from.
+ * Normalize a text; each resulting character has the place that it comes from.
  * @param {((text: string) => string) | null} normalizer
  * @param {Unit[]} units
  * @returns {Unit[]}
@@ -113,13 +113,13 @@ function normalize(normalizer, units) {
   /** @type {Unit[]} */
   const found = [];
   for (let at = 0, end = 1; at < units.length; at = end++) {
-    while (end < units.length && /^[\p{M}\u1160-\u11ff]$/u.test(units[end].symbol)) end++; // these join what is before them
+    while (end < units.length && /^[\p{M}\u1160-\u11ff]$/u.test(units[end].symbol)) end++; // these join the one before
     const cluster = units.slice(at, end);
     const apart = cluster.flatMap((unit) => made(unit.symbol).map((symbol) => ({ symbol, range: unit.range })));
     const symbols = cluster.length > 1 ? made(textOf(cluster)) : [];
     if (!symbols.length || symbols.join("") === textOf(apart)) found.push(...apart);
     else {
-      // What is composed has the place of its first character.
+      // A composed character has the place of its first character.
       const gone = Math.max(0, cluster.length - symbols.length);
       const place = (/** @type {number} */ k) => Math.min(k && k + gone, cluster.length - 1);
       found.push(...symbols.map((symbol, k) => ({ symbol, range: cluster[place(k)].range })));
@@ -129,7 +129,7 @@ function normalize(normalizer, units) {
 }
 
 /**
- * Symbols with the places of those that they are equal to: for normalizers that look at more than one character.
+ * Align symbols with equal symbols to find their places, for normalizers that look at more than one character.
  * @param {Unit[]} units
  * @param {string[]} symbols
  * @returns {Unit[]}
@@ -162,7 +162,7 @@ function aligned(units, symbols) {
     const removed = skipped && rows - row > columns - column;
     if (removed) row++;
     else {
-      const beside = units[Math.min(head + row, units.length - 1)]; // what is put in has the place of what follows it
+      const beside = units[Math.min(head + row, units.length - 1)]; // an inserted symbol has the place of the next one
       found.push({ symbol: symbols[head + column], range: beside.range });
       column++;
       if (same || skipped) row++;
@@ -175,7 +175,7 @@ function aligned(units, symbols) {
  * @param {any} tokenizer
  * @param {any} json
  * @param {Unit[]} units
- * @param {number} index of the section
+ * @param {number} index the index of the section
  * @param {boolean} byteLevel
  */
 function tokensOf(tokenizer, json, units, index, byteLevel) {
@@ -190,7 +190,7 @@ function tokensOf(tokenizer, json, units, index, byteLevel) {
     for (const symbol of piece) {
       while (at < stream.length && !isSame(symbol, stream[at].symbol) && !SPACES.test(symbol)) at++;
       const same = at < stream.length && isSame(symbol, stream[at].symbol);
-      const beside = stream[Math.min(at, stream.length - 1)]; // a space that is put in has the place of what follows it
+      const beside = stream[Math.min(at, stream.length - 1)]; // an inserted space has the place of the next symbol
       own.push({ symbol, range: beside.range });
       if (same) at++;
     }
@@ -199,13 +199,13 @@ function tokensOf(tokenizer, json, units, index, byteLevel) {
 }
 
 /**
- * @param {string} one of a piece
- * @param {string} other of the text
+ * @param {string} one a symbol of a piece
+ * @param {string} other a symbol of the text
  */
 const isSame = (one, other) => one === other || (one === "\u2581" && other === " ");
 
 /**
- * A character as byte-level tokenizers write its bytes.
+ * A character as the symbols for its bytes in byte-level tokenizers.
  * @param {Unit} unit
  * @returns {Unit[]}
  */
@@ -229,7 +229,7 @@ const BYTE_SYMBOLS = (() => {
 function placed(tokens, units, model, unknown) {
   const symbols = units.map(({ symbol }) => symbol);
   let at = 0;
-  let left = 0; // bytes of a character that is written as bytes
+  let left = 0; // remaining bytes of a character that is written as bytes
   return tokens.map((token, place) => {
     let surface = token;
     const prefix = model.continuing_subword_prefix;
@@ -246,7 +246,7 @@ function placed(tokens, units, model, unknown) {
       return { token, range };
     }
     if (!is && token === unknown) {
-      // One token of a word, or one of each character
+      // One token per word, or one per character
       length = tokens.length === 1 ? units.length - at : 1;
     }
     const own = units.slice(at, at + length);
@@ -258,7 +258,7 @@ function placed(tokens, units, model, unknown) {
 /**
  * @param {string} token
  * @param {Range} range
- * @param {boolean} keepsOne whether the first space was put in, and is no part of the text
+ * @param {boolean} keepsOne whether the first space was inserted, and is not part of the text
  * @returns {Range}
  */
 function trimmed(token, [begin, end], keepsOne) {

@@ -1,11 +1,11 @@
-/** Which tokens a piece of a text has, and which window of a long text answers it. */
+/** The tokens of a piece of a text, and the window of a long text that answers it. */
 
 /** @typedef {import("./text.js").Span} Span */
 /** @typedef {import("./words.js").Place} Place */
-/** @typedef {[number, number, number]} TokenPlace a token, and where it begins and ends in the text */
+/** @typedef {[number, number, number]} TokenPlace a token, and its start and end in the text */
 
 /**
- * Pooling → what is read of a piece, given its first and its last token.
+ * Pooling → the span to read for a piece, given its first and its last token.
  * @type {Record<string, (first: number, last: number) => Span>}
  */
 const SPANS = {
@@ -14,14 +14,14 @@ const SPANS = {
   last: (_, last) => [last, last + 1],
 };
 
-/** Poolings that a task which answers piece by piece can have. */
+/** Poolings for tasks that answer piece by piece. */
 export const OF_PIECES = Object.keys(SPANS);
 
 /**
- * The pieces that each window answers, with what is read of them. A piece in several windows is answered by the one in
- * which it stands farthest from an edge, among those that do not cut it; or by all of those.
- * @param {TokenPlace[][]} windows the tokens of the text that each has
- * @param {Place[]} places of the pieces, in order
+ * The pieces that each window answers, with the spans to read. If several windows contain a whole piece, the window in
+ * which it is farthest from an edge answers it, or all of them do.
+ * @param {TokenPlace[][]} windows the tokens of the text in each window
+ * @param {Place[]} places the places of the pieces, in order
  * @param {string} pooling
  * @param {boolean} allInEach
  * @returns {[piece: number, span: Span][][]}
@@ -52,7 +52,7 @@ export function piecesOf(windows, places, pooling, allInEach) {
 }
 
 /**
- * What is read for "no answer" of a window of so many tokens: the first or, of what reads forwards, the last.
+ * The span to read for "no answer" in a window of a length: the first token, or the last if the pooling reads the last.
  * @param {number} length
  * @param {string} pooling
  * @returns {Span}
@@ -60,7 +60,7 @@ export function piecesOf(windows, places, pooling, allInEach) {
 export const spanOfNone = (length, pooling) => (pooling === "last" ? [length - 1, length] : [0, 1]);
 
 /**
- * Piece → the first and the last token that has a character of it.
+ * Piece → the first and the last token that contains one of its characters.
  * @param {TokenPlace[]} tokens
  * @param {Place[]} places
  */

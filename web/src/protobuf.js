@@ -1,5 +1,5 @@
 /**
- * What has to be known of an ONNX file without a library: its initializers, and the files that it names.
+ * Read the necessary parts of an ONNX file without a library: its initializers, and the files that it names.
  * https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
  */
 
@@ -9,7 +9,7 @@ const GRAPH = 7;
 const INITIALIZER = 5;
 const NAME = 8;
 
-/** Message → the numbers of its fields that lead to `external_data`, and what they hold. @type {Record<string, any>} */
+/** Message → numbers of its fields that lead to `external_data`, and their messages. @type {Record<string, any>} */
 const CHILDREN = {
   Model: { 7: "Graph", 20: "Training", 25: "Function" },
   Training: { 1: "Graph", 2: "Graph" },
@@ -22,7 +22,7 @@ const CHILDREN = {
 };
 
 /**
- * The fields of a message. `body` is what has a length, `raw` the whole field.
+ * The fields of a message. `body` is the contents of a length-delimited field, `raw` the whole field.
  * @param {Uint8Array} bytes
  */
 function* fields(bytes) {
@@ -54,8 +54,8 @@ function* fields(bytes) {
 }
 
 /**
- * The graph without the defaults of some of its inputs. JavaScript's onnxruntime cannot feed an input that has one:
- * in Node the feed is dropped without a word, in a browser it is refused.
+ * The graph without the defaults of some of its inputs. JavaScript's onnxruntime cannot feed an input with a default:
+ * Node silently ignores the feed, and browsers reject it.
  * @param {Uint8Array} model
  * @param {Set<string>} names
  */
@@ -88,7 +88,7 @@ function nameOf(tensor) {
 }
 
 /**
- * The files that a graph's tensors name, wherever in the graph they are.
+ * All files that a graph's tensors name, including tensors in subgraphs.
  * @param {Uint8Array} model
  * @returns {Set<string>}
  */

@@ -28,7 +28,7 @@ const BYTES = {
  */
 
 /**
- * Strings and tensors of a file. Throws an Error if it is no whole file.
+ * Strings and tensors of a file. Throws an Error if the file is incomplete or not valid.
  * @param {Uint8Array} data
  * @returns {{metadata: Record<string, string>, tensors: Record<string, Stored>}}
  */

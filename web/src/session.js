@@ -5,12 +5,12 @@ import { BundleError } from "./errors.js";
 import { externalFiles, withoutDefaults } from "./protobuf.js";
 
 /**
- * What answers texts: onnxruntime, and how its sessions are set up.
+ * onnxruntime, and the settings of its sessions.
  * @typedef {object} Backend
- * @property {any} ort onnxruntime-node, onnxruntime-web, or what else has the API of onnxruntime-common
- * @property {string} device what people call it
- * @property {Record<string, any>} options of sessions
- * @property {number} threads inside one run
+ * @property {any} ort onnxruntime-node, onnxruntime-web, or anything else with the API of onnxruntime-common
+ * @property {string} device its name for people
+ * @property {Record<string, any>} options the options of sessions
+ * @property {number} threads the threads inside one run
  */
 
 const EXACT_INT8 = { x64quantprecision: "1" };
@@ -24,9 +24,9 @@ const LARGEST_PAIR =
  * Open a graph.
  * @param {Backend} backend
  * @param {Uint8Array} graph its file
- * @param {{path: string, data: Uint8Array} | null} weights the file beside it that it takes weights from
- * @param {string[]} inputs what the manifest says that it takes
- * @param {string} origin what to call it in an error
+ * @param {{path: string, data: Uint8Array} | null} weights the separate file with its weights
+ * @param {string[]} inputs its inputs according to the manifest
+ * @param {string} origin how errors refer to it
  */
 export async function openSession(backend, graph, weights, inputs, origin) {
   let stripped;
@@ -49,8 +49,8 @@ export async function openSession(backend, graph, weights, inputs, origin) {
 }
 
 /**
- * Options that make int8 products exact, if they are not on this CPU: x86 without VNNI adds products of uint8 and int8 in
- * 16 bits, which do not hold the largest.
+ * Options that make int8 products exact if they are not exact on this CPU: x86 without VNNI adds products of uint8 and
+ * int8 in 16 bits, which overflow for large values.
  * @param {Backend} backend
  */
 export async function exactInt8(backend) {
@@ -85,8 +85,8 @@ async function create(ort, graph, options, origin) {
 }
 
 /**
- * Throws a BundleError unless names, types and ranks are the contract's. An input that still has a default is not in
- * `inputNames`, and would not be fed: then tasks would be dropped silently.
+ * Throws a BundleError unless names, types and ranks are those of the contract. An input that still has a default is
+ * not in `inputNames` and would not be fed, so tasks would be silently ignored.
  * @param {any} session
  * @param {string[]} inputs
  * @param {string} origin

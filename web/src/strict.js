@@ -1,11 +1,11 @@
 /**
- * Values out of files that anyone may have made: JSON without its loose ends, whole numbers, text that can be shown.
- * What fails throws an Error that says what came; the caller knows the file.
+ * Strict parsing of values from untrusted files: JSON, integers, and text that is safe to show. Failures throw an Error
+ * that says what came; the caller adds the file.
  */
 
 import { fromUtf8 } from "./bytes.js";
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern looks for them
 const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/;
 const TOKEN = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
 
@@ -16,7 +16,7 @@ const TOKEN = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
 export const shown = (value, most = 60) => (JSON.stringify(value) ?? String(value)).slice(0, most);
 
 /**
- * Read JSON: UTF-8, whole characters, finite numbers, and no key twice in an object.
+ * Parse JSON strictly: UTF-8, no lone surrogates, finite numbers, and no duplicate keys.
  * @param {Uint8Array | string} data
  * @returns {any}
  */

@@ -1,4 +1,4 @@
-/** A task: what it brings to the backbone, its labels and settings, read from its file and checked. */
+/** A task: its parts, labels and settings, read from its file and checked. */
 
 import { joined, sha256, toUtf8 } from "./bytes.js";
 import {
@@ -32,8 +32,8 @@ import { jsonValue, plainText, shown, stringsOf } from "./strict.js";
  * A task of a backbone.
  * @typedef {object} Task
  * @property {string} name
- * @property {string} sha256 the digest of its contents, which names its version
- * @property {string[]} labels in the order of the head's rows
+ * @property {string} sha256 the digest of its contents, which serves as its version
+ * @property {string[]} labels the labels, in the order of the head's rows
  * @property {string} kindName
  * @property {import("./kinds/kind.js").Kind} kind
  * @property {number[]} thresholds
@@ -48,17 +48,17 @@ import { jsonValue, plainText, shown, stringsOf } from "./strict.js";
  * @property {string} method
  * @property {string} baseModel
  * @property {string} backboneSha256
- * @property {string[]} neededInputs inputs that a graph must have to answer as this task does
+ * @property {string[]} neededInputs inputs that a graph must have for this task
  * @property {number} promptLength
  * @property {number} prefixLength
  * @property {Map<string, TaskTensor>} tensors
- * @property {string} parts what tasks must have in common to share a pass over the same tokens
+ * @property {string} parts tasks with the same value share a pass over the same tokens
  */
 
 const LARGEST_NUMBER = 1e6;
 const MOST_TEMPLATE = 100_000;
 
-/** What a task may require of this version. */
+/** Requirements that this version supports. */
 const KNOWN_REQUIREMENTS = new Set([
   ...[...KINDS.values()].flatMap((kind) => kind.requires),
   ...PARTS.flatMap((part) => part.requires ?? []),
@@ -77,7 +77,7 @@ const DEFAULTS = { kind: "single-label", thresholds: "[]", pairs: "false", long_
 /**
  * Read a task file and check it.
  * @param {Uint8Array} data
- * @param {string} origin what to call it in an error
+ * @param {string} origin how errors refer to it
  * @returns {Promise<Task>}
  */
 export async function readTask(data, origin) {
@@ -138,7 +138,7 @@ export async function readTask(data, origin) {
 }
 
 /**
- * What tasks must have in common to share a pass through a graph with these inputs.
+ * A key that is the same for tasks that can share a pass through a graph with these inputs.
  * @param {Task} task
  * @param {string[]} inputs
  */
@@ -146,7 +146,7 @@ export const passKey = (task, inputs) =>
   task.parts + (isFirstGeneration(inputs) || TRANSFORMS.includes(task.pooling) ? task.pooling : "");
 
 /**
- * The dimensions that vary from task to task, as a task has them.
+ * The dimensions that vary from task to task, read from a task.
  * @param {Pick<Task, "tensors">} task
  * @returns {Record<string, number>}
  */
@@ -196,7 +196,7 @@ export function checkFits(task, manifest) {
 }
 
 /**
- * The cheapest variant of the graph that takes what a task has; "" is the base.
+ * The cheapest graph variant that takes all parts of a task; "" is the base.
  * @param {Task} task
  * @param {import("./manifest.js").Manifest} manifest
  */
@@ -413,7 +413,7 @@ function checkTemplate({ template, pooling, pairs }, origin) {
       `${has} for pooling '${pooling}': expected one {text}, and one {mask} if the pooling is 'mask', else none`,
     );
   }
-  if (!pairs) return; // where {text_pair} is text like any other
+  if (!pairs) return; // in which {text_pair} is ordinary text
   const second = count("{text_pair}");
   if (second > 1) throw new TaskError(`${has} with ${second} {text_pair}: expected at most one`);
   if (!second && template !== "{text}") {
@@ -422,7 +422,7 @@ function checkTemplate({ template, pooling, pairs }, origin) {
 }
 
 /**
- * SHA-256 over metadata and tensors, as docs/format.md says.
+ * SHA-256 over metadata and tensors, as specified in docs/format.md.
  * @param {Record<string, string>} metadata
  * @param {Record<string, import("./safetensors.js").Stored>} tensors
  */

@@ -1,4 +1,4 @@
-/** Text to what a backbone reads: token ids, segments, and the spans that features are read from. */
+/** Convert text to a backbone's input: token ids, segments, and the spans that features are read from. */
 
 import { NO_PLACE } from "./candidates.js";
 import { reads } from "./contract.js";
@@ -6,43 +6,43 @@ import { BundleError, TextError } from "./errors.js";
 import { Filled } from "./filled.js";
 import { piecesOf, spanOfNone } from "./pieces.js";
 
-/** @typedef {string | [string, string]} Text a text or, for tasks that take pairs, two */
+/** @typedef {string | [string, string]} Text a text or, for tasks that take pairs, two texts */
 /** @typedef {import("./task.js").Task} Task */
 /** @typedef {import("./tokenizer.js").Encoded} Encoded */
 /** @typedef {import("./words.js").Place} Place */
-/** @typedef {[number, number]} Span begin and end in tokens of the text; a soft prompt stands before 0 */
+/** @typedef {[number, number]} Span start and end in tokens of the text; a soft prompt has negative positions */
 
 /**
  * A text, or a window of it, as a backbone reads it.
  * @typedef {object} Tokens
- * @property {number[]} ids special tokens included
- * @property {number[]} typeIds 1 for tokens of the second text of a pair, else 0
+ * @property {number[]} ids token ids, including special tokens
+ * @property {number[]} typeIds 1 for tokens of the second text of a pair, otherwise 0
  * @property {Span[]} spans
- * @property {Place[]} places of the pieces of the text that the spans read; empty if it is answered whole
+ * @property {Place[]} places the places of the pieces that the spans read; empty if the text is answered as a whole
  */
 
 /**
  * @typedef {object} Read
- * @property {Tokens[]} windows one, or several of a long text
+ * @property {Tokens[]} windows one window, or several for a long text
  * @property {boolean} truncated whether the end of the text was cut off
- * @property {string} text that the pieces are in; empty if the text is answered whole
- * @property {Place[]} places of the pieces of all windows
+ * @property {string} text the text with the pieces; empty if it is answered as a whole
+ * @property {Place[]} places the places of the pieces of all windows
  */
 
 /**
- * What is read at once of a text or a pair.
+ * The part of a text or a pair that is read at once.
  * @typedef {object} Part
- * @property {Encoded[]} sides one, or two that the tokenizer joins
- * @property {Filled | null} filled the texts that are in it, if they are in a template
+ * @property {Encoded[]} sides one text, or two that the tokenizer joins
+ * @property {Filled | null} filled the texts in it, if they are in a template
  * @property {boolean} isCut whether the end of its text was cut off
  */
 
-/** Fills texts into their tasks' templates, cuts them to the tasks' lengths, and never pads. */
+/** Puts texts into their tasks' templates, cuts them to the tasks' lengths, and never pads. */
 export class TextEncoder {
   /**
    * @param {import("./tokenizer.js").TextTokenizer} tokenizer
    * @param {import("./manifest.js").Manifest} manifest
-   * @param {number} vocabularySize token ids that the backbone knows
+   * @param {number} vocabularySize number of token ids that the backbone knows
    */
   constructor(tokenizer, { maxPositions, maskToken }, vocabularySize) {
     this.tokenizer = tokenizer;
@@ -95,7 +95,8 @@ export class TextEncoder {
       const sides = own.map((one, place) => cutOut(one, 0, kept[place]));
       return { long: false, truncated, parts: [{ sides, filled: null, isCut: false }] };
     }
-    // The shorter side is in every window, by half at most; or the one without pieces, if each window answers them all.
+    // The shorter side (or the side without pieces, if each window answers all pieces) takes at most half of every
+    // window.
     const fixed = sideOfAll(task);
     const longer = fixed ?? Number(lengths[1] >= lengths[0]);
     const half = Math.floor(room / 2);
@@ -144,7 +145,7 @@ export class TextEncoder {
     const { slot, begin, end } = slots.find((own) => own.slot === fixed) ?? longest;
     const inside = encoded.offsets().filter(([first, last]) => first >= begin && last <= end);
     return windowPlaces(inside.length, room - (ids.length - inside.length), task.stride).map(([first, last]) => {
-      // A token at an end may have a character of the template, such as the space before the text.
+      // A token at an end may contain a character of the template, such as the space before the text.
       const start = first ? inside[first][0] - begin : 0;
       const part = filled.texts[slot].slice(start, last < inside.length ? inside[last - 1][1] - begin : undefined);
       const window = filled.with(slot, part, start);
@@ -153,7 +154,7 @@ export class TextEncoder {
   }
 
   /**
-   * Cut the ends of the texts, not what the template puts around them.
+   * Cut the ends of the texts, not the template around them.
    * @param {Filled} filled
    * @param {Encoded} encoded
    * @param {number} room
@@ -179,7 +180,7 @@ export class TextEncoder {
           next = next.with(slot, text.slice(0, Math.min(ends[place][keep - 1] - begin, lastCharacter(text))));
         }
       }
-      // A text is cut in each turn, or all of them are dropped.
+      // Each iteration cuts a text, or drops all of them.
       const same = next.texts.every((text, place) => text === filled.texts[place]);
       filled = same ? filled.texts.reduce((one, _, slot) => one.with(slot, ""), filled) : next;
       encoded = this.#encode(filled.text());
@@ -188,7 +189,7 @@ export class TextEncoder {
   }
 
   /**
-   * The tokens of a text; where they lie is found once.
+   * The tokens of a text. Their places are computed only once.
    * @param {string} text
    * @returns {Encoded}
    */
@@ -210,13 +211,13 @@ export class TextEncoder {
    */
   #finished(sides, task) {
     let { ids, typeIds, sources } = this.tokenizer.finish(...sides.map((one) => one.ids));
-    if (!ids.length) [ids, typeIds, sources] = [[0], [0], [null]]; // a run needs a token
+    if (!ids.length) [ids, typeIds, sources] = [[0], [0], [null]]; // a run needs at least one token
     const segments = task.pairs ? typeIds : ids.map(() => 0);
     return { tokens: { ids, typeIds: segments, spans: [this.#span(ids, task)], places: [] }, sources };
   }
 
   /**
-   * What a task's pooling reads.
+   * The span that a task's pooling reads.
    * @param {number[]} ids
    * @param {Task} task
    * @returns {Span}
@@ -229,7 +230,7 @@ export class TextEncoder {
       classifier: [0, 1],
       last: [ids.length - 1, ids.length],
       mask: [mask, mask + 1],
-      pooler: [-promptLength, 1 - promptLength], // the first token of all, a soft prompt's if there is one
+      pooler: [-promptLength, 1 - promptLength], // the very first token, which belongs to a soft prompt if there is one
     };
     return spans[pooling] ?? [0, ids.length];
   }
@@ -255,7 +256,7 @@ export class TextEncoder {
     }
   }
 
-  /** Positions that a task leaves for the text. @param {Task} task */
+  /** Number of positions that a task leaves for the text. @param {Task} task */
   #positions({ positionOffset, promptLength }) {
     return this.maxPositions - Math.max(positionOffset, promptLength);
   }
@@ -273,11 +274,11 @@ const cutOut = ({ ids, offsets }, begin, end) => ({
   offsets: () => offsets().slice(begin, end),
 });
 
-/** The text that is read in windows if each window answers all of its pieces, else null. @param {Task} task */
+/** The text that is read in windows if each window answers all its pieces; otherwise null. @param {Task} task */
 const sideOfAll = ({ kind: { reading } }) => (reading?.orNone ? Number(reading.second) : null);
 
 /**
- * The tokens of the first or the second text, each with its place there.
+ * The tokens of the first or the second text, each with its place in that text.
  * @param {Part} part
  * @param {import("./tokenizer.js").TokenSource[]} sources
  * @param {boolean} second
@@ -301,7 +302,7 @@ function tokensOf({ sides, filled }, sources, second) {
  * A text that is answered piece by piece: each window with the pieces that it answers.
  * @param {Read} read
  * @param {Part[]} parts
- * @param {import("./pieces.js").TokenPlace[][]} tokens of the text in each part
+ * @param {import("./pieces.js").TokenPlace[][]} tokens the tokens of the text in each part
  * @param {string} text
  * @param {Task} task
  * @returns {Read}
@@ -311,7 +312,7 @@ function byPiece(read, parts, tokens, text, { kind, pooling }) {
   const places = pieces(text);
   const reading = reads(pooling);
   const [found, ...more] = reading.map((own) => piecesOf(tokens, places, own, orNone));
-  // Words that a window has no room for, once its text is in the template, are said to be lost.
+  // Words that do not fit into a window together with the template are reported as lost.
   const isShort = parts.length > 1 && found.flat().length < places.length;
   const lost = (orNone || isShort) && parts.some(({ isCut }) => isCut);
   const windows = read.windows.map((window, number) => {
@@ -327,11 +328,11 @@ function byPiece(read, parts, tokens, text, { kind, pooling }) {
   return { windows, truncated: read.truncated || lost, text, places: windows.flatMap((window) => window.places) };
 }
 
-/** Where the last character of a text begins. @param {string} text */
+/** The position of a text's last character. @param {string} text */
 const lastCharacter = (text) => text.length - ([...text.slice(-2)].length === 1 ? Math.min(2, text.length) : 1);
 
 /**
- * How many tokens of each of one or two texts are kept: the longer one is cut first.
+ * How many tokens of each of one or two texts to keep. The longer one is cut first.
  * @param {number[]} lengths
  * @param {number} room
  */
@@ -349,7 +350,7 @@ export function longestFirst(lengths, room) {
 }
 
 /**
- * Begin and end of windows over that many tokens; the last one ends with the last token.
+ * Start and end of windows over this many tokens; the last window ends with the last token.
  * @param {number} length
  * @param {number} size
  * @param {number} stride

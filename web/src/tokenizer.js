@@ -1,6 +1,6 @@
 /**
- * The tokenizer of a bundle: token ids, where in the text each token lies, and special tokens. It wraps
- * @huggingface/tokenizers; anything else that has these four methods can take its place.
+ * The tokenizer of a bundle: token ids, the place of each token in the text, and special tokens. It wraps
+ * @huggingface/tokenizers, and can be replaced by anything with these four methods.
  */
 
 import { BundleError } from "./errors.js";
@@ -8,18 +8,18 @@ import { offsetsOf } from "./offsets.js";
 
 /**
  * @typedef {object} Encoded
- * @property {number[]} ids of a text alone, without special tokens
- * @property {() => [number, number][]} offsets begin and end of each token in the text, in UTF-16 units. They are
- *   asked for only if a text is cut inside of a template, or answered word by word
+ * @property {number[]} ids the token ids of a text, without special tokens
+ * @property {() => [number, number][]} offsets start and end of each token in the text, in UTF-16 units. They are
+ *   needed only if a text is cut inside a template, or answered word by word
  *
- * @typedef {[sequence: number, place: number] | null} TokenSource the text that a token is of, and its place in that; null
- *   is a special token
+ * @typedef {[sequence: number, place: number] | null} TokenSource the text of a token, and its index there; null for
+ *   special tokens
  *
  * @typedef {object} TextTokenizer
  * @property {(text: string) => Encoded} encode
- * @property {(...texts: number[][]) => {ids: number[], typeIds: number[], sources: TokenSource[]}} finish puts special
- *   tokens around the ids of a text, or of two
- * @property {(pair: boolean) => number} special how many tokens `finish` adds
+ * @property {(...texts: number[][]) => {ids: number[], typeIds: number[], sources: TokenSource[]}} finish adds special
+ *   tokens to the ids of one or two texts
+ * @property {(pair: boolean) => number} special the number of tokens that `finish` adds
  * @property {(token: string) => number | undefined} idOf
  */
 
@@ -58,8 +58,8 @@ export function huggingFaceTokenizer(Tokenizer, json) {
 }
 
 /**
- * A normalizer without two differences to the Rust library's: that one lowers each character on its own, so that a sigma
- * at the end of a word is one like any other, and knows the Chinese characters past U+FFFF.
+ * A normalizer that corrects two differences from the Rust library. Rust converts each character to lower case
+ * separately, so a sigma at the end of a word is not special. It also knows the Chinese characters above U+FFFF.
  * @param {((text: string) => string) | null} normalizer
  * @param {any} json its entry in tokenizer.json
  * @returns {((text: string) => string) | null}
@@ -80,7 +80,7 @@ const CHINESE_PAST_FFFF =
   /[\u{20000}-\u{2a6df}\u{2a700}-\u{2b73f}\u{2b740}-\u{2b81f}\u{2b920}-\u{2ceaf}\u{2f800}-\u{2fa1f}]/gu;
 
 /**
- * What a post-processor makes of one text or two.
+ * The pieces that a post-processor makes from one or two texts.
  * @param {any} processor its entry in tokenizer.json
  * @param {boolean} pair
  * @returns {Piece[]}
@@ -124,8 +124,8 @@ function templateOf(processor, pair) {
 }
 
 /**
- * Whether a post-processor takes spaces off the ends of tokens, and leaves the one that the tokenizer put before the
- * text.
+ * Whether a post-processor strips spaces from the ends of tokens, and whether it keeps the one that the tokenizer
+ * inserted before the text.
  * @param {any} processor
  * @returns {{prefixSpace: boolean} | null}
  */

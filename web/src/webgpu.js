@@ -1,20 +1,23 @@
-/** Whether an engine answers like another one: WebGPU is used only where it answers like wasm. */
+/** Check whether an engine answers like another one: WebGPU is used only if it answers like wasm. */
 
 import { HEAD, PARTS } from "./contract.js";
 import { MissingFileError } from "./errors.js";
 
-/** Most that logits may differ, as in tests/conformance: by precision, else as int8's. @type {Record<string, number>} */
+/**
+ * Maximum difference of logits by precision, as in tests/conformance.
+ * @type {Record<string, number>}
+ */
 const TOLERANCES = { fp32: 1e-4 };
 const OTHER_TOLERANCE = 0.05;
 const TOKENS = [1, 7, 40];
 const LABELS = 4;
-const LENGTH = 3; // of parts
+const LENGTH = 3; // length of parts
 
 /** @typedef {import("./engine.js").Engine} Engine */
 /** @typedef {import("./manifest.js").Manifest} Manifest */
 
 /**
- * Why an engine's answers are not those of another one; "" if they are. Each variant of the graph is tried.
+ * Why an engine's answers differ from those of another one; "" if they are the same. Each graph variant is checked.
  * @param {Engine} engine
  * @param {Engine} reference
  */
@@ -27,7 +30,7 @@ export async function difference(engine, reference) {
     try {
       expected = await reference.logits(rows, precision);
     } catch (error) {
-      if (error instanceof MissingFileError) continue; // what is not there runs nowhere
+      if (error instanceof MissingFileError) continue; // a missing variant cannot be used anyway
       throw error;
     }
     const found = await engine.logits(rows, precision);
@@ -44,7 +47,7 @@ export async function difference(engine, reference) {
 const apart = (one, other) => Array.from(one, (value, label) => Math.abs(value - other[label]));
 
 /**
- * A task with all parts that a variant of the graph takes; for the base, with a prompt and a prefix.
+ * A task with all parts that a graph variant takes; for the base, a prompt and a prefix.
  * @param {Manifest} manifest
  * @param {string} variant
  * @returns {import("./task.js").Task}
@@ -69,7 +72,7 @@ function madeUpTask({ sizes, poolings, inputs, variants }, variant) {
 }
 
 /**
- * Texts of made-up tokens.
+ * Texts of artificial tokens.
  * @param {import("./task.js").Task} task
  * @param {Manifest} manifest
  * @param {number} vocabularySize
@@ -90,7 +93,7 @@ function* rowsOf(task, { maxPositions }, vocabularySize) {
 }
 
 /**
- * A tensor of numbers from -0.5 to 0.5 that are always the same.
+ * A tensor of reproducible numbers from -0.5 to 0.5.
  * @param {number[]} shape
  */
 function waves(shape) {

@@ -1,16 +1,16 @@
 /**
- * Words of a text, each with its place, as edgetune_runtime/words.py finds them: a run of letters, digits and their marks;
- * one character of a script that is written without spaces; or one other character that can be seen. Places are in UTF-16
+ * The words of a text with their places, as in edgetune_runtime/words.py. A word is a run of letters, digits and their
+ * marks; one character of a script that is written without spaces; or one other visible character. Places are in UTF-16
  * units.
  */
 
-/** @typedef {[number, number]} Place begin and end in a text, in UTF-16 units, so that `text.slice(begin, end)` is there */
+/** @typedef {[number, number]} Place start and end in a text, in UTF-16 units, for `text.slice(start, end)` */
 
 /** Thai, Lao, Tibetan, Myanmar, Khmer, Kana, Han. */
 const WITHOUT_SPACES =
   "[\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff" +
   "\uf900-\ufaff\uff66-\uff9f\u{1b000}-\u{1b16f}\u{20000}-\u{3ffff}]";
-const MARKS = "\\p{M}\u{1f3fb}-\u{1f3ff}"; // with the tones of skins
+const MARKS = "\\p{M}\u{1f3fb}-\u{1f3ff}"; // including skin tones
 const FLAGS = "\u{1f1e6}-\u{1f1ff}";
 const JOINER = "\u200d";
 

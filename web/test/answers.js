@@ -1,4 +1,6 @@
-/** node answers.js: {place, precision, rows} as JSON on stdin, what each row becomes and its answer as JSON on stdout. */
+/**
+ * node answers.js: {place, precision, rows} as JSON on stdin, the tokens and the answer of each row as JSON on stdout.
+ */
 
 import { readFileSync } from "node:fs";
 import { Engine } from "../src/node.js";

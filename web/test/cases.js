@@ -1,8 +1,8 @@
-/** What conformance means, in Node and in browsers: each case, asked of an engine. Gives what is wrong. */
+/** The conformance test, in Node and in browsers: run each case with an engine, and return the differences. */
 
 /**
  * @param {any} engine
- * @param {any[]} cases of its bundle and precision, as tests/conformance/cases.jsonl has them
+ * @param {any[]} cases the cases for its bundle and precision, from tests/conformance/cases.jsonl
  * @returns {Promise<{problems: string[], cases: number, mostLogits: number, mostScores: number}>}
  */
 export async function failures(engine, cases) {
@@ -53,7 +53,7 @@ const furthest = (one, other) =>
 
 const pick = (answer, like) => Object.fromEntries(Object.keys(like).map((name) => [name, answer[name]]));
 
-/** Of an answer the scores, and all else as text, in the order of their names. */
+/** The scores of an answer, and everything else as text, sorted by name. */
 function split(answer) {
   const [numbers, words] = [[], []];
   const visit = (name, value) => {
@@ -65,7 +65,7 @@ function split(answer) {
   return { numbers, words: JSON.stringify(words) };
 }
 
-/** The places of an answer in UTF-16 units: `units` has the unit in which each character begins. */
+/** The places of an answer in UTF-16 units; `units` is the unit at which each character begins. */
 const inUnits = (value, units) =>
   value === null || typeof value !== "object"
     ? value
@@ -80,14 +80,14 @@ const inUnits = (value, units) =>
 
 const PLACES = ["start", "end"];
 
-/** The unit of UTF-16 in which each character of a text begins, and the one behind the last. */
+/** The UTF-16 unit at which each character of a text begins, and the unit after the last. */
 export function unitsOf(text) {
   const found = [0];
   for (const character of text) found.push(found[found.length - 1] + character.length);
   return found;
 }
 
-/** A window of a case, its words in units. */
+/** A window of a case, with its words in UTF-16 units. */
 const windowOf = ({ ids, type_ids, spans, words = [] }, units) => [
   ids,
   type_ids,

@@ -1,4 +1,4 @@
-/** Files that were changed at random are refused with an error of the family, or are sound; nothing else happens. */
+/** Randomly changed files are either rejected with one of edgetune's errors, or valid; nothing else happens. */
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
@@ -13,7 +13,7 @@ const ENCODER = `${CONFORMANCE}bundle/encoder/`;
 const CHANGES = 600;
 
 const tasks = readdirSync(`${ENCODER}tasks`).filter((name) => name.endsWith(".safetensors"));
-/** onnxruntime that is never asked: what it is given is what was read. */
+/** A fake onnxruntime that records the bytes it receives, and never runs. */
 const ort = { InferenceSession: { create: async () => ({ inputNames: [], outputNames: [] }) } };
 
 for (const [what, files, read] of [
@@ -43,7 +43,7 @@ for (const [what, files, read] of [
   });
 }
 
-/** Whole numbers below what is asked for, the same ones each time. */
+/** Reproducible random integers below a limit. */
 function numbers(seed) {
   let state = seed;
   return (below) => {
@@ -52,7 +52,7 @@ function numbers(seed) {
   };
 }
 
-/** A file with some bytes changed, its end cut off, or a part of it copied to elsewhere. */
+/** A file with some bytes changed, its end cut off, or a part of it copied to another place. */
 function changed(data, random) {
   const copy = Buffer.from(data);
   const way = random(4);

@@ -1,4 +1,4 @@
-/** Pack the package, install it in a clean folder, and use it there: in JavaScript, and with its types. */
+/** Pack the package, install it in a clean folder, and use it there, in JavaScript and with its types. */
 
 import { execFileSync } from "node:child_process";
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";

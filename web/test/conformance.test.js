@@ -1,4 +1,4 @@
-/** The engine in Node answers as tests/conformance says. */
+/** The engine in Node passes tests/conformance. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -6,7 +6,7 @@ import { Engine } from "edgetune";
 import { byEngine, failures } from "./cases.js";
 import { CONFORMANCE, read } from "./paths.js";
 
-const KERNELS = 1e-5; // what fp32 logits may differ by: weights that were changed by 1e-7 of themselves moved them by 4e-6
+const KERNELS = 1e-5; // tolerance for fp32 logits: a relative change of the weights by 1e-7 changed them by 4e-6
 
 for (const [key, cases] of byEngine(read(`${CONFORMANCE}cases.jsonl`))) {
   test(`${key} answers as it should`, async () => {

@@ -1,4 +1,4 @@
-/** node contract.js: what the package knows of the format, as JSON. */
+/** node contract.js: the package's knowledge of the format, as JSON. */
 
 import * as contract from "../src/contract.js";
 import { KINDS } from "../src/kinds/index.js";

@@ -1,4 +1,4 @@
-/** The engine's own ways: what can be asked, what is refused, and that no task is ever dropped. */
+/** The engine: valid calls, rejected calls, and that no task is ever silently ignored. */
 
 import assert from "node:assert/strict";
 import { cp, mkdtemp, readFile, rm, symlink, unlink, writeFile } from "node:fs/promises";
@@ -25,7 +25,7 @@ after(async () => {
   await rm(scratch, { recursive: true });
 });
 
-/** onnxruntime whose sessions are handed to `change` first. */
+/** onnxruntime whose sessions are first passed to `change`. */
 const changed = (change) => ({
   ...ort,
   Tensor: ort.Tensor,
@@ -163,7 +163,7 @@ test("a tokenizer that gives odd ids is refused", async () => {
 });
 
 test("what onnxruntime-node does with a default: it drops the feed silently", async () => {
-  // The reason for taking defaults out of graphs. If this fails, onnxruntime was mended.
+  // This is the reason for removing defaults from graphs. If this fails, onnxruntime has been fixed.
   const session = await ort.InferenceSession.create(`${ENCODER}/onnx/model.onnx`, { logSeverityLevel: 3 });
   assert.ok(!session.inputNames.includes("head_weight"));
   assert.ok(session.inputNames.includes("input_ids"));
@@ -206,7 +206,7 @@ test("int8 products are exact", async () => {
   const { extra } = await exactInt8({ ort, device: "cpu", threads: 1, options: { executionProviders: ["cpu"] } });
   const session = { executionProviders: ["cpu"], ...(extra && { extra }) };
   const again = await exactInt8({ ort, device: "cpu", threads: 1, options: session });
-  assert.equal(again, session); // with what was found, nothing saturates any more
+  assert.equal(again, session); // with these options, nothing saturates any more
 });
 
 for (const [name, texts, asked, kind, says] of [

@@ -1,4 +1,4 @@
-/** Bundles and tasks that edgetune 0.1 wrote are read, and answered as it did. */
+/** Bundles and tasks that edgetune 0.1 wrote can be read, and give the same answers. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

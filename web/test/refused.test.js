@@ -1,4 +1,4 @@
-/** What must be refused is refused, each for its own reason. */
+/** Invalid files are rejected, each for its own reason. */
 
 import assert from "node:assert/strict";
 import { cp, mkdtemp, rm } from "node:fs/promises";

@@ -1,4 +1,7 @@
-/** The JavaScript tokenizer gives the ids and offsets of the Rust library, on odd Unicode too; where not, it is here. */
+/**
+ * The JavaScript tokenizer gives the same ids and offsets as the Rust library, also for odd Unicode. Exceptions are
+ * listed here.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -8,7 +11,7 @@ import { CONFORMANCE, ROOT, read } from "./paths.js";
 
 const { texts, newer, ...bundles } = JSON.parse(read(`${ROOT}web/test/tokens.json`)); // see write_tokens.py
 
-/** Characters that Unicode got after Rust's tables were made: there they are letters, here marks or punctuation. */
+/** Characters that are newer than the Rust library's Unicode tables: letters in Rust, marks or punctuation here. */
 const DIFFERENT = { encoder: newer };
 
 for (const [bundle, rows] of Object.entries(bundles)) {
@@ -30,7 +33,7 @@ for (const [bundle, rows] of Object.entries(bundles)) {
   });
 }
 
-/** Offsets in code points, as Rust has them. */
+/** Offsets in code points, as in Rust. */
 function inCharacters(text, offsets) {
   const places = [...text].flatMap((character, place) =>
     Array.from(character, () => place).concat(character.length > 1 ? place : []),

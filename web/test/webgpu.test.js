@@ -1,4 +1,4 @@
-/** Whether a device answers like another one is tried with each variant of a bundle's graph. */
+/** The check whether a device answers like another one tries each graph variant of a bundle. */
 
 import assert from "node:assert/strict";
 import { cp, mkdtemp, rm } from "node:fs/promises";
@@ -10,7 +10,7 @@ import ort from "onnxruntime-node";
 import { difference } from "../src/webgpu.js";
 import { CONFORMANCE } from "./paths.js";
 
-/** onnxruntime that gives other features in a graph that takes some input. */
+/** onnxruntime that returns wrong features from graphs with a given input. */
 const off = (input, by) => ({
   Tensor: ort.Tensor,
   InferenceSession: {

@@ -1,4 +1,4 @@
-/** node words.js: {texts} as JSON on stdin, the places of the words of each as JSON on stdout. */
+/** node words.js: {texts} as JSON on stdin, the places of each text's words as JSON on stdout. */
 
 import { readFileSync } from "node:fs";
 import { words } from "../src/words.js";

@@ -1,4 +1,4 @@
-/** An engine in a worker, where there are no import maps: onnxruntime and the tokenizer are brought. */
+/** An engine in a worker. Workers do not have import maps, so onnxruntime and the tokenizer are passed in. */
 
 import { Tokenizer } from "/npm/@huggingface/tokenizers/dist/tokenizers.min.mjs";
 import * as ort from "/npm/onnxruntime-web/dist/ort.wasm.min.mjs";

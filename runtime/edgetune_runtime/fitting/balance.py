@@ -1,4 +1,4 @@
-"""How unevenly labels are spread over rows: what is said of it, and the weights that make up for it."""
+"""How unevenly labels are spread over rows: remarks about it, and the class weights that compensate for it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edgetune_runtime.kinds import Kind, Target
 from edgetune_runtime.kinds.single_label import SINGLE_LABEL
 
 RARE_SHARE = 0.2
-"""A label is rare if it has less than this share of an even share of the training rows, which is rows / labels."""
+"""A label is rare if it has fewer training rows than this times the even share, rows / labels."""
 
 FEW_TRAINING_ROWS = 8
 """A label with fewer rows than this teaches little."""
 
 FEW_DEV_ROWS = 30
-"""With fewer rows than this, one answer is more than three points of accuracy."""
+"""With fewer rows than this, a single answer changes accuracy by more than three points."""
 
 FEW_DEV_ROWS_OF_A_RARE_LABEL = 5
 
@@ -29,13 +29,13 @@ _MOST_NAMED = 4
 
 
 class Spread:
-    """How the rows of a task are spread over its labels.
+    """The number of rows of each of a task's labels.
 
     Args:
-        labels: the task's labels; each has a training row.
-        train: targets of the rows to learn from.
-        dev: targets of the rows that choose the epoch.
-        kind: what an answer is.
+        labels: the task's labels; each has at least one training row.
+        train: targets of the training rows.
+        dev: targets of the development rows, which choose the epoch.
+        kind: the kind of answer.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class Spread:
 
     @property
     def rare(self) -> list[str]:
-        """Labels with few of the training rows compared with the others (`RARE_SHARE`), the rarest first.
+        """Labels with few training rows compared with the others (`RARE_SHARE`), rarest first.
 
-        None if the objective has no measure for rare labels.
+        Empty if the kind has no measure for rare labels.
         """
         if fitting_of(self.kind).measure_if_rare is None:
             return []
@@ -64,23 +64,23 @@ class Spread:
 
     @property
     def measure(self) -> Measure:
-        """By what the epoch is chosen."""
+        """The measure that chooses the epoch."""
         fitting = fitting_of(self.kind)
         if fitting.measure_if_rare is not None and self.rare:
             return fitting.measure_if_rare
         return fitting.measure
 
     def weights(self, wanted: ClassWeight) -> Array | None:
-        """How much a training row of each label counts; 1 on average over the rows, so that rates mean the same.
+        """Weight of a training row of each label; 1 on average over the rows, so that learning rates mean the same.
 
-        "balanced" gives what scikit-learn's `compute_class_weight("balanced")` does: rows / (labels · rows of the
-        label). `None` if all rows are to count the same.
+        "balanced" gives the same weights as scikit-learn's `compute_class_weight("balanced")`: rows / (labels · rows of
+        the label). `None` if all rows count the same.
 
         Shape:
             output: [labels]
 
         Raises:
-            DataError: a weight is no finite number above 0, or `wanted` is a word that is not known.
+            DataError: a weight is not a finite number above 0, or `wanted` is an unknown word.
         """
         if wanted == NONE:
             return None
@@ -101,11 +101,11 @@ class Spread:
         return given * counts.sum() / (given * counts).sum()
 
     def remarks(self, weighted: bool, epochs: int = 0) -> list[str]:
-        """What people should know of these rows before they trust what is learned from them; a line each.
+        """What people should know about these rows before they trust the trained task; one line each.
 
         Args:
-            weighted: whether class weights are in use.
-            epochs: how many there are to choose from, by development rows; 0 if no epoch is chosen.
+            weighted: whether class weights are used.
+            epochs: number of epochs that development rows choose from; 0 if no epoch is chosen.
         """
         rare, rows, dev_rows = self.rare, self.rows, self.dev_rows
         found = []
@@ -117,7 +117,7 @@ class Spread:
                 f"share is {rows / len(self.labels):,.0f}{chosen}{hint}"
             )
         few = self._ascending(
-            # The label of a kind without labels in its data has no rows.
+            # If a kind has no labels in its data, its one label has no rows.
             label
             for label, count in self.train.items()
             if 0 < count < FEW_TRAINING_ROWS and label not in rare
@@ -138,7 +138,7 @@ class Spread:
         return found
 
     def _counted(self, labels: Sequence[str], counts: Mapping[str, int]) -> str:
-        """`fraud has 3`, `fraud has 3, abuse 5`, with the rest of many as a number."""
+        """`fraud has 3`, `fraud has 3, abuse 5`; of many labels the rest is given as a number."""
         first, *others = [f"{label} {{}}{counts[label]:,}" for label in labels[:_MOST_NAMED]]
         rest = len(labels) - _MOST_NAMED
         more = [f"and {rest:,} more labels about as few"] if rest > 0 else []
@@ -149,18 +149,18 @@ class Spread:
 
 
 def row_weights(weights: Array | None, targets: Array) -> Array | None:
-    """How much each row counts, given how much a row of each label does; `None`: all the same.
+    """Weight of each row, given the weight of each label; with `None` all rows count the same.
 
     Shape:
         weights: [labels]
-        targets: [rows, numbers], the first of which is a label's place
+        targets: [rows, numbers]; the first number is the label's index
         output: [rows]
     """
     return None if weights is None else weights[targets[:, 0].astype(np.int64)]
 
 
 def check_class_weight(wanted: ClassWeight, spreads: Sequence[Spread]) -> None:
-    """Raise `DataError` unless each label that has a weight of its own is a label of some task."""
+    """Raise `DataError` unless each label with a weight is a label of some task."""
     known = {label for spread in spreads for label in spread.labels}
     unknown = [] if isinstance(wanted, str) else sorted(set(wanted) - known)
     if unknown:

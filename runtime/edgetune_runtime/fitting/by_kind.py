@@ -1,4 +1,4 @@
-"""How each kind of answer is fitted: its targets as numbers, how answers are judged, the head, what is calibrated.
+"""How each kind of answer is fitted: its targets as numbers, the measure of answers, the head, the calibration.
 
 A new kind is a row in `FITTINGS`.
 """
@@ -33,13 +33,13 @@ from edgetune_runtime.metrics import average_precision, f1_of, pearson, quality_
 
 @dataclass(frozen=True)
 class Measure:
-    """By what one of several is chosen, such as an epoch.
+    """A measure by which the best candidate is chosen, such as the best epoch.
 
     Attributes:
-        name: what people call it.
-        figure: what it is called in JSON.
-        of: its value for logits and targets, at most 1, more is better.
-        by_label: whether each label counts the same, in the loss too; else each row does.
+        name: its name for people.
+        figure: its name in JSON.
+        of: its value for logits and targets; at most 1, higher is better.
+        by_label: whether each label counts the same, also in the loss; otherwise each row counts the same.
     """
 
     name: str
@@ -50,20 +50,20 @@ class Measure:
 
 @dataclass(frozen=True)
 class Fitting:
-    """How tasks of one kind are fitted to labelled texts; a row is a text or, if the kind has a `reading`, a piece.
+    """How tasks of one kind are fitted to labelled texts. A row is a text or, if the kind has a `reading`, a piece.
 
     Attributes:
-        encode: what is right for a text, or for a piece of one (`Kind.pieces`), as numbers, given the task's labels.
+        encode: converts the target of a text, or of a piece (`Kind.pieces`), to numbers, given the task's labels.
         losses: the loss of each row. Shape: logits [rows, labels], targets [rows, numbers] → [rows].
-        errors: how wrong the answer to each row is: 0 or 1 if it is right or wrong, on average. Shapes as `losses` has
-            them.
-        measure: by what one of several is chosen, unless a label is rare.
-        measure_if_rare: by what it is chosen if one is; `None` if rare labels change nothing. The kind's figures have
-            it too.
-        calibrate: what logits of rows that were not learned from say of a task: fields of `Task`, and figures.
-        stored: figures of the kind that a task file keeps, after "dev_" or "cv_".
-        head: fits heads, one for each strength.
-        weighs_classes: whether class weights mean something; then the target's first number is a label's place.
+        errors: how wrong the answer to each row is; usually 0 if it is right and 1 if it is wrong. Shapes as for
+            `losses`.
+        measure: chooses the best candidate, unless a label is rare.
+        measure_if_rare: chooses it if a label is rare; `None` if rare labels make no difference. The kind's figures
+            contain it too.
+        calibrate: computes fields of `Task`, and figures, from the logits of rows that were not trained on.
+        stored: figures of the kind that are saved in a task file, with the prefix "dev_" or "cv_".
+        head: fits heads, one per regularization strength.
+        weighs_classes: whether class weights are supported; then the target's first number is the label's index.
     """
 
     encode: Callable[[Any, Sequence[str]], list[float]]
@@ -78,12 +78,12 @@ class Fitting:
 
 
 def fitting_of(kind: Kind) -> Fitting:
-    """How tasks of that kind are fitted."""
+    """How tasks of a kind are fitted."""
     return FITTINGS[kind.name]
 
 
 def loss_of(kind: Kind, logits: Array, targets: Array, measure: Measure) -> float:
-    """The loss without class weights: the mean over rows or, by a measure that counts so, over labels.
+    """The loss without class weights: the mean over rows or, if the measure counts by label, over labels.
 
     Shape:
         logits: [rows, labels]
@@ -97,12 +97,12 @@ def loss_of(kind: Kind, logits: Array, targets: Array, measure: Measure) -> floa
 
 
 def places(targets: Array) -> Array:
-    """The place of each row's label. Shape: [rows, 1] → [rows]."""
+    """The index of each row's label. Shape: [rows, 1] → [rows]."""
     return targets[:, 0].astype(np.int64)
 
 
 def confusion(logits: Array, right: Array) -> Array:
-    """How often each label (row) was answered as each (column).
+    """How often each label (row) was answered with each label (column).
 
     Shape:
         logits: [rows, labels]
@@ -189,8 +189,8 @@ FITTINGS: dict[str, Fitting] = {
     MULTI_LABEL.name: Fitting(
         encode=lambda target, labels: [float(label in target) for label in labels],
         losses=_binary_cross_entropy,
-        errors=_binary_cross_entropy,  # what is decided hangs on thresholds, which are fitted last
-        # It needs no thresholds, which are fitted last.
+        errors=_binary_cross_entropy,  # decisions depend on thresholds, which are fitted last
+        # It does not need thresholds, which are fitted last.
         measure=Measure("mean average precision", "mean_average_precision", _mean_average_precision),
         calibrate=_calibrate_multi_label,
         stored=("macro_f1", "micro_f1", "mean_average_precision"),

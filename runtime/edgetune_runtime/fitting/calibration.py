@@ -1,4 +1,4 @@
-"""Calibration: one temperature that makes a task's scores as sure as its answers are right, and thresholds.
+"""Calibration: one temperature that makes a task's scores match the accuracy of its answers, and thresholds.
 
 Guo et al. 2017, "On Calibration of Modern Neural Networks".
 """
@@ -20,17 +20,18 @@ _HALVINGS = 50
 
 
 def fit_temperature(logits: Array, right: Array) -> float:
-    """The temperature at which the labels that are right are most likely; it changes no answer.
+    """The temperature at which the right labels are most likely. It does not change any answer.
 
-    The labels are smoothed by the weight of one row more, spread over all rows and labels (to the same end as
-    the targets of Platt 1999): a few rows, all answered rightly, do not make every score 1.
+    The labels are smoothed with the weight of one additional row, spread over all rows and labels, for the same purpose
+    as the targets of Platt 1999: if there are only a few rows, and all are answered correctly, scores still stay below
+    1.
 
     Args:
-        logits: finite logits of labelled rows; -inf for a label that a row cannot have.
-        right: each row's label, as its place among the logits.
+        logits: finite logits of labelled rows; -inf for labels that a row cannot have.
+        right: the index of each row's right label.
 
     Returns:
-        A number from `MIN_TEMPERATURE` to `MAX_TEMPERATURE`; 1 where the logits say nothing.
+        A number from `MIN_TEMPERATURE` to `MAX_TEMPERATURE`; 1 if the logits carry no information.
 
     Shape:
         logits: [rows, labels]
@@ -45,7 +46,7 @@ def fit_temperature(logits: Array, right: Array) -> float:
     target = (rows * below[np.arange(rows), right] + below.sum(axis=1) / can_be.sum(axis=1)) / (rows + 1)
 
     def too_sure(temperature: float) -> bool:
-        # The sign of the likelihood's slope in 1 / temperature, in which its negative logarithm is convex.
+        # The sign of the slope of the likelihood in 1 / temperature; its negative logarithm is convex in that.
         expected = (probabilities(logits, temperature) * below).sum(axis=1)
         return bool((expected - target).sum() > 0)
 
@@ -53,7 +54,7 @@ def fit_temperature(logits: Array, right: Array) -> float:
 
 
 def _bisect(too_sure: Callable[[float], bool]) -> float:
-    """The temperature at which scores stop to be too sure, from `MIN_TEMPERATURE` to `MAX_TEMPERATURE`."""
+    """The temperature at which scores stop being overconfident, from `MIN_TEMPERATURE` to `MAX_TEMPERATURE`."""
     low, high = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -65,7 +66,7 @@ def _bisect(too_sure: Callable[[float], bool]) -> float:
 
 
 def logits_calibration_error(logits: Array, right: Array, temperature: float) -> float:
-    """Calibration error of the best labels' scores at a temperature.
+    """Calibration error of the best label's score at a temperature.
 
     Shape:
         logits: [rows, labels]
@@ -75,9 +76,9 @@ def logits_calibration_error(logits: Array, right: Array, temperature: float) ->
 
 
 def fit_binary_temperature(logits: Array, right: Array) -> float:
-    """The temperature at which the labels that apply, each on its own, are most likely.
+    """The temperature at which the right yes-or-no decisions, one per label, are most likely.
 
-    As `fit_temperature`, with the weight of one row more of which every label applies by half.
+    Smoothed like `fit_temperature`, with one additional row to which every label half applies.
 
     Args:
         logits: finite logits of labelled rows.
@@ -88,12 +89,12 @@ def fit_binary_temperature(logits: Array, right: Array) -> float:
     """
     if not logits.any():
         return 1.0
-    extra = np.abs(logits.astype(np.float64)).mean(axis=0)  # the row more, as sure as the others are on average
+    extra = np.abs(logits.astype(np.float64)).mean(axis=0)  # the additional row, as confident as the others on average
     values = np.concatenate([logits.astype(np.float64), extra[np.newaxis]])
     applies = np.concatenate([right.astype(np.float64), np.full((1, right.shape[1]), 0.5)])
 
     def too_sure(temperature: float) -> bool:
-        # The sign of the likelihood's slope in 1 / temperature.
+        # The sign of the slope of the likelihood in 1 / temperature.
         return bool(((sigmoid(values / temperature) - applies) * values).sum() > 0)
 
     return _bisect(too_sure)
@@ -104,14 +105,14 @@ _FEWEST_POSITIVES = 5
 
 
 def fit_thresholds(scores: Array, right: Array) -> tuple[float, ...]:
-    """For each label the score from which on it applies, so that the F1 on these rows is highest.
+    """For each label the lowest score at which it applies, chosen for the highest F1 on these rows.
 
-    A label that applies to fewer than five rows takes the threshold at which the micro-F1 of all labels is highest:
-    its own would be that of a row or two.
+    A label that applies to fewer than five rows takes the threshold with the highest micro-F1 of all labels, because a
+    threshold of its own would rest on one or two rows.
 
     Args:
-        scores: probability of each label.
-        right: whether it applies.
+        scores: the probability of each label.
+        right: whether each label applies.
 
     Returns:
         A threshold per label, from 0.02 to 0.98.
@@ -128,9 +129,9 @@ def fit_thresholds(scores: Array, right: Array) -> tuple[float, ...]:
 
 
 def _best_threshold(scores: Array, right: Array) -> float:
-    """The threshold with the highest F1, the highest of several; 0.5 if nothing is right.
+    """The threshold with the highest F1, and the highest threshold on a tie; 0.5 if nothing is right.
 
-    It is in the middle between two scores, or as far as thresholds go.
+    It is halfway between two scores, or at a limit of the allowed range.
     """
     if not right.any():
         return 0.5
@@ -143,5 +144,5 @@ def _best_threshold(scores: Array, right: Array) -> float:
 
 
 def binary_calibration_error(scores: Array, right: Array) -> float:
-    """Calibration error of scores of labels that apply each on their own. Shape: [rows, labels], both."""
+    """Calibration error of scores whose labels apply independently. Shape: [rows, labels], both."""
     return calibration_error(scores.ravel(), right.ravel().astype(np.float64))

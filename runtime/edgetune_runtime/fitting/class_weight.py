@@ -1,4 +1,4 @@
-"""How much the rows of a label count."""
+"""Class weights: how much the rows of each label count."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from edgetune_runtime.errors import DataError
 BALANCED, NONE = "balanced", "none"
 
 ClassWeight = str | Mapping[str, float]
-"""`NONE` for all rows the same, `BALANCED` for all labels the same, or label → how much a row of it counts, 1 if it is
+"""`NONE` weighs all rows equally, `BALANCED` all labels equally; or label → weight of its rows, 1 for labels that are
 not named."""
 
 
 def class_weight_of(given: object) -> ClassWeight:
-    """Class weights as Python has them: `None`, a word, or label → number, where labels may be integers or booleans.
+    """Class weights from a Python caller: `None`, a word, or label → number. Labels may be integers or booleans.
 
     Raises:
-        DataError: they are none of these.
+        DataError: they are something else.
     """
-    from edgetune_runtime.kinds.kind import whole  # which needs numpy, and `--help` imports this module
+    from edgetune_runtime.kinds.kind import whole  # it needs numpy, and `--help` imports this module
 
     if given is None:
         return NONE

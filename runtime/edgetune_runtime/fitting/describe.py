@@ -1,8 +1,8 @@
-"""A task without labelled texts: its head is made of the features of descriptions of the labels.
+"""A task without labelled texts: its head is made from the features of label descriptions.
 
-A text gets the label whose descriptions are closest to it by the cosine of their features, as in zero-shot
-classification with sentence embeddings (Yin et al. 2019, "Benchmarking Zero-shot Text Classification"). Works best on
-backbones that were trained for sentence embeddings.
+A text gets the label with the closest descriptions, by the cosine of their features, as in zero-shot classification
+with sentence embeddings (Yin et al. 2019, "Benchmarking Zero-shot Text Classification"). It works best with backbones
+that were trained for sentence embeddings.
 """
 
 from __future__ import annotations
@@ -32,23 +32,24 @@ from edgetune_runtime.text import TextEncoder
 METHOD = "described"
 
 TEMPLATES = ("{}", "This is about {}.", "This text is about {}.", "It has to do with {}.")
-"""What a description stands in; its features are the mean over these."""
+"""Templates for descriptions; the features of a description are the mean over these."""
 
 _INSIDE = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _WORD = re.compile(r"[^\W\d_]{3}|[^\x00-\x7f]{2}")
-"""What a name has that says something: three letters, or two characters of another script."""
+"""A name with a match may mean something: three letters, or two characters of another script."""
 
 _SHARPNESS = 20.0
-"""What cosines are multiplied by to become logits: sentence embeddings of related texts differ by some hundredths."""
+"""Factor from cosines to logits: the cosines of related texts' sentence embeddings differ by only a few hundredths."""
 
 
 @dataclass(frozen=True)
 class About:
-    """What says what the labels of a task mean, together with its rows.
+    """Descriptions of a task's labels, used together with its rows.
 
     Attributes:
-        descriptions: of at least two labels.
-        by_name: whether these are the labels' own names, which may be codes, and not what somebody wrote.
+        descriptions: descriptions of at least two labels.
+        by_name: whether they are the labels' own names, which may be codes, instead of descriptions that somebody
+            wrote.
     """
 
     descriptions: Descriptions
@@ -56,15 +57,15 @@ class About:
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """Its name for people."""
         return "label names" if self.by_name else "descriptions"
 
 
 def about_labels(given: Describing, draft: Task) -> About | None:
-    """What describes the labels of a task that has rows too; `None` if nothing does.
+    """The descriptions of a task's labels, for a task that also has rows; `None` if there are none.
 
     Raises:
-        DataError: these are no descriptions, or they do not fit the task.
+        DataError: they are not descriptions, or do not fit the task.
     """
     if given is None or (isinstance(given, str) and given == NONE):
         return None
@@ -77,14 +78,14 @@ def about_labels(given: Describing, draft: Task) -> About | None:
 
 
 def _named(labels: Sequence[str]) -> dict[str, list[str]]:
-    """The labels whose names have words, with these words; not those that differ in digits alone."""
+    """The labels whose names contain words, with these words; without labels that differ only in digits."""
     words = {label: found for label in labels if (found := _words_of(label))}
     without_digits = Counter(map(_letters, words.values()))
     return {label: [found] for label, found in words.items() if without_digits[_letters(found)] == 1}
 
 
 def _words_of(label: str) -> str:
-    """A label's name as words, such as "card lost" for `card_lost` and `cardLost`; empty if it seems to be a code."""
+    """A label's name as words, such as "card lost" for `card_lost` and `cardLost`; empty if it looks like a code."""
     kept = "".join(one if one.isalnum() or unicodedata.category(one)[0] == "M" else " " for one in label)
     words = " ".join(_INSIDE.sub(" ", kept).split())
     return words if _WORD.search(words) else ""
@@ -106,7 +107,7 @@ def new_described(
     template: str = contract.TEXT_SLOT,
     max_length: int = contract.DEFAULT_MAX_LENGTH,
 ) -> Task:
-    """The draft of a described task, with one label per text. Raises what `Engine.describe` does."""
+    """The draft of a described task, with one label per text. Raises the same errors as `Engine.describe`."""
     descriptions = descriptions_of(descriptions)
     labels = label_set([*descriptions], [], SINGLE_LABEL)
     draft = new_draft(
@@ -119,15 +120,15 @@ def new_described(
 def described(
     draft: Task, descriptions: Descriptions, features: Callable[[Sequence[str]], Array], texts: Sequence[str] = ()
 ) -> Task:
-    """The task, with a head made of descriptions.
+    """The task with a head made from descriptions.
 
     Args:
-        draft: the task but for its head; its labels are those described, one per text.
-        descriptions: for each label at least one.
-        features: makes features of texts as the task reads them. Shape: [texts, hidden].
-        texts: texts of which no label is known. If there are some, the mean of their features is what cosines are
-            measured from, and then the labels are made equally likely on them (contextual calibration, Zhao et al.
-            2021): right if they are about equally frequent.
+        draft: the task without its head; its labels are the described ones, one per text.
+        descriptions: at least one for each label.
+        features: computes features of texts as the task reads them. Shape: [texts, hidden].
+        texts: unlabelled texts. If given, the mean of their features is subtracted before cosines are computed, and the
+            labels are made equally likely on them (contextual calibration, Zhao et al. 2021). This is right if the
+            labels are about equally frequent.
 
     Raises:
         DataError: a label has no description, or an empty one.
@@ -153,7 +154,10 @@ def described(
 
 
 def check_descriptions(descriptions: Descriptions, draft: Task) -> None:
-    """Raise `DataError` unless descriptions can stand beside the labelled rows of a task; not each label needs one."""
+    """Raise `DataError` unless descriptions can be combined with the labelled rows of a task.
+
+    Not every label needs one.
+    """
     if not _takes_descriptions(draft):
         came = "pairs of texts" if draft.pairs else f"a task of the kind '{draft.kind_name}'"
         raise DataError(f"descriptions came for {came}: expected none; they are for tasks with one label per text")
@@ -169,13 +173,13 @@ def check_descriptions(descriptions: Descriptions, draft: Task) -> None:
 
 
 def undescribed(labels: Sequence[str], descriptions: Descriptions) -> list[str]:
-    """What people should know of labels without a description: a line, or none."""
+    """What people should know about labels without a description: one line, or none."""
     others = [label for label in labels if label not in descriptions]
     return [f"no description of {', '.join(others)}: only rows tell of it"] if others else []
 
 
 def lines(labels: Sequence[str], descriptions: Descriptions) -> list[str]:
-    """The texts whose features `described_head` takes."""
+    """The texts whose features `described_head` needs."""
     own = [one for label in labels for one in descriptions.get(label, ())]
     return [template.format(one) for one in own for template in TEMPLATES]
 
@@ -183,13 +187,14 @@ def lines(labels: Sequence[str], descriptions: Descriptions) -> list[str]:
 def described_head(
     labels: Sequence[str], descriptions: Descriptions, features: Array, length: float | None = None
 ) -> Head:
-    """A head whose logits are the cosines of texts and descriptions, sharpened.
+    """A head whose logits are the cosines of texts and descriptions times `_SHARPNESS`.
 
     Args:
-        labels: the task's. One without a description is as close to every text as the described ones on average.
-        descriptions: of at least two of them.
-        features: of the `lines`.
-        length: of the features of a text, on average; by default that of `features`.
+        labels: the task's labels. A label without a description is as close to every text as the described labels are
+            on average.
+        descriptions: descriptions of at least two of the labels.
+        features: features of the `lines`.
+        length: average length of the features of a text; by default that of `features`.
 
     Shape:
         features: [lines, hidden]

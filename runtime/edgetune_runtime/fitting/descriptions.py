@@ -1,4 +1,4 @@
-"""What describes the labels of a task, as people give it."""
+"""Descriptions of a task's labels, as users give them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from edgetune_runtime.errors import DataError
 NAMES, NONE = "names", "none"
 
 Descriptions = Mapping[str, Sequence[str]]
-"""Label → what people would say that it is about."""
+"""Label → descriptions of it in the user's words."""
 
 Describing = Descriptions | str | None
-"""Descriptions, or `NAMES` for the labels' own names, or `NONE`, which `None` means too."""
+"""Descriptions, or `NAMES` for the labels' own names, or `NONE` (the same as `None`)."""
 
 
 def descriptions_of(given: object) -> dict[str, list[str]]:
-    """Descriptions as Python has them: label → texts, where labels may be integers or booleans.
+    """Descriptions from a Python caller: label → texts. Labels may be integers or booleans.
 
     Raises:
-        DataError: they are something else, or there are fewer than two labels.
+        DataError: they have another type, or there are fewer than two labels.
     """
     from edgetune_runtime.kinds.kind import whole  # which needs numpy, and `--help` imports this module
 

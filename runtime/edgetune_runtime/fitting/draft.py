@@ -1,4 +1,4 @@
-"""A task but for what it will learn: how it reads texts, on a backbone that is known by its facts."""
+"""A task without its trained parts: how it reads texts, on a backbone that is given by its facts."""
 
 from __future__ import annotations
 
@@ -31,26 +31,27 @@ def new_draft(
     """A task without tensors.
 
     Args:
-        facts: of the backbone.
+        facts: facts of the backbone.
         encoder: its tokenizer.
         name: name of the task.
         labels: the labels, in the order of the head's rows.
-        kind: what an answer is.
+        kind: the kind of answer.
         pairs: whether a text is a pair of texts.
-        pooling: where features are read; if `None`, at the mask if the template has one, else the backbone's usual one
-            or, of a kind that answers piece by piece, the mean over a piece's tokens (decoders: its last token).
-        template: what surrounds a text. Pairs that the tokenizer would join without anything between them are
-            separated by a line break.
-        max_length: most tokens of a text that are read; fewer if the backbone has fewer positions.
-        long_texts: what is done with longer texts, one of `contract.LONG_TEXTS`; kinds that may answer "none" always
-            read all of a text, in windows.
-        stride: tokens by which windows overlap.
-        method: how the task is made.
+        pooling: where features are read. `None` means at the mask, if the template has one, and otherwise the
+            backbone's default. For kinds that answer piece by piece the default is the mean over a piece's tokens
+            (decoders: its last token).
+        template: the text around each text. If the tokenizer puts nothing between the texts of a pair, a line break
+            separates them.
+        max_length: maximum number of tokens per text; fewer if the backbone has fewer positions.
+        long_texts: how longer texts are read, one of `contract.LONG_TEXTS`. Kinds that may answer "none" always read
+            the whole text, in windows.
+        stride: number of tokens by which windows overlap.
+        method: the training method.
 
     Raises:
-        DataError: the backbone has no such pooling, or `long_texts` is not known, or the template has a slot for a
-            second text that is never there.
-        TaskError: the template lacks a slot, or has one too many.
+        DataError: the backbone lacks the pooling, `long_texts` is unknown, or the template has a slot for a second text
+            but the task takes single texts.
+        TaskError: the template lacks a slot or repeats one.
     """
     if long_texts not in contract.LONG_TEXTS:
         raise DataError(f"long_texts is {long_texts!r:.40}: expected one of {', '.join(contract.LONG_TEXTS)}")
@@ -59,7 +60,7 @@ def new_draft(
     in_segments = pairs and contract.TEXT_PAIR_SLOT not in template and contract.TOKEN_TYPE_IDS in facts.inputs
     needed = {contract.TOKEN_TYPE_IDS: in_segments, contract.SPANS: kind.reading is not None}
     read = pooling_of(facts, template, pooling, pairs, kind)
-    if kind.reading is not None and kind.reading.or_none:  # what is not read would be said to have no answer
+    if kind.reading is not None and kind.reading.or_none:  # an unread part would be reported as "no answer"
         long_texts = contract.WINDOWS
     return Task(
         name=name,
@@ -80,15 +81,15 @@ def new_draft(
 
 
 def usual_stride(length: int) -> int:
-    """By how many tokens windows of so many overlap if nobody says: as for SQuAD, or less if windows are short."""
+    """Default overlap of windows of a length, in tokens: as for SQuAD, or less if windows are short."""
     return min(128, length // 4)
 
 
 def fitted_draft(encoder: TextEncoder, draft: Task) -> Task:
-    """The draft with the length that it can have on the backbone.
+    """The draft, with its length limited to what the backbone supports.
 
     Raises:
-        DataError: its windows would not move on.
+        DataError: its windows would overlap completely.
         TaskError: its template leaves no room for text.
     """
     new = encoder.fitted(draft)
@@ -101,9 +102,9 @@ def fitted_draft(encoder: TextEncoder, draft: Task) -> Task:
 
 
 def pooling_of(facts: BackboneFacts, template: str, pooling: str | None, pairs: bool, kind: Kind = SINGLE_LABEL) -> str:
-    """Where a task of a kind with this template, for texts or for pairs of them, reads its features.
+    """The pooling of a task of this kind with this template, for texts or pairs.
 
-    Raises what `new_draft` does.
+    Raises the same errors as `new_draft`.
     """
     if contract.TEXT_PAIR_SLOT in template and not pairs:
         raise DataError(
@@ -132,7 +133,7 @@ def _pooling_of_pieces(facts: BackboneFacts, template: str, pooling: str | None,
             f"a task of the kind '{kind.name}' reads each piece of a text on its own, and {facts.name} gives features "
             f"of whole texts alone: expected an encoder or a decoder, exported with this edgetune"
         )
-    # What a decoder reads of a word's first tokens has not seen its last.
+    # In a decoder, the features of a word's first tokens do not depend on its last token.
     chosen = pooling or ("last" if facts.poolings[0] == "last" else there[0])
     if chosen not in there:
         raise DataError(

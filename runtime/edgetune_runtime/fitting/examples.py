@@ -1,4 +1,4 @@
-"""Labelled texts as numbers: a row for each text or, if its kind answers piece by piece, for each piece."""
+"""Labelled texts as numbers: one row per text or, if the kind answers piece by piece, one row per piece."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from edgetune_runtime.task import Task
 
 @dataclass(frozen=True)
 class Examples:
-    """Labelled texts, and what is right for each row that is learned from them.
+    """Labelled texts, and the targets of their rows.
 
     Attributes:
         kind: what an answer is.
-        targets: what is right for each text.
+        targets: the target of each text.
         reads: each text as it was read.
-        numbers: what is right for each row. Shape: [rows, numbers].
-        text: the text that each row belongs to, rising. Shape: [rows].
+        numbers: the target of each row, as numbers. Shape: [rows, numbers].
+        text: index of the text that each row belongs to, ascending. Shape: [rows].
     """
 
     kind: Kind
@@ -33,13 +33,13 @@ class Examples:
 
     @classmethod
     def of(cls, kind: Kind, targets: Sequence[Target], reads: Sequence[Read], labels: Sequence[str]) -> Examples:
-        """Of texts that were read.
+        """Make examples from texts that were read.
 
         Args:
             kind: what an answer is.
-            targets: what is right for each text.
+            targets: the target of each text.
             reads: each text as it was read.
-            labels: the task's.
+            labels: the task's labels.
         """
         encode = fitting_of(kind).encode
         pieces = [kind.pieces(target, read) for target, read in zip(targets, reads, strict=True)]
@@ -54,7 +54,7 @@ class Examples:
 
     @property
     def remarks(self) -> list[str]:
-        """What people should know of how the texts are read; a line each."""
+        """What people should know about how the texts are read; one line each."""
         unfit = [self.kind.unfit(target, read) for target, read in zip(self.targets, self.reads, strict=True)]
         return [self.kind.unfit_remark(sum(unfit))] if any(unfit) else []
 
@@ -65,7 +65,7 @@ class Examples:
 
     @property
     def numbers_by_text(self) -> list[Array]:
-        """What is right for each row, text by text. Shape: for each text [rows, numbers]."""
+        """The target of each row, text by text. Shape: for each text [rows, numbers]."""
         return np.split(self.numbers, self._ends) if self.targets else []
 
     @property
@@ -80,7 +80,7 @@ class Examples:
         return found
 
     def only(self, judged: Array) -> Examples:
-        """The texts all of whose rows are judged. Shape: [rows]."""
+        """Only the texts whose rows are all judged. Shape: [rows]."""
         kept = self.whole(judged)
         number = np.cumsum(kept) - 1
         rows = kept[self.text]
@@ -103,16 +103,16 @@ class Examples:
         return [self.kind.logits_of(own) for own in found]
 
     def results(self, logits: Array, task: Task, precision: str = "fp32") -> list[Result]:
-        """The answers that logits of the rows give. Shape: [rows, outputs]."""
+        """The answers for the rows' logits. Shape: [rows, outputs]."""
         return answers(task, self.by_text(logits), self.reads, precision)
 
     def figures(self, logits: Array, task: Task) -> Figures:
-        """How good these answers are. Shape: [rows, outputs]."""
+        """The quality of these answers. Shape: [rows, outputs]."""
         return self.kind.figures(self.targets, self.results(logits, task), task)
 
 
 def answers(task: Task, logits: Sequence[Array], reads: Sequence[Read], precision: str = "fp32") -> list[Result]:
-    """The answers that logits of texts give.
+    """The answers for the logits of texts.
 
     Shape:
         logits: for each text [labels]; if the task's kind has a `reading`, [pieces, rows of the head]

@@ -1,4 +1,4 @@
-"""The last step of making a task: calibration, and what rows that were not learned from say of it."""
+"""The last step of making a task: calibration, and quality on rows that were not trained on."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from edgetune_runtime.task import Task
 def finished(
     draft: Task, tensors: Mapping[str, Array], logits: Array, examples: Examples, judged_by: str
 ) -> tuple[Task, Figures]:
-    """A task with its tensors, calibrated, and how good it is.
+    """A calibrated task with its tensors, and its quality.
 
-    It is calibrated without class weights: scores are to be right for rows as they come.
+    It is calibrated without class weights, so that scores are right for the natural frequencies of the labels.
 
     Args:
-        draft: the task but for what it learned.
-        tensors: what it learned.
-        logits: for rows that it did not learn from; at least one.
+        draft: the task without its trained parts.
+        tensors: its trained parts.
+        logits: logits of rows that it was not trained on; at least one.
         examples: these rows.
-        judged_by: what these rows are: "dev" for development rows, "cv" for rows held out in turn. The figures that
-            the task keeps begin with it.
+        judged_by: "dev" for development rows, "cv" for rows held out in cross-validation; the prefix of the figures
+            that the task stores.
 
     Shape:
         logits: [rows, labels]

@@ -1,4 +1,4 @@
-"""Fitting a task to labelled texts with the engine that will answer: a head on its features, in its precision."""
+"""Fit a task to labelled texts with the engine that will answer: a head on its features, in its precision."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class FitReport:
-    """What came of a fit.
+    """The result of a fit.
 
     Attributes:
         task: the task.
-        cross_validated: how good answers are to rows that were held out in turn; `None` if none could be.
+        cross_validated: quality in cross-validation; `None` if no row could be held out.
         judged: whether each text could be held out. Shape: [texts].
         reads: these texts as they were read.
-        held_out: logits of these texts, by heads that were fitted without them. Shape: for each [labels]; if the kind
+        held_out: logits of these texts, from heads that were fitted without them. Shape: for each [labels]; if the kind
             has a `reading`, [pieces, rows of the head].
-        strength: the inverse of the penalty on the squared weight that was chosen.
-        description_share: how much of the head is made of descriptions, from 0 to 1; 0 if there are none.
-        about: what describes the labels: descriptions, or their own names; `None` if nothing does.
-        precision: the precision that the features were made in.
-        rows: how many there were.
-        remarks: what people should know of these rows, a line each.
-        seconds: time that it took.
+        strength: the chosen inverse penalty on the squared weight.
+        description_share: share of the head that comes from descriptions, from 0 to 1; 0 without descriptions.
+        about: the label descriptions that were used, or the labels' own names; `None` for neither.
+        precision: the precision of the features.
+        rows: number of rows.
+        remarks: what people should know about these rows, one line each.
+        seconds: duration of the fit.
     """
 
     task: Task
@@ -89,7 +89,7 @@ def fit(
     seed: int = 0,
     progress: Callable[[int], object] | None = None,
 ) -> FitReport:
-    """Fit a task; the engine itself stays as it is. Arguments, and what it raises, as `Engine.fit` has them."""
+    """Fit a task, without adding it to the engine. Arguments and errors are those of `Engine.fit`."""
     began = time.monotonic()
     files.check_task_name(name)
     class_weight = class_weight_of(class_weight)
@@ -150,7 +150,7 @@ def fit(
 
 
 def _beside(origin: Task, name: str, labels: tuple[str, ...], rows: LabelledRows) -> Task:
-    """A draft that reads texts as another task does, behind the same prompt."""
+    """A draft that reads texts as another task does, with the same prompt."""
     if origin.pairs != rows.pairs:
         raise DataError(
             f"task '{origin.name}' reads {'pairs of texts' if origin.pairs else 'single texts'}, and these are "

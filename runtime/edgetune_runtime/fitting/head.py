@@ -1,4 +1,4 @@
-"""A head for features whose targets are known: how strongly it is regularized is chosen on rows held out in turn."""
+"""Fit a head to features with known targets. Cross-validation chooses the regularization strength."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 """Inverse penalties to choose from."""
 
 USUAL_STRENGTH = 10.0
-"""What is taken if no row can be held out."""
+"""The strength if no row can be held out."""
 
 FOLDS = 5
 
 MOST_HELD_OUT = 2000
-"""Of more rows at most so many choose the strength, held out in turn; then they are held out once, from all others."""
+"""If there are more rows, only this many choose the strength in cross-validation; then they are held out once, from all
+other rows."""
 
 
 @dataclass(frozen=True)
 class FittedHead:
-    """A head, and what it was chosen by.
+    """A head, and how it was chosen.
 
     Attributes:
-        head: fitted to all rows.
+        head: the head, fitted to all rows.
         strength: the inverse penalty, one of `STRENGTHS`.
-        held_out: logits of each row, by a head that was fitted without it. Shape: [rows, labels].
-        judged: whether a row's `held_out` says something: not if it is the only one of its label, or was not held out.
+        held_out: logits of each row, from a head that was fitted without it. Shape: [rows, labels].
+        judged: whether a row's `held_out` is valid: not if the row is the only one of its label, or was not held out.
             Shape: [rows].
-        share: how much of the head is made of descriptions (`join.with_descriptions`).
+        share: share of the head that comes from descriptions (`join.with_descriptions`).
     """
 
     head: Head
@@ -51,16 +52,17 @@ def fit_head(
     seed: int = 0,
     groups: Array | None = None,
 ) -> FittedHead:
-    """Fit a head; of several strengths take the one with the least loss on rows held out in turn (cross-validation).
+    """Fit a head. The strength with the lowest loss in cross-validation is chosen.
 
     Args:
         fitting: how the kind of answer is fitted.
-        features: of the rows.
+        features: features of the rows.
         targets: their targets as numbers.
-        labels: rows of the head.
-        weights: how much each row counts, in the choice too; all the same by default.
-        seed: the same seed holds out the same rows together.
-        groups: rows of one group are held out together, such as the words of a text; by default each row is one.
+        labels: number of rows of the head.
+        weights: weight of each row, also in the choice of strength; by default all the same.
+        seed: the same seed gives the same folds.
+        groups: rows of one group, such as the words of a text, are held out together; by default each row is its own
+            group.
 
     Shape:
         features: [rows, hidden]
@@ -99,7 +101,7 @@ def _cross_validated(
     judged: Array,
     groups: Array | None,
 ) -> tuple[float, Array]:
-    """The best strength, and each row's logits at it by a head that was fitted without the row."""
+    """The best strength, and each row's logits at that strength from a head that was fitted without the row."""
     fold = folds(targets, seed, groups=groups)
     held_out = np.zeros((len(STRENGTHS), len(features), labels), np.float32)
     for number in np.unique(fold):
@@ -119,9 +121,11 @@ def _cross_validated(
 
 
 def folds(targets: Array, seed: int, number: int = FOLDS, groups: Array | None = None) -> Array:
-    """The fold in which each row is held out. Each fold has about the same share of every label, or of high and low.
+    """The fold in which each row is held out.
 
-    Rows of one group are in one fold; then folds have about as many groups each.
+    Each fold has about the same share of every label, or of high and low numbers.
+
+    Rows of one group are in one fold; with groups, folds have about the same number of groups.
 
     Shape:
         targets: [rows, numbers]
@@ -140,7 +144,7 @@ def folds(targets: Array, seed: int, number: int = FOLDS, groups: Array | None =
 
 
 def can_be_judged(fitting: Fitting, targets: Array, groups: Array | None = None) -> Array:
-    """Whether each row can be held out: not if it is the only one of its label, or its group the only one.
+    """Whether each row can be held out: not if it is the only row of its label, or if there is only one group.
 
     Shape:
         targets: [rows, numbers]

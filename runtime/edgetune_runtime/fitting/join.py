@@ -1,8 +1,8 @@
-"""One head of two: one fitted to rows, and one made of descriptions of the labels.
+"""Combine two heads: one fitted to rows, and one made from label descriptions.
 
-With a few rows per label, descriptions say more than the rows; with hundreds they add little. So the joined head is a
-weighted mean of both, each calibrated, and rows that were held out in turn choose the share of each. Descriptions are
-never judged.
+With a few rows per label, descriptions say more than the rows; with hundreds of rows they add little. So the joined
+head is a weighted mean of both calibrated heads, and cross-validation chooses the share of each. Descriptions are never
+used as test rows.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class Trust:
-    """How much is expected of a described head.
+    """How much a described head is trusted.
 
     Attributes:
-        unjudged_share: what is taken if no row can be held out.
-        doubt: the largest share is taken whose loss is above the least by at most so many standard errors.
+        unjudged_share: the share if no row can be held out.
+        doubt: the largest share is chosen whose loss exceeds the lowest loss by at most this many standard errors.
     """
 
     unjudged_share: float
@@ -36,24 +36,24 @@ class Trust:
 
 
 SAID = Trust(unjudged_share=0.75, doubt=0.5)
-"""Who describes labels knows them, and on a few dozen rows a small difference of loss is chance."""
+"""People who describe labels know them, and on a few dozen rows a small difference in loss is chance."""
 
 NAMED = Trust(unjudged_share=0.0, doubt=0.0)
-"""The names of labels may mean nothing: rows have to show that they do."""
+"""Label names may mean nothing, so rows have to show that they help."""
 
 
 def trust_of(about: About) -> Trust:
-    """How much is expected of what describes the labels."""
+    """How much label descriptions are trusted."""
     return NAMED if about.by_name else SAID
 
 
 @dataclass(frozen=True)
 class Join:
-    """How two heads become one.
+    """How two heads are combined.
 
     Attributes:
-        share: of the described head, one of `SHARES`.
-        fitted, described: what the logits of each head are multiplied by.
+        share: share of the described head, one of `SHARES`.
+        fitted, described: factors for the logits of each head.
     """
 
     share: float
@@ -61,7 +61,7 @@ class Join:
     described: float
 
     def logits(self, fitted: Array, described: Array) -> Array:
-        """Logits of the joined head, given those of both. Shape: [rows, labels], all."""
+        """Logits of the joined head, from the logits of both. Shape: [rows, labels], all."""
         found: Array = self.fitted * fitted + self.described * described
         return found
 
@@ -73,15 +73,15 @@ class Join:
 def join_of(
     fitting: Fitting, fitted: Array, described: Array, targets: Array, weights: Array | None, trust: Trust
 ) -> Join:
-    """How to join two heads, by their logits for rows that neither learned from.
+    """How to join two heads, chosen by their logits on rows that neither was trained on.
 
     Args:
         fitting: how the kind of answer is fitted.
-        fitted: logits by the head that was fitted to other rows; there may be none.
-        described: logits by the head that is made of descriptions.
-        targets: of these rows.
-        weights: how much each row counts; all the same if `None`.
-        trust: how much is expected of the described head.
+        fitted: logits of the head that was fitted to other rows; may be empty.
+        described: logits of the head that is made from descriptions.
+        targets: targets of these rows.
+        weights: weight of each row; `None` if all count the same.
+        trust: how much the described head is trusted.
 
     Shape:
         fitted, described: [rows, labels]
@@ -105,10 +105,10 @@ def join_of(
 
 
 def _sharpness(fitting: Fitting, logits: Array, targets: Array) -> float:
-    """What calibrates logits.
+    """The factor that calibrates logits.
 
-    In four digits: the search for it ends a hair's breadth apart if sums are made in another order, and the same rows
-    are to give the same file.
+    It is rounded to four digits, because the search ends slightly differently if sums are computed in another order,
+    and the same rows should give the same file.
     """
     return float(f"{1 / fitting.calibrate(logits, targets)[0].get('temperature', 1.0):.4g}")
 
@@ -122,16 +122,16 @@ def with_descriptions(
     weights: Array | None,
     trust: Trust,
 ) -> FittedHead:
-    """A fitted head joined with one that is made of descriptions.
+    """Join a fitted head with one that is made from descriptions.
 
     Args:
         fitting: how the kind of answer is fitted.
         found: the fitted head.
-        described: the other.
-        features: of the rows that the head was fitted to.
-        targets: theirs.
-        weights: how much each row counts; all the same if `None`.
-        trust: how much is expected of the described head.
+        described: the head made from descriptions.
+        features: features of the rows that the head was fitted to.
+        targets: targets of these rows.
+        weights: weight of each row; `None` if all count the same.
+        trust: how much the described head is trusted.
 
     Shape:
         features: [rows, hidden]

@@ -1,4 +1,4 @@
-"""The set of labels that targets have."""
+"""The set of labels in the targets."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from edgetune_runtime.errors import DataError
 from edgetune_runtime.kinds import Kind, Target
 from edgetune_runtime.task import LONGEST_LABEL, MOST_LABELS
 
-_LARGEST_SCORE = 1e6  # a task file holds no larger numbers, and the head's bias is about the mean of the scores
+_LARGEST_SCORE = 1e6  # a task file does not hold larger numbers, and the head's bias is about the mean of the scores
 
 
 def label_set(train: Sequence[Target], dev: Sequence[Target], kind: Kind) -> tuple[str, ...]:
-    """The labels of the training data, sorted; of scores, the one label that their tasks have.
+    """The sorted labels of the training data; for scores the one label of such tasks.
 
     Raises:
-        DataError: there are too few, more than a task can hold, or one is no text that a task can hold; or the
-            development data has others. Or all scores are the same.
+        DataError: there are too few labels or too many for a task, a label is not valid in a task, the development data
+            has other labels, or all scores are the same.
     """
     labels = kind.labels_of(train)
     if all(isinstance(target, float) for target in train):

@@ -1,7 +1,7 @@
-"""Linear models on features, by scikit-learn, one for each strength of regularization: logistic and ridge regression.
+"""Linear models on features with scikit-learn, one per regularization strength: logistic and ridge regression.
 
-A model is fitted on features that are centred and divided by one number, so that strengths mean the same on every
-backbone, and comes back as weight and bias for the features as they are.
+A model is fitted on features that are centred and divided by one number, so that strengths mean the same for every
+backbone. It is returned as weight and bias for the original features.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
 FIT_METHOD = "fit"
-"""What task files call it to fit a head alone."""
+"""The name in task files of the method that fits only a head."""
 
 _MOST_STEPS = 300
-_MANY_NUMBERS = 4_000_000  # of features: with more than these, BLAS gains by threads
+_MANY_NUMBERS = 4_000_000  # features; above this, BLAS is faster with threads
 _SETTING = threading.Lock()
 _NEVER = -4.0
 
@@ -54,14 +54,14 @@ def head_tensors(head: Head) -> dict[str, Array]:
 
 
 Solver = Callable[[Array, Array, int, Sequence[float], Array | None], Iterator[Head]]
-"""Fits a head for each strength, given features [rows, hidden], targets [rows, numbers], the number of labels, the
-strengths (the inverse of the penalty on the squared weight, rising), and how much each row counts [rows]."""
+"""Fits a head for each strength. Arguments: features [rows, hidden], targets [rows, numbers], number of labels,
+strengths (inverse penalties on the squared weight, ascending), and row weights [rows]."""
 
 
 def logistic(
     features: Array, targets: Array, labels: int, strengths: Sequence[float], weights: Array | None
 ) -> Iterator[Head]:
-    """Multinomial logistic regression. A label without rows is never answered."""
+    """Multinomial logistic regression. A label without rows is never predicted."""
     right = targets[:, 0].astype(np.int64)
     if len(np.unique(right)) == 1:
         bias = np.full(labels, _NEVER)
@@ -84,7 +84,7 @@ def logistic(
 def one_against_the_rest(
     features: Array, targets: Array, labels: int, strengths: Sequence[float], weights: Array | None
 ) -> Iterator[Head]:
-    """A logistic regression for each label. A label that all rows have, or none, has their share as its bias."""
+    """A logistic regression for each label. If all rows have a label, or none has, its bias is based on that share."""
     scaled, mean, scale = standardized(features)
     right = targets.astype(bool)
     share = (right.sum(axis=0) + 1) / (len(right) + 2)
@@ -114,34 +114,34 @@ def ridge(
 def _regression() -> LogisticRegression:
     with needs("fit"):
         from sklearn.linear_model import LogisticRegression
-    return LogisticRegression(max_iter=_MOST_STEPS, warm_start=True)  # each strength begins where the last one ended
+    return LogisticRegression(max_iter=_MOST_STEPS, warm_start=True)  # each strength starts from the previous result
 
 
 def _fit(model: LogisticRegression, features: Array, targets: Array, strength: float, weights: Array | None) -> None:
     with needs("fit"):
         from sklearn.exceptions import ConvergenceWarning
-    # What is set here holds for the whole process, so one thread after the other.
+    # These settings affect the whole process, so only one thread at a time may change them.
     with _SETTING, warnings.catch_warnings(), _blas().limit(limits=1 if features.size < _MANY_NUMBERS else None):
-        # What weak regularization still gains after so many steps, no held-out row would notice.
+        # With weak regularization, more steps would still lower the loss, but held-out rows would not notice.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.set_params(C=strength).fit(features, targets, weights)
 
 
 @cache
 def _blas() -> ThreadpoolController:
-    """Of the libraries that multiply: on so few rows their threads would only wait for one another."""
+    """Thread control of the BLAS libraries: on so few rows their threads would only wait for one another."""
     with needs("fit"):
         from threadpoolctl import ThreadpoolController  # a dependency of scikit-learn
     return ThreadpoolController()
 
 
 def _both_signs(values: Array) -> Array:
-    """Of two labels scikit-learn gives one row, the second's."""
+    """For two labels scikit-learn returns only one row, for the second label."""
     return np.concatenate([-values / 2, values / 2]) if len(values) == 1 else values
 
 
 def standardized(features: Array) -> tuple[Array, Array, float]:
-    """Features with mean 0 and length 1 on average, the mean, and the scale."""
+    """Features with mean 0 and an average length of 1, the mean, and the scale."""
     mean = features.mean(axis=0, dtype=np.float64)
     centred = features - mean.astype(features.dtype)
     scale = float(np.sqrt(np.einsum("rh,rh->", centred, centred, dtype=np.float64) / len(centred))) or 1.0
@@ -150,6 +150,6 @@ def standardized(features: Array) -> tuple[Array, Array, float]:
 
 
 def unscaled(weight: Array, bias: Array, mean: Array, scale: float) -> Head:
-    """A head for the features as they were given, of one for standardized features."""
+    """Convert a head for standardized features to one for the original features."""
     weight = weight / scale
     return Head(weight, bias - weight @ mean)

@@ -1,8 +1,8 @@
-"""Fitting heads that point at the rows of windows: which row is where an answer begins, and which where it ends.
+"""Fit heads that point at the rows of windows: the row where an answer begins, and the row where it ends.
 
-A target has two numbers: the row's word (`candidates.numbered`), which says where windows and texts begin, and whether
-the answer begins (1) and ends (2) in the row. Losses and errors stand in the first row of each window or text, times
-the rows that it has on average, so that their mean over rows is that over windows or texts.
+A target has two numbers: the row's word (`candidates.numbered`), which shows where windows and texts begin, and a sum
+that says whether the answer begins (1) and ends (2) in the row. The loss or error of a window or text is stored in its
+first row, multiplied by the average number of rows, so that the mean over rows is the mean over windows or texts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from edgetune_runtime.kinds.spans import Piece
 
 _MOST_STEPS = 300
 _MOST_CANDIDATES = 500
-"""Answers of a text that calibration compares: the best ones, and the right one. The others are next to impossible."""
+"""Number of answers per text that calibration compares: the best ones, and the right one. The others are very
+unlikely."""
 
 
 def encoded(piece: Piece) -> list[float]:
@@ -30,7 +31,7 @@ def encoded(piece: Piece) -> list[float]:
 
 
 def losses(logits: Array, targets: Array) -> Array:
-    """Half of each window's cross-entropies of the rows where an answer begins and where it ends.
+    """For each window the mean of two cross-entropies: of the row where an answer begins, and of the row where it ends.
 
     Shape:
         logits: [rows, 2]
@@ -47,7 +48,7 @@ def losses(logits: Array, targets: Array) -> Array:
 
 
 def errors(logits: Array, targets: Array) -> Array:
-    """Whether each text has a wrong answer; shapes as `losses` has them."""
+    """Whether each text has a wrong answer; shapes as for `losses`."""
     words, _ = _decoded(targets)
     found = np.zeros(len(logits))
     texts = list(by_text(words))
@@ -58,14 +59,14 @@ def errors(logits: Array, targets: Array) -> Array:
 
 
 def exact_match(logits: Array, targets: Array) -> float:
-    """Share of texts whose answer has the right words; shapes as `losses` has them."""
+    """Share of texts whose answer has exactly the right words; shapes as for `losses`."""
     return 1 - float(errors(logits, targets).mean()) if len(logits) else 0.0
 
 
 def calibrate(logits: Array, targets: Array) -> tuple[dict[str, Any], dict[str, float]]:
-    """The temperature of the softmax over all answers of a text, and calibration errors; shapes as `losses` has them.
+    """The temperature of the softmax over all answers of a text, and calibration errors; shapes as for `losses`.
 
-    A text whose right answer cannot be given says nothing.
+    Texts whose right answer cannot be given are ignored.
     """
     words, _ = _decoded(targets)
     rows = []
@@ -91,7 +92,7 @@ def calibrate(logits: Array, targets: Array) -> tuple[dict[str, Any], dict[str, 
 def head(
     features: Array, targets: Array, labels: int, strengths: Sequence[float], weights: Array | None
 ) -> Iterator[Head]:
-    """A softmax over the rows of each window for "begins", and one for "ends", with a penalty on the squared weight."""
+    """Fit a softmax over each window's rows for "begins" and one for "ends", with a squared weight penalty."""
     with needs("fit"):
         from scipy.optimize import minimize  # a dependency of scikit-learn
     words, right = _decoded(targets)
@@ -110,27 +111,27 @@ def head(
         return value, (slope + weight).ravel()
 
     flat = np.zeros(labels * features.shape[1])
-    for strength in strengths:  # each begins where the last one ended
+    for strength in strengths:  # each starts from the previous result
         flat = minimize(loss, flat, (strength,), "L-BFGS-B", jac=True, options={"maxiter": _MOST_STEPS}).x
-        # What all rows have in common changes no softmax, so there is no bias.
+        # A bias would shift all rows equally and not change the softmax, so there is none.
         yield unscaled(flat.reshape(labels, -1), np.zeros(labels), np.zeros(features.shape[1]), scale)
 
 
 def _decoded(targets: Array) -> tuple[Array, Array]:
-    """The words of rows, and whether an answer begins and ends there. Shape: [rows], [rows, 2]."""
+    """The words of rows, and whether an answer begins and ends in each. Shape: [rows], [rows, 2]."""
     ends = targets[:, 1].astype(np.int64)
     return targets[:, 0].astype(np.int64), np.stack([ends & 1, ends >> 1], axis=1).astype(np.float64)
 
 
 def _log_sums(logits: Array, starts: Array) -> Array:
-    """The logarithm of the sum of exponentials of each window. Shape: [rows, 2], [windows] → [windows, 2]."""
+    """The log-sum-exp of each window. Shape: [rows, 2], [windows] → [windows, 2]."""
     values = logits.astype(np.float64)
     found: Array = np.logaddexp.reduceat(values, starts)
     return found
 
 
 def _right(targets: Array) -> list[Decision]:
-    """The right answer of a text; none if it cannot be given."""
+    """The right answer of a text; `None` if it cannot be given."""
     words, right = _decoded(targets)
     begins, ends = (words[own > 0] for own in right.T)
     if not len(begins):

@@ -1,4 +1,4 @@
-"""Texts and labels as Python has them: lists, columns of pandas or datasets, arrays."""
+"""Texts and labels from Python callers: lists, columns of pandas or datasets, arrays."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from edgetune_runtime.text import Text, is_unicode
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """Texts and what is right for them.
+    """Texts and their targets.
 
     Attributes:
         texts: texts, or pairs of texts.
-        targets: for each what is right.
-        kind: what a target is.
+        targets: the target of each text.
+        kind: the kind of the targets.
         pairs: whether each text is a pair of texts.
     """
 
@@ -32,16 +32,17 @@ class LabelledRows:
 
 
 def labelled_rows(texts: Iterable[Any], labels: Iterable[Any], kind: Kind | str | None = None) -> LabelledRows:
-    """Texts with their labels, checked.
+    """Check texts and their labels.
 
     Args:
         texts: texts, or (text, text_pair) pairs.
-        labels: for each text a label, a list of labels, a number, or a list of entities, each an object with start, end
-            and label or a tuple of these.
-        kind: what a label is, or its name; what the labels look like by default.
+        labels: for each text a label, a list of labels, a number, or a list of entities. An entity is an object with
+            start, end and label, or a tuple of these.
+        kind: the kind, or its name; by default derived from the labels.
 
     Raises:
-        DataError: there are none, or not as many labels as texts, or one is no text or no label: the first is named.
+        DataError: there are no texts, the numbers of texts and labels differ, or a text or label is not valid; the
+            error names the first.
     """
     given, values = texts_of(texts), [_plain(value) for value in _listed(labels, "labels")]
     if len(given) != len(values):
@@ -66,7 +67,7 @@ def labelled_rows(texts: Iterable[Any], labels: Iterable[Any], kind: Kind | str 
 
 
 def _are_indicators(values: list[Any]) -> bool:
-    """Whether labels are rows of 0 and 1 of one length, at least two, in which some value stands twice."""
+    """Whether labels are rows of 0 and 1 of one length, at least two, in which some value occurs twice."""
     if not all(isinstance(value, list | tuple) for value in values) or len({len(value) for value in values}) > 1:
         return False
     of_two = all(part in (0, 1) and not isinstance(part, str) for value in values for part in value)
@@ -74,10 +75,10 @@ def _are_indicators(values: list[Any]) -> bool:
 
 
 def kind_named(kind: Kind | str | None) -> Kind | None:
-    """A kind by its name.
+    """The kind with that name.
 
     Raises:
-        DataError: there is no such kind.
+        DataError: the kind does not exist.
     """
     if not isinstance(kind, str):
         return kind
@@ -90,7 +91,7 @@ def texts_of(texts: Iterable[Any]) -> list[Text]:
     """Texts, or pairs of texts, as a list.
 
     Raises:
-        DataError: one is neither, or some are texts and others pairs.
+        DataError: one is neither a text nor a pair, or texts and pairs are mixed.
     """
     found: list[Text] = []
     for place, value in enumerate(map(_plain, _listed(texts, "texts"))):
@@ -114,7 +115,7 @@ def _listed(values: Iterable[Any], what: str) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """What numpy and pandas have as types of their own, as Python has it."""
+    """Convert a value of a numpy or pandas type to the Python type."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     return value.item() if isinstance(value, np.generic) else value

@@ -1,7 +1,7 @@
-"""Kinds of answer: one module per kind, one row per kind in `KINDS`.
+"""Kinds of answer: one module and one entry in `KINDS` per kind.
 
-A kind says how labels are read from data, how logits become an answer, what the answer looks like in JSON, in tables
-and in protocols, and how good answers are. How it is trained is `edgetune.training.objectives`.
+A kind defines how labels are read from data, how logits become an answer, how the answer looks in JSON, tables and
+protocols, and how the quality of answers is measured. `edgetune.training.objectives` defines how it is trained.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ __all__ = [
 ]
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (SPANS, TOKENS, MULTI_LABEL, SCORE, SINGLE_LABEL)}
-"""Name → kind. In data the first that sees its own is taken, so the one that takes everything stands last."""
+"""Name → kind. The first kind that recognizes the data is used, so the kind that accepts everything comes last."""
 
 
 def kind_seen(values: Sequence[object]) -> Kind:
-    """The kind that a column of labels, as data has them, looks like."""
+    """The kind that a column of labels looks like."""
     return next(kind for kind in KINDS.values() if kind.sees(values))

@@ -1,4 +1,4 @@
-"""What every kind of answer says of itself: how labels are read, how logits become an answer, how good answers are."""
+"""The interface of every kind of answer: how labels are read, how logits become answers, how good answers are."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from edgetune_runtime.text import Text
 
 Place = tuple[int, int]
-"""Begin and end in characters of a text that the user gave."""
+"""Start and end in characters of the user's text."""
 
 
 class Entity(NamedTuple):
-    """A stretch of a text that has a label.
+    """A labelled stretch of a text.
 
     Attributes:
-        start, end: in characters.
+        start, end: its place in characters.
         label: its label.
     """
 
@@ -35,11 +35,11 @@ class Entity(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer to a question, as data has it.
+    """An answer to a question, as in training data.
 
     Attributes:
-        start, end: in characters of the context.
-        text: what stands there.
+        start, end: its place in characters of the context.
+        text: the text at that place.
     """
 
     start: int
@@ -48,7 +48,8 @@ class Answer(NamedTuple):
 
 
 Target = str | tuple[str, ...] | float | tuple[Entity, ...] | tuple[Answer, ...]
-"""What is right for a text, as data has it: a label, several labels, a number, entities, or answers to a question."""
+"""The right answer for a text, as in training data: a label, several labels, a number, entities, or answers to a
+question."""
 
 Status = Literal["ok", "truncated", "abstained"]
 
@@ -60,10 +61,11 @@ class Reading:
     """How a kind reads a text that it answers piece by piece.
 
     Attributes:
-        pieces: gives the places of a text that features are read from, in order; none is inside another.
-        second: whether it is the second text of a pair that has the pieces, and not the first.
-        or_none: whether each window answers all pieces that it has and, before them, one more that stands for "no
-            answer" (`candidates.NO_PLACE`); such texts are always read in windows. Else one window answers each piece.
+        pieces: returns the places of a text that features are read from, in order; they are never nested.
+        second: whether the pieces are in the second text of a pair instead of the first.
+        or_none: whether each window answers all its pieces and, before them, an additional piece for "no answer"
+            (`candidates.NO_PLACE`); such texts are always read in windows. Otherwise each piece is answered by one
+            window.
         poolings: how features of a piece can be read.
     """
 
@@ -78,9 +80,9 @@ class Read:
     """A text as it was read.
 
     Attributes:
-        text: what the places are in; empty if the text is answered as a whole.
-        places: of the pieces that were read, in order; empty if the text is answered as a whole.
-        truncated: whether the end of the text was not read.
+        text: the text that the places refer to; empty if the text is answered as a whole.
+        places: the places of the pieces that were read, in order; empty if the text is answered as a whole.
+        truncated: whether the end of the text was cut off.
     """
 
     text: str = ""
@@ -98,8 +100,8 @@ class Result(ABC):
 
     Attributes:
         task: the task that answered.
-        truncated: whether the end of the text was not read, because it was longer than the task allows.
-        abstained: whether there is no answer, because its score is below the `min_score` of the call.
+        truncated: whether the end of the text was cut off because the text was longer than the task allows.
+        abstained: whether there is no answer because its score is below the call's `min_score`.
         precision: the precision that answered.
     """
 
@@ -110,13 +112,13 @@ class Result(ABC):
 
     @property
     def status(self) -> Status:
-        """What became of the text: "abstained" also if it was truncated."""
+        """The outcome: "ok", "truncated" or "abstained" (also if the text was truncated)."""
         if self.abstained:
             return "abstained"
         return "truncated" if self.truncated else "ok"
 
     def at(self, min_score: float) -> Result:
-        """The same answer with a lowest score: what is below it is not answered.
+        """The same answer with a lowest score: answers below it are withheld.
 
         Args:
             min_score: from 0 to 1. 0 changes nothing.
@@ -125,7 +127,7 @@ class Result(ABC):
 
     @abstractmethod
     def fields(self) -> dict[str, Any]:
-        """The answer's own fields, as JSON has them."""
+        """The answer's own fields for JSON."""
 
     def _with(self, **changes: Any) -> Any:
         return dataclasses.replace(self, **changes)
@@ -133,13 +135,13 @@ class Result(ABC):
 
 @dataclass(frozen=True)
 class Figures:
-    """How good answers are.
+    """The quality of answers.
 
     Attributes:
-        values: figure → its value, such as "accuracy" → 0.93. The first is the kind's headline.
-        by_label: label → figure → value; empty if the kind has no labels.
-        confusion: how often each label (row) was answered as each (column); `None` if the kind has no such table.
-            Shape: [labels, labels].
+        values: figure → its value, such as "accuracy" → 0.93. The first figure is the headline.
+        by_label: label → figure → value; empty for kinds without labels.
+        confusion: how often each label (row) was answered with each label (column); `None` for kinds without such a
+            table. Shape: [labels, labels].
     """
 
     values: Mapping[str, float]
@@ -148,13 +150,13 @@ class Figures:
 
     @property
     def headline(self) -> str:
-        """Name of the figure that stands for the others."""
+        """Name of the headline figure."""
         return next(iter(self.values))
 
 
 Column = Literal["string", "strings", "integer", "number", "numbers", "entities"]
-"""Type of an answer's field in a table: a text, texts, a whole number, a number, label → number, or a list of entities,
-each with label, start, end, text and score. A text or a whole number may be missing."""
+"""Type of an answer's field in a table: a string, strings, an integer, a number, label → number, or a list of entities,
+each with label, start, end, text and score. A string or an integer may be missing."""
 
 
 @dataclass(frozen=True)
@@ -162,10 +164,10 @@ class Output:
     """An answer's field as a tensor of the Open Inference Protocol.
 
     Attributes:
-        name: of the tensor.
-        datatype: of the protocol: "BYTES", "BOOL", "INT64" or "FP32".
-        by_label: whether a row has one value per label; else it has one.
-        of: gives a row's values.
+        name: name of the tensor.
+        datatype: the protocol's data type: "BYTES", "BOOL", "INT64" or "FP32".
+        by_label: whether a row has one value per label; otherwise it has one value.
+        of: returns a row's values.
     """
 
     name: str
@@ -176,13 +178,13 @@ class Output:
 
 @dataclass(frozen=True)
 class Ranking:
-    """How answers about pairs (query, text) put texts in an order.
+    """How answers about pairs (query, text) rank texts.
 
     Attributes:
-        label: gives the label that means "relevant", of a task and what the caller says it is, if that is said; `None`
-            if the kind has no labels. Raises `ValueError` if it cannot be known, or there is no such label.
-        relevance: gives how relevant a text is, of its result and that label: more is better.
-        raw: gives the same before it became a probability: also more is better, and in the same order.
+        label: returns the label that means "relevant", given a task and the label that the caller named, if any; `None`
+            if the kind has no labels. Raises `ValueError` if the label is not clear, or does not exist.
+        relevance: returns a text's relevance, given its result and that label; higher is better.
+        raw: returns the relevance as a logit instead of a probability; higher is better, and the order is the same.
     """
 
     label: Callable[[Task, str | None], str | None]
@@ -191,20 +193,20 @@ class Ranking:
 
 
 class Kind(ABC):
-    """A kind of answer. One instance per module of this package; `KINDS` lists them.
+    """A kind of answer. Each module of this package has one instance; `KINDS` lists them.
 
     Attributes:
-        name: what task files and users call it.
-        title: what people read on a page or a card.
-        requires: what a reader must know to answer tasks of this kind; empty for what edgetune 0.1 could do.
-        labels: fewest and most labels of a task.
-        min_score: whether a lowest score means something for its answers.
-        one_answer: whether a text has one answer or none, so that the share that is answered means something.
-        columns: field → its type, the columns that bulk scoring writes.
-        outputs: its tensors in the Open Inference Protocol.
-        ranking: how its answers put texts in an order; `None` if they do not.
-        headline: the figure that stands for the others; more is better.
-        reading: how it reads texts that it answers piece by piece; `None` if it answers a text as a whole.
+        name: its name in task files and for users.
+        title: its title on pages and cards.
+        requires: the requirements that a reader of such a task must support; empty if edgetune 0.1 supports the kind.
+        labels: minimum and maximum number of labels of a task.
+        min_score: whether its answers support a lowest score.
+        one_answer: whether a text has one answer or none, so that the share of answered texts is meaningful.
+        columns: field → type of the columns that bulk scoring writes.
+        outputs: its output tensors in the Open Inference Protocol.
+        ranking: how its answers rank texts; `None` if they cannot.
+        headline: name of its main figure; higher is better.
+        reading: how it reads texts piece by piece; `None` if it answers a text as a whole.
     """
 
     name: ClassVar[str]
@@ -220,52 +222,54 @@ class Kind(ABC):
     reading: ClassVar[Reading | None] = None
 
     def head_rows(self, labels: int) -> int:
-        """Rows of the head of a task with so many labels."""
+        """Number of rows of the head of a task with this many labels."""
         return labels
 
     def check(self, task: Task) -> None:
-        """Raise `ValueError` unless the task's own settings for this kind are sound."""
+        """Raise `ValueError` unless the task's settings for this kind are valid."""
         if task.thresholds:
             raise ValueError(f"{len(task.thresholds)} thresholds: expected none for tasks of the kind '{self.name}'")
 
     def thresholds(self, task: Task) -> tuple[float, ...]:
-        """For each label the score from which on it applies; empty if thresholds decide nothing."""
+        """For each label the lowest score at which it applies; empty for kinds without thresholds."""
         return ()
 
     @abstractmethod
     def sees(self, values: Sequence[object]) -> bool:
-        """Whether a column of labels, as data has them, looks like this kind's."""
+        """Whether a column of labels looks like this kind's labels."""
 
     @abstractmethod
     def target(self, value: object) -> Target:
-        """What a value of the label column means.
+        """The target that a value of the label column means.
 
         Raises:
-            ValueError: it means nothing to this kind; the message names what came and what was expected.
+            ValueError: it is not valid for this kind; the message says what came and what was expected.
         """
 
     def written(self, target: Target) -> Any:
-        """A target as JSON has it; `target` reads it."""
+        """A target as a JSON value, which `target` can read."""
         return list(target) if isinstance(target, tuple) else target
 
     def labels_of(self, targets: Sequence[Target]) -> list[str]:
-        """All labels that targets name, sorted."""
+        """Sorted list of all labels in targets."""
         return sorted({label for target in targets for label in self.named(target)})
 
     @abstractmethod
     def named(self, target: Target) -> tuple[str, ...]:
-        """The labels that a target names; empty if the kind has none in its data."""
+        """The labels in a target; empty for kinds without labels in their data."""
 
     def checked(self, target: Target, text: Text) -> Target:
-        """A target as it is for that text, which it has to go with.
+        """Check that a target fits its text, and return the target to use.
 
         Raises:
-            ValueError: it does not go with the text; the message names what came and what was expected.
+            ValueError: it does not fit the text; the message says what came and what was expected.
         """
         return target
 
     def pieces(self, target: Target, read: Read) -> list[Any]:
-        """What is right for each piece that was read, as `Fitting.encode` takes it; the target itself if it is whole.
+        """The target of each piece that was read, for `Fitting.encode`.
+
+        The target itself if the text is answered as a whole.
 
         Shape:
             output: [pieces], or [1] if the kind has no `reading`
@@ -273,16 +277,16 @@ class Kind(ABC):
         return [target]
 
     def unfit(self, target: Target, read: Read) -> int:
-        """How many things a target names that no answer about these pieces can give exactly."""
+        """Number of items in a target that no answer about these pieces can match exactly."""
         return 0
 
     def unfit_remark(self, number: int) -> str:
-        """What people are told of so many things that `unfit` counts."""
+        """The remark for people about the number that `unfit` returns."""
         return f"{number:,} of what the data names cannot be answered exactly"
 
     @abstractmethod
     def answer(self, logits: Array, task: Task, read: Read = WHOLE, precision: str = "fp32") -> Result:
-        """The answer that logits give.
+        """The answer for logits.
 
         Shape:
             logits: [spans, labels]; if the kind has a `reading`, [pieces, rows of the head]
@@ -290,22 +294,22 @@ class Kind(ABC):
 
     @abstractmethod
     def margin(self, logits: Array, task: Task, read: Read = WHOLE) -> float:
-        """How far logits are from a different answer, on the scale of scores from 0 to 1; infinite if never close.
+        """Distance of logits from a different answer, on the scale of scores from 0 to 1; infinite if no call is close.
 
         Shape:
-            logits: as `answer` takes them
+            logits: as for `answer`
         """
 
     @abstractmethod
     def agreement(
         self, expected: Sequence[Array], got: Sequence[Array], task: Task, reads: Sequence[Read] = ()
     ) -> float:
-        """How far two ways to compute the logits of the same texts agree: 1 if all answers are the same.
+        """Agreement of two ways to compute the logits of the same texts: 1 if all answers are the same.
 
         Args:
             expected, got: the logits.
             task: the task.
-            reads: the texts as they were read; empty if none of them is read in windows.
+            reads: the texts as they were read; empty if no text is read in windows.
 
         Shape:
             expected, got: for each text [labels]; if the kind has a `reading`, [pieces, rows of the head]
@@ -313,14 +317,14 @@ class Kind(ABC):
 
     @abstractmethod
     def figures(self, expected: Sequence[Target], results: Sequence[Any], task: Task) -> Figures:
-        """How good results are, given what is right."""
+        """The quality of results, given the targets."""
 
     @abstractmethod
     def wrong_by(self, result: Any, target: Target) -> float:
-        """How wrong an answer is: 0 if it is right. Wrong answers that are worth looking at first have most."""
+        """How wrong an answer is: 0 if it is right; highest for wrong answers that are worth looking at first."""
 
     def logits_of(self, spans: Array) -> Array:
-        """A text's logits, given those of its spans: their mean or, if the kind has a `reading`, all of them.
+        """A text's logits, given the logits of its spans: their mean or, if the kind has a `reading`, all of them.
 
         Shape:
             spans: [spans, labels]
@@ -335,7 +339,7 @@ class Kind(ABC):
 
 
 def whole(value: object) -> str | None:
-    """A label that is a string, an integer, a whole float or a boolean, as text; `None` if it is none of these."""
+    """A label that is a string, an integer, a whole float or a boolean, as text; `None` for other types."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT_IN_FLOAT:
@@ -344,7 +348,7 @@ def whole(value: object) -> str | None:
 
 
 def mean_over_spans(logits: Array) -> Array:
-    """A text's logits: the mean of those of its spans.
+    """A text's logits: the mean over its spans.
 
     Shape:
         logits: [spans, labels]

@@ -1,4 +1,4 @@
-"""Any number of labels, none included: each label is decided by a threshold of its own."""
+"""Any number of labels, including none: each label has its own threshold."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from edgetune_runtime.task import Task
 
 SEPARATOR = "|"
-"""What stands between labels that are written as one text, as in `billing|urgent`."""
+"""Separator of labels that are written as one text, as in `billing|urgent`."""
 
 DEFAULT_THRESHOLD = 0.5
 
-# int8 moves logits by 0.08 (standard deviation; MiniLM with the 28 labels of go_emotions). Answering texts again whose
-# closest logit is within 0.15 of its threshold, a fifth of all, catches 97% of the answers that int8 changes
+# int8 moves logits by 0.08 (standard deviation; MiniLM with the 28 labels of go_emotions). A fifth of the texts have a
+# logit within 0.15 of its threshold; answering these again catches 97% of the answers that int8 changes
 # (benchmarks/close_calls.py).
 _MARGIN_PER_LOGIT = 0.1 / 0.15
 
@@ -42,8 +42,8 @@ class LabelsResult(Result):
     """Any number of labels.
 
     Attributes:
-        labels: the labels whose scores reach their thresholds, in the task's order; there may be none.
-        scores: label → probability that it applies, each on its own.
+        labels: the labels whose scores reach their thresholds, in the task's order; may be empty.
+        scores: label → probability that it applies, independently of the others.
     """
 
     labels: tuple[str, ...]
@@ -60,7 +60,7 @@ class LabelsResult(Result):
 
 
 class MultiLabel(Kind):
-    """Each text has any number of labels: a sigmoid per label at the task's temperature, a threshold decides."""
+    """Each text has any number of labels: a sigmoid per label at the task's temperature, decided by a threshold."""
 
     name = "multi-label"
     title = "any number of labels"
@@ -84,7 +84,7 @@ class MultiLabel(Kind):
         return task.thresholds or (DEFAULT_THRESHOLD,) * len(task.labels)
 
     def sees(self, values: Sequence[object]) -> bool:
-        """Lists; or texts some of which join, with `|`, labels that also stand alone."""
+        """Lists; or texts, some of which join labels with `|` that other texts have alone."""
         if any(isinstance(value, list | tuple) for value in values):
             return True
         texts = [value for value in values if isinstance(value, str)]
@@ -115,9 +115,9 @@ class MultiLabel(Kind):
         )
 
     def margin(self, logits: Array, task: Task, read: Read = WHOLE) -> float:
-        """Distance of the score that is closest to its threshold.
+        """Distance of the closest score to its threshold.
 
-        It is measured in logits: with thresholds near 0 or 1 scores are always close to them, which says nothing.
+        It is measured in logits, because scores are always close to thresholds near 0 or 1.
         """
         limits = thresholds(task)
         away = mean_over_spans(logits).astype(np.float64) / task.temperature - np.log(limits / (1 - limits))
@@ -151,7 +151,7 @@ class MultiLabel(Kind):
         return Figures(values, by_label)
 
     def wrong_by(self, result: LabelsResult, target: Target) -> float:
-        """The surest wrong decision: the score of an extra label, or what the score of a missed one lacks to 1."""
+        """The most confident wrong decision: the score of an extra label, or 1 minus the score of a missed label."""
         right, given = set(self.named(target)), set(result.labels)
         extra, missed = given - right, right - given
         return max([0.0, *(result.scores[one] for one in extra), *(1 - result.scores[one] for one in missed)])
@@ -167,7 +167,7 @@ def _scores(logits: Array, task: Task) -> Array:
 
 
 def thresholds(task: Task) -> Array:
-    """The score from which on each label applies. Shape: [labels]."""
+    """The lowest score at which each label applies. Shape: [labels]."""
     return np.array(MULTI_LABEL.thresholds(task), np.float64)
 
 

@@ -1,4 +1,4 @@
-"""A number, such as how alike two sentences are."""
+"""A number, such as the similarity of two sentences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgetune_runtime.task import Task
 
 LABEL = "score"
-"""What the one row of the head is called."""
+"""Name of the head's only row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ def _number_of(result: ScoreResult, label: str | None) -> float:
 
 
 class Score(Kind):
-    """Each text has a number: the logit itself."""
+    """Each text has a number, which is the logit."""
 
     name = "score"
     title = "a number"
@@ -57,7 +57,10 @@ class Score(Kind):
     headline = "pearson"
 
     def sees(self, values: Sequence[object]) -> bool:
-        """Numbers, some of which are not whole. One that is not finite does not make them labels: it is refused."""
+        """Numbers, some of which are not whole.
+
+        A number that is not finite is rejected later; it does not turn the column into labels.
+        """
         numbers = [number for number in map(_number, values) if number is not None]
         return len(numbers) == len(values) and any(
             math.isfinite(number) and not number.is_integer() for number in numbers
@@ -80,13 +83,13 @@ class Score(Kind):
         return ScoreResult(task=task.name, score=score, truncated=read.truncated, precision=precision)
 
     def margin(self, logits: Array, task: Task, read: Read = WHOLE) -> float:
-        """Nothing is decided, so no call is close."""
+        """There is no decision, so no call is close."""
         return math.inf
 
     def agreement(
         self, expected: Sequence[Array], got: Sequence[Array], task: Task, reads: Sequence[Read] = ()
     ) -> float:
-        """1 less the mean difference, as a share of the range of the expected scores."""
+        """1 minus the mean difference, relative to the range of the expected scores."""
         right = np.stack(expected)
         extent = float(right.max() - right.min())
         difference = float(np.abs(np.stack(got) - right).mean())
@@ -109,10 +112,10 @@ class Score(Kind):
 
 
 def _number(value: object) -> float | None:
-    """The number that a value is, perhaps not a finite one; `None` if it is none."""
+    """A value as a number, which may not be finite; `None` if it is not a number."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    if isinstance(value, str) and "_" in value:  # Python's own way to write numbers; in data it is part of a label
+    if isinstance(value, str) and "_" in value:  # allowed in Python's numbers; in data it is part of a label
         return None
     try:
         return float(value)

@@ -1,4 +1,4 @@
-"""One label of several: the most probable one."""
+"""One of several labels: the most probable one."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ def _probability(result: LabelResult, label: str) -> float:
 
 
 def _log_odds(result: LabelResult, label: str) -> float:
-    """The logit of the label's probability, which is this number's sigmoid."""
+    """The logit (log-odds) of the label's probability."""
     others = sum(score for name, score in result.scores.items() if name != label)
     return float(np.log(max(result.scores[label], _LEAST)) - np.log(max(others, _LEAST)))
 
 
 class SingleLabel(Kind):
-    """Each text has exactly one label: softmax at the task's temperature, the best score decides."""
+    """Each text has exactly one label: a softmax at the task's temperature, and the label with the best score."""
 
     name = "single-label"
     title = "one label"
@@ -120,7 +120,7 @@ class SingleLabel(Kind):
         return LabelResult(task=task.name, best=best, scores=scores, truncated=read.truncated, precision=precision)
 
     def margin(self, logits: Array, task: Task, read: Read = WHOLE) -> float:
-        """The difference of the two best scores."""
+        """The difference between the two best scores."""
         second, best = np.partition(probabilities(mean_over_spans(logits), task.temperature), -2)[-2:]
         return float(best - second)
 

@@ -1,7 +1,8 @@
-"""Answers to questions: a stretch of the context, or none.
+"""Answers to questions: a stretch of the context, or no answer.
 
-A text is a pair: the question, and the context that has the answer. A head has two rows: "the answer begins at this
-word", and "it ends at this word". `candidates` says which pairs of words are legal, and what "no answer" is.
+A text is a pair: the question, and the context that contains the answer. A head has two rows: "the answer begins at
+this word" and "it ends at this word". `candidates` defines which pairs of words are legal, and how "no answer" is
+represented.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from edgetune_runtime.text import Text
 
 LABEL = "answer"
-"""What the head's two rows are called together."""
+"""The common name of the head's two rows."""
 
 _TEXT, _START = "text", "answer_start"
 _EXPECTED = "expected answers as SQuAD has them, {'text': [...], 'answer_start': [...]}, empty lists if there is none"
@@ -49,7 +50,7 @@ class AnswerResult(Result):
     """An answer to a question.
 
     Attributes:
-        best: the best answer; `None` if that the context has none is more probable than any.
+        best: the best answer; `None` if "no answer" is more probable than every answer.
         score: probability of `best`.
         no_answer: probability that the context has no answer.
     """
@@ -60,7 +61,7 @@ class AnswerResult(Result):
 
     @property
     def answer(self) -> Answer | None:
-        """The best answer; `None` also if it is not given because its score is too low."""
+        """The best answer; `None` also if it is withheld because its score is too low."""
         return None if self.abstained else self.best
 
     def at(self, min_score: float) -> AnswerResult:
@@ -74,12 +75,12 @@ class AnswerResult(Result):
 
 
 class Piece(NamedTuple):
-    """What is right for a row of a window (see `candidates`).
+    """The target of a row of a window (see `candidates`).
 
     Attributes:
-        word: the number of the word, or what `numbered` has instead.
-        begins, ends: whether the answer begins and ends here; both for the row of "no answer" if there is none. If no
-            row of a window has either, nothing is learned from it.
+        word: the number of the word, or one of the special numbers of `numbered`.
+        begins, ends: whether the answer begins and ends here. If the window has no answer, both are set for its "no
+        answer" row. A window in which no row has either is not used for training.
     """
 
     word: int
@@ -88,7 +89,7 @@ class Piece(NamedTuple):
 
 
 class SpansKind(Kind):
-    """Each pair has an answer or none: a softmax over all of them at the task's temperature, the best one decides."""
+    """Each pair has one answer or none: a softmax over all candidates at the task's temperature; the best one wins."""
 
     name = "spans"
     title = "an answer in a text"
@@ -116,7 +117,7 @@ class SpansKind(Kind):
         return 2
 
     def sees(self, values: Sequence[object]) -> bool:
-        """Objects with `answer_start`, or lists of them, perhaps written as JSON; some may be empty."""
+        """Objects with `answer_start`, or lists of them, possibly as JSON strings; some may be empty."""
         read = [_read_json(value) for value in values]
         some = [value for value in read if value not in (None, "", [], ())]
         return bool(some) and all(_is_answers(value) for value in some)
@@ -147,7 +148,7 @@ class SpansKind(Kind):
         return [LABEL]
 
     def checked(self, target: Target, text: Text) -> tuple[Answer, ...]:
-        """Answers that stand in the context where they are said to; spaces at their ends are left out."""
+        """Check that answers are at the stated places in the context; spaces at their ends are stripped."""
         if isinstance(text, str):
             raise ValueError("a question came without a context: expected a pair of both (`text_pair`)")
         question, context = text
@@ -158,7 +159,10 @@ class SpansKind(Kind):
         return tuple(_found(one, context) for one in _answers(target))
 
     def pieces(self, target: Target, read: Read) -> list[Piece]:
-        """The first of the right answers that some window has whole is learned; if there is none, no window teaches."""
+        """The first right answer that some window fully contains is the target.
+
+        Without one, no window is used for training.
+        """
         numbers = numbered(read.places)
         answers = _answers(target)
         window = np.cumsum(numbers < 0)
@@ -203,7 +207,7 @@ class SpansKind(Kind):
         )
 
     def margin(self, logits: Array, task: Task, read: Read = WHOLE) -> float:
-        """The difference of the scores of the best answer and of the next one, either of which may be none."""
+        """The difference between the scores of the best and the second-best candidate; either may be "no answer"."""
         scores = probabilities(Candidates.of(logits, _numbers(logits, read)).logits, task.temperature)
         if len(scores) < 2:
             return np.inf
@@ -222,7 +226,10 @@ class SpansKind(Kind):
         return float(np.mean(same))
 
     def figures(self, expected: Sequence[Target], results: Sequence[AnswerResult], task: Task) -> Figures:
-        """As SQuAD counts: for each text the best of its right answers; if it has none, no answer is right."""
+        """Counted as in SQuAD: each answer is compared with the best-matching right answer.
+
+        If there is none, "no answer" is right.
+        """
         matches = np.array(
             [_match(result, target) for result, target in zip(results, expected, strict=True)], np.float64
         ).reshape(-1, 2)
@@ -239,7 +246,7 @@ class SpansKind(Kind):
 
 
 class _Words:
-    """Which words answers have, as a text was read."""
+    """Maps answers to words of a text as it was read."""
 
     def __init__(self, read: Read, numbers: Array) -> None:
         self._places = sorted({place for place in read.places if place != NO_PLACE})
@@ -247,14 +254,14 @@ class _Words:
         self._windows = [(own.min(), own.max()) for own in _split(numbers[numbers >= 0], window[numbers >= 0])]
 
     def __call__(self, answer: Answer) -> Decision:
-        """The words that an answer touches; `None` if no answer can have them."""
+        """The words that an answer overlaps; `None` if no candidate has exactly these words."""
         first = bisect_right(self._places, answer.start, key=lambda place: place[1])
         last = bisect_left(self._places, answer.end, key=lambda place: place[0]) - 1
         legal = first <= last < first + MOST_WORDS
         return (first, last) if legal and any(one <= first and last <= other for one, other in self._windows) else None
 
     def is_exact(self, answer: Answer) -> bool:
-        """Whether an answer can be exactly this one."""
+        """Whether a candidate has exactly this text."""
         own = self(answer)
         return own is not None and (self._places[own[0]][0], self._places[own[1]][1]) == (answer.start, answer.end)
 
@@ -264,7 +271,7 @@ def _split(values: Array, group: Array) -> list[Array]:
 
 
 def _numbers(logits: Array, read: Read) -> Array:
-    """The rows' words; of a text of which nothing is known they are all in one window."""
+    """The word numbers of the rows. If nothing is known about the text, all rows are in one window."""
     return numbered(read.places) if read.places else np.arange(FIRST_WINDOW, FIRST_WINDOW + len(logits))
 
 
@@ -282,7 +289,7 @@ def _answers(target: Target) -> tuple[Answer, ...]:
 
 
 def _read_json(value: object) -> object:
-    """What a text that begins as an object or a list of objects does means in JSON; anything else as it is."""
+    """Parse a text that begins like a JSON object or list of objects; return anything else unchanged."""
     if not isinstance(value, str) or not value.startswith(("{", "[{", "[]")):
         return value
     try:
@@ -313,10 +320,10 @@ def _answer(text: object, start: object) -> Answer:
 
 
 def _found(answer: Answer, context: str) -> Answer:
-    """The answer, if it stands in the context.
+    """The answer, if the context contains it at its place.
 
     Raises:
-        ValueError: it does not; if it stands elsewhere, or its offset is in other units, the message says so.
+        ValueError: it does not. If the answer is at another place, or its offset has another unit, the message says so.
     """
     start, end, text = answer
     if context[start:end] != text:
@@ -327,7 +334,7 @@ def _found(answer: Answer, context: str) -> Answer:
 
 
 def _where(answer: Answer, context: str) -> str:
-    """Why an answer does not stand in the context where it is said to."""
+    """Why an answer is not at its stated place in the context."""
     start, _, text = answer
     places = [place for place in range(len(context)) if context.startswith(text, place)]
     said = f"the answer {text!r:.60} is said to begin at {start}"

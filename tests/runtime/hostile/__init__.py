@@ -1,4 +1,4 @@
-"""Hostile bundles and task files by name, each with a part of what its refusal says."""
+"""Malicious bundles and task files by name, each with part of its error message."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hostile.changes import Cases, Change
 
 @dataclass(frozen=True)
 class Case:
-    """A change of a bundle's folder, and a part of what the error then says."""
+    """A change of a bundle's folder, and part of the resulting error message."""
 
     change: Change
     message: str
@@ -31,7 +31,7 @@ HOSTILE = _table(
     tasks.of_bytes, tasks.of_fields, tasks.of_new_fields, tasks.of_tensors, bundles.of_manifests,
     bundles.of_requirements, bundles.of_links, bundles.of_configs, tokenizers.of_tokenizers, graphs.of_graphs,
 )  # fmt: skip
-"""Refused while the bundle is read."""
+"""Rejected while the bundle is read."""
 
 HOSTILE_WHEN_RUN = _table(graphs.of_runs)
-"""Refused by the probe."""
+"""Rejected by the probe."""

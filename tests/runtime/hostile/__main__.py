@@ -1,6 +1,6 @@
-"""Make each hostile bundle, read it as an engine would, and print one line of JSON a case.
+"""Make each malicious bundle, read it like an engine, and print one line of JSON per case.
 
-It says how the case was refused, and which files outside the bundle were opened on the way: `python -m hostile BUNDLE`.
+The line says how the case was rejected, and which files outside the bundle were opened: `python -m hostile BUNDLE`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TEXTS = ["", "the lamp is broken", "größe 赤い 😀", "lamp " * 100]
 
 
 def read_all(folder: Path) -> None:
-    """Read a bundle as an engine does, and all of it."""
+    """Read everything in a bundle, as an engine does."""
     bundle = Bundle(folder)
     manifest = bundle.manifest
     for name in manifest.files:
@@ -41,7 +41,7 @@ def read_all(folder: Path) -> None:
 
 
 def main(sound: Path) -> None:
-    """Print what becomes of each case of `HOSTILE`."""
+    """Print the result of each case in `HOSTILE`."""
     inside: list[str] = []
     outside: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Manifests, files that are none, and configurations."""
+"""Manifests, entries that are not files, and configurations."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def of_manifests() -> Cases:
 
 
 def of_requirements() -> Cases:
-    """What came with format version 2: what a manifest requires, and the inputs of its graphs."""
+    """New in format version 2: requirements of a manifest, and the inputs of its graphs."""
     yield "manifest: without inputs", manifest_without("inputs"), NO_MANIFEST
     for value in ("pairs", 3, None, {"a": 1}, [3], [None], [["a"]]):
         yield f"manifest: requires {value!r}", manifest_with("requires", value=value), NO_MANIFEST

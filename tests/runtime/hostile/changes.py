@@ -1,4 +1,4 @@
-"""How a sound bundle is changed, one way or another."""
+"""Functions that change a valid bundle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgetune_runtime import files
 
 Change = Callable[[Path], object]
 Cases = Iterator[tuple[str, Change, str]]
-"""Names, what is done to a bundle's folder, and a part of what the refusal says."""
+"""Names, changes of a bundle's folder, and part of the error message."""
 
 TASK = "tasks/colour.safetensors"
 FP32 = "onnx/model.onnx"
@@ -21,7 +21,7 @@ DAMAGED = "is damaged"
 
 
 def put(name: str, data: bytes | str, sign: bool = False) -> Change:
-    """Other contents of a file, and if `sign` its SHA-256 in the manifest."""
+    """Replace the contents of a file and, with `sign`, its SHA-256 in the manifest."""
 
     def change(folder: Path) -> None:
         raw = data.encode() if isinstance(data, str) else data

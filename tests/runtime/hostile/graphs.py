@@ -1,4 +1,4 @@
-"""Graphs: those that cannot be loaded, and those that only running shows."""
+"""Graphs: some cannot be loaded, and others fail only when they run."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def ranged(helper: Any) -> list[Any]:
 
 
 def loop(helper: Any, keeps: bool) -> list[Any]:
-    """A loop of 2⁶² rounds; where it keeps, each round's value stays in memory."""
+    """A loop of 2⁶² rounds; with `keeps`, each round's value stays in memory."""
     scalar = helper.make_tensor_value_info
     body = helper.make_graph(
         [
@@ -369,7 +369,7 @@ def of_graphs() -> Cases:
 
 
 def of_runs() -> Cases:
-    """What only running shows; these are for `probe_bundle`."""
+    """Graphs that fail only when they run; for `probe_bundle`."""
     yield "run: a tensor of a terabyte", plain_graph(huge(1 << 38)), "does not pass its probe"
     yield "run: a tensor of 16 exabytes", plain_graph(huge(1 << 31, 1 << 31)), "does not pass its probe"
     yield "run: a terabyte a token", plain_graph(huge_at_run_time), "does not pass its probe"

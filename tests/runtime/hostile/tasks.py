@@ -28,7 +28,7 @@ TASK_FIELDS = (
 
 
 def pack(header: dict[str, Any] | str | bytes, body: bytes) -> bytes:
-    """A safetensors file of a header and what follows it."""
+    """A safetensors file from a header and the bytes after it."""
     text = json.dumps(header) if isinstance(header, dict) else header
     raw = text.encode() if isinstance(text, str) else text
     return struct.pack("<Q", len(raw)) + raw + body
@@ -40,7 +40,7 @@ def unpack(data: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def task_header(change_header: Callable[[dict[str, Any]], object]) -> Change:
-    """The task's header changed, its tensors and its digest left as they are."""
+    """The task with a changed header, but unchanged tensors and digest."""
 
     def changed(data: bytes) -> bytes:
         header, body = unpack(data)
@@ -336,7 +336,7 @@ def version_2(change: dict[str, str | None], **tensors: Any) -> Change:
 
 
 def of_new_fields() -> Cases:
-    """What came with format version 2."""
+    """New in format version 2."""
     for field in ("kind", "thresholds", "pairs", "requires"):
         yield f"version 1: with {field}", task_with({field: "[]"}), f"unknown fields ['{field}']"
     requirements: dict[str, Any] = {

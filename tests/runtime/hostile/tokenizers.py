@@ -14,7 +14,7 @@ def tokenizer_with(change_value: Callable[[Any], object]) -> Change:
 
 
 def vocabulary_of(value: Any) -> Callable[[Any], None]:
-    """The id of a word that the texts have."""
+    """The id of a word in the texts."""
 
     def changed(tokenizer: Any) -> None:
         tokenizer["model"]["vocab"]["lamp"] = value

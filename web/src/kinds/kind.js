@@ -1,21 +1,21 @@
-/** What every kind of answer says of itself. */
+/** The interface of every kind of answer. */
 
 /**
- * A kind of answer: one module per kind, one row per kind in `KINDS`.
+ * A kind of answer: one module and one entry in `KINDS` per kind.
  * @typedef {object} Kind
- * @property {string} title what people read on a page
- * @property {string[]} requires what a reader must know to answer tasks of this kind
- * @property {[number, number]} labels fewest and most labels of a task
- * @property {(labels: number) => number} headRows rows of the head of a task with so many labels
- * @property {boolean} minScore whether a lowest score means something for its answers
- * @property {Reading | null} reading how it reads texts that it answers piece by piece; null if it answers them whole
- * @property {(task: import("../task.js").Task) => void} check throws an Error unless the task's settings are sound
- * @property {(task: import("../task.js").Task) => number[]} thresholds for each label the score from which on it
- *   applies; empty if thresholds decide nothing
+ * @property {string} title its title on pages
+ * @property {string[]} requires the requirements that a reader of such a task must support
+ * @property {[number, number]} labels minimum and maximum number of labels of a task
+ * @property {(labels: number) => number} headRows number of rows of the head of a task with this many labels
+ * @property {boolean} minScore whether its answers support a lowest score
+ * @property {Reading | null} reading how it reads texts piece by piece; null if it answers a text as a whole
+ * @property {(task: import("../task.js").Task) => void} check throws an Error unless the task's settings are valid
+ * @property {(task: import("../task.js").Task) => number[]} thresholds for each label the lowest score at
+ *   which it applies; empty for kinds without thresholds
  * @property {(logits: Float32Array[], task: Task, minScore: number, read: Pieces) => Record<string, any>} answer the
- *   answer's own fields; `abstained` if there is none. The logits of each span
- * @property {(logits: Float32Array[], task: Task, read: Pieces) => number} margin how far logits are from another
- *   answer, from 0 to 1; infinite if never close
+ *   answer's own fields, given the logits of each span; with `abstained` if it is withheld
+ * @property {(logits: Float32Array[], task: Task, read: Pieces) => number} margin distance of logits from another
+ *   answer, from 0 to 1; infinite if no call is close
  */
 
 /** @typedef {import("../task.js").Task} Task */
@@ -23,16 +23,16 @@
 /**
  * @typedef {object} Reading
  * @property {(text: string) => import("../words.js").Place[]} pieces the places of a text that features are read from
- * @property {boolean} second whether the second text of a pair has the pieces, and not the first
- * @property {boolean} orNone whether each window answers all pieces that it has and, before them, "no answer"
+ * @property {boolean} second whether the pieces are in the second text of a pair instead of the first
+ * @property {boolean} orNone whether each window answers all its pieces and, before them, "no answer"
  *
  * @typedef {object} Pieces
- * @property {string} text that the pieces are in; empty if a text is answered whole
- * @property {import("../words.js").Place[]} places of the pieces that were read, of all windows
+ * @property {string} text the text with the pieces; empty if a text is answered as a whole
+ * @property {import("../words.js").Place[]} places the places of the pieces that were read, of all windows
  */
 
 /**
- * A text's logits: the mean of those of its spans.
+ * A text's logits: the mean over its spans.
  * @param {Float32Array[]} logits
  */
 export function meanOverSpans(logits) {
@@ -61,7 +61,7 @@ export function noThresholds({ thresholds, kindName }) {
   }
 }
 
-/** Of most kinds, a label has one row. @param {number} labels */
+/** For most kinds, each label has one row. @param {number} labels */
 export const rowPerLabel = (labels) => labels;
 
 /**

@@ -1,4 +1,4 @@
-/** Any number of labels, none included: each label is decided by a threshold of its own. */
+/** Any number of labels, including none: each label has its own threshold. */
 
 import { byLabel, meanOverSpans, rowPerLabel } from "./kind.js";
 

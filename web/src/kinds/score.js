@@ -1,4 +1,4 @@
-/** A number, such as how alike two sentences are: the logit itself. */
+/** A number, such as the similarity of two sentences: the logit itself. */
 
 import { meanOverSpans, noThresholds, rowPerLabel } from "./kind.js";
 

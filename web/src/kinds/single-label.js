@@ -1,4 +1,4 @@
-/** One label of several: the most probable one. */
+/** One of several labels: the most probable one. */
 
 import { byLabel, meanOverSpans, noThresholds, probabilities, rowPerLabel } from "./kind.js";
 

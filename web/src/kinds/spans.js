@@ -1,4 +1,4 @@
-/** Answers to questions: a stretch of the context, which is the second text of a pair, or none. */
+/** Answers to questions: a stretch of the context, which is the second text of a pair, or no answer. */
 
 import { candidates } from "../candidates.js";
 import { words } from "../words.js";

@@ -1,4 +1,4 @@
-/** Entities in a text: each word has a tag, and runs of tags are entities, as edgetune_runtime/kinds/tokens.py says. */
+/** Entities in a text: each word has a tag, and runs of tags are entities, as in edgetune_runtime/kinds/tokens.py. */
 
 import { words } from "../words.js";
 import { noThresholds, probabilities } from "./kind.js";
@@ -8,11 +8,11 @@ import { noThresholds, probabilities } from "./kind.js";
  * @property {string} label
  * @property {number} start in UTF-16 units: `text.slice(start, end)` is the entity
  * @property {number} end
- * @property {string} text what stands there
- * @property {number} score probability of its words' tags, on average
+ * @property {string} text the text at that place
+ * @property {number} score mean probability of its words' tags
  */
 
-const OUTSIDE = 0; // the label at place n has the rows 2n + 1, "begins", and 2n + 2, "inside"
+const OUTSIDE = 0; // the label at index n has the rows 2n + 1, "begins", and 2n + 2, "inside"
 const WORDS_PER_CLOSE_ONE = 64;
 
 /** @type {import("./kind.js").Kind} */
@@ -52,7 +52,7 @@ export const tokens = {
 };
 
 /**
- * The rows of the head that are the words' tags: the most probable ones in which only goes on what began.
+ * The most probable sequence of word tags, as rows of the head, in which "inside" only follows an entity that began.
  * @param {Float32Array[]} logits
  */
 function decode(logits) {
