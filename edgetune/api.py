@@ -54,13 +54,16 @@ def train(
         labels: for each text a label, a list of labels, or a number.
         name: name of the task.
         eval_texts, eval_labels: development data, which chooses the best epoch; by default some rows of `texts` are
-        held out. kind: the kind of answer; by default derived from the labels. out: the task file to write; by default
-        no file is written. options: how to train; by default `TrainingOptions()`. resume: continue an interrupted
-        training run for `out`. callbacks: additional callbacks for `transformers.Trainer`. report_to: trackers that get
-        the losses and figures of the epochs, with the names of `transformers.TrainingArguments`: "tensorboard",
-        "wandb", "mlflow", …; "all" for all that are installed. note: receives messages for the user; by default they go
-        to stderr. fields: fields of `TrainingOptions` that take precedence over `options`: `epochs=5`,
-        `class_weight="balanced"`.
+            held out.
+        kind: the kind of answer; by default derived from the labels.
+        out: the task file to write; by default no file is written.
+        options: how to train; by default `TrainingOptions()`.
+        resume: continue an interrupted training run for `out`.
+        callbacks: additional callbacks for `transformers.Trainer`.
+        report_to: trackers that get the losses and figures of the epochs, with the names of
+            `transformers.TrainingArguments`: "tensorboard", "wandb", "mlflow", …; "all" for all that are installed.
+        note: receives messages for the user; by default they go to stderr.
+        fields: fields of `TrainingOptions` that take precedence over `options`: `epochs=5`, `class_weight="balanced"`.
             If `epochs` or `patience` is given, training runs in epochs even with few rows.
 
     Raises:

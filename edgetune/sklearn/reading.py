@@ -47,9 +47,11 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]
     Args:
         bundle: a bundle, or its folder.
         precision, device, threads: see `edgetune.Engine`. If several estimators work in parallel (`n_jobs`), give each
-        one thread. from_task: a task, a task file, or the name of a task in the bundle, whose prompt and settings are
-        used to read texts. template, pooling, max_length, long_texts, stride: how texts are read if there is no
-        `from_task`; see `edgetune.Task`.
+            one thread.
+        from_task: a task, a task file, or the name of a task in the bundle, whose prompt and settings are used to read
+            texts.
+        template, pooling, max_length, long_texts, stride: how texts are read if there is no `from_task`; see
+            `edgetune.Task`.
     """
 
     def __init__(

@@ -256,8 +256,8 @@ class BackboneSizes:
         feed_forwards: number of feed-forward layers.
         width: size of a token's vector between attention and feed-forward.
         query_width, key_width, projection_width: output size of the projection of the query, of keys or values, and of
-        all three at once. widened_width, inner_width: size that a feed-forward widens to, and size that it narrows
-        from.
+            all three at once.
+        widened_width, inner_width: size that a feed-forward widens to, and size that it narrows from.
     """
 
     embedding: int

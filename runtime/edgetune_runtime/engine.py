@@ -464,8 +464,10 @@ class Engine:
                 "names" uses the labels' own names if they contain words; "none" uses only the rows.
             from_task: a task, or its name, whose prompt, template and lengths are reused; both tasks then share a pass.
             pooling, template, max_length, long_texts, stride: how texts are read if there is no `from_task`; see
-            `Task`. seed: decides which rows are held out together in cross-validation. store: whether to save the task
-            in the bundle on disk too. progress: called with the number of texts whose features are computed.
+                `Task`.
+            seed: decides which rows are held out together in cross-validation.
+            store: whether to save the task in the bundle on disk too.
+            progress: called with the number of texts whose features are computed.
 
         Raises:
             DataError: a text or a label is not valid; there are fewer than two different labels, or more labels than

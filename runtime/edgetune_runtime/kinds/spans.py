@@ -80,7 +80,7 @@ class Piece(NamedTuple):
     Attributes:
         word: the number of the word, or one of the special numbers of `numbered`.
         begins, ends: whether the answer begins and ends here. If the window has no answer, both are set for its "no
-        answer" row. A window in which no row has either is not used for training.
+            answer" row. A window in which no row has either is not used for training.
     """
 
     word: int
