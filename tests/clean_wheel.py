@@ -40,7 +40,7 @@ SOURCES = ("edgetune", "export", "runtime")
 """The folders of the sdist that are deleted before its tests run."""
 
 SDIST_TESTS = [
-    *("tests/runtime/test_bundle.py", "tests/runtime/test_engine.py"),
+    "tests/runtime/test_bundle.py",
     *("tests/cli/test_flags.py", "tests/docs/test_release.py"),
 ]
 """Tests that run from the sdist: a minute on bundles, the engine, the commands, and files that are not code."""
