@@ -77,7 +77,7 @@ _WATCH_S = 2.0
     "--trust",
     is_flag=True,
     help="The bundle is your own: do not first try its tokenizer and graphs in processes with limited memory and time. "
-    "What passed here before is not tried again in any case.",
+    "Files that passed here before are not tried again.",
 )
 @click.option("--access-log/--no-access-log", default=True, show_default=True, help="Log a line for every request.")
 @engine_options

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     "--precision",
     "precisions",
     multiple=True,
-    help="Precision to tune; repeatable. [default: those that answer if none is asked for: int8 and fp32]",
+    help="Precision to tune; repeatable. [default: int8 and fp32, which answer by default]",
 )
 @click.option(
     "--seconds",

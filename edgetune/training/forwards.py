@@ -1,4 +1,4 @@
-"""Modules that run in another way for a while."""
+"""Replace the forward methods of modules for a while."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 @contextmanager
 def replaced_forwards(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Let each module run its new forward inside."""
+    """While active, each module runs its new forward method."""
     before = {module: vars(module).get("forward") for module in forwards}
     for module, forward in forwards.items():
         module.forward = forward

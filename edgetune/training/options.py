@@ -203,8 +203,8 @@ class TrainingOptions:
             else they begin at 0 there, or where those of `init_from` do.
         seed: of everything random.
         seeds: how often it trains, with `seed` and those that follow; the best on held-out rows is kept.
-        mixed_precision: "bf16": on a CPU products with frozen weights are in bf16, on a GPU autocast is; "fp16": the
-            latter; "no"; or "auto": "bf16" on CPUs that are faster with it, else "no".
+        mixed_precision: "bf16" multiplies by frozen weights in bf16 on a CPU, and uses autocast on a GPU; "fp16" uses
+            autocast on a GPU; "no" uses fp32; "auto" is "bf16" on CPUs that are faster with it, and "no" otherwise.
         load_in: what the backbone's large weights are in memory, "fp32" or "bf16".
         gradient_checkpointing: whether each layer runs again in the backward pass, instead of keeping what it made.
     """
@@ -334,7 +334,7 @@ class TrainingOptions:
         AUTO,
         "Mixed precision of training. bf16: on a CPU, multiply by the frozen weights in bf16; on a GPU, use autocast. "
         "fp16: the same, on a GPU only. no: use fp32. auto: bf16 on a CPU with instructions for it (AVX512-BF16 or "
-        "AMX), else no. Evaluation is always in fp32 on a CPU.",
+        "AMX), and no on others. Evaluation is always in fp32 on a CPU.",
         choices=(AUTO, NO, BF16, FP16),
     )
     load_in: str = option(

@@ -1,7 +1,7 @@
 """Products with frozen weights in bf16 while parts learn: with instructions for it, CPUs make them four times as fast.
 
-Only what a frozen linear layer reads and gives is rounded, and its gradient: a product adds up in fp32. Attention,
-norms and all that learns stay in fp32. Without a gradient, and so in every evaluation, the layers are what they were.
+Only the input, the output and the gradient of a frozen linear layer are rounded. Sums inside a product, attention,
+norms and everything that is trained stay in fp32. Without a gradient, and so in every evaluation, layers are unchanged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FAST = frozenset(("avx512_bf16", "amx_bf16"))
 
 
 def in_bf16(options: TrainingOptions) -> bool:
-    """Whether a training makes products with frozen weights in bf16: on a CPU that is fast with it, or if asked to."""
+    """Whether training multiplies by frozen weights in bf16: on a CPU that is fast with it, or if asked for."""
     if torch.accelerator.is_available():
         return False
     fast = not _FAST.isdisjoint(cpu_flags())
@@ -33,7 +33,7 @@ def in_bf16(options: TrainingOptions) -> bool:
 
 
 def autocast(options: TrainingOptions) -> dict[str, bool]:
-    """What `TrainingArguments` take for the mixed precision of a GPU.
+    """Arguments of `TrainingArguments` for the mixed precision of a GPU.
 
     Raises:
         DeviceError: fp16 is asked for, and there is no GPU.
@@ -46,9 +46,9 @@ def autocast(options: TrainingOptions) -> dict[str, bool]:
 
 @contextmanager
 def products_in_bf16(model: nn.Module, wanted: bool = True) -> Iterator[None]:
-    """Let the frozen linear layers of a model multiply in bf16 inside, where a gradient is recorded.
+    """While active, let the frozen linear layers of a model multiply in bf16 if a gradient is recorded.
 
-    For each weight in fp32 a copy in bf16 is in memory meanwhile.
+    Meanwhile memory holds a bf16 copy of each fp32 weight.
     """
     layers = [module for module in model.modules() if wanted and _is_frozen_linear(module)]
     with replaced_forwards({layer: partial(_run, layer.forward, *_rounded(layer)) for layer in layers}):
@@ -60,7 +60,7 @@ def _is_frozen_linear(module: nn.Module) -> bool:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """Whether a module is a linear layer and no more: subclasses may do other things."""
+    """Whether a module is a plain linear layer; subclasses may compute something else."""
     return getattr(type(module), "forward", None) in (nn.Linear.forward, Conv1D.forward)
 
 

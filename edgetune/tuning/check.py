@@ -49,7 +49,7 @@ class Check:
         self._expected = self._logits(reference.run(self.passes, precision))
 
     def answers(self, runners: Mapping[str, Runner], present: str, precision: str) -> dict[str, Answers]:
-        """What setups answer, by their names.
+        """The answers of setups, by name.
 
         Args:
             runners: name → what runs a setup.

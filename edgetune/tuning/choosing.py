@@ -15,7 +15,7 @@ _ROUNDING = 1e-5
 
 @dataclass(frozen=True)
 class Answers:
-    """What a setup answers to the check texts, compared with the reference: fp32 as exported, if the bundle has it.
+    """Answers of a setup to the check texts, compared with the reference: fp32 as exported, if the bundle has it.
 
     Attributes:
         agreement: share of answers with the same label.

@@ -1,4 +1,4 @@
-"""What is measured: questions, and for each the setups that could be its answer. A new one is a row of `QUESTIONS`."""
+"""The questions to measure, and the candidate setups of each. A new question is a row of `QUESTIONS`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROWS = (4, 8, 16)
 
 @dataclass(frozen=True)
 class Place:
-    """What decides which setups may be tried.
+    """The facts that decide which setups may be tried.
 
     Attributes:
         graph: the graph, without its large weights.
@@ -36,8 +36,8 @@ class Question:
 
     Attributes:
         name: what it is called in the report.
-        present: what the setup that is there before is called.
-        candidates: what else may be tried, by name, given the setup that is there.
+        present: name of the current setup.
+        candidates: the other setups to try, by name, given the current setup.
         lengths: tokens of the texts that are timed, each alone. None: many texts at once.
         threads: threads of a text that is alone; `None` as the setup says.
         to_the_bit: whether a candidate must give the same features to the bit.

@@ -36,7 +36,7 @@ Measure = Callable[[Mapping[str, Callable[[], object]], float], dict[str, list[f
 
 @dataclass(frozen=True)
 class Tuning:
-    """What tuning found for a precision.
+    """The result of tuning for one precision.
 
     Attributes:
         precision: the precision.
@@ -72,7 +72,7 @@ def tune(
             or a task of random numbers if it has none.
         seconds: about how long each question takes, if a few rounds do not take longer.
         threads: threads that the process may use; as many as there are.
-        progress: is told what is measured next.
+        progress: called with the name of the next measurement.
         measure: times sides, as `rounds` does.
 
     Raises:

@@ -20,7 +20,7 @@ OUTSIDE = 0
 
 
 class Tag(NamedTuple):
-    """What is right for a word.
+    """The target of a word.
 
     Attributes:
         label: of the entity that it belongs to, if it does.
@@ -58,7 +58,7 @@ def decode(logits: Array, first: Array | None = None) -> Array:
 def _repaired(tags: list[int], logits: Array) -> list[int]:
     """The most probable legal tags of the words of a text, given the best tag of each.
 
-    Stretches around what is broken are decided on their own, and grow until they fit to what is beside them. Together
+    Stretches around what is broken are decided on their own, and grow until they fit their neighbours. Together
     the best tags of parts are the best of the whole if they are legal, since no parts of the whole are better.
 
     Shape:

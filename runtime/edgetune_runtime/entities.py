@@ -1,4 +1,4 @@
-"""Entities as data has them: which forms are read, and whether they can be where they are said to be."""
+"""Entities in data: the forms that are accepted, and checks of their positions."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def touched(entity: Entity, places: Sequence[Place]) -> range:
 
 
 def fits(entity: Entity, places: Sequence[Place]) -> bool:
-    """Whether an entity begins where a place does and ends where one does."""
+    """Whether an entity starts at the start of a place and ends at the end of one."""
     own = touched(entity, places)
     return len(own) > 0 and (places[own[0]][0], places[own[-1]][1]) == (entity.start, entity.end)
 
 
 def _read_json(value: object) -> object:
-    """What a text that begins as a list does means in JSON; anything else as it is."""
+    """Parse a text that looks like a JSON list; return other values unchanged."""
     if not isinstance(value, str) or not value.startswith(("[{", "[[", "[]")):
         return value
     try:

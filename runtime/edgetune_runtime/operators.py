@@ -1,6 +1,6 @@
 """An operator of a graph written as another that computes the same, in the graph's bytes, without the onnx package.
 
-Nodes alone change: of a graph whose weights lie in another file a hundred kilobytes are written again.
+Only nodes change. If the weights are in another file, only about a hundred kilobytes are rewritten.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ _NAME, _INTEGER = 1, 3  # of an attribute
 
 @dataclass(frozen=True)
 class _Node:
-    """What is rewritten of a node; `attributes` are as they are written, by name, and `rest` is all other fields."""
+    """The parts of a node that are rewritten.
+
+    `attributes` are by name, as they are written. `rest` is all other fields.
+    """
 
     kind: tuple[str, str]
     inputs: list[str]

@@ -65,7 +65,7 @@ class Runner:
         batch_size: most passes in one run.
         prepare: whether graphs are kept as this CPU runs them (see `prepared`).
         setups: precision → how it is run here.
-        cache: where prepared graphs are kept; `prepared.cache_folder()`.
+        cache: folder for prepared graphs; `prepared.cache_folder()`.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Runner:
             pool.shutdown()
 
     def parts(self, task: Task) -> PartsKey:
-        """What tasks must have in common to share a pass over the same tokens."""
+        """The key that tasks must share to share a pass over the same tokens."""
         pools = self._first_generation or task.pooling in contract.TRANSFORMS
         return task.parts_sha256, task.pooling if pools else ""
 
@@ -220,7 +220,7 @@ class Runner:
         return features[:, np.newaxis] if self._first_generation else features
 
     def _plain(self, length: int) -> dict[str, ort.OrtValue]:
-        """What one text of that length is fed with whatever it says, if it has no second text."""
+        """The inputs that are the same for all single texts of a length."""
         kept = self._plain_inputs.get(length)
         if kept is not None:
             return kept
@@ -251,7 +251,7 @@ class Runner:
             no_head = {name: sizes.shape(name, tasks=len(tasks), labels=0) for name in HEAD.tensors}
             arrays |= {name: np.zeros(shape, np.float32) for name, shape in no_head.items()}
             return {name: self._value(array) for name, array in arrays.items()}
-        # What the task does not have is the graph's default.
+        # The graph has defaults for the parts that the task lacks.
         values = {name: self._value(array) for name, array in arrays.items() if array.size}
         with self._lock:
             while len(self._banks) >= _BANKS_KEPT:

@@ -1,6 +1,6 @@
 """Prepared graphs: a bundle's graph as this CPU runs it, kept so that its weights are mapped and not made again.
 
-When onnxruntime loads a graph it optimizes it and lays its weights out anew, in memory of its own. Here that is done
+When onnxruntime loads a graph, it optimizes it and copies its weights to memory in a new layout. Here that is done
 once and written to the user's cache folder. From then on loading maps the file: many times faster, and all sessions
 and processes that run the backbone share one copy of its weights. An entry belongs to the SHA-256 of the graph, the
 version of onnxruntime and the CPU; those that nothing has used for a month go when another is written. Entries are
@@ -41,7 +41,7 @@ def open_graph(
     form: Form = EXPORTED,
     folder: Path | None = None,
 ) -> ort.InferenceSession:
-    """Make a CPU session of a bundle's graph, prepared where that can be kept.
+    """Make a CPU session of a bundle's graph, prepared if the cache folder can be used.
 
     Args:
         bundle: the bundle.
@@ -49,7 +49,7 @@ def open_graph(
         variant: one of the facts' variants, or the base.
         threads: threads inside one run.
         form: what is made of the graph.
-        folder: where it is kept; `cache_folder()`.
+        folder: the cache folder; by default `cache_folder()`.
 
     Raises:
         BundleError: a file is missing or damaged, or onnxruntime cannot load the graph.
@@ -71,7 +71,7 @@ def open_graph(
 
 
 def cache_folder() -> Path | None:
-    """Where prepared graphs are kept; `None`: nowhere.
+    """The folder for prepared graphs; `None` if they are not kept.
 
     Raises:
         EdgetuneError: `EDGETUNE_CACHE` names the home of a user who has none.
@@ -96,8 +96,8 @@ def _named(path: str) -> Path:
 
 
 def _mapped(entry: Path, threads: int, inputs: Collection[str]) -> ort.InferenceSession | None:
-    """A session of an entry; `None` where there is none, or it cannot be loaded, and then it goes."""
-    if not os.path.isdir(entry):  # noqa: PTH112 - `Path.is_dir` raises where a folder above may not be entered
+    """A session of an entry; `None` if there is no entry. An entry that cannot be loaded is deleted."""
+    if not os.path.isdir(entry):  # noqa: PTH112 - `Path.is_dir` raises if a parent folder is not accessible
         return None
     try:
         opened = session.open_prepared(entry, threads, inputs)
@@ -119,7 +119,7 @@ def _write(bundle: Bundle, precision: str, variant: str, entry: Path, form: Form
     try:
         source = staging / "source"
         source.mkdir()
-        # Of a copy the weights can be mapped, so that they are in memory once, as they are laid out.
+        # Weights of a copy can be mapped, so that memory holds them once, in their final layout.
         session.write_prepared(bundle.copy_graph(precision, variant, source), source, staging, form)
         shutil.rmtree(source)
         for file in staging.iterdir():

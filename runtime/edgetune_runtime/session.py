@@ -82,9 +82,9 @@ def open_session(
         graph: the bytes of the ONNX file.
         device: what it runs on.
         threads: threads inside one run.
-        inputs: names of the inputs that the graph is said to take.
+        inputs: names of the inputs that the graph should take.
         weights: name → bytes of the files that the graph takes weights from, of which none is opened; or the folder
-            of these files, which are mapped, so that nobody may change them while the session is there.
+            of these files, which are mapped, so they must not change while the session exists.
         form: what is made of the graph.
 
     Raises:
@@ -105,7 +105,7 @@ def open_any(
         _add_weights(options, weights)
     session = _load(form.rewritten(graph), options, device, form)
     if device.provider not in session.get_providers():
-        # onnxruntime falls back to the CPU with a warning where a driver or library is missing.
+        # onnxruntime falls back to the CPU with a warning if a driver or library is missing.
         raise DeviceError(
             f"device '{device.name}' could not be used: {device.provider} did not start; check {device.needs}, or use "
             f"`device` cpu{_FORKED if forks.is_forked() else ''}"
@@ -148,9 +148,9 @@ def open_prepared(folder: Path, threads: int, inputs: Collection[str]) -> ort.In
 
 
 def preparation() -> str:
-    """What a prepared graph depends on beside the graph: onnxruntime, the CPU, and how sessions are set up.
+    """Everything besides the graph that a prepared graph depends on: onnxruntime, the CPU, and the session settings.
 
-    Where the system does not tell what its CPU can do, an entry belongs to the computer.
+    If the system does not report the abilities of its CPU, an entry belongs to the computer.
     """
     told = sorted({line for line in _cpuinfo() if line.lower().startswith(("model name", "flags", "features"))})
     cpu = told or [platform.processor(), platform.node()]
@@ -164,7 +164,7 @@ def _options(device: Device, threads: int) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry(*_SLEEP_BETWEEN_RUNS)
-    # What another provider does not take runs on the CPU; what lies in a memory of its own is said to be taken there.
+    # Nodes that another provider does not take run on the CPU, unless the device has its own memory.
     if device.memory == CPU.memory and int8_saturates():
         options.add_session_config_entry(*EXACT_INT8)
     return options
@@ -215,7 +215,7 @@ def int8_saturates() -> bool:
 
     x86 CPUs without VNNI add products of uint8 and int8 in pairs, of which 16 bits do not hold the largest. With
     `session.x64quantprecision` they are made of uint8 and uint8, which takes a sixth longer. Tried out, since
-    onnxruntime would take that way on any x86 CPU that it is told to, where VNNI is exact and far faster.
+    onnxruntime would use it on any x86 CPU if told to, although VNNI is exact and far faster.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
@@ -239,7 +239,7 @@ def _add_weights(options: ort.SessionOptions, weights: WeightFiles) -> None:
 
 
 def cpu_name() -> str:
-    """The processor's own name for itself, where the system tells."""
+    """The processor's own name, if the system reports it."""
     for line in _cpuinfo():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -253,7 +253,7 @@ def has_int8_dot_product() -> bool | None:
 
 
 def cpu_flags() -> frozenset[str]:
-    """What the CPU can do, in Linux' words; empty where the system does not tell."""
+    """The CPU's feature flags as Linux names them; empty if the system does not report them."""
     lines = (line for line in _cpuinfo() if line.lower().startswith(("flags", "features")))
     return frozenset(next(lines, "").partition(":")[2].split())
 

@@ -19,7 +19,7 @@ _MOST_THREADS, _MOST_ROWS, _MOST_TOKENS = 4096, 1024, 1_000_000
 
 @dataclass(frozen=True)
 class Form:
-    """What is made of a graph when it is loaded.
+    """Changes to a graph when it is loaded.
 
     Attributes:
         attention: the operator of attention, `operators.ONNX_ATTENTION` or `OWN_ATTENTION`; empty as exported.
@@ -75,7 +75,7 @@ class Setup:
 
     @classmethod
     def from_dict(cls, told: Any) -> Setup:
-        """What `to_dict` gave.
+        """Read the output of `to_dict`.
 
         Raises:
             ValueError: it is something else.

@@ -1,4 +1,4 @@
-"""What `edgetune tune` chose for a bundle on this CPU: kept beside the prepared graphs, and used from then on.
+"""The choice of `edgetune tune` for a bundle on this CPU. It is kept next to the prepared graphs.
 
 A record belongs to the graphs of a precision, the version of onnxruntime, the CPU, and the number of CPUs that the
 process may use. If one of them changes, the record is not found, and graphs are run as on any CPU.

@@ -1,4 +1,4 @@
-"""Docstrings have the form that the API reference and editors read: one entry per line in Args, Attributes and Raises."""
+"""Docstrings have the form that the API reference and editors read: an entry of Args or Raises has its own line."""
 
 from __future__ import annotations
 

@@ -50,8 +50,8 @@ class FoundEntity:
     Attributes:
         label: its label.
         start, end: in characters of the text.
-        text: what stands there.
-        score: probability of its words' tags, on average.
+        text: the text from `start` to `end`.
+        score: mean probability of its words' tags.
     """
 
     label: str
