@@ -7,7 +7,7 @@ script does it (dtype q8). Bytes and times do not depend on what was learned. So
 a head of its own, and each task of the bundle has random parts: a head alone, which is what `fit` makes, or a prefix of
 20 and a head, which is what `train` makes. npm installs transformers.js in the version below. NODE_MODULES is a folder
 of npm packages (`npm ci` in web/), DATA has ag_news/test.jsonl. File servers on this machine serve pages of headless
-Chromium, each side in a browser of its own; the sides take turns. It takes some five minutes.
+Chromium, each side in a browser of its own; the sides take turns. It takes a quarter of an hour.
 """
 
 from __future__ import annotations
