@@ -7,7 +7,7 @@ from words import FORMS, SORTS, counted, errors, help_texts
 
 GONE = ('"anew"', '"is there" for "exists"', '"there" alone', '"of late", "in the midst", "again and again"')
 READ = ("help", "errors", "docs", "page", "metrics")
-CEILINGS = {"help": 19, "errors": 12, "docs": 43, "page": 1, "metrics": 0, "comments": 97}
+CEILINGS = {"help": 19, "errors": 12, "docs": 42, "page": 1, "metrics": 0, "comments": 78}
 """Sort → the number of confusing forms in it, many of which are correct English. Lower a number after mending."""
 
 

@@ -77,7 +77,7 @@ def main() -> None:
     cpus.limit_libraries()
     if not is_terminal():  # progress bars are for people
         privacy.turn_off(HF_HUB_DISABLE_PROGRESS_BARS="1")
-    privacy.turn_off(HF_HUB_DISABLE_TELEMETRY="1", HF_UPDATE_DOWNLOAD_COUNTS="0")  # errors of model and data set hubs
+    privacy.turn_off(HF_HUB_DISABLE_TELEMETRY="1", HF_UPDATE_DOWNLOAD_COUNTS="0")  # to hubs of models and data sets
     try:
         cli()
     except EdgetuneError as error:

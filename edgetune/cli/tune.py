@@ -61,7 +61,9 @@ def tune(bundle: Path, precisions: tuple[str, ...], seconds: float, forget: bool
             note(f"{bundle}: forgot what was chosen for {', '.join(forgotten)}" if forgotten else _nothing(bundle))
         return
     tuned.check_kept(opened, usual[0])  # before any work is done
+    from edgetune.bench.latency import machine
     from edgetune.tuning.tune import tune as measured
+    from edgetune_runtime.cpus import available_threads
 
     found = [measured(opened, name, seconds=seconds, progress=note) for name in chosen or usual]
     for one in found:
@@ -70,7 +72,11 @@ def tune(bundle: Path, precisions: tuple[str, ...], seconds: float, forget: bool
         note("warning: the machine is busy: equal runs took very different times; tune again when it is quiet")
     if as_json:
         print_json(
-            {"bundle": str(bundle), **_environment(), "precisions": {one.precision: _told(one) for one in found}}
+            {
+                "bundle": str(bundle),
+                **machine(available_threads()),
+                "precisions": {one.precision: _told(one) for one in found},
+            }
         )
         return
     for one in found:
@@ -81,15 +87,6 @@ def tune(bundle: Path, precisions: tuple[str, ...], seconds: float, forget: bool
 
 def _nothing(bundle: Path) -> str:
     return f"{bundle}: nothing was chosen for this CPU, so nothing is forgotten"
-
-
-def _environment() -> dict[str, object]:
-    from importlib.metadata import version
-
-    from edgetune_runtime.cpus import available_threads
-    from edgetune_runtime.session import cpu_name
-
-    return {"cpu": cpu_name(), "threads": available_threads(), "onnxruntime": version("onnxruntime")}
 
 
 def _told(tuning: Tuning) -> dict[str, object]:

@@ -21,7 +21,7 @@ from edgetune.training.batches import DivergedError, examples_of, text_features
 from edgetune.training.checkpoints import Unfinished
 from edgetune.training.described import Described
 from edgetune.training.few import train_few
-from edgetune.training.options import ADDED, AUTO, CONTRASTIVE, EPOCHS, TrainingOptions
+from edgetune.training.options import ADDED, AUTO, BF16, CONTRASTIVE, EPOCHS, NO, TrainingOptions
 from edgetune.training.outcomes import Outcome
 from edgetune.training.products import in_bf16, products_in_bf16
 from edgetune.training.recipes import passes_of, recipe_of
@@ -149,8 +149,7 @@ def _train(
     alone = _without_prompt(backbone, tasks, options)
     setup = set_up(backbone, tasks, options, note)
     _note_remarks(setup, options, options.passes if recipe == EPOCHS else 0, note)
-    if options.mixed_precision == AUTO and in_bf16(options):
-        note("training multiplies in bf16, which this CPU is faster with (`mixed_precision` no: fp32)")
+    options = _with_precision(options, note)
     unfinished = checkpoints.prepare(folder, _stamp(setup, tasks, options), resume, note)
     try:
         reports = _train_with_seeds(setup, alone, tasks, options, recipe, unfinished, note, callbacks)
@@ -280,6 +279,16 @@ def _with_dev(one: TaskData, options: TrainingOptions, note: Note) -> TaskData:
     train, dev = split_dev(one.train, options.seed, one.kind)
     note(f"no `dev`: {len(dev)} of {len(one.train)} rows are held out to choose the best epoch")
     return dataclasses.replace(one, train=train, dev=dev)
+
+
+def _with_precision(options: TrainingOptions, note: Note) -> TrainingOptions:
+    """The options with a mixed precision, so that a training run does not continue with another one on another CPU."""
+    if options.mixed_precision != AUTO:
+        return options
+    fast = in_bf16(options)
+    if fast:
+        note("training multiplies in bf16, which this CPU is faster with (`mixed_precision` no: fp32)")
+    return dataclasses.replace(options, mixed_precision=BF16 if fast else NO)
 
 
 def _with_passes(tasks: Sequence[TaskData], options: TrainingOptions, note: Note) -> TrainingOptions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from conftest import TEXTS
 from edgetune.cli import cli
 from edgetune.tables import WIDTH
 from edgetune.tuning import timing
+from edgetune.tuning.tune import tune
 from edgetune_runtime import Bundle, Engine, files
 from edgetune_runtime.operators import OWN_ATTENTION
 from edgetune_runtime.setups import Form
@@ -72,7 +74,7 @@ def test_the_table_says_what_was_tried_and_why(bundle_folder: Path, cache: Path)
 def test_json_has_all_figures(bundle_folder: Path) -> None:
     told = json.loads(run("tune", bundle_folder, "--seconds", 0.01, "--json", "--precision", "int8").stdout)
     assert told["bundle"] == str(bundle_folder)
-    assert told["threads"] >= 1 and told["cpu"] and told["onnxruntime"]
+    assert told["threads"] >= 1 and told["cpu"] and told["versions"]["onnxruntime"]
     assert list(told["precisions"]) == ["int8"]
     found = told["precisions"]["int8"]
     assert found["setup"] == {
@@ -106,14 +108,8 @@ def test_a_busy_machine_is_told(bundle_folder: Path, monkeypatch: pytest.MonkeyP
     def uneven(sides: Mapping[str, object], seconds: float) -> dict[str, list[float]]:
         return {name: [1.0 + (place + number) % 3 for number in range(9)] for place, name in enumerate(sides)}
 
-    monkeypatch.setattr("edgetune.tuning.tune.tune.__kwdefaults__", {**_defaults(), "measure": uneven})
+    monkeypatch.setattr("edgetune.tuning.tune.tune", partial(tune, measure=uneven))
     assert "warning: the machine is busy" in run("tune", bundle_folder, "--precision", "int8").stderr
-
-
-def _defaults() -> dict[str, Any]:
-    from edgetune.tuning.tune import tune
-
-    return dict(tune.__kwdefaults__ or {})
 
 
 @pytest.mark.parametrize("cache", ["", "a file/cache"])

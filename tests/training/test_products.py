@@ -13,7 +13,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from edgetune.data.labelled import LabelledText
-from edgetune.training import TaskData, TrainingOptions, products, train
+from edgetune.training import TaskData, TrainingOptions, checkpoints, products, train
 from edgetune.training.batches import Collator, width_of
 from edgetune.training.products import autocast, in_bf16, products_in_bf16
 from edgetune.training.recomputed import layers_recomputed
@@ -153,6 +153,9 @@ def test_training_says_it_and_does_it(
 ) -> None:
     monkeypatch.setattr(products, "cpu_flags", lambda: flags)
     made: list[torch.dtype] = []
+    stamps: list[Any] = []
+    prepare = checkpoints.prepare
+    monkeypatch.setattr(checkpoints, "prepare", lambda *given: stamps.append(given[1]) or prepare(*given))
     apply = products._Product.apply
     monkeypatch.setattr(
         products._Product, "apply", lambda read, weight, bias: made.append(weight.dtype) or apply(read, weight, bias)
@@ -162,6 +165,7 @@ def test_training_says_it_and_does_it(
     train(backbone, [TaskData("mood", tmp_path / "mood.safetensors", ROWS, ROWS)], options, note=notes.append)
     assert any("multiplies in bf16" in note for note in notes) == said
     assert set(made) == ({torch.bfloat16} if said else set())
+    assert [stamp["mixed_precision"] for stamp in stamps] == ["bf16" if said else "no"]
 
 
 def test_fp16_needs_a_gpu(language_model_folder: LanguageModelFolder, tmp_path: Path) -> None:
